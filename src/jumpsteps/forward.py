@@ -1,0 +1,267 @@
+r"""Forward processes: every site is corrupted independently by a continuous-time Markov chain.
+
+The chain of a site has rates :math:`R_t = \sigma(t) R_b`, with :math:`R_b(x, y)` the rate of x -> y and rows that
+sum to zero, so that :math:`q_{t|s} = \exp((\bar\sigma(t) - \bar\sigma(s)) R_b)`, s < t. A kernel is the choice of
+:math:`R_b`. Everything a reverse process or a sampler needs of the kernel is here, so that neither of them knows which
+kernel it serves:
+
+* ``push`` and ``pull``: w -> w q_{t|0} and back;
+* ``likelihood``: q_{t|0}(x | x0) as a function of x0;
+* ``reverse_rates``: the rates of the time reversal, from the leave-one-out posterior w;
+* ``draw_moving`` and ``bridge``: one exact leap of one site, t -> s, given w.
+
+Shapes: x is int64 [...]; w and all results are [..., V] with the same leading shape; a time is a number or a tensor that
+broadcasts against x. V counts all states of a site, MASK included.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jumpsteps.noise import NoiseSchedule, Time
+from jumpsteps.random import uniform
+
+__all__ = ["Absorbing", "ForwardProcess", "Uniform"]
+
+
+def one_hot(x: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    return torch.zeros((*x.shape, size), dtype=dtype, device=x.device).scatter_(-1, x[..., None], 1)
+
+
+def like(value: Tensor, w: Tensor) -> Tensor:
+    """A float64 number per site as a [..., 1] factor of w, in w's dtype and device."""
+    return value.to(w)[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardProcess(ABC):
+    """A kernel with its noise schedule.
+
+    Attributes:
+        vocab_size: V, the number of states of a site (MASK included).
+        noise: the noise schedule.
+    """
+
+    vocab_size: int
+    noise: NoiseSchedule
+
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 2:
+            raise ValueError(f"{type(self).__name__} needs at least 2 states, got vocab_size={self.vocab_size}")
+
+    @abstractmethod
+    def rate_matrix(self) -> Tensor:
+        """R_b, float64 [V, V]; rows sum to zero."""
+
+    @abstractmethod
+    def push(self, w: Tensor, t: Time) -> Tensor:
+        """w q_{t|0}: the law at time t of a site whose law at time 0 is w."""
+
+    @abstractmethod
+    def pull(self, law: Tensor, t: Time) -> Tensor:
+        """The law w at time 0 with w q_{t|0} proportional to ``law``; negative parts of an inexact law are cut off."""
+
+    @abstractmethod
+    def likelihood(self, x: Tensor, t: Time) -> Tensor:
+        """q_{t|0}(x | x0) as a function of x0, float64; zero at an x0 that data never shows (MASK)."""
+
+    @abstractmethod
+    def movable(self, x: Tensor) -> Tensor:
+        """bool, shape of x: the sites that the reverse process can change."""
+
+    @abstractmethod
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+        """bool, shape of x: the sites that this leap t -> s will redraw, as far as that does not depend on the model."""
+
+    @abstractmethod
+    def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
+        """The law of x_s given x_t = x at a site that ``draw_moving`` chose, w being its leave-one-out posterior."""
+
+    @abstractmethod
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Noise: int64 of the given shape, from the law a sampler starts from at t = 1."""
+
+    @abstractmethod
+    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+        """One forward path from x0, as a function of time.
+
+        The returned function gives x_t for any t in [0, 1]; all randomness is drawn now, so that different times see the
+        same path (common random numbers) and every pair (x_s, x_t) has its true joint law.
+        """
+
+    @abstractmethod
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+        """x_t given x_s = x, for s < t."""
+
+    def rate(self, t: float) -> Tensor:
+        """R_t = sigma(t) R_b, float64 [V, V]."""
+        return self.noise.rate(t) * self.rate_matrix()
+
+    def transition(self, s: float, t: float) -> Tensor:
+        """q_{t|s}, float64 [V, V]; row x is the law of x_t given x_s = x."""
+        return torch.linalg.matrix_exp((self.noise.total(t) - self.noise.total(s)) * self.rate_matrix())
+
+    @abstractmethod
+    def rates_into(self, x: Tensor) -> Tensor:
+        """R_b(y, x) as a function of y, float64; zero at y = x."""
+
+    def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
+        """sigma(t) R_b(y, x) ratio(y): the reverse rates x -> y when ratio(y) = p_t(y)/p_t(x); zero at y = x."""
+        return like(self.noise.rate(t), ratio) * self.rates_into(x).to(ratio) * ratio
+
+    def reverse_rates(self, w: Tensor, x: Tensor, t: Time) -> Tensor:
+        r"""Rates of the time reversal out of x, 1/time; zero at y = x.
+
+        .. math:: \hat R_t(x \to y) = R_t(y, x) \frac{(w q_{t|0})(y)}{(w q_{t|0})(x)}
+
+        (Campbell et al. 2022, Eq. 7, written with the leave-one-out posterior w, which does not depend on x.)
+        """
+        law = self.push(w, t)
+        return self.jump_rates(law / law.gather(-1, x[..., None]), x, t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absorbing(ForwardProcess):
+    """Every symbol turns into MASK at rate sigma(t) and stays there: masked diffusion.
+
+    Attributes:
+        mask_id: the state that is MASK; the last one unless given.
+    """
+
+    mask_id: int = -1
+    name: str = "absorbing"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_id == -1:
+            object.__setattr__(self, "mask_id", self.vocab_size - 1)
+        if not 0 <= self.mask_id < self.vocab_size:
+            raise ValueError(f"mask_id must lie in 0..{self.vocab_size - 1}, got {self.mask_id}")
+
+    def rate_matrix(self) -> Tensor:
+        matrix = -torch.eye(self.vocab_size, dtype=torch.float64)
+        matrix[:, self.mask_id] += 1
+        return matrix
+
+    def push(self, w: Tensor, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t)
+        pushed = like(alpha, w) * w
+        pushed[..., self.mask_id] += (1 - alpha).to(w)
+        return pushed
+
+    def pull(self, law: Tensor, t: Time) -> Tensor:
+        w = law.clone()
+        w[..., self.mask_id] = 0
+        return w / w.sum(-1, keepdim=True)
+
+    def likelihood(self, x: Tensor, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t).to(x.device)[..., None]
+        masked = (x == self.mask_id)[..., None]
+        value = torch.where(masked, 1 - alpha, alpha * one_hot(x, self.vocab_size, torch.float64))
+        value[..., self.mask_id] = 0
+        return value
+
+    def movable(self, x: Tensor) -> Tensor:
+        return x == self.mask_id
+
+    def reveal_probability(self, t: Time, s: Time) -> Tensor:
+        """P(x_s is revealed | x_t is MASK) = (alpha(s) - alpha(t)) / (1 - alpha(t)), float64."""
+        return (self.noise.alpha(s) - self.noise.alpha(t)) / (1 - self.noise.alpha(t))
+
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        return self.movable(x) & (u < self.reveal_probability(t, s).to(x.device))
+
+    def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
+        return w
+
+    def rates_into(self, x: Tensor) -> Tensor:
+        rates = self.movable(x).to(torch.float64)[..., None].repeat_interleave(self.vocab_size, -1)
+        rates[..., self.mask_id] = 0
+        return rates
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+        return torch.full(shape, self.mask_id, dtype=torch.int64, device=device)
+
+    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+        u = uniform(tuple(x0.shape), generator=generator, device=x0.device)
+
+        def at(t: Time) -> Tensor:
+            return x0.masked_fill(u >= self.noise.alpha(t).to(x0.device), self.mask_id)
+
+        return at
+
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        survive = torch.exp(self.noise.total(s) - self.noise.total(t)).to(x.device)
+        return x.masked_fill(u >= survive, self.mask_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(ForwardProcess):
+    """Every symbol is replaced by a uniform one at rate sigma(t) (itself included): R_b = 11'/V - I."""
+
+    name: str = "uniform"
+
+    def rate_matrix(self) -> Tensor:
+        v = self.vocab_size
+        return torch.full((v, v), 1 / v, dtype=torch.float64) - torch.eye(v, dtype=torch.float64)
+
+    def push(self, w: Tensor, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t)
+        return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * w.sum(-1, keepdim=True)
+
+    def pull(self, law: Tensor, t: Time) -> Tensor:
+        alpha = like(self.noise.alpha(t), law)
+        normalised = law / law.sum(-1, keepdim=True)
+        w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
+        return w / w.sum(-1, keepdim=True)
+
+    def likelihood(self, x: Tensor, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t).to(x.device)[..., None]
+        return alpha * one_hot(x, self.vocab_size, torch.float64) + (1 - alpha) / self.vocab_size
+
+    def movable(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+        return self.movable(x)
+
+    def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
+        kept = like(torch.exp(self.noise.total(s) - self.noise.total(t)), w)
+        back = kept * one_hot(x, self.vocab_size, w.dtype) + (1 - kept) / self.vocab_size
+        return back * self.push(w, s)
+
+    def rates_into(self, x: Tensor) -> Tensor:
+        return (1 - one_hot(x, self.vocab_size, torch.float64)) / self.vocab_size
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+        return torch.randint(self.vocab_size, shape, generator=generator, device=device)
+
+    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+        horizon = self.noise.total(1.0).to(x0.device)
+        jumps = torch.poisson(horizon.expand(x0.shape), generator=generator)
+        most = int(jumps.max()) if jumps.numel() else 0
+        shape = (*x0.shape, most)
+        clocks = horizon * uniform(shape, generator=generator, device=x0.device)
+        unused = torch.arange(most, device=x0.device) >= jumps[..., None]
+        clocks = clocks.masked_fill(unused, torch.inf).sort(-1).values
+        symbols = torch.randint(self.vocab_size, shape, generator=generator, device=x0.device)
+        states = torch.cat([x0[..., None], symbols], -1)
+
+        def at(t: Time) -> Tensor:
+            elapsed = self.noise.total(t).to(x0.device)[..., None]
+            return states.gather(-1, (clocks <= elapsed).sum(-1, keepdim=True)).squeeze(-1)
+
+        return at
+
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        survive = torch.exp(self.noise.total(s) - self.noise.total(t)).to(x.device)
+        other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
+        return torch.where(u < survive, x, other)

@@ -1,0 +1,216 @@
+r"""The diffusion transformer of SEDD, and the two ways to read its output.
+
+Bidirectional attention with rotary positions; the noise level modulates every block (adaLN). Architecture and parameter
+names are those of the published SEDD checkpoints (Lou, Meng, Ermon 2024, App. C.2; block design of Peebles & Xie 2023), so
+that their weights load unchanged. The head is separate from the trunk: it runs on the sites a caller asks for, and on no others.
+
+Shapes: x int64 [B, L]; sigma [B]; D the width; ``where`` bool [B, L] selects K sites.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jumpsteps.forward import Absorbing
+from jumpsteps.noise import NoiseSchedule, Time
+
+__all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes of a DiT. ``vocab_size`` counts MASK; ``cond_dim`` is the width of the noise-level embedding."""
+
+    vocab_size: int
+    hidden_size: int
+    n_blocks: int
+    n_heads: int
+    cond_dim: int = 128
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (2 * self.n_heads):
+            raise ValueError(
+                f"hidden_size must be a multiple of 2 x n_heads, got hidden_size={self.hidden_size}, n_heads={self.n_heads}"
+            )
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation in float32 with a scale and no bias."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.float(), self.weight.shape, self.weight.float()).to(x.dtype)
+
+
+class Embedding(nn.Module):
+    def __init__(self, vocab_size: int, dim: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.empty(vocab_size, dim))
+        nn.init.kaiming_uniform_(self.embedding, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embedding[x]
+
+
+class NoiseEmbedding(nn.Module):
+    """Sinusoidal features of sigma (period up to 10,000) through a two-layer network."""
+
+    features = 256
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(self.features, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        half = self.features // 2
+        frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=sigma.device, dtype=torch.float32) / half)
+        angle = sigma.float()[:, None] * frequency
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(self.mlp[0].weight.dtype))
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding (Su et al. 2021), halves rotated against each other."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", 1 / 10_000 ** (torch.arange(0, dim, 2).float() / dim))
+
+    def forward(self, length: int) -> tuple[Tensor, Tensor]:
+        """cos and sin, float32 [L, head dim / 2]."""
+        frequency: Tensor = self.get_buffer("inv_freq").float()
+        angle = torch.arange(length, device=frequency.device, dtype=torch.float32)[:, None] * frequency
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.heads, self.dropout = config.n_heads, config.dropout
+        self.norm1 = LayerNorm(dim)
+        self.attn_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.attn_out = nn.Linear(dim, dim, bias=False)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.adaLN_modulation = nn.Linear(config.cond_dim, 6 * dim)
+        nn.init.zeros_(self.adaLN_modulation.weight)
+        nn.init.zeros_(self.adaLN_modulation.bias)
+
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        q, k, v = self.attn_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        return self.attn_out(mixed.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor, c: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, -1)
+        update = self.attend(modulate(self.norm1(x), shift1, scale1), cos, sin)
+        x = x + gate1 * F.dropout(update, self.dropout, self.training)
+        update = self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2 * F.dropout(update, self.dropout, self.training)
+
+
+class Head(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.norm_final = LayerNorm(config.hidden_size)
+        self.linear = nn.Linear(config.hidden_size, config.vocab_size)
+        self.adaLN_modulation = nn.Linear(config.cond_dim, 2 * config.hidden_size)
+        for layer in (self.linear, self.adaLN_modulation):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor, c: Tensor) -> Tensor:
+        """hidden [..., D] with one row of c [..., cond_dim] each, broadcasting."""
+        shift, scale = self.adaLN_modulation(c).chunk(2, -1)
+        return self.linear(modulate(self.norm_final(hidden), shift, scale))
+
+
+class DiT(nn.Module):
+    """Tokens and a noise level to V numbers per site."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_embed = Embedding(config.vocab_size, config.hidden_size)
+        self.sigma_map = NoiseEmbedding(config.cond_dim)
+        self.rotary_emb = Rotary(config.hidden_size // config.n_heads)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.output_layer = Head(config)
+
+    def trunk(self, x: Tensor, c: Tensor) -> Tensor:
+        """Hidden states [B, L, D]; c is the embedded noise level [B, cond_dim]."""
+        cos, sin = self.rotary_emb(x.shape[1])
+        hidden = self.vocab_embed(x)
+        for block in self.blocks:
+            hidden = block(hidden, c, cos, sin)
+        return hidden
+
+    def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
+        c = F.silu(self.sigma_map(sigma))
+        hidden = self.trunk(x, c)
+        if where is None:
+            return self.output_layer(hidden, c[:, None])
+        return self.output_layer(hidden[where], c[where.nonzero()[:, 0]])
+
+
+def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
+    """sigma-bar(t) for each sequence, float32 [B]."""
+    return noise.total(t).to(x.device, torch.float32).expand(x.shape[0])
+
+
+class PosteriorNetwork(nn.Module):
+    """The network's output as logits of p(x0 | x_t): a ``Model`` for ``PosteriorReverse``.
+
+    For the absorbing kernel the posterior does not depend on t, so the network is not told the time (Sahoo et al. 2024,
+    Sec. 3.5; Ou et al. 2024): its noise-level input is zero.
+    """
+
+    def __init__(self, network: DiT, forward_process: Absorbing) -> None:
+        super().__init__()
+        self.network = network
+        self.mask_id = forward_process.mask_id
+
+    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
+        logits = self.network(x, torch.zeros(x.shape[0], device=x.device), where).float()
+        never = torch.arange(logits.shape[-1], device=x.device) == self.mask_id
+        return logits.masked_fill(never, -torch.inf).log_softmax(-1)
+
+
+class LogScoreNetwork(nn.Module):
+    """The network's output as log p_t(y)/p_t(x): a ``Model`` for ``LogScoreReverse`` (Lou, Meng, Ermon 2024, App. C.2).
+
+    Args:
+        scale_by_sigma: subtract log(e^sigma - 1) + log(V - 1), the absorbing kernel's scale; SEDD's published choice.
+    """
+
+    def __init__(self, network: DiT, noise: NoiseSchedule, *, scale_by_sigma: bool = True) -> None:
+        super().__init__()
+        self.network, self.noise, self.scale_by_sigma = network, noise, scale_by_sigma
+
+    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Log-scores, float32 [B, L, V] or [K, V]; zero at the site's own symbol."""
+        sigma = noise_level(self.noise, x, t)
+        score = self.network(x, sigma, where).float()
+        if self.scale_by_sigma:
+            shift = torch.expm1(sigma).log() + math.log(score.shape[-1] - 1)
+            score = score - (shift[:, None, None] if where is None else shift[where.nonzero()[:, 0]][:, None])
+        own = (x if where is None else x[where])[..., None]
+        return score.scatter(-1, own, 0)

@@ -1,0 +1,131 @@
+r"""Noise schedules: how fast each site is corrupted.
+
+A noise schedule is a rate :math:`\sigma(t) \ge 0` on t in [0, 1] (0 is data, 1 is noise). All kernels use it
+through its integral :math:`\bar\sigma(t) = \int_0^t \sigma`, and through the survival
+:math:`\alpha(t) = e^{-\bar\sigma(t)}`, the probability that a site has not been hit by time t.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Constant", "Cosine", "Exponential", "LogLinear", "NoiseSchedule", "Time"]
+
+Time = float | Tensor
+"""A time in [0, 1]: a number, or a tensor that broadcasts against the sites it applies to."""
+
+
+def as_float64(value: Time) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+class NoiseSchedule(ABC):
+    """sigma(t) with its integral; float64 in and out, same shape and device as the time."""
+
+    @abstractmethod
+    def rate(self, t: Time) -> Tensor:
+        """sigma(t), in 1/time."""
+
+    @abstractmethod
+    def total(self, t: Time) -> Tensor:
+        """The integral of sigma over [0, t]; zero at t = 0."""
+
+    @abstractmethod
+    def inverse(self, total: Time) -> Tensor:
+        """The time at which the integral reaches ``total``."""
+
+    def alpha(self, t: Time) -> Tensor:
+        """The survival exp(-total(t))."""
+        return torch.exp(-self.total(t))
+
+    def time_of_alpha(self, alpha: Time) -> Tensor:
+        """The time at which the survival has fallen to ``alpha``."""
+        return self.inverse(-torch.log(as_float64(alpha)))
+
+
+@dataclass(frozen=True)
+class LogLinear(NoiseSchedule):
+    """alpha(t) = 1 - (1 - eps) t: the masked fraction grows linearly (Lou, Meng, Ermon 2024, App. C.1)."""
+
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eps < 1:
+            raise ValueError(f"LogLinear needs 0 <= eps < 1, got eps={self.eps}")
+
+    def rate(self, t: Time) -> Tensor:
+        return (1 - self.eps) / (1 - (1 - self.eps) * as_float64(t))
+
+    def total(self, t: Time) -> Tensor:
+        return -torch.log1p(-(1 - self.eps) * as_float64(t))
+
+    def inverse(self, total: Time) -> Tensor:
+        return -torch.expm1(-as_float64(total)) / (1 - self.eps)
+
+
+@dataclass(frozen=True)
+class Cosine(NoiseSchedule):
+    """alpha(t) = cos(pi/2 (1 - eps) t) (Chang et al. 2022, Sec. 3.3, with eps so that the rate stays finite)."""
+
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < 1:
+            raise ValueError(f"Cosine needs 0 < eps < 1, got eps={self.eps}")
+
+    @property
+    def _speed(self) -> float:
+        return 0.5 * math.pi * (1 - self.eps)
+
+    def rate(self, t: Time) -> Tensor:
+        return self._speed * torch.tan(self._speed * as_float64(t))
+
+    def total(self, t: Time) -> Tensor:
+        return -torch.log(torch.cos(self._speed * as_float64(t)))
+
+    def inverse(self, total: Time) -> Tensor:
+        return torch.acos(torch.exp(-as_float64(total))) / self._speed
+
+
+@dataclass(frozen=True)
+class Constant(NoiseSchedule):
+    """sigma(t) = value."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not self.value > 0:
+            raise ValueError(f"Constant needs a positive rate, got value={self.value}")
+
+    def rate(self, t: Time) -> Tensor:
+        return torch.full_like(as_float64(t), self.value)
+
+    def total(self, t: Time) -> Tensor:
+        return self.value * as_float64(t)
+
+    def inverse(self, total: Time) -> Tensor:
+        return as_float64(total) / self.value
+
+
+@dataclass(frozen=True)
+class Exponential(NoiseSchedule):
+    """total(t) = scale (base^t - 1) (Campbell et al. 2022, App. H.2)."""
+
+    base: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not (self.base > 1 and self.scale > 0):
+            raise ValueError(f"Exponential needs base > 1 and scale > 0, got base={self.base}, scale={self.scale}")
+
+    def rate(self, t: Time) -> Tensor:
+        return self.scale * math.log(self.base) * self.base ** as_float64(t)
+
+    def total(self, t: Time) -> Tensor:
+        return self.scale * torch.expm1(math.log(self.base) * as_float64(t))
+
+    def inverse(self, total: Time) -> Tensor:
+        return torch.log1p(as_float64(total) / self.scale) / math.log(self.base)

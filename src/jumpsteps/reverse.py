@@ -1,0 +1,147 @@
+r"""Reverse processes: a forward process and a model that knows the data.
+
+Reversing the forward process in time gives a Markov chain with rates
+:math:`\hat R_t(x \to y) = R_t(y, x)\, p_t(y) / p_t(x)` for y that differs from x at one site. A model gives what is
+unknown there, in one of two parameterisations:
+
+* ``PosteriorReverse``: log p(x0^l | x_t) (tauLDR, D3PM, MDLM, LLaDA ...);
+* ``LogScoreReverse``: log p_t(y)/p_t(x), zero at y = x (SEDD).
+
+Both answer the same four questions. The one that samplers ask most is the *leave-one-out* posterior
+:math:`w(x_0^l) = p(x_0^l \mid x_t^{-l}) \propto p(x_0^l \mid x_t) / q_{t|0}(x_t^l \mid x_0^l)`: what all other sites say about
+site l. It does not depend on the site's own state, and every rate and every leap follows from it.
+
+Shapes: x is int64 [B, L]; t is a number or [B]; ``where`` is bool [B, L] and selects K sites. Results are [B, L, V], or
+[K, V] with ``where``.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from jumpsteps.forward import ForwardProcess, one_hot
+from jumpsteps.noise import Time
+
+__all__ = ["LogScoreReverse", "Model", "PosteriorReverse", "ReverseProcess"]
+
+
+class Model(Protocol):
+    """A network, or an exact law, evaluated at noisy tokens.
+
+    Takes x int64 [B, L], t (a number or [B]) and ``where`` (bool [B, L] or None); returns floats [B, L, V], or only the
+    rows of the selected sites, [K, V], in the order of ``x[where]``.
+    """
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor: ...
+
+
+def time_of_sites(t: Time, x: Tensor, where: Tensor | None) -> Time:
+    """t as the forward process wants it: a number, or a tensor that broadcasts against the selected sites."""
+    if not isinstance(t, Tensor) or t.ndim == 0:
+        return t
+    if t.shape != x.shape[:1]:
+        raise ValueError(f"t must be a number or have shape [B] = [{x.shape[0]}], got {list(t.shape)}")
+    column = t[:, None]
+    return column if where is None else column.expand(x.shape)[where]
+
+
+@dataclass(frozen=True)
+class ReverseProcess(ABC):
+    """The forward process and the model of its reversal; see the module's docstring for shapes."""
+
+    forward: ForwardProcess
+    model: Model
+
+    def call_model(self, x: Tensor, t: Time, where: Tensor | None) -> Tensor:
+        """The model's output, checked for its number of symbols."""
+        out = self.model(x, t, where)
+        if out.shape[-1] != self.forward.vocab_size:
+            raise ValueError(
+                f"the model returned {out.shape[-1]} values per site, the {self.forward.name} kernel has "
+                f"{self.forward.vocab_size} states; build the forward process with the model's vocabulary"
+            )
+        return out
+
+    @abstractmethod
+    def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """p(x0^l | x_t), probabilities over x0."""
+
+    @abstractmethod
+    def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """p(x0^l | x_t^{-l}), probabilities over x0. Absorbing kernel: meaningful at masked sites only."""
+
+    @abstractmethod
+    def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """log p_t(y)/p_t(x), y differing from x at site l; zero at y = x. Absorbing kernel: at masked sites only."""
+
+    @abstractmethod
+    def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Reverse rates x -> y, in 1/time; zero at y = x.
+
+        Raises:
+            ValueError: t = 0, where the reverse rates of a data site are not defined.
+        """
+
+
+def selected(x: Tensor, where: Tensor | None) -> Tensor:
+    return x if where is None else x[where]
+
+
+def refuse_time_zero(t: Time) -> None:
+    if float(torch.as_tensor(t).min()) <= 0:
+        raise ValueError("reverse rates are defined for t > 0 only; end the run with a leap to 0 instead of a rate at 0")
+
+
+@dataclass(frozen=True)
+class PosteriorReverse(ReverseProcess):
+    """A model that gives log p(x0^l | x_t), normalised or not."""
+
+    def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        sites = selected(x, where)
+        possible = self.forward.likelihood(sites, time_of_sites(t, x, where)) > 0
+        return self.call_model(x, t, where).masked_fill(~possible, -torch.inf).softmax(-1)
+
+    def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        sites = selected(x, where)
+        likelihood = self.forward.likelihood(sites, time_of_sites(t, x, where))
+        evidence = torch.where(likelihood > 0, likelihood.log(), torch.inf)
+        return (self.call_model(x, t, where) - evidence).softmax(-1)
+
+    def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        sites = selected(x, where)
+        log_law = self.forward.push(self.leave_one_out(x, t, where), time_of_sites(t, x, where)).log()
+        return log_law - log_law.gather(-1, sites[..., None])
+
+    def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        refuse_time_zero(t)
+        w = self.leave_one_out(x, t, where)
+        return self.forward.reverse_rates(w, selected(x, where), time_of_sites(t, x, where))
+
+
+@dataclass(frozen=True)
+class LogScoreReverse(ReverseProcess):
+    """A model that gives log p_t(y)/p_t(x) (Lou, Meng, Ermon 2024, Eq. 5); its value at y = x is replaced by zero."""
+
+    def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        return self.call_model(x, t, where).scatter(-1, selected(x, where)[..., None], 0)
+
+    def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        log_law = self.log_score(x, t, where)
+        law = (log_law - log_law.amax(-1, keepdim=True)).exp()
+        return self.forward.pull(law, time_of_sites(t, x, where))
+
+    def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        sites = selected(x, where)
+        w = self.leave_one_out(x, t, where)
+        joint = w * self.forward.likelihood(sites, time_of_sites(t, x, where)).to(w)
+        frozen = ~self.forward.movable(sites)[..., None]
+        joint = torch.where(frozen, one_hot(sites, self.forward.vocab_size, joint.dtype), joint)
+        return joint / joint.sum(-1, keepdim=True)
+
+    def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        refuse_time_zero(t)
+        ratio = self.log_score(x, t, where).exp()
+        return self.forward.jump_rates(ratio, selected(x, where), time_of_sites(t, x, where))

@@ -1,0 +1,170 @@
+r"""Time schedules: the times of a run, 1 = t_0 > t_1 > ... > t_N = 0, one leap between each two.
+
+A schedule carries where it came from, because it is only good for the kernel, sampler and model it was found for. Files hold
+several schedules, one for each number of steps.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from jumpsteps.files import read_json, write_json
+from jumpsteps.forward import ForwardProcess
+
+__all__ = ["Provenance", "TimeSchedule", "cosine", "load_schedules", "save_schedules", "uniform"]
+
+FORMAT = "jumpsteps-schedules"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a schedule was found. Empty fields are unknown.
+
+    Attributes:
+        method: how the times were chosen.
+        kernel, noise: the forward process, e.g. "absorbing" and "LogLinear(eps=0.001)".
+        sampler: the sampler the schedule is for.
+        model, model_hash: name and SHA-256 of the model's weights.
+        data: what the search saw.
+        sequences: how many sequences it saw.
+        seed: of the search.
+        model_calls: calls of the model that the search made.
+        predicted_cost: the search's own estimate of the run's error, nats per sequence.
+        predicted_cost_stderr: its standard error.
+        version: of jumpsteps.
+    """
+
+    method: str = ""
+    kernel: str = ""
+    noise: str = ""
+    sampler: str = ""
+    model: str = ""
+    model_hash: str = ""
+    data: str = ""
+    sequences: int | None = None
+    seed: int | None = None
+    model_calls: int | None = None
+    predicted_cost: float | None = None
+    predicted_cost_stderr: float | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class TimeSchedule:
+    """Strictly decreasing times in [0, 1], as Python floats (float64).
+
+    Raises:
+        ValueError: fewer than two times, a time outside [0, 1], or times that do not decrease.
+    """
+
+    times: tuple[float, ...]
+    provenance: Provenance = Provenance()
+
+    def __init__(self, times: Iterable[float], provenance: Provenance = Provenance()) -> None:
+        values = tuple(float(t) for t in times)
+        if len(values) < 2:
+            raise ValueError(f"a time schedule needs at least two times, got {list(values)}")
+        if not all(math.isfinite(t) and 0 <= t <= 1 for t in values):
+            raise ValueError(f"times must lie in [0, 1], got {list(values)}")
+        for before, after in zip(values, values[1:], strict=False):
+            if not after < before:
+                raise ValueError(f"times must decrease strictly from noise (1) to data (0), got {before} before {after}")
+        object.__setattr__(self, "times", values)
+        object.__setattr__(self, "provenance", provenance)
+
+    @property
+    def leaps(self) -> int:
+        """The number of leaps; the NFE of a sampler with one model call per leap."""
+        return len(self.times) - 1
+
+    def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
+        """Refuse a schedule that was found for another kernel or another noise schedule.
+
+        Raises:
+            ValueError: kernel or noise schedule differ from those of ``forward``.
+        """
+        for what, found, wanted in (
+            ("kernel", self.provenance.kernel, forward.name),
+            ("noise schedule", self.provenance.noise, repr(forward.noise)),
+        ):
+            if found and found != wanted:
+                raise ValueError(
+                    f"schedule was optimised for the {what} {found}, {model} has {wanted}; "
+                    "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+                )
+
+
+def uniform(leaps: int) -> TimeSchedule:
+    """Equal steps in time."""
+    check_leaps(leaps)
+    return TimeSchedule([1 - i / leaps for i in range(leaps)] + [0.0], Provenance(method="uniform"))
+
+
+def cosine(leaps: int) -> TimeSchedule:
+    """t_i = cos(pi/2 i/N): few sites first (MaskGIT, Chang et al. 2022, with t the masked fraction)."""
+    check_leaps(leaps)
+    times = [math.cos(0.5 * math.pi * i / leaps) for i in range(leaps)]
+    return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
+
+
+def check_leaps(leaps: int) -> None:
+    if leaps < 1:
+        raise ValueError(f"the number of steps must be at least 1, got {leaps}")
+
+
+def save_schedules(path: Path | str, schedules: Mapping[int, TimeSchedule]) -> None:
+    """Write schedules, keyed by their NFE, to one JSON file."""
+    content = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "schedules": [
+            {"nfe": nfe, "times": list(schedule.times), "provenance": asdict(schedule.provenance)}
+            for nfe, schedule in sorted(schedules.items())
+        ],
+    }
+    write_json(path, content)
+
+
+def load_schedules(path: Path | str) -> dict[int, TimeSchedule]:
+    """Read a file of schedules, keyed by their NFE.
+
+    Raises:
+        ValueError: no such file, not a file of schedules, a newer schema, or times that do not decrease.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema version {content.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}; "
+            "update jumpsteps or optimise again"
+        )
+    try:
+        return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_schedule(entry: Mapping[str, Any]) -> TimeSchedule:
+    known = {field.name for field in fields(Provenance)}
+    provenance = {key: value for key, value in entry.get("provenance", {}).items() if key in known}
+    return TimeSchedule(entry["times"], Provenance(**provenance))
+
+
+def at_nfe(schedules: Mapping[int, TimeSchedule], nfe: int, path: Path | str) -> TimeSchedule:
+    """The schedule with this NFE.
+
+    Raises:
+        ValueError: the file holds none with this NFE.
+    """
+    if nfe not in schedules:
+        raise ValueError(
+            f"{path} holds schedules for NFE {sorted(schedules)}, not {nfe}; "
+            f"run 'jumpsteps optimize MODEL --nfe {nfe} -o {path}' or choose one of these"
+        )
+    return schedules[nfe]

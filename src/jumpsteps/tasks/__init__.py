@@ -1,0 +1,1 @@
+"""Tasks: data, a metric and a way to show a sample."""

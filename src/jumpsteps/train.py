@@ -1,0 +1,178 @@
+"""One training loop for every task: EMA, bf16, warm-up, clipping, resumable to the bit on one device.
+
+All randomness of step k comes from (seed, k), so that a run that was stopped and resumed sees the same data as one that was not.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from jumpsteps.files import replacing
+from jumpsteps.losses import Loss
+from jumpsteps.reverse import ReverseProcess
+
+__all__ = ["TrainConfig", "train"]
+
+Data = Callable[[int, torch.Generator], Tensor]
+"""(batch, generator) -> int64 [batch, L] on the generator's device."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a run is, apart from network, data and loss.
+
+    Attributes:
+        steps: optimiser steps; the learning rate warms up linearly, then falls to zero as a cosine.
+        ema: decay of the averaged weights, which are the ones that are kept.
+        bf16: run the network under bfloat16 autocast.
+        compile: torch.compile the network.
+        log_every, save_every: in steps; the latest state is also saved at the end.
+        max_seconds: stop (resumably) after this much time.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.9999
+    seed: int = 0
+    bf16: bool = True
+    compile: bool = False
+    log_every: int = 100
+    save_every: int = 2000
+    max_seconds: float | None = None
+
+
+@dataclass
+class State:
+    """What a run carries from step to step."""
+
+    step: int
+    seconds: float
+    optimizer: torch.optim.Optimizer
+    network: nn.Module
+    average: dict[str, Tensor]
+
+    def save(self, path: Path, config: TrainConfig) -> None:
+        content = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": asdict(config),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, path: Path, config: TrainConfig) -> None:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        for key in ("steps", "batch", "learning_rate", "warmup", "ema", "seed"):
+            if content["config"][key] != getattr(config, key):
+                raise ValueError(
+                    f"{path} was trained with {key}={content['config'][key]}, this run has {getattr(config, key)}; "
+                    "use the same settings to resume, or another folder to start again"
+                )
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        for name, value in content["average"].items():
+            self.average[name].copy_(value)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.5 * config.learning_rate * (1 + float(torch.cos(torch.tensor(torch.pi * progress))))
+
+
+def generator_of_step(config: TrainConfig, step: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+
+
+def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) weights."""
+    weights = dict(network.named_parameters())
+    torch._foreach_lerp_(list(average.values()), [weights[name].detach() for name in average], 1 - decay)
+
+
+def train(
+    reverse: ReverseProcess, network: nn.Module, loss: Loss, data: Data, config: TrainConfig, out: Path | str, *, progress: bool = True
+) -> dict[str, Tensor]:
+    """Train ``network``, which ``reverse.model`` calls, and return its averaged parameters.
+
+    Writes ``out/training.pt`` (state; a later call with the same ``out`` goes on from there) and ``out/metrics.jsonl`` (one
+    JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds).
+
+    Raises:
+        ValueError: ``out`` holds a run with other settings.
+        FloatingPointError: the loss is not finite.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    device = next(network.parameters()).device
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=device.type == "cuda"
+    )
+    average = {name: p.detach().clone() for name, p in network.named_parameters()}
+    state = State(0, 0.0, optimizer, network, average)
+    if (out / "training.pt").exists():
+        state.load(out / "training.pt", config)
+    network.train()
+    if config.compile:
+        network.compile()
+    run(state, reverse, loss, data, config, out, device, progress)
+    state.save(out / "training.pt", config)
+    network.eval()
+    return average
+
+
+def run(
+    state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig, out: Path, device: torch.device, progress: bool
+) -> None:
+    """Optimiser steps until the last one, or until the time is up."""
+
+    def loss_per_site(x0: Tensor, generator: torch.Generator) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            return loss(reverse, x0, generator=generator).mean() / x0.shape[1]
+
+    began, before, total = time.monotonic(), state.seconds, torch.zeros((), device=device)
+    for step in tqdm(range(state.step, config.steps), desc="training", initial=state.step, total=config.steps, disable=not progress):
+        generator = generator_of_step(config, step, device)
+        x0 = data(config.batch, generator)
+        value = loss_per_site(x0, generator)
+        state.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        state.optimizer.step()
+        average_weights(state.average, state.network, min(config.ema, (1 + step) / (10 + step)))
+        total += value.detach() * x0.shape[1]
+        state.step, state.seconds = step + 1, before + time.monotonic() - began
+        if state.step % config.log_every == 0:
+            log(out, state, float(total) / config.log_every, float(norm), learning_rate(config, step))
+            total.zero_()
+        if state.step % config.save_every == 0:
+            state.save(out / "training.pt", config)
+        if config.max_seconds is not None and time.monotonic() - began > config.max_seconds:
+            return
+
+
+def log(out: Path, state: State, loss: float, norm: float, rate: float) -> None:
+    if not loss == loss or abs(loss) == float("inf"):
+        raise FloatingPointError(f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False")
+    entry: dict[str, Any] = {"step": state.step, "loss": loss, "gradient_norm": norm, "learning_rate": rate, "seconds": state.seconds}
+    with open(out / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(entry) + "\n")
