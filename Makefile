@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint clean
 
-demo: $(VENV)/.cli
+demo: $(VENV)/.plots
 	$(BIN)/jumpsteps demo --out demo
 
 test: $(VENV)/.dev
@@ -24,8 +24,8 @@ $(VENV)/.torch: $(VENV)/bin/python constraints.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
 	touch $@
 
-$(VENV)/.cli: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[cli]'
+$(VENV)/.plots: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[plots]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

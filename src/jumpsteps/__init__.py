@@ -1,0 +1,64 @@
+"""Few-step sampling for discrete diffusion models.
+
+>>> import torch, jumpsteps
+>>> model = jumpsteps.load("countdown")
+>>> generator = torch.Generator().manual_seed(0)
+>>> data = model.task.sample_data(64, generator)
+>>> schedules = jumpsteps.optimize_schedule(model.reverse, data, [4, 8, 16], generator=generator)
+>>> run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), schedules[8], (16, model.length), generator=generator)
+"""
+
+from jumpsteps.costs import InformationProfile, LeapCosts, information_profile
+from jumpsteps.exact import Enumerable, MarkovChain
+from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.klub import Klub
+from jumpsteps.metrics import Interval, mean_interval
+from jumpsteps.models import LoadedModel, load
+from jumpsteps.noise import Constant, Cosine, Exponential, LogLinear, NoiseSchedule
+from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.samplers import Euler, Sampler, Tweedie
+from jumpsteps.schedule import Provenance, TimeSchedule, load_schedules, save_schedules
+from jumpsteps.search import shortest_path
+from jumpsteps.simulate import Given, Simulation, simulate
+from jumpsteps.version import __version__
+
+__all__ = [
+    "JYS",
+    "Absorbing",
+    "Constant",
+    "Cosine",
+    "Enumerable",
+    "Euler",
+    "Exponential",
+    "ForwardProcess",
+    "Given",
+    "InformationProfile",
+    "Interval",
+    "Klub",
+    "LeapCosts",
+    "LoadedModel",
+    "LogLinear",
+    "LogScoreReverse",
+    "MarkovChain",
+    "Model",
+    "NoiseSchedule",
+    "PosteriorReverse",
+    "Provenance",
+    "ReverseProcess",
+    "Sampler",
+    "ShortestPath",
+    "Simulation",
+    "TimeSchedule",
+    "Tweedie",
+    "Uniform",
+    "__version__",
+    "information_profile",
+    "load",
+    "load_schedules",
+    "mean_interval",
+    "optimize_schedule",
+    "save_schedules",
+    "shortest_path",
+    "simulate",
+]

@@ -11,6 +11,7 @@ Both are models (of the posterior parameterisation) and both are what tests, dem
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 def pad_states(weights: Tensor, forward: ForwardProcess) -> Tensor:
     """[..., N] over data symbols to [..., V] over states: zero at MASK, which must be the last state."""
     missing = forward.vocab_size - weights.shape[-1]
-    if missing != (1 if isinstance(forward, Absorbing) else 0) or (missing and forward.mask_id != weights.shape[-1]):
+    masks = forward.vocab_size - forward.mask_id if isinstance(forward, Absorbing) else 0
+    if missing != masks or missing > 1:
         raise ValueError(
             f"{weights.shape[-1]} data symbols do not fit the {forward.name} kernel with {forward.vocab_size} states; "
             "the absorbing kernel has one state more than data has symbols, MASK, and it is the last"
@@ -115,9 +117,7 @@ class Enumerable:
         object.__setattr__(self, "states", grid)
 
     @classmethod
-    def random(
-        cls, forward: ForwardProcess, *, symbols: int, length: int, seed: int, concentration: float = 0.5
-    ) -> "Enumerable":
+    def random(cls, forward: ForwardProcess, *, symbols: int, length: int, seed: int, concentration: float = 0.5) -> "Enumerable":
         """A random table: gamma weights, more uneven the smaller ``concentration``."""
         generator = torch.Generator().manual_seed(seed)
         alpha = torch.full((symbols,) * length, concentration, dtype=torch.float64)
@@ -215,7 +215,7 @@ class Enumerable:
     def run_law(self, leap: Callable[[float, float], Tensor], schedule: TimeSchedule, start: Tensor) -> Tensor:
         """The law [S] at the end of a run that makes ``leap`` along ``schedule`` from the law ``start`` [S]."""
         law = start
-        for t, s in zip(schedule.times, schedule.times[1:], strict=False):
+        for t, s in pairwise(schedule.times):
             law = law @ leap(t, s)
         return law
 

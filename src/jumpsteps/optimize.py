@@ -91,6 +91,7 @@ def optimize_schedule(
     generator: torch.Generator,
     method: Method | None = None,
     sampler: Sampler | None = None,
+    about: Provenance = Provenance(),
 ) -> dict[int, TimeSchedule]:
     """Good times for a model, from samples of its data.
 
@@ -101,6 +102,7 @@ def optimize_schedule(
         generator: makes the noise, on the device of ``data``.
         method: ``ShortestPath()`` unless given, or ``JYS()``.
         sampler: the sampler that will run; ``Tweedie()`` unless given.
+        about: model and data, for the schedules' provenance.
 
     Returns:
         A schedule for each NFE, with its provenance (model calls counted).
@@ -121,14 +123,20 @@ def optimize_schedule(
     counter = CallCounter(reverse.model)
     path = reverse.forward.sample_path(data, generator=generator)
     found = method.find(replace(reverse, model=counter), path, budgets, sampler)
-    known = {
-        "method": method.name,
-        "kernel": reverse.forward.name,
-        "noise": repr(reverse.forward.noise),
-        "sampler": sampler.name,
-        "sequences": len(data),
-        "seed": generator.initial_seed(),
-        "model_calls": counter.calls,
-        "version": __version__,
-    }
-    return {n: replace(s, provenance=replace(s.provenance, **known)) for n, s in found.items()}
+    known = replace(
+        about,
+        method=method.name,
+        kernel=reverse.forward.name,
+        noise=repr(reverse.forward.noise),
+        sampler=sampler.name,
+        sequences=len(data),
+        seed=generator.initial_seed(),
+        model_calls=counter.calls,
+        version=__version__,
+    )
+    return {n: replace(schedule, provenance=merge(known, schedule.provenance)) for n, schedule in found.items()}
+
+
+def merge(known: Provenance, cost: Provenance) -> Provenance:
+    """``known`` with the method's own prediction."""
+    return replace(known, predicted_cost=cost.predicted_cost, predicted_cost_stderr=cost.predicted_cost_stderr)

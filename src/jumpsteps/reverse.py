@@ -56,7 +56,8 @@ class ReverseProcess(ABC):
     model: Model
 
     def call_model(self, x: Tensor, t: Time, where: Tensor | None) -> Tensor:
-        """The model's output, checked for its number of symbols."""
+        """The model's output, checked for its number of symbols and for the shape of t."""
+        time_of_sites(t, x, where)
         out = self.model(x, t, where)
         if out.shape[-1] != self.forward.vocab_size:
             raise ValueError(

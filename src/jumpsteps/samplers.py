@@ -23,11 +23,9 @@ class Info:
     """What a leap did.
 
     Attributes:
-        moved: int64 [B], sites that changed.
         clipped: int64 [B], sites whose probability of leaving exceeded 1 and was cut to 1.
     """
 
-    moved: Tensor
     clipped: Tensor
 
 
@@ -69,8 +67,7 @@ class Tweedie:
         moving = reverse.forward.draw_moving(x, t, s, generator=generator)
         w = reverse.leave_one_out(x, t, where=moving)
         y = categorical(reverse.forward.bridge(w, x[moving], t, s), generator=generator)
-        new = x.masked_scatter(moving, y)
-        return new, state, Info(moved=(new != x).sum(-1), clipped=torch.zeros_like(x[:, 0]))
+        return x.masked_scatter(moving, y), state, Info(clipped=torch.zeros_like(x[:, 0]))
 
 
 @dataclass(frozen=True)
@@ -103,4 +100,4 @@ class Euler:
         law = law.scatter(-1, x[movable][:, None], (1 - total).clamp_min(0))
         new = x.masked_scatter(movable, categorical(law, generator=generator))
         clipped = torch.zeros_like(x).masked_scatter(movable, (total[:, 0] > 1).to(x.dtype))
-        return new, state, Info(moved=(new != x).sum(-1), clipped=clipped.sum(-1))
+        return new, state, Info(clipped=clipped.sum(-1))

@@ -7,6 +7,7 @@ several schedules, one for each number of steps.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class TimeSchedule:
             raise ValueError(f"a time schedule needs at least two times, got {list(values)}")
         if not all(math.isfinite(t) and 0 <= t <= 1 for t in values):
             raise ValueError(f"times must lie in [0, 1], got {list(values)}")
-        for before, after in zip(values, values[1:], strict=False):
+        for before, after in pairwise(values):
             if not after < before:
                 raise ValueError(f"times must decrease strictly from noise (1) to data (0), got {before} before {after}")
         object.__setattr__(self, "times", values)
@@ -153,7 +154,10 @@ def load_schedules(path: Path | str) -> dict[int, TimeSchedule]:
 def read_schedule(entry: Mapping[str, Any]) -> TimeSchedule:
     known = {field.name for field in fields(Provenance)}
     provenance = {key: value for key, value in entry.get("provenance", {}).items() if key in known}
-    return TimeSchedule(entry["times"], Provenance(**provenance))
+    schedule = TimeSchedule(entry["times"], Provenance(**provenance))
+    if entry["nfe"] % schedule.leaps:
+        raise ValueError(f"NFE {entry['nfe']} is no multiple of the {schedule.leaps} leaps of its schedule; optimise again")
+    return schedule
 
 
 def at_nfe(schedules: Mapping[int, TimeSchedule], nfe: int, path: Path | str) -> TimeSchedule:

@@ -7,6 +7,7 @@ r"""Searches over schedules.
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: 
     times: tuple[float, ...] = (1.0, t_min)
     found = [times]
     for _ in range(levels):
-        middle = [split(u, t) for u, t in zip(times, times[1:], strict=False)]
+        middle = [split(u, t) for u, t in pairwise(times)]
         times = tuple(sorted({*times, *middle}, reverse=True))
         found.append(times)
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Given:
                 f"[L] = [{shape[1]}] or [B, L] = {list(shape)}"
             )
         tokens = self.tokens[self.mask]
-        if tokens.numel() and not (0 <= int(tokens.min()) and int(tokens.max()) < vocab_size):
+        if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < vocab_size):
             raise ValueError(f"given tokens must lie in 0..{vocab_size - 1}, the model's vocabulary")
 
     def clamp(self, x: Tensor) -> Tensor:
@@ -109,15 +110,16 @@ def simulate(
         callback(schedule.times[0], x)
     state = sampler.init(reverse, x, schedule.times[0])
     moved, clipped = [], []
-    leaps = list(zip(schedule.times, schedule.times[1:], strict=False))
+    leaps = list(pairwise(schedule.times))
     for t, s in tqdm(leaps, desc="sampling", disable=not progress):
-        x, state, info = sampler.step(reverse, x, t, s, state, generator=generator)
+        new, state, info = sampler.step(reverse, x, t, s, state, generator=generator)
         if given is not None:
-            x = given.clamp(x)
+            new = given.clamp(new)
         if callback is not None:
-            callback(s, x)
-        moved.append(info.moved)
+            callback(s, new)
+        moved.append((new != x).sum(-1))
         clipped.append(info.clipped)
+        x = new
     return Simulation(x, counter.calls, torch.stack(moved), torch.stack(clipped))
 
 

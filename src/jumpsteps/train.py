@@ -4,6 +4,7 @@ All randomness of step k comes from (seed, k), so that a run that was stopped an
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -94,23 +95,24 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return 0.5 * config.learning_rate * (1 + float(torch.cos(torch.tensor(torch.pi * progress))))
+    return 0.5 * config.learning_rate * (1 + math.cos(math.pi * progress))
 
 
 def generator_of_step(config: TrainConfig, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
 
 
-def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
-    """average <- decay average + (1 - decay) weights."""
-    weights = dict(network.named_parameters())
-    torch._foreach_lerp_(list(average.values()), [weights[name].detach() for name in average], 1 - decay)
-
-
 def train(
-    reverse: ReverseProcess, network: nn.Module, loss: Loss, data: Data, config: TrainConfig, out: Path | str, *, progress: bool = True
-) -> dict[str, Tensor]:
-    """Train ``network``, which ``reverse.model`` calls, and return its averaged parameters.
+    reverse: ReverseProcess,
+    network: nn.Module,
+    loss: Loss,
+    data: Data,
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    progress: bool = True,
+) -> tuple[bool, dict[str, Tensor]]:
+    """Train ``network``, which ``reverse.model`` calls; return whether the last step was reached, and the averaged parameters.
 
     Writes ``out/training.pt`` (state; a later call with the same ``out`` goes on from there) and ``out/metrics.jsonl`` (one
     JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds).
@@ -121,58 +123,75 @@ def train(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=device.type == "cuda"
+        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
     state = State(0, 0.0, optimizer, network, average)
     if (out / "training.pt").exists():
         state.load(out / "training.pt", config)
+        forget_log_after(out / "metrics.jsonl", state.step)
     network.train()
     if config.compile:
         network.compile()
-    run(state, reverse, loss, data, config, out, device, progress)
+    run(state, reverse, loss, data, config, out, progress)
     state.save(out / "training.pt", config)
     network.eval()
-    return average
+    return state.step == config.steps, average
 
 
-def run(
-    state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig, out: Path, device: torch.device, progress: bool
-) -> None:
+def run(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig, out: Path, progress: bool) -> None:
     """Optimiser steps until the last one, or until the time is up."""
-
-    def loss_per_site(x0: Tensor, generator: torch.Generator) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            return loss(reverse, x0, generator=generator).mean() / x0.shape[1]
-
-    began, before, total = time.monotonic(), state.seconds, torch.zeros((), device=device)
-    for step in tqdm(range(state.step, config.steps), desc="training", initial=state.step, total=config.steps, disable=not progress):
-        generator = generator_of_step(config, step, device)
-        x0 = data(config.batch, generator)
-        value = loss_per_site(x0, generator)
-        state.optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        state.optimizer.step()
-        average_weights(state.average, state.network, min(config.ema, (1 + step) / (10 + step)))
-        total += value.detach() * x0.shape[1]
+    began, before = time.monotonic(), state.seconds
+    losses: list[Tensor] = []
+    bar = tqdm(range(state.step, config.steps), "training", initial=state.step, total=config.steps, disable=not progress)
+    for step in bar:
+        value, norm = optimise(state, reverse, loss, data, config)
+        losses.append(value)
         state.step, state.seconds = step + 1, before + time.monotonic() - began
         if state.step % config.log_every == 0:
-            log(out, state, float(total) / config.log_every, float(norm), learning_rate(config, step))
-            total.zero_()
+            log(out, state, float(torch.stack(losses).mean()), float(norm), learning_rate(config, step))
+            losses.clear()
         if state.step % config.save_every == 0:
             state.save(out / "training.pt", config)
         if config.max_seconds is not None and time.monotonic() - began > config.max_seconds:
             return
 
 
+def optimise(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """One optimiser step on the loss per site; returns the loss per sequence and the gradient's norm."""
+    device = next(state.network.parameters()).device
+    generator = generator_of_step(config, state.step, device)
+    x0 = data(config.batch, generator)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        value = loss(reverse, x0, generator=generator).mean()
+    state.optimizer.zero_grad(set_to_none=True)
+    (value / x0.shape[1]).backward()
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(config, state.step)
+    state.optimizer.step()
+    average_weights(state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step)))
+    return value.detach(), norm
+
+
+def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) weights."""
+    weights = dict(network.named_parameters())
+    torch._foreach_lerp_(list(average.values()), [weights[name].detach() for name in average], 1 - decay)
+
+
 def log(out: Path, state: State, loss: float, norm: float, rate: float) -> None:
-    if not loss == loss or abs(loss) == float("inf"):
+    if not math.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False")
-    entry: dict[str, Any] = {"step": state.step, "loss": loss, "gradient_norm": norm, "learning_rate": rate, "seconds": state.seconds}
+    entry: dict[str, Any] = {"step": state.step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
     with open(out / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(entry | {"seconds": state.seconds}) + "\n")
+
+
+def forget_log_after(path: Path, step: int) -> None:
+    """Drop the lines of steps that will be made again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in lines))

@@ -4,7 +4,7 @@ Bidirectional attention with rotary positions; the noise level modulates every b
 names are those of the published SEDD checkpoints (Lou, Meng, Ermon 2024, App. C.2; block design of Peebles & Xie 2023), so
 that their weights load unchanged. The head is separate from the trunk: it runs on the sites a caller asks for, and on no others.
 
-Shapes: x int64 [B, L]; sigma [B]; D the width; ``where`` bool [B, L] selects K sites.
+Shapes: x int64 [B, L]; sigma [B], or [1] for all; D the width; ``where`` bool [B, L] selects K sites.
 """
 
 import math
@@ -39,14 +39,18 @@ class DiTConfig:
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation in float32 with a scale and no bias."""
+    """Layer normalisation in float32 with a scale and no bias, then the modulation x (1 + scale) + shift."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), self.weight.shape, self.weight.float()).to(x.dtype)
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        weight = self.weight.float()
+        if shift.numel() == weight.numel():  # One noise level for all sequences: the normalisation can do it all in one pass.
+            weight = weight * (1 + scale.float()).flatten()
+            return F.layer_norm(x.float(), weight.shape, weight, shift.float().flatten()).to(x.dtype)
+        return torch.addcmul(shift, F.layer_norm(x.float(), weight.shape, weight).to(x.dtype), 1 + scale)
 
 
 class Embedding(nn.Module):
@@ -72,7 +76,7 @@ class NoiseEmbedding(nn.Module):
         half = self.features // 2
         frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=sigma.device, dtype=torch.float32) / half)
         angle = sigma.float()[:, None] * frequency
-        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(self.mlp[0].weight.dtype))
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(next(self.parameters()).dtype))
 
 
 class Rotary(nn.Module):
@@ -93,10 +97,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return x * (1 + scale) + shift
 
 
 class Block(nn.Module):
@@ -120,10 +120,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, -1)
-        update = self.attend(modulate(self.norm1(x), shift1, scale1), cos, sin)
-        x = x + gate1 * F.dropout(update, self.dropout, self.training)
-        update = self.mlp(modulate(self.norm2(x), shift2, scale2))
-        return x + gate2 * F.dropout(update, self.dropout, self.training)
+        update = self.attend(self.norm1(x, shift1, scale1), cos, sin)
+        x = torch.addcmul(x, gate1, F.dropout(update, self.dropout, self.training))
+        update = self.mlp(self.norm2(x, shift2, scale2))
+        return torch.addcmul(x, gate2, F.dropout(update, self.dropout, self.training))
 
 
 class Head(nn.Module):
@@ -139,7 +139,7 @@ class Head(nn.Module):
     def forward(self, hidden: Tensor, c: Tensor) -> Tensor:
         """hidden [..., D] with one row of c [..., cond_dim] each, broadcasting."""
         shift, scale = self.adaLN_modulation(c).chunk(2, -1)
-        return self.linear(modulate(self.norm_final(hidden), shift, scale))
+        return self.linear(self.norm_final(hidden, shift, scale))
 
 
 class DiT(nn.Module):
@@ -155,7 +155,7 @@ class DiT(nn.Module):
         self.output_layer = Head(config)
 
     def trunk(self, x: Tensor, c: Tensor) -> Tensor:
-        """Hidden states [B, L, D]; c is the embedded noise level [B, cond_dim]."""
+        """Hidden states [B, L, D]; c is the embedded noise level, [B, cond_dim] or [1, cond_dim]."""
         cos, sin = self.rotary_emb(x.shape[1])
         hidden = self.vocab_embed(x)
         for block in self.blocks:
@@ -167,7 +167,7 @@ class DiT(nn.Module):
         hidden = self.trunk(x, c)
         if where is None:
             return self.output_layer(hidden, c[:, None])
-        return self.output_layer(hidden[where], c[where.nonzero()[:, 0]])
+        return self.output_layer(hidden[where], c if len(c) == 1 else c[where.nonzero()[:, 0]])
 
 
 def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
@@ -189,7 +189,7 @@ class PosteriorNetwork(nn.Module):
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
-        logits = self.network(x, torch.zeros(x.shape[0], device=x.device), where).float()
+        logits = self.network(x, torch.zeros(1, device=x.device), where).float()
         never = torch.arange(logits.shape[-1], device=x.device) == self.mask_id
         return logits.masked_fill(never, -torch.inf).log_softmax(-1)
 

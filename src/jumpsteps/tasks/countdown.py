@@ -5,22 +5,39 @@ deterministic given a few of its symbols, so symbols that are drawn together wit
 The metric is the fraction of neighbouring pairs that break the rule.
 """
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
-__all__ = ["LENGTH", "SYMBOLS", "chain", "sample_data", "show", "violations"]
+from jumpsteps.exact import MarkovChain
+from jumpsteps.forward import Absorbing
+from jumpsteps.noise import LogLinear
+from jumpsteps.reverse import PosteriorReverse
+from jumpsteps.tasks.task import Task
+
+__all__ = ["LENGTH", "SYMBOLS", "TASK", "chain", "exact_reverse", "sample_data", "show", "violations"]
 
 SYMBOLS = 32
 LENGTH = 256
 
 
-def sample_data(n: int, *, generator: torch.Generator, symbols: int = SYMBOLS, length: int = LENGTH) -> Tensor:
-    """Exact sequences, int64 [n, length]."""
-    starts = torch.randint(symbols, (n, length), generator=generator, device=generator.device)
-    ends = (starts + 1).cumsum(-1)
-    sites = torch.arange(length, device=generator.device).expand(n, length).contiguous()
+def sample_data(
+    n: int, *, generator: torch.Generator, symbols: int = SYMBOLS, length: int = LENGTH, smoothing: float = 0.0
+) -> Tensor:
+    """Exact sequences, int64 [n, length]; with ``smoothing``, each symbol is replaced by a fresh start with that probability."""
+    device = generator.device
+    starts = torch.randint(symbols, (n, length), generator=generator, device=device)
+    lengths = starts + 1
+    if smoothing > 0:
+        u = torch.rand((n, length), generator=generator, device=device, dtype=torch.float64)
+        broken = (1 + torch.log1p(-u) / math.log1p(-smoothing)).clamp_max(length)
+        lengths = torch.minimum(lengths, broken.to(torch.int64))
+    ends = lengths.cumsum(-1)
+    sites = torch.arange(length, device=device).expand(n, length).contiguous()
     run = torch.searchsorted(ends, sites, right=True)
-    return ends.gather(-1, run) - 1 - sites
+    return (starts + ends - lengths).gather(-1, run) - sites
 
 
 def chain(symbols: int = SYMBOLS) -> tuple[Tensor, Tensor]:
@@ -40,4 +57,22 @@ def show(sample: Tensor) -> str:
     """One sequence as text, a line for each countdown."""
     words = [f"{int(x):2d}" for x in sample]
     breaks = [0, *(i + 1 for i, x in enumerate(sample[:-1]) if int(x) == 0), len(words)]
-    return "\n".join(" ".join(words[a:b]) for a, b in zip(breaks, breaks[1:], strict=False))
+    return "\n".join(" ".join(words[a:b]) for a, b in pairwise(breaks))
+
+
+def exact_reverse() -> PosteriorReverse:
+    """The exact denoiser of the absorbing kernel with SEDD's noise schedule."""
+    forward = Absorbing(vocab_size=SYMBOLS + 1, noise=LogLinear())
+    initial, transition = chain()
+    return PosteriorReverse(forward, MarkovChain(forward, initial, transition))
+
+
+TASK = Task(
+    name="countdown",
+    length=LENGTH,
+    symbols=SYMBOLS,
+    sample_data=lambda n, generator: sample_data(n, generator=generator),
+    metric=violations,
+    metric_name="violation rate",
+    show=show,
+)

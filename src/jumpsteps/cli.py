@@ -1,0 +1,251 @@
+"""The command line. Names become objects here; the work is done elsewhere."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from jumpsteps.compare import compare, sample_batches, save_results
+from jumpsteps.data import load_tokens, save_samples
+from jumpsteps.demo import run_demo
+from jumpsteps.models import BUILT_IN, LoadedModel, load
+from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.plots import plot_comparison
+from jumpsteps.recipes import RECIPES, train_recipe
+from jumpsteps.report import table
+from jumpsteps.samplers import Euler, Sampler, Tweedie
+from jumpsteps.schedule import TimeSchedule, at_nfe, cosine, load_schedules, save_schedules, uniform
+from jumpsteps.version import __version__
+
+__all__ = ["main"]
+
+SAMPLERS: dict[str, Sampler] = {"tweedie": Tweedie(), "euler": Euler()}
+METHODS: dict[str, Method] = {"shortest-path": ShortestPath(), "jys": JYS()}
+FIXED: dict[str, Callable[[int], TimeSchedule]] = {"uniform": uniform, "cosine": cosine}
+
+T = TypeVar("T")
+
+
+def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        raise ValueError(f"there is no {kind} {name!r}; choose {' or '.join(known)}")
+    return known[name]
+
+
+def device_of(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {name!r} here ({str(error).splitlines()[0]}); leave out --device, or pass cpu") from None
+    return device
+
+
+def batch_of(args: argparse.Namespace, device: torch.device) -> int:
+    """Samples made at a time. On a CPU small batches are faster: their activations stay in the cache."""
+    return args.batch or (16 if device.type == "cpu" else 256)
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def data_for(model: LoadedModel, data: str | None, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    """n sequences for a search, and their name."""
+    if data is not None and (model.task is None or data != model.task.name):
+        return load_tokens(data, n, model.reverse.forward.vocab_size, generator)
+    if model.task is None:
+        raise ValueError(f"no data is known for {model.name!r}; pass --data FILE with tokens [n, {model.length}] (.npy or .npz)")
+    return model.task.sample_data(n, generator), model.task.name
+
+
+def find(args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device) -> dict[int, TimeSchedule]:
+    """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share."""
+    generator = torch.Generator(device).manual_seed(args.seed)
+    tokens, name = data_for(model, args.data, args.sequences, generator)
+    sampler = pick("sampler", args.sampler, SAMPLERS)
+    return optimize_schedule(
+        model.reverse, tokens, args.nfe, generator=generator, method=method, sampler=sampler, about=model.provenance(data=name)
+    )
+
+
+def read_schedule(name: str, nfe: int, model: LoadedModel) -> TimeSchedule:
+    """A fixed schedule by name, or one from a file; refuses another kernel, and says so when the weights were others."""
+    if name in FIXED:
+        return FIXED[name](nfe)
+    if not Path(name).exists():
+        raise ValueError(f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'")
+    schedule = at_nfe(load_schedules(name), nfe, name)
+    schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
+    known = schedule.provenance
+    if known.model_hash and known.model_hash != model.digest:
+        print(f"note: {name} was optimised for {known.model!r}, not for these weights", file=sys.stderr)
+    return schedule
+
+
+def demo_command(args: argparse.Namespace) -> None:
+    run_demo(args.out, device_of(args.device), progress=sys.stderr.isatty())
+
+
+def optimize_command(args: argparse.Namespace) -> None:
+    device, method = device_of(args.device), pick("method", args.method, METHODS)
+    found = find(args, load(args.model, device=device), method, device)
+    save_schedules(args.out, found)
+    for nfe, schedule in found.items():
+        known = schedule.provenance
+        print(f"NFE {nfe}: " + " ".join(f"{t:.4f}" for t in schedule.times))
+        if known.predicted_cost is not None:
+            print(f"  predicted error {known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f} nats per sequence")
+    print(f"{known.model_calls} model calls on {known.sequences} sequences; written to {args.out}")
+
+
+def sample_command(args: argparse.Namespace) -> None:
+    device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
+    model = load(args.model, device=device)
+    schedule = read_schedule(args.schedule, args.nfe, model)
+    generator = torch.Generator(device).manual_seed(args.seed)
+    shape, bar = (args.n, model.length), sys.stderr.isatty()
+    samples, nfe = sample_batches(
+        model.reverse, sampler, schedule, shape, generator=generator, batch=batch_of(args, device), progress=bar
+    )
+    save_samples(args.out, samples, nfe)
+    if model.task is not None:
+        print(model.task.show(samples[0].cpu()))
+        print(f"{model.task.metric_name}: {100 * float(model.task.metric(samples).mean()):.2f}%")
+    print(f"{len(samples)} samples, {nfe} model calls each; written to {args.out}")
+
+
+def compare_command(args: argparse.Namespace) -> None:
+    device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
+    model = load(args.model, device=device)
+    if model.task is None:
+        raise ValueError(f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples")
+    schedules: dict[str, dict[int, TimeSchedule]] = {}
+    for name in dict.fromkeys(args.schedules):
+        if name in METHODS:
+            schedules[name] = find(args, model, METHODS[name], device)
+        else:
+            schedules[name] = {nfe: read_schedule(name, nfe, model) for nfe in args.nfe}
+    rows = compare(
+        model.reverse,
+        sampler,
+        schedules,
+        (args.n, model.length),
+        metric=model.task.metric,
+        seed=args.seed + 1,
+        device=device,
+        batch=batch_of(args, device),
+        progress=sys.stderr.isatty(),
+    )
+    calls = {name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()}
+    about = {"model": args.model, "model_hash": model.digest, "sampler": args.sampler, "seed": args.seed}
+    save_results(args.out, rows, about | {"sequences": args.sequences, "search_calls": calls})
+    if args.picture is not None:
+        title = f"{args.model}, {args.sampler}, {args.n} samples"
+        plot_comparison(args.picture, rows, metric_name=model.task.metric_name, title=title)
+    print(table(rows, model.task.metric_name))
+    for name in METHODS.keys() & calls.keys():
+        print(f"{name}: {calls[name]} model calls on {args.sequences} sequences for all its schedules")
+    print(f"written to {args.out}")
+
+
+def train_command(args: argparse.Namespace) -> None:
+    recipe, device = pick("recipe", args.task, RECIPES), device_of(args.device)
+    limits = {"steps": args.steps, "batch": args.batch}
+    done = train_recipe(recipe, args.out, device, **limits, max_minutes=args.max_minutes, progress=sys.stderr.isatty())
+    print(f"{'finished' if done else 'stopped early; run the same command to go on'}; checkpoint in {args.out}")
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="jumpsteps", description="Few-step sampling for discrete diffusion models.")
+    root.add_argument("--version", action="version", version=__version__)
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = command(commands, "demo", demo_command, "optimise schedules for the trained CountDown model and compare them")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for schedules, results and picture")
+
+    optimize = command(commands, "optimize", optimize_command, "find good times for a model and write them to a file")
+    add_model(optimize)
+    add_search(optimize)
+    optimize.add_argument("--method", default="shortest-path", help=choices(METHODS))
+    optimize.add_argument("-o", "--out", type=Path, default=Path("schedules.json"), help="JSON file of schedules")
+
+    sample = command(commands, "sample", sample_command, "sample from a model and write the tokens to a file")
+    add_model(sample)
+    sample.add_argument("--schedule", default="uniform", help="uniform, cosine, or a file from 'jumpsteps optimize'")
+    sample.add_argument("--nfe", type=positive, required=True, help="number of steps")
+    add_sampling(sample, n=16)
+    sample.add_argument("-o", "--out", type=Path, default=Path("samples.npz"), help=".npz file with arrays samples [n, L] and nfe")
+
+    compare = command(commands, "compare", compare_command, "measure schedules side by side, with 95%% intervals")
+    add_model(compare)
+    add_search(compare)
+    compare.add_argument("--schedules", nargs="+", required=True, help=f"{choices(FIXED)}, {choices(METHODS)}, or files")
+    add_sampling(compare, n=256, shared=True)
+    compare.add_argument("-o", "--out", type=Path, default=Path("results.json"), help="JSON file of results")
+    compare.add_argument("--picture", type=Path, help="also draw a PNG")
+
+    train = command(commands, "train", train_command, "train a model by its recipe; a second run with the same folder goes on")
+    train.add_argument("task", metavar="TASK", help=choices(RECIPES))
+    train.add_argument("--out", type=Path, required=True, help="checkpoint folder")
+    train.add_argument("--steps", type=positive, help="optimiser steps; the recipe's unless given")
+    train.add_argument("--batch", type=positive, help="sequences per step; the recipe's unless given")
+    train.add_argument("--max-minutes", type=float, help="stop after this long")
+    return root
+
+
+Subparsers = argparse._SubParsersAction  # the type of add_subparsers() has no public name
+
+
+def command(
+    commands: "Subparsers[argparse.ArgumentParser]", name: str, action: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    style = argparse.ArgumentDefaultsHelpFormatter
+    made = commands.add_parser(name, help=text, description=text.capitalize() + ".", formatter_class=style)
+    made.set_defaults(action=action)
+    made.add_argument("--device", help="torch device; cuda where there is one")
+    return made
+
+
+def choices(known: Mapping[str, object]) -> str:
+    return ", ".join(known)
+
+
+def add_model(to: argparse.ArgumentParser) -> None:
+    to.add_argument("model", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
+    to.add_argument("--sampler", default="tweedie", help=choices(SAMPLERS))
+    to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
+
+
+def add_search(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--nfe", type=positive, nargs="+", required=True, help="numbers of steps")
+    to.add_argument("--data", help="a task's name, or a .npy or .npz file of tokens [n, L]; the model's own task unless given")
+    to.add_argument("--sequences", type=positive, default=64, help="sequences of data that a search sees")
+
+
+def add_sampling(to: argparse.ArgumentParser, *, n: int, shared: bool = False) -> None:
+    to.add_argument("-n", type=positive, default=n, help="samples" + (" per schedule" if shared else ""))
+    to.add_argument("--batch", type=positive, help="samples made at a time; 16 on a CPU, 256 elsewhere, unless given")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on standard error and exit code 1."""
+    args = parser().parse_args(arguments)
+    try:
+        args.action(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

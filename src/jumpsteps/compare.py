@@ -1,0 +1,105 @@
+"""Schedules side by side: same sampler, same number of model calls, same seeds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jumpsteps.files import write_json
+from jumpsteps.metrics import Interval, mean_interval
+from jumpsteps.reverse import ReverseProcess
+from jumpsteps.samplers import Sampler
+from jumpsteps.schedule import TimeSchedule
+from jumpsteps.simulate import Given, simulate
+from jumpsteps.version import __version__
+
+__all__ = ["Row", "compare", "sample_batches", "save_results"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One schedule, measured.
+
+    Attributes:
+        nfe: calls of the model that the run made.
+        schedule: the schedule's name.
+        times: the schedule.
+        metric: mean and interval of the metric over the samples.
+    """
+
+    nfe: int
+    schedule: str
+    times: tuple[float, ...]
+    metric: Interval
+
+
+def sample_batches(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: TimeSchedule,
+    shape: tuple[int, int],
+    *,
+    generator: torch.Generator,
+    batch: int,
+    given: Given | None = None,
+    progress: bool = False,
+) -> tuple[Tensor, int]:
+    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost."""
+    n, length = shape
+    if n < 1 or batch < 1:
+        raise ValueError(f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}")
+    starts = range(0, n, batch)
+    runs = [
+        simulate(reverse, sampler, schedule, (min(batch, n - start), length), generator=generator, given=given)
+        for start in tqdm(starts, desc="sampling", disable=not progress)
+    ]
+    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
+
+
+def compare(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedules: Mapping[str, Mapping[int, TimeSchedule]],
+    shape: tuple[int, int],
+    *,
+    metric: Callable[[Tensor], Tensor],
+    seed: int,
+    device: torch.device,
+    batch: int = 16,
+    progress: bool = False,
+) -> list[Row]:
+    """Sample with every schedule and measure.
+
+    Args:
+        schedules: name -> NFE -> schedule.
+        shape: (n, L), n samples for every schedule.
+        metric: int64 [B, L] -> [B].
+        seed: every run starts from it.
+
+    Returns:
+        Rows ordered by NFE, then as the schedules are.
+    """
+    jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
+    order = {name: i for i, name in enumerate(schedules)}
+    rows = []
+    for _, name, schedule in tqdm(sorted(jobs, key=lambda job: (job[0], order[job[1]])), desc="comparing", disable=not progress):
+        generator = torch.Generator(device).manual_seed(seed)
+        samples, calls = sample_batches(reverse, sampler, schedule, shape, generator=generator, batch=batch)
+        rows.append(Row(calls, name, schedule.times, mean_interval(metric(samples))))
+    return rows
+
+
+def save_results(path: Path | str, rows: list[Row], about: Mapping[str, Any]) -> None:
+    """Write rows and what they are about (model, sampler, seed ...) as JSON."""
+    content = {
+        "format": "jumpsteps-results",
+        "schema_version": 1,
+        "version": __version__,
+        **about,
+        "rows": [asdict(row) for row in rows],
+    }
+    write_json(path, content)

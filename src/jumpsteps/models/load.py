@@ -1,0 +1,86 @@
+"""One name to one model: built in, a folder, or a hub id."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from jumpsteps.files import read_json
+from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.models.native import FORMAT, load_native
+from jumpsteps.models.sedd import is_sedd, load_sedd
+from jumpsteps.tasks import countdown
+
+__all__ = ["BUILT_IN", "load"]
+
+HUB_FILES = ["config.json", "model.safetensors", "pytorch_model.bin"]
+
+
+def load(name: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a model.
+
+    Args:
+        name: a built-in name ("countdown", "countdown-exact"); a folder with ``config.json`` and weights, of this project or in
+            the published SEDD layout; or a hub id such as "louaaron/sedd-small".
+        device: where the network goes.
+
+    Raises:
+        ValueError: no such model, a folder that is not a checkpoint, or a damaged one.
+    """
+    device = torch.device(device)
+    if str(name) in BUILT_IN:
+        return BUILT_IN[str(name)](device)
+    folder = Path(name)
+    if not folder.is_dir():
+        if isinstance(name, Path) or not looks_like_hub_id(name):
+            raise ValueError(f"there is no model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), not a folder, not a hub id")
+        folder = download(str(name))
+    return load_folder(folder, str(name), device)
+
+
+def looks_like_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
+
+
+def download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{hub_id!r} is not a folder here and could not be fetched from the hub ({first})") from None
+
+
+def load_folder(folder: Path, name: str, device: torch.device) -> LoadedModel:
+    config = read_json(folder / "config.json")
+    if isinstance(config, dict) and config.get("format") == FORMAT:
+        return load_native(folder, config, name, device)
+    if isinstance(config, dict) and is_sedd(config):
+        return load_sedd(folder, config, name, device)
+    raise ValueError(f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one; no other kind is known")
+
+
+def load_countdown(device: torch.device) -> LoadedModel:
+    """The trained CountDown network, from the package's ``checkpoints`` folder (in a source tree: at its root)."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "checkpoints" / "countdown", package.parents[1] / "checkpoints" / "countdown"):
+        if folder.is_dir():
+            return load_folder(folder, "countdown", device)
+    raise ValueError("the checkpoint 'countdown' is not installed; reinstall jumpsteps, or 'jumpsteps train countdown --out DIR'")
+
+
+def load_countdown_exact(device: torch.device) -> LoadedModel:
+    """The exact CountDown denoiser; its tables follow the tokens to their device."""
+    reverse = countdown.exact_reverse()
+    digest = hashlib.sha256(repr(reverse).encode()).hexdigest()
+    return LoadedModel("countdown-exact", reverse, countdown.LENGTH, digest, countdown.TASK)
+
+
+BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
+    "countdown": load_countdown,
+    "countdown-exact": load_countdown_exact,
+}

@@ -1,0 +1,70 @@
+"""A model that is ready to use."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jumpsteps.reverse import ReverseProcess
+from jumpsteps.schedule import Provenance
+from jumpsteps.tasks.task import Task
+
+__all__ = ["LoadedModel", "file_hash", "load_weights"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What ``load`` returns.
+
+    Attributes:
+        name: as it was asked for.
+        reverse: the reverse process, its network in evaluation mode on the device asked for.
+        length: L, the sequence length the model was trained for.
+        digest: SHA-256 of the weights, or of the definition of an exact model.
+        task: data and metric, where the library knows them.
+    """
+
+    name: str
+    reverse: ReverseProcess
+    length: int
+    digest: str
+    task: Task | None
+
+    def provenance(self, data: str = "") -> Provenance:
+        """What a schedule found for this model should say about it."""
+        return Provenance(model=self.name, model_hash=self.digest, data=data or (self.task.name if self.task else ""))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Copy weights into a network of the same layout.
+
+    Raises:
+        ValueError: keys are missing or unexpected, or a shape differs; names the first few.
+    """
+    wanted = network.state_dict()
+    missing, unexpected = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
+    if missing or unexpected:
+        raise ValueError(
+            f"{path} does not hold this network: missing keys {brief(missing)}, unexpected keys {brief(unexpected)}; "
+            "check that config.json and weights belong together"
+        )
+    for name, value in weights.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(
+                f"{path}: {name} has shape {list(value.shape)}, config.json asks for {list(wanted[name].shape)}; "
+                "check that config.json and weights belong together"
+            )
+    network.load_state_dict(weights)
+
+
+def brief(names: list[str], most: int = 4) -> str:
+    shown = ", ".join(names[:most]) or "none"
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

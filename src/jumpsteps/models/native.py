@@ -1,0 +1,109 @@
+"""The project's own checkpoint folders: ``config.json`` and ``model.safetensors``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from jumpsteps import noise as noises
+from jumpsteps.files import replacing, write_json
+from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.reverse import LogScoreReverse, PosteriorReverse, ReverseProcess
+from jumpsteps.tasks import TASKS
+
+__all__ = ["FORMAT", "build", "load_native", "read_safetensors", "save_native"]
+
+FORMAT = "jumpsteps-model"
+SCHEMA_VERSION = 1
+KERNELS: dict[str, type[ForwardProcess]] = {"absorbing": Absorbing, "uniform": Uniform}
+
+
+def build(config: DiTConfig, forward: ForwardProcess, output: str) -> tuple[DiT, ReverseProcess]:
+    """A network with fresh weights and its reverse process; ``output`` is "posterior" or "log-score"."""
+    network = DiT(config)
+    if output == "posterior" and isinstance(forward, Absorbing):
+        return network, PosteriorReverse(forward, PosteriorNetwork(network, forward))
+    if output == "log-score":
+        scale = isinstance(forward, Absorbing)
+        return network, LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
+    raise ValueError(f"no network with output {output!r} for the {forward.name} kernel; use 'log-score'")
+
+
+def save_native(
+    folder: Path | str,
+    network: DiT,
+    forward: ForwardProcess,
+    *,
+    output: str,
+    task: str,
+    length: int,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write a checkpoint folder; weights are stored as ``dtype``."""
+    folder = Path(folder)
+    kernel: dict[str, Any] = {"type": forward.name, "vocab_size": forward.vocab_size}
+    if isinstance(forward, Absorbing):
+        kernel["mask_id"] = forward.mask_id
+    config = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "task": task,
+        "length": length,
+        "output": output,
+        "kernel": kernel,
+        "noise": {"type": type(forward.noise).__name__, **vars(forward.noise)},
+        "network": asdict(network.config),
+    }
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in network.state_dict().items()}
+    weights["rotary_emb.inv_freq"] = network.rotary_emb.get_buffer("inv_freq").detach().to("cpu", torch.float32)
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    write_json(folder / "config.json", config)
+
+
+def load_native(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+    """Read a checkpoint folder whose ``config.json`` is ``config``."""
+    if config.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}")
+    try:
+        forward = build_forward(config["kernel"], config["noise"])
+        network, reverse = build(DiTConfig(**config["network"]), forward, config["output"])
+        length, task = int(config["length"]), TASKS.get(config["task"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from None
+    path = folder / "model.safetensors"
+    load_weights(network, read_safetensors(path), path)
+    network.to(device).eval()
+    return LoadedModel(name, reverse, length, file_hash(path), task)
+
+
+def build_forward(kernel: dict[str, Any], noise: dict[str, Any]) -> ForwardProcess:
+    """The forward process of a config; its noise schedule's type must be one that ``jumpsteps.noise`` exports."""
+    kernel, noise = dict(kernel), dict(noise)
+    noise_type, kernel_type = noise.pop("type"), kernel.pop("type")
+    known = [n for n in noises.__all__ if n not in ("NoiseSchedule", "Time")]
+    if noise_type not in known:
+        raise ValueError(f"unknown noise schedule {noise_type!r}; this jumpsteps knows {', '.join(known)}")
+    if kernel_type not in KERNELS:
+        raise ValueError(f"unknown kernel {kernel_type!r}; this jumpsteps knows {', '.join(KERNELS)}")
+    return KERNELS[kernel_type](noise=getattr(noises, noise_type)(**noise), **kernel)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        ValueError: no such file, or not a safetensors file.
+    """
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); download or train it again") from None

@@ -1,0 +1,75 @@
+"""Published SEDD checkpoints (Lou, Meng, Ermon 2024): a folder with ``config.json`` and the weights.
+
+The config is the training run's: ``tokens``, ``graph.type``, ``noise.type`` and ``model``. With ``graph.type`` "absorb" the
+vocabulary has one symbol more than ``tokens``, MASK, and it is the last. Weights are in ``model.safetensors`` or
+``pytorch_model.bin``; their names are those of ``models.dit``. Sequences are token ids; text needs the model's tokenizer.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.native import read_safetensors
+from jumpsteps.noise import LogLinear
+from jumpsteps.reverse import LogScoreReverse
+
+__all__ = ["is_sedd", "load_sedd"]
+
+
+def is_sedd(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a SEDD checkpoint."""
+    return {"tokens", "graph", "noise", "model"} <= config.keys()
+
+
+def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+    """Read a SEDD checkpoint folder.
+
+    Raises:
+        ValueError: a graph or noise schedule other than those of the published models, or weights that do not fit.
+    """
+    try:
+        forward, sizes = forward_of(config), config["model"]
+        dit = DiTConfig(
+            vocab_size=forward.vocab_size,
+            hidden_size=sizes["hidden_size"],
+            n_blocks=sizes["n_blocks"],
+            n_heads=sizes["n_heads"],
+            cond_dim=sizes["cond_dim"],
+        )
+        length, scale = int(sizes["length"]), bool(sizes["scale_by_sigma"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} lacks {error}; it is not the config of a SEDD checkpoint") from None
+    network = DiT(dit)
+    path, weights = read_weights(folder)
+    load_weights(network, weights, path)
+    network.to(device).eval()
+    reverse = LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
+    return LoadedModel(name, reverse, length, file_hash(path), None)
+
+
+def forward_of(config: dict[str, Any]) -> ForwardProcess:
+    graph, noise, tokens = config["graph"]["type"], config["noise"]["type"], int(config["tokens"])
+    if noise != "loglinear":
+        raise ValueError(f"noise schedule {noise!r} is not supported; the published SEDD models are 'loglinear'")
+    if graph == "absorb":
+        return Absorbing(vocab_size=tokens + 1, noise=LogLinear())
+    if graph == "uniform":
+        return Uniform(vocab_size=tokens, noise=LogLinear())
+    raise ValueError(f"graph {graph!r} is not supported; SEDD models are 'absorb' or 'uniform'")
+
+
+def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    path, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    if path.exists() or not pickled.exists():
+        return path, read_safetensors(path)
+    try:
+        return pickled, torch.load(pickled, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{pickled} is damaged, or holds more than tensors ({first}); download it again") from None

@@ -1,0 +1,104 @@
+"""What the tests share: generators, chi-square tests, kernels and an exact log-score that does not go through the posterior."""
+
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from jumpsteps.exact import Enumerable
+from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.noise import LogLinear, NoiseSchedule, Time
+from jumpsteps.reverse import Model
+
+# two workers on two cores: more threads would only wait for each other
+torch.set_num_threads(1)
+
+KERNELS = ("absorbing", "uniform")
+
+LEVEL = 1e-4
+"""The level of every statistical test; seeds are fixed, so that a test that passes once passes always."""
+
+
+def seeded(n: int) -> torch.Generator:
+    return torch.Generator().manual_seed(n)
+
+
+def kernel(name: str, symbols: int, noise: NoiseSchedule | None = None) -> ForwardProcess:
+    """The kernel of this name for data of ``symbols`` symbols; the absorbing one has MASK as one state more, the last."""
+    noise = LogLinear() if noise is None else noise
+    if name == "absorbing":
+        return Absorbing(vocab_size=symbols + 1, noise=noise)
+    if name == "uniform":
+        return Uniform(vocab_size=symbols, noise=noise)
+    raise KeyError(name)
+
+
+def prior_law(model: Enumerable) -> Tensor:
+    """The law [S] of the state that a run from noise starts from: all MASK, or uniform."""
+    forward = model.forward
+    site = torch.full((forward.vocab_size,), 1 / forward.vocab_size, dtype=torch.float64)
+    if isinstance(forward, Absorbing):
+        site = torch.zeros_like(site)
+        site[forward.mask_id] = 1
+    return model.product(site.expand(model.table.ndim, -1))
+
+
+def chi_square_p(draws: Tensor, law: Tensor) -> float:
+    """The p-value of Pearson's test that ``draws`` (indices, int64 [n]) are independent with this law [S].
+
+    Cells are pooled, the rarest first, until each expects at least 5 draws. A draw in a cell of probability zero gives 0.
+    """
+    law = law.to(torch.float64)
+    assert law.ndim == 1
+    assert abs(float(law.sum()) - 1) < 1e-9
+    assert float(law.min()) >= -1e-15
+    counts = torch.bincount(draws.reshape(-1), minlength=len(law)).to(torch.float64)
+    if len(counts) > len(law) or counts[law <= 0].sum() > 0:
+        return 0.0
+    order = law.argsort()
+    observed, expected = counts[order], (law * counts.sum())[order]
+    observed, expected = observed[expected > 0], expected[expected > 0]
+    rare = 0
+    while rare < len(expected) and (expected[rare] < 5 or 0 < float(expected[:rare].sum()) < 5):
+        rare += 1
+    if rare:
+        observed = torch.cat([observed[:rare].sum()[None], observed[rare:]])
+        expected = torch.cat([expected[:rare].sum()[None], expected[rare:]])
+    statistic = float(((observed - expected) ** 2 / expected).sum())
+    return float(stats.chi2.sf(statistic, len(expected) - 1)) if len(expected) > 1 else 1.0
+
+
+@dataclass(frozen=True)
+class ExactLogScore:
+    """log p_t(y)/p_t(x) read off the enumerated p_t: a ``Model`` for ``LogScoreReverse`` that knows no posterior."""
+
+    truth: Enumerable
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        v, length = self.truth.forward.vocab_size, self.truth.table.ndim
+        times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
+        here = self.truth.index(x)
+        stride = v ** torch.arange(length - 1, -1, -1)
+        there = here[:, None, None] + stride[:, None] * (torch.arange(v) - x[..., None])
+        out = torch.empty(*x.shape, v, dtype=torch.float64)
+        for time in times.unique().tolist():
+            rows = times == time
+            log_p = self.truth.marginal(time).log()
+            out[rows] = log_p[there[rows]] - log_p[here[rows]][:, None, None]
+        return out if where is None else out[where]
+
+
+class Tabulated:
+    """A model of few states, asked once for each state and looked up for each sequence: big batches at little cost."""
+
+    def __init__(self, model: Model, truth: Enumerable) -> None:
+        self.model, self.truth = model, truth
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        rows = self.model(self.truth.states, t)
+        states = self.truth.index(x)
+        if where is None:
+            return rows[states]
+        sequence, site = where.nonzero(as_tuple=True)
+        return rows[states[sequence], site]

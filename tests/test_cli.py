@@ -1,0 +1,181 @@
+"""The command line, end to end, on small numbers; the full demo runs with small sizes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from jumpsteps import demo as demo_module
+from jumpsteps.cli import main
+from jumpsteps.demo import DemoConfig, run_demo
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_optimize_then_sample(tmp_path, capsys):
+    schedules, samples = tmp_path / "s.json", tmp_path / "x.npz"
+    code, out, _ = run(capsys, "optimize", "countdown-exact", "--nfe", 4, 6, "--sequences", 4, "-o", schedules)
+    assert code == 0
+    assert "48 model calls on 4 sequences" in out
+    code, out, err = run(
+        capsys, "sample", "countdown-exact", "--schedule", schedules, "--nfe", 6, "-n", 5, "--batch", 2, "-o", samples
+    )
+    assert (code, err) == (0, "")
+    assert "violation rate" in out
+    content = np.load(samples)
+    assert content["samples"].shape == (5, 256)
+    assert content["samples"].dtype == np.int64
+    assert content["nfe"] == 6
+    known = json.loads(schedules.read_text())["schedules"][0]["provenance"]
+    assert known["model"] == "countdown-exact"
+    assert known["data"] == "countdown"
+
+
+def test_the_same_seed_writes_the_same_samples(tmp_path, capsys):
+    files = [tmp_path / f"{i}.npz" for i in range(3)]
+    for file, seed in zip(files, (1, 1, 2), strict=True):
+        run(capsys, "sample", "countdown-exact", "--nfe", 2, "-n", 2, "--seed", seed, "-o", file)
+    a, b, c = (np.load(file)["samples"] for file in files)
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_compare_prints_a_table_and_draws(tmp_path, capsys):
+    results, picture = tmp_path / "r.json", tmp_path / "p.png"
+    names = ["uniform", "cosine", "jys", "shortest-path"]
+    code, out, _ = run(
+        capsys,
+        "compare",
+        "countdown-exact",
+        "--nfe",
+        2,
+        4,
+        "--schedules",
+        *names,
+        "-n",
+        6,
+        "--sequences",
+        4,
+        "-o",
+        results,
+        "--picture",
+        picture,
+    )
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["NFE", "2", "4"]
+    content = json.loads(results.read_text())
+    assert [(row["nfe"], row["schedule"]) for row in content["rows"]] == [(n, name) for n in (2, 4) for name in names]
+    assert content["search_calls"]["shortest-path"] == 48
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_euler_is_there(tmp_path, capsys):
+    assert run(capsys, "sample", "countdown-exact", "--nfe", 2, "-n", 1, "--sampler", "euler", "-o", tmp_path / "x.npz")[0] == 0
+
+
+def test_data_from_files(tmp_path, capsys):
+    tokens = np.tile(np.arange(256)[::-1] % 32, (6, 1))
+    np.savez(tmp_path / "d.npz", samples=tokens)
+    np.save(tmp_path / "d.npy", tokens)
+    for name in ("d.npz", "d.npy"):
+        out = tmp_path / "s.json"
+        assert run(capsys, "optimize", "countdown-exact", "--data", tmp_path / name, "--nfe", 2, "-o", out)[0] == 0
+        known = json.loads(out.read_text())["schedules"][0]["provenance"]
+        assert known["data"].startswith(f"{name} sha256:")
+        assert known["sequences"] == 6
+
+
+def test_train_writes_a_model_that_loads(tmp_path, capsys):
+    folder = tmp_path / "model"
+    code, out, _ = run(capsys, "train", "countdown", "--out", folder, "--steps", 2, "--batch", 2)
+    assert code == 0
+    assert "finished" in out
+    assert run(capsys, "sample", folder, "--nfe", 1, "-n", 1, "-o", tmp_path / "x.npz")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "nothing", "--nfe", 2], "there is no model 'nothing'"),
+        (["sample", "countdown-exact", "--nfe", 2, "--sampler", "magic"], "choose tweedie or euler"),
+        (["sample", "countdown-exact", "--nfe", 2, "--schedule", "none.json"], "there is no schedule 'none.json'"),
+        (["sample", "countdown-exact", "--nfe", 2, "--device", "abacus"], "no device 'abacus'"),
+        (["optimize", "countdown-exact", "--nfe", 3, "--method", "jys"], "powers of two only"),
+        (["optimize", "countdown-exact", "--nfe", 3, "--method", "magic"], "choose shortest-path or jys"),
+        (["optimize", "countdown-exact", "--nfe", 3, "--data", "none.npz"], "there is no file none.npz"),
+        (["compare", "countdown-exact", "--nfe", 3, "--schedules", "magic"], "there is no schedule 'magic'"),
+        (["train", "poetry", "--out", "x"], "choose countdown"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(5, dtype=np.int64), "tokens are integers"),
+        (np.zeros((2, 5)), "tokens are integers"),
+        (np.full((2, 5), 77), "tokens 77..77, the model's vocabulary is 0..32"),
+    ],
+)
+def test_bad_token_files_are_refused(tmp_path, capsys, array, message):
+    np.savez(tmp_path / "d.npz", samples=array)
+    code, _, err = run(capsys, "optimize", "countdown-exact", "--data", tmp_path / "d.npz", "--nfe", 2, "-o", tmp_path / "s.json")
+    assert code == 1
+    assert message in err
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_files_without_tokens_are_refused(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", other=np.zeros(3))
+    (tmp_path / "b.npz").write_bytes(b"nonsense")
+    for name in ("a.npz", "b.npz"):
+        code, _, err = run(capsys, "optimize", "countdown-exact", "--data", tmp_path / name, "--nfe", 2, "-o", tmp_path / "s.json")
+        assert code == 1
+        assert "holds no tokens" in err
+
+
+def test_a_schedule_of_another_model_is_used_with_a_note(tmp_path, capsys):
+    path = tmp_path / "s.json"
+    run(capsys, "optimize", "countdown-exact", "--nfe", 2, "--sequences", 4, "-o", path)
+    content = json.loads(path.read_text())
+    content["schedules"][0]["provenance"]["model_hash"] = "0" * 64
+    path.write_text(json.dumps(content))
+    code, _, err = run(capsys, "sample", "countdown-exact", "--nfe", 2, "--schedule", path, "-n", 1, "-o", tmp_path / "x.npz")
+    assert code == 0
+    assert "not for these weights" in err
+    content["schedules"][0]["provenance"]["kernel"] = "uniform"
+    path.write_text(json.dumps(content))
+    code, _, err = run(capsys, "sample", "countdown-exact", "--nfe", 2, "--schedule", path, "-n", 1, "-o", tmp_path / "x.npz")
+    assert code == 1
+    assert "schedule was optimised for the kernel uniform, the model 'countdown-exact' has absorbing" in err
+
+
+def test_the_demo_writes_everything_it_names(tmp_path):
+    said = []
+    config = DemoConfig(model="countdown-exact", nfe=(2, 4), samples=4, sequences=4, jys_sequences=2)
+    run_demo(tmp_path, torch.device("cpu"), config=config, say=said.append, progress=False)
+    files = {"schedules.json", "schedules-jys.json", "results.json", "comparison.png"}
+    assert {p.name for p in tmp_path.iterdir()} == files
+    assert "Fewer errors than uniform steps" in said[-2]
+    assert "jumpsteps sample countdown-exact" in said[-1]
+    assert demo_module.DemoConfig().model == "countdown"
+
+
+def test_the_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "jumpsteps", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __import__("jumpsteps").__version__

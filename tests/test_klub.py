@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from helpers import ExactLogScore, seeded
+from jumpsteps.exact import Enumerable
+from jumpsteps.forward import Absorbing, Uniform
+from jumpsteps.klub import Klub
+from jumpsteps.noise import LogLinear
+from jumpsteps.reverse import LogScoreReverse, PosteriorReverse
+from jumpsteps.simulate import CallCounter
+
+KERNELS = {"absorbing": Absorbing(vocab_size=4, noise=LogLinear()), "uniform": Uniform(vocab_size=3, noise=LogLinear())}
+
+
+def site_rates(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, t: float) -> torch.Tensor:
+    """Rates of single sites [L, V] out of x_own [L], with the other sites at ``context`` [L], from the table of p_t."""
+    p, rate = model.marginal(t), model.forward.rate(t)
+    out = torch.zeros(len(x_own), model.forward.vocab_size, dtype=torch.float64)
+    for site, own in enumerate(x_own.tolist()):
+
+        def weight(symbol, site=site):
+            state = context.clone()
+            state[site] = symbol
+            return p[model.index(state[None])[0]]
+
+        for y in range(model.forward.vocab_size):
+            if y != own:
+                out[site, y] = rate[y, own] * weight(y) / weight(own)
+    return out
+
+
+def exact_klub(model: Enumerable, u: float, s: float, t: float) -> float:
+    """(s - t) E sum R_s log(R_s / R_u) over all pairs of states, from Eq. 14 of the paper."""
+    joint = model.marginal(s)[:, None] * model.transition(s, u)
+    total = 0.0
+    for i, x_s in enumerate(model.states):
+        fine = site_rates(model, x_s, x_s, s)
+        for j, x_u in enumerate(model.states):
+            if joint[i, j] > 0:
+                coarse = site_rates(model, x_s, x_u, u)
+                total += float(joint[i, j] * torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum())
+    return (s - t) * total
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("interval", [(1.0, 0.6, 0.0), (0.8, 0.3, 0.2)])
+def test_klub_equals_its_expectation_over_all_states(kernel, interval):
+    """Mean of 40,000 sequences against enumeration, within 4 standard errors."""
+    u, s, t = interval
+    model = Enumerable.random(KERNELS[kernel], symbols=3, length=2, seed=5, concentration=0.4)
+    exact = exact_klub(model, u, s, t)
+    path = model.forward.sample_path(model.sample_data(40_000, generator=seeded(0)), generator=seeded(1))
+    for reverse in (PosteriorReverse(model.forward, model), LogScoreReverse(model.forward, ExactLogScore(model))):
+        values = Klub(reverse, path, u, t).values(s)
+        assert float(values.mean()) == pytest.approx(exact, abs=4 * float(values.std()) / 200)
+        assert 4 * float(values.std()) / 200 < 0.1 * abs(exact)
+
+
+def test_klub_is_deterministic_in_s_and_counts_its_calls():
+    forward = KERNELS["absorbing"]
+    model = Enumerable.random(forward, symbols=3, length=3, seed=0)
+    counter = CallCounter(model)
+    path = forward.sample_path(model.sample_data(50, generator=seeded(0)), generator=seeded(1))
+    klub = Klub(PosteriorReverse(forward, counter), path, 1.0, 0.0)
+    assert klub(0.5) == klub(0.5)
+    assert klub(0.5) != klub(0.50001)
+    assert counter.calls == 5
+
+
+def test_klub_refuses_bad_times_and_impossible_jumps():
+    forward = KERNELS["absorbing"]
+    path = forward.sample_path(torch.zeros(20, 2, dtype=torch.int64), generator=seeded(1))
+
+    def forgetful(x, t, where=None):
+        out = torch.zeros(*x.shape, 4, dtype=torch.float64)
+        if t == 1.0:
+            out[..., 1] = -torch.inf
+        return out if where is None else out[where]
+
+    reverse = PosteriorReverse(forward, forgetful)
+    with pytest.raises(ValueError, match="0 <= t < u <= 1"):
+        Klub(reverse, path, 0.2, 0.5)
+    klub = Klub(reverse, path, 1.0, 0.1)
+    with pytest.raises(ValueError, match="s must lie between"):
+        klub(0.1)
+    with pytest.raises(ValueError, match="the bound is infinite"):
+        klub(0.5)

@@ -1,0 +1,183 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import jumpsteps
+from helpers import seeded
+from jumpsteps.forward import Absorbing, Uniform
+from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
+from jumpsteps.models.native import build, save_native
+from jumpsteps.noise import Cosine, LogLinear
+
+SEDD = {
+    "tokens": 20,
+    "graph": {"type": "absorb", "file": "data", "report_all": False},
+    "noise": {"type": "loglinear", "sigma_min": 1e-4, "sigma_max": 20},
+    "model": {
+        "name": "tiny",
+        "type": "ddit",
+        "hidden_size": 16,
+        "cond_dim": 8,
+        "length": 12,
+        "n_blocks": 2,
+        "n_heads": 2,
+        "scale_by_sigma": True,
+        "dropout": 0.1,
+    },
+    "training": {"batch_size": 4},
+}
+TOKENS = torch.randint(21, (3, 12), generator=seeded(1))
+
+
+def random_network(config: DiTConfig) -> DiT:
+    network, generator = DiT(config), seeded(0)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(0.2 * torch.randn(p.shape, generator=generator))
+    return network.eval()
+
+
+def sedd_folder(path, config=SEDD, pickled=False):
+    vocab = config["tokens"] + (config["graph"]["type"] == "absorb")
+    network = random_network(DiTConfig(vocab_size=vocab, hidden_size=16, n_blocks=2, n_heads=2, cond_dim=8))
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps(config))
+    if pickled:
+        torch.save(network.state_dict(), path / "pytorch_model.bin")
+    else:
+        save_file(network.state_dict(), path / "model.safetensors")
+    return network
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@torch.no_grad()
+def test_a_published_sedd_folder_loads(tmp_path, pickled):
+    network = sedd_folder(tmp_path / "sedd", pickled=pickled)
+    model = jumpsteps.load(tmp_path / "sedd")
+    assert model.reverse.forward == Absorbing(vocab_size=21, noise=LogLinear(1e-3))
+    assert (model.length, model.task) == (12, None)
+    assert len(model.digest) == 64
+    expected = LogScoreNetwork(network, LogLinear())(TOKENS, 0.4)
+    assert torch.equal(model.reverse.log_score(TOKENS, 0.4), expected)
+    run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), jumpsteps.TimeSchedule([1, 0.5, 0]), (2, 12), generator=seeded(0))
+    assert run.samples.max() < 20
+
+
+@torch.no_grad()
+def test_a_uniform_sedd_folder_loads(tmp_path):
+    config = SEDD | {"graph": {"type": "uniform"}, "model": SEDD["model"] | {"scale_by_sigma": False}}
+    network = sedd_folder(tmp_path / "sedd", config)
+    model = jumpsteps.load(str(tmp_path / "sedd"))
+    assert model.reverse.forward == Uniform(vocab_size=20, noise=LogLinear(1e-3))
+    x = TOKENS % 20
+    assert torch.equal(model.reverse.log_score(x, 0.4), LogScoreNetwork(network, LogLinear(), scale_by_sigma=False)(x, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"graph": {"type": "roulette"}}, "graph 'roulette' is not supported"),
+        ({"noise": {"type": "geometric"}}, "noise schedule 'geometric' is not supported"),
+        ({"tokens": 30}, r"output_layer.linear.bias has shape \[21\], config.json asks for \[31\]"),
+        ({"model": {"hidden_size": 16}}, "lacks 'n_blocks'"),
+        ({"model": SEDD["model"] | {"n_blocks": 3}}, "missing keys blocks.2"),
+        ({"model": SEDD["model"] | {"n_blocks": 1}}, "unexpected keys blocks.1"),
+    ],
+)
+def test_a_sedd_folder_that_does_not_fit_is_refused(tmp_path, change, message):
+    sedd_folder(tmp_path / "sedd")
+    (tmp_path / "sedd" / "config.json").write_text(json.dumps(SEDD | change))
+    with pytest.raises(ValueError, match=message):
+        jumpsteps.load(tmp_path / "sedd")
+
+
+def native_folder(path, output="posterior", dtype=torch.float32):
+    forward = Absorbing(vocab_size=21, noise=Cosine(0.01), mask_id=20)
+    network = random_network(DiTConfig(vocab_size=21, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8))
+    save_native(path, network, forward, output=output, task="countdown", length=12, dtype=dtype)
+    _, reverse = build(network.config, forward, output)
+    reverse.model.network.load_state_dict(network.state_dict())
+    return reverse
+
+
+@pytest.mark.parametrize("output", ["posterior", "log-score"])
+@torch.no_grad()
+def test_native_folders_round_trip(tmp_path, output):
+    reverse = native_folder(tmp_path, output)
+    model = jumpsteps.load(tmp_path)
+    assert model.reverse.forward == reverse.forward
+    assert torch.equal(model.reverse.posterior(TOKENS, 0.4), reverse.posterior(TOKENS, 0.4))
+    assert model.task is not None
+    assert not any(p.is_file() and p.name.startswith(".") for p in tmp_path.iterdir())
+
+
+def test_weights_are_stored_in_bfloat16(tmp_path):
+    native_folder(tmp_path, dtype=torch.bfloat16)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored["blocks.0.attn_qkv.weight"].dtype == torch.bfloat16
+    assert next(jumpsteps.load(tmp_path).reverse.model.parameters()).dtype == torch.float32
+
+
+def test_damaged_folders_are_refused(tmp_path):
+    native_folder(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    good = weights.read_bytes(), config.read_text()
+    weights.write_bytes(good[0][:100])
+    with pytest.raises(ValueError, match="is damaged"):
+        jumpsteps.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(ValueError, match="there is no file"):
+        jumpsteps.load(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"nonsense")
+    config.write_text(json.dumps(SEDD))
+    with pytest.raises(ValueError, match="is damaged, or holds more than tensors"):
+        jumpsteps.load(tmp_path)
+    for text, message in (
+        ("{}", "neither a jumpsteps checkpoint nor a SEDD one"),
+        ("[1]", "neither a jumpsteps checkpoint nor a SEDD one"),
+        ("nonsense", "not a JSON file"),
+        (good[1].replace('"schema_version": 1', '"schema_version": 7'), "schema version 7"),
+        (good[1].replace("absorbing", "funnel"), "unknown kernel 'funnel'"),
+        (good[1].replace("Cosine", "Sine"), "unknown noise schedule 'Sine'"),
+        (good[1].replace("n_heads", "heads"), "damaged"),
+    ):
+        config.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            jumpsteps.load(tmp_path)
+
+
+def test_pickles_that_run_code_are_not_read(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("code was run",))
+
+    sedd_folder(tmp_path / "sedd")
+    (tmp_path / "sedd" / "model.safetensors").unlink()
+    torch.save({"x": Evil()}, tmp_path / "sedd" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        jumpsteps.load(tmp_path / "sedd")
+
+
+def test_unknown_names_say_what_is_known():
+    with pytest.raises(ValueError, match=r"not built in \(countdown, countdown-exact\), not a folder, not a hub id"):
+        jumpsteps.load("nothing")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network\nlong story")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(
+        ValueError, match=r"'someone/model' is not a folder here and could not be fetched from the hub \(no network\)"
+    ):
+        jumpsteps.load("someone/model")
+
+
+def test_the_exact_model_is_built_in():
+    model = jumpsteps.load("countdown-exact")
+    assert model.digest == jumpsteps.load("countdown-exact").digest
+    assert np.isfinite(float(model.reverse.posterior(TOKENS, 0.5).sum()))
