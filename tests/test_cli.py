@@ -112,6 +112,8 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
         (["optimize", "countdown-exact", "--nfe", 3, "--data", "none.npz"], "there is no file none.npz"),
         (["compare", "countdown-exact", "--nfe", 3, "--schedules", "magic"], "there is no schedule 'magic'"),
         (["train", "poetry", "--out", "x"], "choose countdown"),
+        (["sample", "countdown-exact", "--nfe", 1, "-o", "."], ". is a folder; name a file"),
+        (["compare", "countdown-exact", "--nfe", 1, "--schedules", "uniform", "-n", 1], "at least two samples"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):

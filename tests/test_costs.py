@@ -36,16 +36,20 @@ def test_predicted_cost_is_the_summed_compounding_error(noise):
 
 
 def test_the_standard_error_is_the_spread_over_repetitions():
-    """30 profiles of 200 sequences: their spread and the stated standard error agree within 35%."""
+    """40 profiles of 200 sequences: their spread and the stated standard errors agree, of the cost and of six knots."""
     model, reverse, _ = model_and_path(LogLinear())
     schedule = TimeSchedule([1.0, 0.6, 0.25, 0.0])
-    costs, errors = [], []
-    for seed in range(30):
+    costs, errors, knots, knot_errors = [], [], [], []
+    for seed in range(40):
         path = model.forward.sample_path(model.sample_data(200, generator=seeded(seed)), generator=seeded(100 + seed))
-        cost, stderr = information_profile(reverse, path, knots=24).predict(schedule)
+        profile = information_profile(reverse, path, knots=12)
+        cost, stderr = profile.predict(schedule)
         costs.append(cost)
         errors.append(stderr)
+        knots.append(profile.entropy[4:10])
+        knot_errors.append(profile.stderr[4:10])
     assert np.std(costs, ddof=1) == pytest.approx(np.mean(errors), rel=0.35)
+    assert np.std(knots, axis=0, ddof=1) == pytest.approx(np.mean(knot_errors, axis=0), rel=0.35)
 
 
 def test_the_table_agrees_with_the_prediction_of_every_schedule():

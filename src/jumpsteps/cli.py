@@ -92,11 +92,18 @@ def read_schedule(name: str, nfe: int, model: LoadedModel) -> TimeSchedule:
     return schedule
 
 
+def check_file(path: Path | None) -> None:
+    """Refuse an output that cannot be a file before any work is done."""
+    if path is not None and path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file to write to")
+
+
 def demo_command(args: argparse.Namespace) -> None:
     run_demo(args.out, device_of(args.device), progress=sys.stderr.isatty())
 
 
 def optimize_command(args: argparse.Namespace) -> None:
+    check_file(args.out)
     device, method = device_of(args.device), pick("method", args.method, METHODS)
     found = find(args, load(args.model, device=device), method, device)
     save_schedules(args.out, found)
@@ -109,6 +116,7 @@ def optimize_command(args: argparse.Namespace) -> None:
 
 
 def sample_command(args: argparse.Namespace) -> None:
+    check_file(args.out)
     device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
     model = load(args.model, device=device)
     schedule = read_schedule(args.schedule, args.nfe, model)
@@ -125,6 +133,8 @@ def sample_command(args: argparse.Namespace) -> None:
 
 
 def compare_command(args: argparse.Namespace) -> None:
+    check_file(args.out)
+    check_file(args.picture)
     device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
     model = load(args.model, device=device)
     if model.task is None:
@@ -153,8 +163,9 @@ def compare_command(args: argparse.Namespace) -> None:
         title = f"{args.model}, {args.sampler}, {args.n} samples"
         plot_comparison(args.picture, rows, metric_name=model.task.metric_name, title=title)
     print(table(rows, model.task.metric_name))
-    for name in METHODS.keys() & calls.keys():
-        print(f"{name}: {calls[name]} model calls on {args.sequences} sequences for all its schedules")
+    for name in schedules.keys() & METHODS.keys():
+        known = next(iter(schedules[name].values())).provenance
+        print(f"{name}: {known.model_calls} model calls on {known.sequences} sequences for all its schedules")
     print(f"written to {args.out}")
 
 
@@ -242,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         args.action(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -82,7 +82,12 @@ def compare(
 
     Returns:
         Rows ordered by NFE, then as the schedules are.
+
+    Raises:
+        ValueError: fewer than two samples.
     """
+    if shape[0] < 2:
+        raise ValueError(f"a comparison needs at least two samples for its intervals, got {shape[0]}; raise -n")
     jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
     order = {name: i for i, name in enumerate(schedules)}
     rows = []

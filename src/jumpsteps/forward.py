@@ -17,6 +17,7 @@ broadcasts against x. V counts all states of a site, MASK included.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,8 +48,7 @@ class ForwardProcess(ABC):
 
     vocab_size: int
     noise: NoiseSchedule
-
-    name: str = ""
+    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         if self.vocab_size < 2:
@@ -134,7 +134,7 @@ class Absorbing(ForwardProcess):
     """
 
     mask_id: int = -1
-    name: str = "absorbing"
+    name: ClassVar[str] = "absorbing"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,7 +206,7 @@ class Absorbing(ForwardProcess):
 class Uniform(ForwardProcess):
     """Every symbol is replaced by a uniform one at rate sigma(t) (itself included): R_b = 11'/V - I."""
 
-    name: str = "uniform"
+    name: ClassVar[str] = "uniform"
 
     def rate_matrix(self) -> Tensor:
         v = self.vocab_size

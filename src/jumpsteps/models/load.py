@@ -76,7 +76,9 @@ def load_countdown(device: torch.device) -> LoadedModel:
 def load_countdown_exact(device: torch.device) -> LoadedModel:
     """The exact CountDown denoiser; its tables follow the tokens to their device."""
     reverse = countdown.exact_reverse()
-    digest = hashlib.sha256(repr(reverse).encode()).hexdigest()
+    initial, transition = countdown.chain()
+    definition = repr(reverse.forward).encode() + initial.numpy().tobytes() + transition.numpy().tobytes()
+    digest = hashlib.sha256(definition).hexdigest()
     return LoadedModel("countdown-exact", reverse, countdown.LENGTH, digest, countdown.TASK)
 
 
