@@ -131,7 +131,8 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, 
     [
         (np.zeros(5, dtype=np.int64), "tokens are integers"),
         (np.zeros((2, 5)), "tokens are integers"),
-        (np.full((2, 5), 77), "tokens 77..77, the model's vocabulary is 0..32"),
+        (np.full((2, 5), 32), "data holds MASK (token 32)"),
+        (np.full((2, 5), 77), "data holds tokens 77..77, the vocabulary is 0..32"),
     ],
 )
 def test_bad_token_files_are_refused(tmp_path, capsys, array, message):

@@ -80,9 +80,9 @@ def test_rate_is_sigma_times_the_base(forward: ForwardProcess, t: float) -> None
 def test_transition_is_the_matrix_exponential(forward: ForwardProcess, s: float, t: float) -> None:
     transition = forward.transition(s, t)
     assert transition.dtype == torch.float64
-    close(transition, matrix(forward, s, t), atol=1e-11)  # torch's matrix_exp is off by 2e-12 where the norm is about 0.02
+    close(transition, matrix(forward, s, t), atol=1e-12)
     close(transition.sum(-1), torch.ones(forward.vocab_size, dtype=torch.float64))
-    close(forward.transition(0.0, s) @ transition, forward.transition(0.0, t), atol=1e-11)
+    close(forward.transition(0.0, s) @ transition, forward.transition(0.0, t), atol=1e-12)
 
 
 @every_process
@@ -331,3 +331,18 @@ def test_too_few_states_are_refused(size: int) -> None:
 def test_a_mask_outside_the_vocabulary_is_refused(mask_id: int) -> None:
     with pytest.raises(ValueError, match=rf"mask_id must lie in 0\.\.3, got {mask_id}"):
         Absorbing(vocab_size=4, noise=LogLinear(), mask_id=mask_id)
+
+
+def test_pull_cuts_off_negative_parts() -> None:
+    law = torch.tensor([0.9, 0.2, -0.1, 0.4], dtype=torch.float64)
+    absorbing = Absorbing(vocab_size=4, noise=LogLinear()).pull(law, 0.5)
+    close(absorbing, torch.tensor([9 / 11, 2 / 11, 0, 0], dtype=torch.float64))
+    assert (Uniform(vocab_size=4, noise=LogLinear()).pull(law, 0.5) >= 0).all()
+
+
+@pytest.mark.parametrize("token", [-1, 4])
+def test_tokens_outside_the_vocabulary_are_refused(token: int) -> None:
+    for forward in (Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=4, noise=LogLinear())):
+        with pytest.raises(ValueError, match=rf"prompt holds tokens .*{token}.*, the vocabulary is 0\.\.3"):
+            forward.check_data(torch.tensor([1, token]), "prompt")
+    forward.check_states(torch.tensor([3]), "state")

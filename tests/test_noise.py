@@ -93,11 +93,11 @@ def test_cosine_refuses(eps: float) -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_constant_refuses(value: float) -> None:
-    with pytest.raises(ValueError, match=r"Constant needs a positive rate, got value="):
+    with pytest.raises(ValueError, match=r"Constant needs a positive, finite rate, got value="):
         Constant(value)
 
 
 @pytest.mark.parametrize(("base", "scale"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.0), (2.0, -1.0), (math.nan, 1.0), (2.0, math.nan)])
 def test_exponential_refuses(base: float, scale: float) -> None:
-    with pytest.raises(ValueError, match=r"Exponential needs base > 1 and scale > 0, got base="):
+    with pytest.raises(ValueError, match=r"Exponential needs finite base > 1 and scale > 0, got base="):
         Exponential(base=base, scale=scale)

@@ -75,7 +75,9 @@ def test_wishes_that_cannot_be_met_are_refused():
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=JYS())
     with pytest.raises(ValueError, match="not those of euler"):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), sampler=Euler())
-    with pytest.raises(ValueError, match=r"tokens in 0..16, got shape \[16, 64\] with tokens in 0..99"):
+    with pytest.raises(ValueError, match=r"data holds tokens 0\.\.99, the vocabulary is 0\.\.16"):
         optimize_schedule(REVERSE, data().masked_fill(data() == 3, 99), [6], generator=seeded(0))
+    with pytest.raises(ValueError, match=r"must be tokens int64 \[B, L\], got shape \[64\]"):
+        optimize_schedule(REVERSE, data()[0], [6], generator=seeded(0))
     with pytest.raises(ValueError, match="at least one NFE"):
         optimize_schedule(REVERSE, data(), [], generator=seeded(0))

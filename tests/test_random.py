@@ -139,3 +139,9 @@ def test_no_rows_no_draws(shape: tuple[int, ...]) -> None:
     draws = categorical(torch.empty(shape), generator=seeded(0))
     assert draws.shape == shape[:-1]
     assert draws.dtype == torch.int64
+
+
+def test_denormal_weights_stay_in_range() -> None:
+    """The product of a denormal total and a number near 1 rounds up to the total."""
+    weights = torch.tensor([[0.0, 5e-324, 0.0]], dtype=torch.float64).expand(1000, 3)
+    assert (categorical(weights, generator=seeded(0)) == 1).all()

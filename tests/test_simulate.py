@@ -76,12 +76,20 @@ def test_given_symbols_steer_the_others():
     ("given", "message"),
     [
         (Given(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool)), "must both have shape"),
-        (Given(torch.full((4,), 9), torch.ones(4, dtype=torch.bool)), "given tokens must lie in"),
+        (Given(torch.full((4,), 9), torch.ones(4, dtype=torch.bool)), "given holds tokens 9..9, the vocabulary is"),
     ],
 )
 def test_given_that_does_not_fit_is_refused(reverse, given, message):
     with pytest.raises(ValueError, match=message):
         simulate(reverse, Tweedie(), uniform(2), (5, 4), generator=seeded(0), given=given)
+
+
+def test_given_sites_cannot_be_mask():
+    forward = KERNELS["absorbing"]
+    reverse = PosteriorReverse(forward, Enumerable.random(forward, symbols=3, length=2, seed=0))
+    given = Given(torch.tensor([3, 0]), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match=r"given holds MASK \(token 3\)"):
+        simulate(reverse, Tweedie(), uniform(2), (5, 2), generator=seeded(0), given=given)
 
 
 def test_a_late_start_needs_a_state(reverse):
@@ -90,6 +98,8 @@ def test_a_late_start_needs_a_state(reverse):
         simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0))
     initial = torch.zeros(5, 4, dtype=torch.int64)
     assert simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0), initial=initial).nfe == 1
+    with pytest.raises(ValueError, match=r"initial holds tokens 0\.\.9"):
+        simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0), initial=initial.index_fill(1, torch.tensor([2]), 9))
     with pytest.raises(ValueError, match="initial has shape"):
         simulate(reverse, Tweedie(), late, (6, 4), generator=seeded(0), initial=initial)
 

@@ -11,7 +11,7 @@ from jumpsteps.losses import MaskedCrossEntropy, ScoreEntropy
 from jumpsteps.models.dit import DiTConfig
 from jumpsteps.models.native import build
 from jumpsteps.noise import LogLinear
-from jumpsteps.train import TrainConfig, train
+from jumpsteps.train import TrainConfig, learning_rate, train
 
 FORWARD = Absorbing(vocab_size=4, noise=LogLinear())
 CONFIG = TrainConfig(steps=12, batch=16, learning_rate=1e-2, warmup=3, ema=0.9, bf16=False, log_every=4, save_every=5)
@@ -44,9 +44,14 @@ def test_a_network_learns(tmp_path, output, loss):
     reverse.model.network.load_state_dict(network.state_dict())
     with torch.no_grad():
         bound = float(loss(reverse, alternating(1000, seeded(9)), generator=seeded(10)).mean())
-    print(bound)
     assert done
     assert math.log(3) - 0.1 < bound < 4.5
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    config = TrainConfig(steps=110, batch=1, learning_rate=2.0, warmup=10)
+    assert [learning_rate(config, step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+    assert [learning_rate(config, step) for step in (60, 110)] == pytest.approx([1.0, 0.0])
 
 
 class Stopped(Exception):

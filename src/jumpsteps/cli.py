@@ -62,7 +62,7 @@ def positive(text: str) -> int:
 def data_for(model: LoadedModel, data: str | None, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
     """n sequences for a search, and their name."""
     if data is not None and (model.task is None or data != model.task.name):
-        return load_tokens(data, n, model.reverse.forward.vocab_size, generator)
+        return load_tokens(data, n, generator)
     if model.task is None:
         raise ValueError(f"no data is known for {model.name!r}; pass --data FILE with tokens [n, {model.length}] (.npy or .npz)")
     return model.task.sample_data(n, generator), model.task.name

@@ -52,6 +52,7 @@ def run_demo(
         (ShortestPath(), config.sequences, "schedules.json"),
     ]
     for method, sequences, file in methods:
+        say(f"{method.name}: searching ...")
         generator = torch.Generator(device).manual_seed(config.seed)
         data = model.task.sample_data(sequences, generator)
         found = optimize_schedule(model.reverse, data, config.nfe, generator=generator, method=method, about=model.provenance())

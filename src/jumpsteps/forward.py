@@ -59,6 +59,10 @@ class ForwardProcess(ABC):
         """R_b, float64 [V, V]; rows sum to zero."""
 
     @abstractmethod
+    def transition(self, s: float, t: float) -> Tensor:
+        """q_{t|s} = exp((total(t) - total(s)) R_b), float64 [V, V]; row x is the law of x_t given x_s = x."""
+
+    @abstractmethod
     def push(self, w: Tensor, t: Time) -> Tensor:
         """w q_{t|0}: the law at time t of a site whose law at time 0 is w."""
 
@@ -98,13 +102,22 @@ class ForwardProcess(ABC):
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
         """x_t given x_s = x, for s < t."""
 
+    def check_states(self, x: Tensor, what: str) -> None:
+        """Raises ValueError for a token outside 0..V-1; says that ``what`` holds it."""
+        if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < self.vocab_size):
+            raise ValueError(f"{what} holds tokens {int(x.min())}..{int(x.max())}, the vocabulary is 0..{self.vocab_size - 1}")
+
+    def check_data(self, x: Tensor, what: str) -> None:
+        """Raises ValueError for a token that data cannot hold: one outside 0..V-1, or MASK; says that ``what`` holds it."""
+        self.check_states(x, what)
+
     def rate(self, t: float) -> Tensor:
         """R_t = sigma(t) R_b, float64 [V, V]."""
         return self.noise.rate(t) * self.rate_matrix()
 
-    def transition(self, s: float, t: float) -> Tensor:
-        """q_{t|s}, float64 [V, V]; row x is the law of x_t given x_s = x."""
-        return torch.linalg.matrix_exp((self.noise.total(t) - self.noise.total(s)) * self.rate_matrix())
+    def survival(self, s: Time, t: Time) -> Tensor:
+        """alpha(t) / alpha(s), the probability that a site is not hit between s and t, float64."""
+        return torch.exp(self.noise.total(s) - self.noise.total(t))
 
     @abstractmethod
     def rates_into(self, x: Tensor) -> Tensor:
@@ -143,9 +156,20 @@ class Absorbing(ForwardProcess):
         if not 0 <= self.mask_id < self.vocab_size:
             raise ValueError(f"mask_id must lie in 0..{self.vocab_size - 1}, got {self.mask_id}")
 
+    def check_data(self, x: Tensor, what: str) -> None:
+        super().check_data(x, what)
+        if (x == self.mask_id).any():
+            raise ValueError(f"{what} holds MASK (token {self.mask_id}), which is noise and not data; leave it out")
+
     def rate_matrix(self) -> Tensor:
         matrix = -torch.eye(self.vocab_size, dtype=torch.float64)
         matrix[:, self.mask_id] += 1
+        return matrix
+
+    def transition(self, s: float, t: float) -> Tensor:
+        kept = self.survival(s, t)
+        matrix = kept * torch.eye(self.vocab_size, dtype=torch.float64)
+        matrix[:, self.mask_id] += 1 - kept
         return matrix
 
     def push(self, w: Tensor, t: Time) -> Tensor:
@@ -155,7 +179,7 @@ class Absorbing(ForwardProcess):
         return pushed
 
     def pull(self, law: Tensor, t: Time) -> Tensor:
-        w = law.clone()
+        w = law.clamp_min(0)
         w[..., self.mask_id] = 0
         return w / w.sum(-1, keepdim=True)
 
@@ -198,7 +222,7 @@ class Absorbing(ForwardProcess):
 
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        survive = torch.exp(self.noise.total(s) - self.noise.total(t)).to(x.device)
+        survive = self.survival(s, t).to(x.device)
         return x.masked_fill(u >= survive, self.mask_id)
 
 
@@ -211,6 +235,10 @@ class Uniform(ForwardProcess):
     def rate_matrix(self) -> Tensor:
         v = self.vocab_size
         return torch.full((v, v), 1 / v, dtype=torch.float64) - torch.eye(v, dtype=torch.float64)
+
+    def transition(self, s: float, t: float) -> Tensor:
+        kept = self.survival(s, t)
+        return kept * torch.eye(self.vocab_size, dtype=torch.float64) + (1 - kept) / self.vocab_size
 
     def push(self, w: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t)
@@ -233,7 +261,7 @@ class Uniform(ForwardProcess):
         return self.movable(x)
 
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
-        kept = like(torch.exp(self.noise.total(s) - self.noise.total(t)), w)
+        kept = like(self.survival(s, t), w)
         back = kept * one_hot(x, self.vocab_size, w.dtype) + (1 - kept) / self.vocab_size
         return back * self.push(w, s)
 
@@ -262,6 +290,6 @@ class Uniform(ForwardProcess):
 
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        survive = torch.exp(self.noise.total(s) - self.noise.total(t)).to(x.device)
+        survive = self.survival(s, t).to(x.device)
         other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
         return torch.where(u < survive, x, other)

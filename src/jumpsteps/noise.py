@@ -97,8 +97,8 @@ class Constant(NoiseSchedule):
     value: float
 
     def __post_init__(self) -> None:
-        if not self.value > 0:
-            raise ValueError(f"Constant needs a positive rate, got value={self.value}")
+        if not 0 < self.value < math.inf:
+            raise ValueError(f"Constant needs a positive, finite rate, got value={self.value}")
 
     def rate(self, t: Time) -> Tensor:
         return torch.full_like(as_float64(t), self.value)
@@ -118,8 +118,8 @@ class Exponential(NoiseSchedule):
     scale: float
 
     def __post_init__(self) -> None:
-        if not (self.base > 1 and self.scale > 0):
-            raise ValueError(f"Exponential needs base > 1 and scale > 0, got base={self.base}, scale={self.scale}")
+        if not (1 < self.base < math.inf and 0 < self.scale < math.inf):
+            raise ValueError(f"Exponential needs finite base > 1 and scale > 0, got base={self.base}, scale={self.scale}")
 
     def rate(self, t: Time) -> Tensor:
         return self.scale * math.log(self.base) * self.base ** as_float64(t)

@@ -115,11 +115,9 @@ def optimize_schedule(
     budgets = sorted(set(nfe))
     if not budgets:
         raise ValueError("name at least one NFE")
-    if data.ndim != 2 or int(data.min()) < 0 or int(data.max()) >= reverse.forward.vocab_size:
-        raise ValueError(
-            f"data must be int64 [B, L] with tokens in 0..{reverse.forward.vocab_size - 1}, got shape {list(data.shape)} "
-            f"with tokens in {int(data.min())}..{int(data.max())}"
-        )
+    if data.ndim != 2 or not len(data):
+        raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
+    reverse.forward.check_data(data, "data")
     counter = CallCounter(reverse.model)
     path = reverse.forward.sample_path(data, generator=generator)
     found = method.find(replace(reverse, model=counter), path, budgets, sampler)

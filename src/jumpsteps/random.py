@@ -37,4 +37,6 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
             "the model may have returned NaN, or given sites may have probability zero under it"
         )
     threshold = total * uniform(tuple(total.shape), generator=generator, device=weights.device)
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    # Where the total is denormal the product can round up to it; the largest threshold is the number below.
+    below = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, below, right=True).squeeze(-1)

@@ -11,7 +11,7 @@ Both answer the same four questions. The one that samplers ask most is the *leav
 :math:`w(x_0^l) = p(x_0^l \mid x_t^{-l}) \propto p(x_0^l \mid x_t) / q_{t|0}(x_t^l \mid x_0^l)`: what all other sites say about
 site l. It does not depend on the site's own state, and every rate and every leap follows from it.
 
-Shapes: x is int64 [B, L]; t is a number or [B]; ``where`` is bool [B, L] and selects K sites. Results are [B, L, V], or
+Shapes: x is int64 [B, L]; t > 0 is a number or [B]; ``where`` is bool [B, L] and selects K sites. Results are [B, L, V], or
 [K, V] with ``where``.
 """
 
@@ -92,7 +92,7 @@ def selected(x: Tensor, where: Tensor | None) -> Tensor:
 
 
 def refuse_time_zero(t: Time) -> None:
-    if float(torch.as_tensor(t).min()) <= 0:
+    if (torch.as_tensor(t) <= 0).any():
         raise ValueError("reverse rates are defined for t > 0 only; end the run with a leap to 0 instead of a rate at 0")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.forward import ForwardProcess
 from jumpsteps.noise import Time
 from jumpsteps.reverse import Model, ReverseProcess
 from jumpsteps.samplers import Sampler
@@ -40,15 +41,14 @@ class Given:
     tokens: Tensor
     mask: Tensor
 
-    def check(self, shape: tuple[int, int], vocab_size: int) -> None:
+    def check(self, shape: tuple[int, int], forward: ForwardProcess) -> None:
+        """Raises ValueError for other shapes, and for tokens that data cannot hold."""
         if self.tokens.shape != self.mask.shape or self.tokens.shape not in (shape[1:], torch.Size(shape)):
             raise ValueError(
                 f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} must both have shape "
                 f"[L] = [{shape[1]}] or [B, L] = {list(shape)}"
             )
-        tokens = self.tokens[self.mask]
-        if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < vocab_size):
-            raise ValueError(f"given tokens must lie in 0..{vocab_size - 1}, the model's vocabulary")
+        forward.check_data(self.tokens[self.mask], "given")
 
     def clamp(self, x: Tensor) -> Tensor:
         return torch.where(self.mask.to(x.device), self.tokens.to(x), x)
@@ -104,7 +104,7 @@ def simulate(
     reverse = replace(reverse, model=counter)
     x = start(reverse, schedule, shape, generator, initial)
     if given is not None:
-        given.check(shape, forward.vocab_size)
+        given.check(shape, forward)
         x = given.clamp(x)
     if callback is not None:
         callback(schedule.times[0], x)
@@ -134,6 +134,7 @@ def start(
     if initial is not None:
         if tuple(initial.shape) != tuple(shape):
             raise ValueError(f"initial has shape {list(initial.shape)}, the run was asked for {list(shape)}")
+        reverse.forward.check_states(initial, "initial")
         return initial
     if schedule.times[0] != 1:
         raise ValueError(
