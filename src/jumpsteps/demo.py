@@ -31,7 +31,7 @@ class DemoConfig:
 
     model: str = "countdown"
     nfe: tuple[int, ...] = (4, 8, 16, 32)
-    samples: int = 24
+    samples: int = 20
     sequences: int = 16
     jys_sequences: int = 8
     seed: int = 0
@@ -68,7 +68,7 @@ def run_demo(
         metric=model.task.metric,
         seed=config.seed + 1,
         device=device,
-        batch=12,
+        batch=10,
         progress=progress,
     )
     about = {"model_hash": model.digest, "sampler": Tweedie.name, **asdict(config)}
