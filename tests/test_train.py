@@ -11,7 +11,7 @@ from jumpsteps.losses import MaskedCrossEntropy, ScoreEntropy
 from jumpsteps.models.dit import DiTConfig
 from jumpsteps.models.native import build
 from jumpsteps.noise import LogLinear
-from jumpsteps.train import TrainConfig, learning_rate, train
+from jumpsteps.train import TrainConfig, average_weights, generator_of_step, learning_rate, train
 
 FORWARD = Absorbing(vocab_size=4, noise=LogLinear())
 CONFIG = TrainConfig(steps=12, batch=16, learning_rate=1e-2, warmup=3, ema=0.9, bf16=False, log_every=4, save_every=5)
@@ -52,6 +52,21 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     config = TrainConfig(steps=110, batch=1, learning_rate=2.0, warmup=10)
     assert [learning_rate(config, step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
     assert [learning_rate(config, step) for step in (60, 110)] == pytest.approx([1.0, 0.0])
+
+
+def test_every_step_has_its_own_randomness():
+    seeds = [generator_of_step(replace(CONFIG, seed=seed), step, torch.device("cpu")) for seed in (0, 1) for step in range(3)]
+    assert len({float(torch.rand(1, generator=g)) for g in seeds}) == 6
+    again = generator_of_step(CONFIG, 2, torch.device("cpu"))
+    assert again.initial_seed() == seeds[2].initial_seed()
+
+
+def test_averaged_weights():
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = {"weight": torch.tensor([[2.0]])}
+    network.weight.data.fill_(10.0)
+    average_weights(average, network, 0.75)
+    assert float(average["weight"]) == 4.0
 
 
 class Stopped(Exception):

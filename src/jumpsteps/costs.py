@@ -149,7 +149,8 @@ def masked_entropy(reverse: ReverseProcess, path: Path, t: float) -> tuple[float
     if len(x) < 2:
         raise ValueError(f"the standard error needs at least two sequences, got {len(x)}; pass more data")
     masked = reverse.forward.movable(x)
-    p = reverse.posterior(x, t, where=masked).to(torch.float64)
+    # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x0.
+    p = reverse.leave_one_out(x, t, where=masked).to(torch.float64)
     entropy = -torch.xlogy(p, p).sum(-1)
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(0, masked.nonzero()[:, 0], entropy)
     count = masked.sum(-1).to(torch.float64)

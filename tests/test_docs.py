@@ -1,0 +1,50 @@
+"""The Python in the README and the docs runs as printed, on stand-ins that make it quick."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import jumpsteps
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+def test_the_readme_runs(capsys):
+    (block,) = blocks("README.md")
+    exec(block.replace('load("countdown")', 'load("countdown-exact")'), {})
+    shape, cost = capsys.readouterr().out.splitlines()
+    assert shape == "torch.Size([4, 256]) 8"
+    assert 10 < float(cost) < 30
+
+
+def test_a_model_of_your_own_runs():
+    own, given = blocks("docs/models.md")
+    names = {
+        "network": lambda x: torch.zeros(*x.shape, 6),
+        "tokens": torch.randint(5, (4, 7)),
+        "prompt": torch.tensor([1, 2, 0, 0, 0, 0, 0]),
+        "known": torch.tensor([True, True, False, False, False, False, False]),
+    }
+    small = own.replace("50258", "6").replace("50257", "5")
+    exec(small, names)
+    assert names["samples"].shape == (4, 7)
+    exec(given.replace("simulate(reverse", "run = simulate(reverse"), names)
+    assert (names["run"].samples[:, :2] == torch.tensor([1, 2])).all()
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in jumpsteps.__all__:
+        thing = getattr(jumpsteps, name)
+        assert name == "__version__" or thing.__doc__, name
