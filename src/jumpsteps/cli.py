@@ -99,7 +99,8 @@ def check_file(path: Path | None) -> None:
 
 
 def demo_command(args: argparse.Namespace) -> None:
-    run_demo(args.out, device_of(args.device), progress=sys.stderr.isatty())
+    command = sys.argv[0] if Path(sys.argv[0]).name == "jumpsteps" else "jumpsteps"
+    run_demo(args.out, device_of(args.device), command=command, progress=sys.stderr.isatty())
 
 
 def optimize_command(args: argparse.Namespace) -> None:

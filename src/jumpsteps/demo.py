@@ -38,11 +38,21 @@ class DemoConfig:
 
 
 def run_demo(
-    out: Path, device: torch.device, *, config: DemoConfig = DemoConfig(), say: Callable[[str], None] = print, progress: bool = True
+    out: Path,
+    device: torch.device,
+    *,
+    config: DemoConfig = DemoConfig(),
+    say: Callable[[str], None] = print,
+    command: str = "jumpsteps",
+    progress: bool = True,
 ) -> None:
-    """Write schedules.json, schedules-jys.json, results.json and comparison.png to ``out``, and say what was seen."""
+    """Write schedules.json, schedules-jys.json, results.json and comparison.png to ``out``, and say what was seen.
+
+    ``command`` is how the reader calls jumpsteps, for the line that says what to run next.
+    """
     model = load(config.model, device=device)
-    assert model.task is not None
+    if model.task is None:
+        raise ValueError(f"the demo needs a model with a metric, {config.model!r} has none; choose countdown")
     schedules: dict[str, dict[int, TimeSchedule]] = {
         "uniform": {n: uniform(n) for n in config.nfe},
         "cosine": {n: cosine(n) for n in config.nfe},
@@ -78,4 +88,4 @@ def run_demo(
     say("\n" + table(rows, model.task.metric_name) + "\n")
     gains = ", ".join(f"{factor:.1f}x at {nfe} steps" for nfe, factor in factors(rows, "shortest-path", "uniform").items())
     say(f"Fewer errors than uniform steps, at the same number of model calls, with shortest-path times: {gains}.")
-    say(f"Table, schedules and picture are in {out}/. Next: jumpsteps sample {model.name} --schedule {out}/schedules.json --nfe 8")
+    say(f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} --schedule {out}/schedules.json --nfe 8")

@@ -10,7 +10,9 @@ the run that does not, with the rates held constant after s and the part that do
 come from the same forward path of the same data (common random numbers), so the objective is a smooth function of s.
 
 Where x_u and x_s differ at a site, :math:`\hat R_u(x_u \to y)` has no value at y = x_u. The coarse rate is therefore taken from
-the site's current state x_s, with context and time frozen at u; for the absorbing kernel the two are the same.
+the site's current state x_s, with context and time frozen at u; for the absorbing kernel the two are the same. Both rates
+are formed from leave-one-out posteriors, so that a log-score network whose scores do not add up to a law is normalised alike
+in both.
 """
 
 from collections.abc import Callable
@@ -56,13 +58,16 @@ class Klub:
             raise ValueError(f"s must lie between t={self.t} and u={self.u}, got s={s}")
         x = self.path(s)
         where = self.reverse.forward.movable(x)
-        fine = self.reverse.rates(x, s, where=where).to(torch.float64)
-        coarse = self.reverse.forward.reverse_rates(self.w[where[self.movable]].to(torch.float64), x[where], self.u)
+        fine = self.rates(self.reverse.leave_one_out(x, s, where=where), x[where], s)
+        coarse = self.rates(self.w[where[self.movable]], x[where], self.u)
         if ((fine > 0) & (coarse <= 0)).any():
             raise ValueError(f"a jump at s={s} has rate zero from u={self.u}, the bound is infinite; smooth the model")
         per_site = torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum(-1)
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         return (s - self.t) * total.index_add(0, where.nonzero()[:, 0], per_site)
+
+    def rates(self, w: Tensor, x: Tensor, t: float) -> Tensor:
+        return self.reverse.forward.reverse_rates(w.to(torch.float64), x, t)
 
     def __call__(self, s: float) -> float:
         """The mean over the sequences."""
