@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers import LEVEL, chi_square_p, seeded
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import Constant, LogLinear, NoiseSchedule
+from jumpsteps.noise import Constant, LogLinear, NoiseSchedule, Time
 
 NOISES = [LogLinear(), Constant(1.7)]
 BUILDERS: dict[str, Callable[[NoiseSchedule], ForwardProcess]] = {
@@ -205,17 +205,9 @@ def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess) -> None:
     ratio = torch.rand(w.shape, generator=seeded(1), dtype=torch.float64)
     law = forward.push(w, 0.4)
     seen_at = forward.sample_path(x, generator=seeded(2))
-    by_column = {
-        "push": forward.push(w, column),
-        "pull": forward.pull(law, column),
-        "likelihood": forward.likelihood(x, column),
-        "jump_rates": forward.jump_rates(ratio, x, column),
-        "reverse_rates": forward.reverse_rates(w + 1e-3, x, column),
-        "sample_path": seen_at(column),
-        "sample_transition": forward.sample_transition(x, 0.5 * column, column, generator=seeded(3)),
-    }
-    for row, t in enumerate(times):
-        by_row = {
+
+    def answers(t: Time) -> dict[str, Tensor]:
+        return {
             "push": forward.push(w, t),
             "pull": forward.pull(law, t),
             "likelihood": forward.likelihood(x, t),
@@ -224,6 +216,10 @@ def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess) -> None:
             "sample_path": seen_at(t),
             "sample_transition": forward.sample_transition(x, 0.5 * t, t, generator=seeded(3)),
         }
+
+    by_column = answers(column)
+    for row, t in enumerate(times):
+        by_row = answers(t)
         for name, expected in by_row.items():
             torch.testing.assert_close(by_column[name][row], expected[row], rtol=1e-13, atol=1e-14, msg=name)
 

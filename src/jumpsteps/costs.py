@@ -55,7 +55,8 @@ class InformationProfile:
         length: L.
         alpha: knots in (0, 1), increasing, [K].
         entropy: h at the knots, nats, [K].
-        influence: each sequence's part in h - E h, [K, B]; its spread over sequences gives every standard error.
+        influence: each sequence's part in h - E h as measured, [K, B]; its spread over sequences gives every standard error, of
+            a smoothed profile too.
         model_calls: K.
     """
 

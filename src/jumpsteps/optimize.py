@@ -111,8 +111,8 @@ def optimize_schedule(
         A schedule for each NFE, with its provenance (model calls counted).
 
     Raises:
-        ValueError: an NFE that the method does not give, a sampler or kernel that it does not serve, or tokens outside the
-            vocabulary.
+        ValueError: an NFE that the method does not give, a sampler or kernel that it does not serve, or tokens that data
+            cannot hold.
     """
     method, sampler = method or ShortestPath(), sampler or Tweedie()
     budgets = sorted(set(nfe))
