@@ -102,3 +102,19 @@ class Tabulated:
             return rows[states]
         sequence, site = where.nonzero(as_tuple=True)
         return rows[states[sequence], site]
+
+
+@dataclass(frozen=True)
+class TwoSites:
+    """The posterior of a table of two sites by Bayes' rule, with a time for each sequence and no loop over times: a ``Model``."""
+
+    truth: Enumerable
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        times = torch.as_tensor(t, dtype=torch.float64)
+        likelihood = self.truth.forward.likelihood(x, times[:, None] if times.ndim else times)
+        n = self.truth.table.shape[0]
+        joint = self.truth.table * likelihood[:, 0, :n, None] * likelihood[:, 1, None, :n]
+        sites = torch.stack([joint.sum(2), joint.sum(1)], 1)
+        out = torch.nn.functional.pad(sites, (0, self.truth.forward.vocab_size - n)).log()
+        return out if where is None else out[where]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.noise import NoiseSchedule, Time
-from jumpsteps.random import uniform
+from jumpsteps.random import poisson, uniform
 
 __all__ = ["Absorbing", "ForwardProcess", "Uniform"]
 
@@ -123,9 +123,29 @@ class ForwardProcess(ABC):
     def rates_into(self, x: Tensor) -> Tensor:
         """R_b(y, x) as a function of y, float64; zero at y = x."""
 
+    @abstractmethod
+    def rates_from(self, x: Tensor) -> Tensor:
+        """R_b(x, y) as a function of y, float64; zero at y = x."""
+
     def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
         """sigma(t) R_b(y, x) ratio(y): the reverse rates x -> y when ratio(y) = p_t(y)/p_t(x); zero at y = x."""
         return like(self.noise.rate(t), ratio) * self.rates_into(x).to(ratio) * ratio
+
+    @abstractmethod
+    def exit_bound(self, total: Tensor) -> Tensor:
+        """A bound of the rate at which any movable site leaves in the time reversal, per unit of noise, at noise ``total`` > 0.
+
+        The rate of leaving is an average over x0 of sum_y R_b(y, x) q(y | x0) / q(x | x0), weighted with the law of x0; the bound
+        is its maximum, so that it holds for every model. Exact thinning (``Gillespie``) proposes jumps at it.
+        """
+
+    @abstractmethod
+    def exit_bound_integral(self, total: Tensor) -> Tensor:
+        """An integral of ``exit_bound``: increasing, minus infinity at 0."""
+
+    @abstractmethod
+    def exit_bound_time(self, value: Tensor) -> Tensor:
+        """The noise at which ``exit_bound_integral`` has this value."""
 
     def reverse_rates(self, w: Tensor, x: Tensor, t: Time) -> Tensor:
         r"""Rates of the time reversal out of x, 1/time; zero at y = x.
@@ -209,6 +229,18 @@ class Absorbing(ForwardProcess):
         rates[..., self.mask_id] = 0
         return rates
 
+    def rates_from(self, x: Tensor) -> Tensor:
+        return one_hot(torch.full_like(x, self.mask_id), self.vocab_size, torch.float64) * ~self.movable(x)[..., None]
+
+    def exit_bound(self, total: Tensor) -> Tensor:
+        return 1 / torch.expm1(total)
+
+    def exit_bound_integral(self, total: Tensor) -> Tensor:
+        return torch.log(-torch.expm1(-total))
+
+    def exit_bound_time(self, value: Tensor) -> Tensor:
+        return -torch.log(-torch.expm1(value))
+
     def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
         return torch.full(shape, self.mask_id, dtype=torch.int64, device=device)
 
@@ -268,12 +300,24 @@ class Uniform(ForwardProcess):
     def rates_into(self, x: Tensor) -> Tensor:
         return (1 - one_hot(x, self.vocab_size, torch.float64)) / self.vocab_size
 
+    def rates_from(self, x: Tensor) -> Tensor:
+        return self.rates_into(x)
+
+    def exit_bound(self, total: Tensor) -> Tensor:
+        return -1 / torch.expm1(-total)
+
+    def exit_bound_integral(self, total: Tensor) -> Tensor:
+        return torch.log(torch.expm1(total))
+
+    def exit_bound_time(self, value: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(value, threshold=700)
+
     def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
         return torch.randint(self.vocab_size, shape, generator=generator, device=device)
 
     def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
         horizon = self.noise.total(1.0).to(x0.device)
-        jumps = torch.poisson(horizon.expand(x0.shape), generator=generator)
+        jumps = poisson(horizon.expand(x0.shape), generator=generator)
         most = int(jumps.max()) if jumps.numel() else 0
         shape = (*x0.shape, most)
         clocks = horizon * uniform(shape, generator=generator, device=x0.device)

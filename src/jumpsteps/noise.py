@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Constant", "Cosine", "Exponential", "LogLinear", "NoiseSchedule", "Time"]
+__all__ = ["Constant", "Cosine", "Exponential", "Geometric", "LogLinear", "NoiseSchedule", "Time"]
 
 Time = float | Tensor
 """A time in [0, 1]: a number, or a tensor that broadcasts against the sites it applies to."""
@@ -129,3 +129,33 @@ class Exponential(NoiseSchedule):
 
     def inverse(self, total: Time) -> Tensor:
         return torch.log1p(as_float64(total) / self.scale) / math.log(self.base)
+
+
+@dataclass(frozen=True)
+class Geometric(NoiseSchedule):
+    """total(t) = lowest^(1-t) highest^t for t > 0 (Lou, Meng, Ermon 2024, App. C.1).
+
+    At t = 0 nothing has happened, so ``lowest`` is noise that comes at once: t = 0 is the data, any t > 0 has at least that much.
+    ``rate`` is the rate for t > 0, and ``inverse`` gives 0 for less than ``lowest``.
+    """
+
+    lowest: float = 1e-5
+    highest: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lowest < self.highest < math.inf:
+            raise ValueError(f"Geometric needs 0 < lowest < highest, got lowest={self.lowest}, highest={self.highest}")
+
+    @property
+    def _span(self) -> float:
+        return math.log(self.highest / self.lowest)
+
+    def rate(self, t: Time) -> Tensor:
+        return self._span * self.lowest * torch.exp(self._span * as_float64(t))
+
+    def total(self, t: Time) -> Tensor:
+        t = as_float64(t)
+        return torch.where(t > 0, self.lowest * torch.exp(self._span * t), 0.0)
+
+    def inverse(self, total: Time) -> Tensor:
+        return (torch.log(as_float64(total) / self.lowest) / self._span).clamp_min(0)

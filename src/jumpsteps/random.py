@@ -1,18 +1,41 @@
-"""Exact random draws.
+"""Exact random draws, in float64 whatever the model's precision.
 
 Float32 Gumbel noise truncates the tail of a softmax and so lowers its temperature (Zheng et al., 2024,
-arXiv 2409.02908). Everything here draws in float64 by inverting the distribution function.
+arXiv 2409.02908). Categories are drawn by inverting the distribution function instead.
 """
 
 import torch
 from torch import Tensor
 
-__all__ = ["categorical", "uniform"]
+__all__ = ["categorical", "exponential", "gumbel", "poisson", "uniform"]
 
 
 def uniform(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
     """Uniform numbers in [0, 1), float64, of the given shape."""
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+
+
+def exponential(rate: Tensor, *, generator: torch.Generator) -> Tensor:
+    """One exponential waiting time for each rate, float64; infinite where the rate is zero."""
+    u = uniform(tuple(rate.shape), generator=generator, device=rate.device)
+    return -torch.log1p(-u) / rate.to(torch.float64)
+
+
+def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:
+    """One Poisson number for each mean >= 0, int64.
+
+    Raises:
+        ValueError: a mean is negative or not finite.
+    """
+    mean = mean.to(torch.float64)
+    if not (torch.isfinite(mean).all() and (mean >= 0).all()):
+        raise ValueError("cannot draw a Poisson number: a mean is negative or not finite; the model may have returned NaN")
+    return torch.poisson(mean, generator=generator).to(torch.int64)
+
+
+def gumbel(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard Gumbel numbers, float64; for perturbing a ranking, not for drawing categories."""
+    return -torch.log(exponential(torch.ones(shape, device=device), generator=generator))
 
 
 def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:

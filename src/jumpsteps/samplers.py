@@ -1,49 +1,96 @@
 r"""Samplers: one leap of the reverse process, from time t down to s.
 
-A sampler is a frozen object with ``init`` and ``step``; the loop is in ``simulate``. It asks a ``ReverseProcess`` for the law
-of single sites and moves all sites at once, as if they were independent given x_t.
+A sampler is a frozen object with ``step``; the loop is in ``simulate``. It asks a ``ReverseProcess`` for the law of single
+sites, or for its jump rates, and moves all sites at once, as if they were independent given x_t. Here are the samplers that serve
+every kernel and follow a ``TimeSchedule``; ``masked_samplers`` has those of the absorbing kernel, ``gillespie`` the exact ones.
 
-Shapes: x int64 [B, L]; times are numbers with 0 <= s < t <= 1.
+Shapes: x int64 [B, L]; times are numbers with 0 <= s < t <= 1; K sites are selected from x; rates are in 1/time.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from jumpsteps.random import categorical
+from jumpsteps.forward import ForwardProcess
+from jumpsteps.random import categorical, poisson
 from jumpsteps.reverse import ReverseProcess
+from jumpsteps.schedule import JumpSchedule, Leap, TimeSchedule
 
-__all__ = ["Euler", "Info", "Sampler", "Tweedie"]
+__all__ = [
+    "Euler",
+    "Info",
+    "PredictorCorrector",
+    "Sampler",
+    "TauLeaping",
+    "ThetaRK2",
+    "ThetaTrapezoidal",
+    "Tweedie",
+]
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a leap did.
+    """What a step did.
 
     Attributes:
-        clipped: int64 [B], sites whose probability of leaving exceeded 1 and was cut to 1.
+        clipped: int64 [B], sites at which a probability exceeded 1, or an extrapolated rate was negative, and was cut off.
+        time: the time reached, where it is not the leap's s: float64 [B], for samplers that choose their own times.
     """
 
     clipped: Tensor
+    time: Tensor | None = None
 
 
-class Sampler(Protocol):
-    """``init`` makes the sampler's state before the first leap, ``step`` makes a leap."""
+def nothing_clipped(x: Tensor) -> Info:
+    return Info(clipped=torch.zeros_like(x[:, 0]))
 
-    name: ClassVar[str]
-    calls_per_leap: ClassVar[int]
 
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any: ...
+class Sampler(ABC):
+    """One leap at a time.
 
+    Attributes:
+        name: e.g. "tweedie".
+        kernels: names of the kernels it serves; None for all.
+        takes: the kind of schedule it follows; None for a sampler that chooses its own leaps.
+    """
+
+    name: str
+    kernels: ClassVar[tuple[str, ...] | None] = None
+    takes: ClassVar[type[TimeSchedule] | type[JumpSchedule] | None] = TimeSchedule
+
+    @property
+    def calls_per_leap(self) -> int | None:
+        """Model calls of one leap; None where it varies."""
+        return 1
+
+    def calls(self, leaps: int) -> int | None:
+        """Model calls of a run of this many leaps; None where it varies."""
+        return None if self.calls_per_leap is None else leaps * self.calls_per_leap
+
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any:
+        """The sampler's state before the first leap."""
+        return None
+
+    @abstractmethod
     def step(
-        self, reverse: ReverseProcess, x: Tensor, t: float, s: float, state: Any, *, generator: torch.Generator
-    ) -> tuple[Tensor, Any, Info]: ...
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Any, *, generator: torch.Generator
+    ) -> tuple[Tensor, Any, Info]:
+        """The new x, the new state, and what happened."""
+
+    def check(self, forward: ForwardProcess) -> None:
+        """Raises ValueError for a kernel that the sampler does not serve."""
+        if self.kernels is not None and forward.name not in self.kernels:
+            raise ValueError(
+                f"sampler {self.name} serves the {' and '.join(self.kernels)} kernel, this model has the {forward.name} kernel; "
+                "use tweedie, which serves all"
+            )
 
 
 @dataclass(frozen=True)
-class Tweedie:
+class Tweedie(Sampler):
     r"""Tweedie tau-leaping: each site is drawn from its exact conditional at s, given all of x_t.
 
     .. math:: p(x_s^l = y \mid x_t) \propto q_{t|s}(x_t^l \mid y)\, (w^l q_{s|0})(y),
@@ -55,49 +102,262 @@ class Tweedie:
     Source: Lou, Meng, Ermon (2024), Eq. 19; Sun et al. (2023). Kernels: all. Schedule: times. Calls per leap: 1.
     """
 
-    name: ClassVar[str] = "tweedie"
-    calls_per_leap: ClassVar[int] = 1
-
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> None:
-        return None
+    name = "tweedie"
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, t: float, s: float, state: None, *, generator: torch.Generator
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
     ) -> tuple[Tensor, None, Info]:
-        moving = reverse.forward.draw_moving(x, t, s, generator=generator)
-        w = reverse.leave_one_out(x, t, where=moving)
-        y = categorical(reverse.forward.bridge(w, x[moving], t, s), generator=generator)
-        return x.masked_scatter(moving, y), state, Info(clipped=torch.zeros_like(x[:, 0]))
+        moving = reverse.forward.draw_moving(x, leap.t, leap.s, generator=generator)
+        w = reverse.leave_one_out(x, leap.t, where=moving)
+        y = categorical(reverse.forward.bridge(w, x[moving], leap.t, leap.s), generator=generator)
+        return x.masked_scatter(moving, y), None, nothing_clipped(x)
+
+
+def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: torch.Generator) -> Tensor:
+    """The leap from t to 0: rates cannot carry a site to t = 0 for sure, so every sampler's last leap is Tweedie's."""
+    return Tweedie().step(reverse, x, Leap(t, 0.0), None, generator=generator)[0]
+
+
+def first_jump(rates: Tensor, x: Tensor, h: float, *, generator: torch.Generator) -> Tensor:
+    """The first jump, if any, within a duration h of constant rates [K, V] out of x [K]: the state after it."""
+    total = rates.sum(-1, keepdim=True)
+    stay = torch.exp(-h * total)
+    law = (1 - stay) * rates / total.masked_fill(total == 0, 1)
+    return categorical(law.scatter(-1, x[:, None], stay), generator=generator)
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(Sampler):
     r"""Euler leap: the rates at t, frozen, and at most one jump for each site.
 
     .. math:: p(x_s^l = y \mid x_t) = (t - s)\, \hat R_t(x_t \to y), \quad y \ne x_t^l.
 
-    Where the probability of leaving exceeds 1 it is scaled down to 1 and counted in ``Info.clipped``. Rates cannot carry a site
-    to t = 0 for sure, so the leap that ends there is Tweedie's; it costs one call like any other.
+    Where the probability of leaving exceeds 1 it is scaled down to 1 and counted in ``Info.clipped``. The leap to t = 0 is
+    Tweedie's.
 
     Source: Lou, Meng, Ermon (2024), Eq. 17; Gillespie (2001). Kernels: all. Schedule: times. Calls per leap: 1.
     """
 
-    name: ClassVar[str] = "euler"
-    calls_per_leap: ClassVar[int] = 1
-
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> None:
-        return None
+    name = "euler"
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, t: float, s: float, state: None, *, generator: torch.Generator
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
     ) -> tuple[Tensor, None, Info]:
-        if s == 0:
-            return Tweedie().step(reverse, x, t, s, state, generator=generator)
+        if leap.s == 0:
+            return denoise(reverse, x, leap.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
-        leave = (t - s) * reverse.rates(x, t, where=movable).to(torch.float64)
+        leave = (leap.t - leap.s) * reverse.rates(x, leap.t, where=movable).to(torch.float64)
         total = leave.sum(-1, keepdim=True)
         law = leave / total.clamp_min(1)
         law = law.scatter(-1, x[movable][:, None], (1 - total).clamp_min(0))
         new = x.masked_scatter(movable, categorical(law, generator=generator))
-        clipped = torch.zeros_like(x).masked_scatter(movable, (total[:, 0] > 1).to(x.dtype))
-        return new, state, Info(clipped=clipped.sum(-1))
+        return new, None, Info(clipped=count_sites(x, movable, total[:, 0] > 1))
+
+
+def count_sites(x: Tensor, where: Tensor, flagged: Tensor) -> Tensor:
+    """How many of the selected sites are flagged, int64 [B]; flagged bool [K]."""
+    return torch.zeros_like(x).masked_scatter(where, flagged.to(x.dtype)).sum(-1)
+
+
+@dataclass(frozen=True)
+class TauLeaping(Sampler):
+    r"""tau-leaping: the rates at t, frozen, and a Poisson number of jumps to each symbol.
+
+    .. math:: N_y \sim \mathrm{Poisson}((t - s)\, \hat R_t(x_t \to y))
+
+    Symbols that are categories: a site moves if it has exactly one jump. Symbols that are numbers (``ordinal``): the jumps are
+    added up, x + sum N_y (y - x), and clamped to 0..V-1. The leap to t = 0 is Tweedie's.
+
+    Source: Campbell et al. (2022), Sec. 4.2 and App. H; Gillespie (2001). Kernels: all; ordinal: all but absorbing, whose MASK is
+    no number. Schedule: times. Calls per leap: 1.
+    """
+
+    ordinal: bool = False
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "tau-leaping-ordinal" if self.ordinal else "tau-leaping"
+
+    def check(self, forward: ForwardProcess) -> None:
+        if self.ordinal and forward.name == "absorbing":
+            raise ValueError("ordinal tau-leaping adds symbols up, and the absorbing kernel's MASK is no number; use tau-leaping")
+
+    def step(
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
+    ) -> tuple[Tensor, None, Info]:
+        if leap.s == 0:
+            return denoise(reverse, x, leap.t, generator), None, nothing_clipped(x)
+        movable = reverse.forward.movable(x)
+        mean = (leap.t - leap.s) * reverse.rates(x, leap.t, where=movable).to(torch.float64)
+        draw = self.add_jumps if self.ordinal else self.single_jumps
+        return x.masked_scatter(movable, draw(mean, x[movable], generator)), None, nothing_clipped(x)
+
+    def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: no number for each symbol is needed."""
+        jumps = poisson(mean.sum(-1), generator=generator)
+        once = jumps == 1
+        return x.masked_scatter(once, categorical(mean[once], generator=generator))
+
+    def add_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        jumps = poisson(mean, generator=generator)
+        distance = torch.arange(mean.shape[-1], device=x.device) - x[:, None]
+        return (x + (jumps * distance).sum(-1)).clamp(0, mean.shape[-1] - 1)
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Sampler):
+    r"""After each leap, jumps that leave p_s as it is: reverse and forward rates together, :math:`\hat R_s + R_s`.
+
+    A correction lasts ``size`` times the leap that it follows and makes at most one jump for each site. There is none after the
+    leap to t = 0, where the reverse rates are not defined.
+
+    Source: Campbell et al. (2022), Sec. 4.4. Kernels, schedule: the predictor's. Calls per leap: the predictor's + corrections, but
+    for the last leap.
+
+    Attributes:
+        predictor: any sampler that follows times.
+        corrections: after each leap.
+        size: duration of a correction over that of the leap.
+    """
+
+    predictor: Sampler = Tweedie()
+    corrections: int = 1
+    size: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.predictor.takes is not TimeSchedule or self.predictor.calls_per_leap is None:
+            raise ValueError(f"a corrector needs a predictor that follows a time schedule, {self.predictor.name} does not")
+        if self.corrections < 1 or not self.size > 0:
+            raise ValueError(f"corrections must be at least 1 and size positive, got {self.corrections} and {self.size}")
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{self.predictor.name}-corrected"
+
+    @property
+    def calls_per_leap(self) -> int | None:
+        return (self.predictor.calls_per_leap or 0) + self.corrections
+
+    def calls(self, leaps: int) -> int:
+        return (self.predictor.calls(leaps) or 0) + (leaps - 1) * self.corrections
+
+    def check(self, forward: ForwardProcess) -> None:
+        self.predictor.check(forward)
+
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any:
+        return self.predictor.init(reverse, x, t)
+
+    def step(
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Any, *, generator: torch.Generator
+    ) -> tuple[Tensor, Any, Info]:
+        x, state, info = self.predictor.step(reverse, x, leap, state, generator=generator)
+        if leap.s > 0:
+            for _ in range(self.corrections):
+                x = self.correct(reverse, x, leap.s, self.size * (leap.t - leap.s), generator)
+        return x, state, info
+
+    def correct(self, reverse: ReverseProcess, x: Tensor, s: float, h: float, generator: torch.Generator) -> Tensor:
+        forward, movable = reverse.forward, reverse.forward.movable(x)
+        rates = forward.noise.rate(s).to(x.device) * forward.rates_from(x)
+        rates[movable] += reverse.rates(x, s, where=movable).to(torch.float64)
+        return first_jump(rates.flatten(0, 1), x.flatten(), h, generator=generator).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class ThetaTrapezoidal(Sampler):
+    r"""Two stages: theta of the leap with the rates at t, the rest with rates extrapolated from both times.
+
+    .. math:: x^* : \theta h \text{ with } \mu = \hat R_t(x_t \to \cdot), \quad
+              x_s : (1 - \theta) h \text{ from } x^* \text{ with } [a_1 \mu^* - a_2 \mu]_+,
+
+    :math:`a_1 = 1 / (2 \theta (1 - \theta)), a_2 = ((1 - \theta)^2 + \theta^2) a_1`, and :math:`\mu^*` the rates at x* and the time
+    between. Within a stage a site makes its first jump only. Where a site jumped in the first stage nothing is subtracted: the
+    probability of a second jump is then right to second order, which the paper's Poisson jumps get from adding symbols up, and
+    categories cannot be added. Sites with a negative extrapolated rate are counted in ``Info.clipped``; the cut is what keeps
+    the measured order below 2, because one jump elsewhere can change a rate by more than the extrapolation allows.
+    The second stage of the leap to t = 0 is Tweedie's.
+
+    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 2. Kernels: all. Schedule: times. Calls per leap: 2.
+    """
+
+    theta: float = 0.5
+    name = "theta-trapezoidal"
+
+    def __post_init__(self) -> None:
+        check_theta(self.theta, below=1)
+
+    @property
+    def calls_per_leap(self) -> int | None:
+        return 2
+
+    def step(
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
+    ) -> tuple[Tensor, None, Info]:
+        theta, (t, s) = self.theta, (leap.t, leap.s)
+        middle = t - theta * (t - s)
+        mu, movable = all_rates(reverse, x, t)
+        trial = x.masked_scatter(movable, first_jump(mu[movable], x[movable], t - middle, generator=generator))
+        if s == 0:
+            return denoise(reverse, trial, middle, generator), None, nothing_clipped(x)
+        a1 = 0.5 / (theta * (1 - theta))
+        a2 = ((1 - theta) ** 2 + theta**2) * a1
+        after, movable = all_rates(reverse, trial, middle)
+        stayed = (trial == x)[..., None]
+        extrapolated = (a1 * after - a2 * mu * stayed)[movable]
+        clipped = count_sites(x, movable, (extrapolated < 0).any(-1))
+        y = first_jump(extrapolated.clamp_min(0), trial[movable], middle - s, generator=generator)
+        return trial.masked_scatter(movable, y), None, Info(clipped=clipped)
+
+
+@dataclass(frozen=True)
+class ThetaRK2(Sampler):
+    r"""A trial stage of theta of the leap, then the whole leap from x_t with rates mixed from both.
+
+    .. math:: x^* : \theta h \text{ with } \mu = \hat R_t(x_t \to \cdot), \quad
+              x_s : h \text{ from } x_t \text{ with } [(1 - 1/(2\theta)) \mu + \mu^* / (2\theta)]_+
+
+    Within a stage a site makes its first jump only; sites that jumped in the trial stage use mu. The trial's jumps are forgotten,
+    so that two sites of one leap are drawn without regard for each other, as in Euler's: of first order whatever theta is. (Kept,
+    they would make it ``ThetaTrapezoidal``.) The leap to t = 0 keeps the trial and ends as Tweedie's.
+
+    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 1. Kernels: all. Schedule: times. Calls per leap: 2.
+    """
+
+    theta: float = 0.5
+    name = "theta-rk2"
+
+    def __post_init__(self) -> None:
+        check_theta(self.theta, below=1)
+
+    @property
+    def calls_per_leap(self) -> int | None:
+        return 2
+
+    def step(
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
+    ) -> tuple[Tensor, None, Info]:
+        theta, (t, s) = self.theta, (leap.t, leap.s)
+        middle = t - theta * (t - s)
+        mu, movable = all_rates(reverse, x, t)
+        trial = x.masked_scatter(movable, first_jump(mu[movable], x[movable], t - middle, generator=generator))
+        if s == 0:
+            return denoise(reverse, trial, middle, generator), None, nothing_clipped(x)
+        after, _ = all_rates(reverse, trial, middle)
+        mixed = torch.where((trial == x)[..., None], (1 - 0.5 / theta) * mu + 0.5 / theta * after, mu)[movable]
+        clipped = count_sites(x, movable, (mixed < 0).any(-1))
+        y = first_jump(mixed.clamp_min(0), x[movable], t - s, generator=generator)
+        return x.masked_scatter(movable, y), None, Info(clipped=clipped)
+
+
+def check_theta(theta: float, below: float) -> None:
+    if not 0 < theta < below:
+        raise ValueError(f"theta must lie between 0 and {below}, got {theta}")
+
+
+def all_rates(reverse: ReverseProcess, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    """Reverse rates at all sites, float64 [B, L, V], zero where nothing can move; and which sites can, bool [B, L]."""
+    movable = reverse.forward.movable(x)
+    some = reverse.rates(x, t, where=movable).to(torch.float64)
+    rates = torch.zeros(*x.shape, reverse.forward.vocab_size, dtype=torch.float64, device=x.device)
+    rates[movable] = some
+    return rates, movable

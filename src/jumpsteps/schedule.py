@@ -1,20 +1,35 @@
-r"""Time schedules: the times of a run, 1 = t_0 > t_1 > ... > t_N = 0, one leap between each two.
+r"""Schedules: when the steps of a run are taken.
+
+* ``TimeSchedule``: the times of a run, 1 = t_0 > t_1 > ... > t_N = 0, one leap between each two.
+* ``JumpSchedule``: how many sites jump in each leap, for samplers of the absorbing kernel that count.
 
 A schedule carries where it came from, because it is only good for the kernel, sampler and model it was found for. Files hold
-several schedules, one for each number of steps.
+several schedules, one for each number of model calls.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 from jumpsteps.files import read_json, write_json
 from jumpsteps.forward import ForwardProcess
 
-__all__ = ["Provenance", "TimeSchedule", "cosine", "load_schedules", "save_schedules", "uniform"]
+__all__ = [
+    "JumpSchedule",
+    "Leap",
+    "Provenance",
+    "Schedule",
+    "TimeSchedule",
+    "cosine",
+    "cosine_jumps",
+    "load_schedules",
+    "save_schedules",
+    "uniform",
+    "uniform_jumps",
+]
 
 FORMAT = "jumpsteps-schedules"
 SCHEMA_VERSION = 1
@@ -54,6 +69,20 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Leap:
+    """One leap of a run.
+
+    Attributes:
+        t, s: the time before and after.
+        jumps: how many sites jump, where the schedule says so.
+    """
+
+    t: float
+    s: float
+    jumps: int | None = None
+
+
+@dataclass(frozen=True)
 class TimeSchedule:
     """Strictly decreasing times in [0, 1], as Python floats (float64).
 
@@ -81,21 +110,75 @@ class TimeSchedule:
         """The number of leaps; the NFE of a sampler with one model call per leap."""
         return len(self.times) - 1
 
-    def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
-        """Refuse a schedule that was found for another kernel or another noise schedule.
+    def plan(self, forward: ForwardProcess) -> list[Leap]:
+        """The leaps, in order."""
+        return [Leap(t, s) for t, s in pairwise(self.times)]
 
-        Raises:
-            ValueError: kernel or noise schedule differ from those of ``forward``.
-        """
-        for what, found, wanted in (
-            ("kernel", self.provenance.kernel, forward.name),
-            ("noise schedule", self.provenance.noise, repr(forward.noise)),
-        ):
-            if found and found != wanted:
-                raise ValueError(
-                    f"schedule was optimised for the {what} {found}, {model} has {wanted}; "
-                    "run 'jumpsteps optimize' on this model or pass --schedule uniform"
-                )
+    def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
+        """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
+        check_kernel(self.provenance, forward, model)
+
+
+@dataclass(frozen=True)
+class JumpSchedule:
+    """How many sites jump in each leap: positive integers that sum to the number of free sites.
+
+    Raises:
+        ValueError: no leap, or a leap without a jump.
+    """
+
+    counts: tuple[int, ...]
+    provenance: Provenance = Provenance()
+
+    def __init__(self, counts: Iterable[int], provenance: Provenance = Provenance()) -> None:
+        values = tuple(counts)
+        if not values or any(int(n) != n or n < 1 for n in values):
+            raise ValueError(f"a jump schedule needs positive whole numbers, one for each leap, got {list(values)}")
+        object.__setattr__(self, "counts", tuple(int(n) for n in values))
+        object.__setattr__(self, "provenance", provenance)
+
+    @property
+    def leaps(self) -> int:
+        """The number of leaps; the NFE of a sampler with one model call per leap."""
+        return len(self.counts)
+
+    @property
+    def total(self) -> int:
+        """The number of free sites that it is for."""
+        return sum(self.counts)
+
+    def plan(self, forward: ForwardProcess) -> list[Leap]:
+        """The leaps, in order, with the times at which as many sites are masked on average."""
+        left = [self.total - done for done in accumulate(self.counts, initial=0)]
+        times = [time_of_masked(forward, n, self.total) for n in left]
+        return [Leap(t, s, n) for t, s, n in zip(times, times[1:], self.counts, strict=False)]
+
+    def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
+        """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
+        check_kernel(self.provenance, forward, model)
+
+
+Schedule = TimeSchedule | JumpSchedule
+
+
+def time_of_masked(forward: ForwardProcess, masked: int, total: int) -> float:
+    """The time at which ``masked`` of ``total`` sites are masked on average; at most 1."""
+    if masked in (0, total):
+        return float(masked > 0)
+    lowest = float(forward.noise.alpha(1.0))
+    return float(forward.noise.time_of_alpha(max(1 - masked / total, lowest)))
+
+
+def check_kernel(provenance: Provenance, forward: ForwardProcess, model: str) -> None:
+    for what, found, wanted in (
+        ("kernel", provenance.kernel, forward.name),
+        ("noise schedule", provenance.noise, repr(forward.noise)),
+    ):
+        if found and found != wanted:
+            raise ValueError(
+                f"schedule was optimised for the {what} {found}, {model} has {wanted}; "
+                "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+            )
 
 
 def uniform(leaps: int) -> TimeSchedule:
@@ -111,29 +194,57 @@ def cosine(leaps: int) -> TimeSchedule:
     return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
 
 
+def uniform_jumps(leaps: int, total: int) -> JumpSchedule:
+    """Jumps spread evenly over the leaps."""
+    return jumps_of([1 - i / leaps for i in range(leaps + 1)], leaps, total, "uniform")
+
+
+def cosine_jumps(leaps: int, total: int) -> JumpSchedule:
+    """The masked share falls as cos(pi/2 i/N): few jumps first (MaskGIT, Chang et al. 2022)."""
+    return jumps_of([math.cos(0.5 * math.pi * i / leaps) for i in range(leaps + 1)], leaps, total, "cosine")
+
+
+def jumps_of(masked: list[float], leaps: int, total: int, method: str) -> JumpSchedule:
+    """A jump schedule from the masked share after each leap; every leap has a jump."""
+    check_leaps(leaps)
+    if leaps > total:
+        raise ValueError(f"{total} sites cannot jump in {leaps} leaps, at least one in each; ask for at most {total} steps")
+    left = [round(total * share) for share in masked]
+    left[0], left[-1] = total, 0
+    for i in range(1, leaps):
+        left[i] = min(left[i], left[i - 1] - 1)
+    for i in range(leaps - 1, 0, -1):
+        left[i] = max(left[i], left[i + 1] + 1)
+    return JumpSchedule([a - b for a, b in pairwise(left)], Provenance(method=method))
+
+
 def check_leaps(leaps: int) -> None:
     if leaps < 1:
         raise ValueError(f"the number of steps must be at least 1, got {leaps}")
 
 
-def save_schedules(path: Path | str, schedules: Mapping[int, TimeSchedule]) -> None:
+def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
     """Write schedules, keyed by their NFE, to one JSON file."""
     content = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "schedules": [
-            {"nfe": nfe, "times": list(schedule.times), "provenance": asdict(schedule.provenance)}
+            {"nfe": nfe, **written(schedule), "provenance": asdict(schedule.provenance)}
             for nfe, schedule in sorted(schedules.items())
         ],
     }
     write_json(path, content)
 
 
-def load_schedules(path: Path | str) -> dict[int, TimeSchedule]:
+def written(schedule: Schedule) -> dict[str, list[float] | list[int]]:
+    return {"times": list(schedule.times)} if isinstance(schedule, TimeSchedule) else {"counts": list(schedule.counts)}
+
+
+def load_schedules(path: Path | str) -> dict[int, Schedule]:
     """Read a file of schedules, keyed by their NFE.
 
     Raises:
-        ValueError: no such file, not a file of schedules, a newer schema, or times that do not decrease.
+        ValueError: no such file, not a file of schedules, a newer schema, or times or counts that are none.
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -151,16 +262,16 @@ def load_schedules(path: Path | str) -> dict[int, TimeSchedule]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_schedule(entry: Mapping[str, Any]) -> TimeSchedule:
+def read_schedule(entry: Mapping[str, Any]) -> Schedule:
     known = {field.name for field in fields(Provenance)}
-    provenance = {key: value for key, value in entry.get("provenance", {}).items() if key in known}
-    schedule = TimeSchedule(entry["times"], Provenance(**provenance))
-    if entry["nfe"] % schedule.leaps:
-        raise ValueError(f"NFE {entry['nfe']} is no multiple of the {schedule.leaps} leaps of its schedule; optimise again")
+    provenance = Provenance(**{key: value for key, value in entry.get("provenance", {}).items() if key in known})
+    schedule = JumpSchedule(entry["counts"], provenance) if "counts" in entry else TimeSchedule(entry["times"], provenance)
+    if entry["nfe"] < schedule.leaps:
+        raise ValueError(f"NFE {entry['nfe']} is less than the {schedule.leaps} leaps of its schedule; optimise again")
     return schedule
 
 
-def at_nfe(schedules: Mapping[int, TimeSchedule], nfe: int, path: Path | str) -> TimeSchedule:
+def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:
     """The schedule with this NFE.
 
     Raises:

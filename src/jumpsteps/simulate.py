@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from jumpsteps.forward import ForwardProcess
 from jumpsteps.noise import Time
 from jumpsteps.reverse import Model, ReverseProcess
 from jumpsteps.samplers import Sampler
-from jumpsteps.schedule import TimeSchedule
+from jumpsteps.schedule import JumpSchedule, Leap, Schedule
 
 __all__ = ["CallCounter", "Given", "Simulation", "simulate"]
 
@@ -61,8 +60,8 @@ class Simulation:
     Attributes:
         samples: int64 [B, L].
         nfe: calls of the model that were made.
-        moved: int64 [leaps, B], sites that each leap changed.
-        clipped: int64 [leaps, B], see ``Info``.
+        moved: int64 [steps, B], sites that each step changed; a leap is one step but for samplers that choose their own.
+        clipped: int64 [steps, B], see ``Info``.
     """
 
     samples: Tensor
@@ -75,7 +74,7 @@ class Simulation:
 def simulate(
     reverse: ReverseProcess,
     sampler: Sampler,
-    schedule: TimeSchedule,
+    schedule: Schedule | None,
     shape: tuple[int, int],
     *,
     generator: torch.Generator,
@@ -87,57 +86,80 @@ def simulate(
     """Run ``sampler`` along ``schedule``.
 
     Args:
+        schedule: of the kind that the sampler takes; None for a sampler that chooses its own leaps.
         shape: (B, L).
         generator: all randomness; samples live on its device.
         given: sites held fixed at every state, the first included.
         initial: int64 [B, L], the state at the schedule's first time, in place of noise.
-        callback: called with (t, x) for the first state and after every leap.
+        callback: called with (t, x) for the first state and after every step; t is the latest time of any sequence.
         progress: show a progress bar.
 
     Raises:
-        ValueError: the schedule belongs to another kernel, does not start at t = 1 though it starts from noise, or ``given``
-            or ``initial`` do not fit the shape.
+        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that belongs to another kernel, that
+        does
+            not start at t = 1 though the run starts from noise, or whose jumps are not as many as the free sites; ``given`` or
+            ``initial`` that do not fit the shape.
     """
     forward = reverse.forward
-    schedule.check_kernel(forward)
+    sampler.check(forward)
+    leaps = plan(sampler, schedule, forward)
     counter = CallCounter(reverse.model)
     reverse = replace(reverse, model=counter)
-    x = start(reverse, schedule, shape, generator, initial)
+    x = start(reverse, leaps[0].t, shape, generator, initial)
     if given is not None:
         given.check(shape, forward)
         x = given.clamp(x)
+    if isinstance(schedule, JumpSchedule):
+        check_jumps(schedule, forward.movable(x).sum(-1))
     if callback is not None:
-        callback(schedule.times[0], x)
-    state = sampler.init(reverse, x, schedule.times[0])
+        callback(leaps[0].t, x)
+    state = sampler.init(reverse, x, leaps[0].t)
     moved, clipped = [], []
-    leaps = list(pairwise(schedule.times))
-    for t, s in tqdm(leaps, desc="sampling", disable=not progress):
-        new, state, info = sampler.step(reverse, x, t, s, state, generator=generator)
-        if given is not None:
-            new = given.clamp(new)
-        if callback is not None:
-            callback(s, new)
-        moved.append((new != x).sum(-1))
-        clipped.append(info.clipped)
-        x = new
+    for leap in tqdm(leaps, desc="sampling", disable=not progress):
+        time = leap.t
+        while time > leap.s:
+            new, state, info = sampler.step(reverse, x, leap, state, generator=generator)
+            if given is not None:
+                new = given.clamp(new)
+            time = leap.s if info.time is None else float(info.time.max())
+            if callback is not None:
+                callback(time, new)
+            moved.append((new != x).sum(-1))
+            clipped.append(info.clipped)
+            x = new
     return Simulation(x, counter.calls, torch.stack(moved), torch.stack(clipped))
 
 
-def start(
-    reverse: ReverseProcess,
-    schedule: TimeSchedule,
-    shape: tuple[int, int],
-    generator: torch.Generator,
-    initial: Tensor | None,
-) -> Tensor:
+def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -> list[Leap]:
+    """The leaps of a run."""
+    wanted = sampler.takes
+    if wanted is None:
+        if schedule is not None:
+            raise ValueError(f"sampler {sampler.name} chooses its own leaps; pass schedule=None")
+        return [Leap(1.0, 0.0)]
+    if not isinstance(schedule, wanted):
+        given = "none" if schedule is None else type(schedule).__name__
+        other = "tweedie" if wanted is JumpSchedule else "k-gillespie"
+        raise ValueError(f"sampler {sampler.name} takes a {wanted.__name__}, got {given}; make one, or use {other}")
+    schedule.check_kernel(forward)
+    return schedule.plan(forward)
+
+
+def check_jumps(schedule: JumpSchedule, free: Tensor) -> None:
+    if (free != schedule.total).any():
+        raise ValueError(
+            f"the schedule's jumps sum to {schedule.total}, the sequences have {int(free.min())} to {int(free.max())} masked "
+            "sites; make the schedule for as many, and give all sequences the same number of known sites"
+        )
+
+
+def start(reverse: ReverseProcess, t: float, shape: tuple[int, int], generator: torch.Generator, initial: Tensor | None) -> Tensor:
     """The state at the schedule's first time."""
     if initial is not None:
         if tuple(initial.shape) != tuple(shape):
             raise ValueError(f"initial has shape {list(initial.shape)}, the run was asked for {list(shape)}")
         reverse.forward.check_states(initial, "initial")
         return initial
-    if schedule.times[0] != 1:
-        raise ValueError(
-            f"a run from noise starts at t = 1, the schedule starts at {schedule.times[0]}; pass initial= for a later start"
-        )
+    if t != 1:
+        raise ValueError(f"a run from noise starts at t = 1, the schedule starts at {t}; pass initial= for a later start")
     return reverse.forward.sample_prior(shape, generator=generator, device=generator.device)
