@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from jumpsteps.costs import InformationProfile, grid_of_times, information_profile
+from jumpsteps.paths import Paths
 from jumpsteps.search import shortest_paths
 from jumpsteps.tasks import countdown
 
@@ -21,7 +22,7 @@ REVERSE = countdown.exact_reverse()
 def profile(sequences: int, knots: int, seed: int) -> InformationProfile:
     generator = torch.Generator().manual_seed(seed)
     data = countdown.sample_data(sequences, generator=generator)
-    return information_profile(REVERSE, REVERSE.forward.sample_path(data, generator=generator), knots=knots)
+    return information_profile(REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), knots=knots)
 
 
 def run() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jumpsteps import demo as demo_module
-from jumpsteps.cli import main
+from jumpsteps.cli import SAMPLERS, main
 from jumpsteps.demo import DemoConfig, run_demo
 
 
@@ -182,3 +182,46 @@ def test_the_demo_writes_everything_it_names(tmp_path):
 def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "jumpsteps", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == __import__("jumpsteps").__version__
+
+
+def test_every_sampler_samples_by_name(tmp_path, capsys):
+    for name, sampler in SAMPLERS.items():
+        if name in ("first-hitting", "gillespie", "tau-leaping-ordinal"):  # many calls; another kernel
+            continue
+        steps = [] if sampler.takes is None else ["--nfe", 4]
+        code, out, err = run(
+            capsys, "sample", "countdown-exact", "--sampler", name, *steps, "-n", 2, "-o", tmp_path / f"{name}.npz"
+        )
+        assert (code, err) == (0, ""), name
+        assert "violation rate" in out
+        if sampler.takes is not None:
+            assert np.load(tmp_path / f"{name}.npz")["nfe"] <= 4
+
+
+def test_samplers_that_do_not_fit_say_so(tmp_path, capsys):
+    out = ["-o", tmp_path / "x.npz"]
+    cases = [
+        (["countdown-exact-uniform", "--sampler", "k-gillespie", "--nfe", 4], "serves the absorbing kernel"),
+        (["countdown-exact", "--sampler", "tau-leaping-ordinal", "--nfe", 4], "MASK is no number"),
+        (["countdown-exact", "--sampler", "tweedie"], "say how many model calls with --nfe"),
+        (["countdown-exact", "--sampler", "theta-rk2", "--nfe", 1], "takes 2 model calls, got NFE 1"),
+    ]
+    for arguments, message in cases:
+        code, _, err = run(capsys, "sample", *arguments, *out)
+        assert code == 1
+        assert message in err
+
+
+def test_jumps_are_optimised_written_and_used(tmp_path, capsys):
+    file, samples = tmp_path / "k.json", tmp_path / "x.npz"
+    options = ["--sampler", "k-gillespie", "--method", "jys", "--nfe", 2, 4, "--sequences", 4]
+    code, out, _ = run(capsys, "optimize", "countdown-exact", *options, "-o", file)
+    assert code == 0
+    counts = json.loads(file.read_text())["schedules"][1]["counts"]
+    assert sum(counts) == 256
+    assert " ".join(map(str, counts)) in out
+    chosen = ["--schedule", file, "--nfe", 4, "-n", 2, "-o", samples]
+    assert run(capsys, "sample", "countdown-exact", "--sampler", "k-gillespie", *chosen)[0] == 0
+    code, _, err = run(capsys, "sample", "countdown-exact", *chosen)
+    assert code == 1
+    assert "sampler tweedie takes a TimeSchedule, got JumpSchedule" in err

@@ -10,6 +10,7 @@ from jumpsteps.costs import grid_of_times, information_profile
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.noise import Constant, LogLinear
+from jumpsteps.paths import Paths
 from jumpsteps.reverse import PosteriorReverse
 from jumpsteps.schedule import TimeSchedule
 from jumpsteps.search import shortest_path, shortest_paths
@@ -19,7 +20,7 @@ from jumpsteps.tasks import countdown
 def model_and_path(noise, sequences=4000, seed=3):
     forward = Absorbing(vocab_size=4, noise=noise)
     model = Enumerable.random(forward, symbols=3, length=4, seed=seed, concentration=0.2)
-    path = forward.sample_path(model.sample_data(sequences, generator=seeded(0)), generator=seeded(1))
+    path = Paths.draw(forward, model.sample_data(sequences, generator=seeded(0)), generator=seeded(1))
     return model, PosteriorReverse(forward, model), path
 
 
@@ -42,7 +43,7 @@ def test_the_standard_error_is_the_spread_over_repetitions():
     schedule = TimeSchedule([1.0, 0.6, 0.25, 0.0])
     costs, errors, knots, knot_errors = [], [], [], []
     for seed in range(40):
-        path = model.forward.sample_path(model.sample_data(200, generator=seeded(seed)), generator=seeded(100 + seed))
+        path = Paths.draw(model.forward, model.sample_data(200, generator=seeded(seed)), generator=seeded(100 + seed))
         profile = information_profile(reverse, path, knots=12)
         cost, stderr = profile.predict(schedule)
         costs.append(cost)
@@ -98,7 +99,7 @@ def test_smoothing_finds_better_schedules_from_few_sequences():
 
     def profile(sequences: int, seed: int):
         data = countdown.sample_data(sequences, generator=seeded(seed), symbols=16, length=64)
-        return information_profile(reverse, forward.sample_path(data, generator=seeded(seed)))
+        return information_profile(reverse, Paths.draw(forward, data, generator=seeded(seed)))
 
     truth, grid = profile(400, 99), grid_of_times(forward, 128)
     budgets = [8, 16, 32]
@@ -119,7 +120,7 @@ def test_grid_runs_from_noise_to_data():
 
 def test_what_the_profile_cannot_do_is_refused():
     forward = Uniform(vocab_size=3, noise=LogLinear())
-    path = forward.sample_path(torch.zeros(4, 2, dtype=torch.int64), generator=seeded(0))
+    path = Paths.draw(forward, torch.zeros(4, 2, dtype=torch.int64), generator=seeded(0))
     with pytest.raises(ValueError, match="absorbing kernel, got uniform"):
         information_profile(PosteriorReverse(forward, lambda x, t, where: x), path)
     _, reverse, path = model_and_path(LogLinear(), sequences=1)

@@ -7,10 +7,13 @@ from safetensors.torch import load_file, save_file
 
 import jumpsteps
 from helpers import seeded
+from jumpsteps import load
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
 from jumpsteps.models.native import build, save_native
-from jumpsteps.noise import Cosine, LogLinear
+from jumpsteps.models.sedd import noise_of
+from jumpsteps.noise import Cosine, Geometric, LogLinear
+from jumpsteps.rate_matrix import Gaussian
 
 SEDD = {
     "tokens": 20,
@@ -80,7 +83,7 @@ def test_a_uniform_sedd_folder_loads(tmp_path):
     ("change", "message"),
     [
         ({"graph": {"type": "roulette"}}, "graph 'roulette' is not supported"),
-        ({"noise": {"type": "geometric"}}, "noise schedule 'geometric' is not supported"),
+        ({"noise": {"type": "cosine"}}, "noise schedule 'cosine' is not supported"),
         ({"tokens": 30}, r"output_layer.linear.bias has shape \[21\], config.json asks for \[31\]"),
         ({"model": {"hidden_size": 16}}, "lacks 'n_blocks'"),
         ({"model": SEDD["model"] | {"n_blocks": 3}}, "missing keys blocks.2"),
@@ -162,7 +165,7 @@ def test_pickles_that_run_code_are_not_read(tmp_path):
 
 
 def test_unknown_names_say_what_is_known():
-    with pytest.raises(ValueError, match=r"not built in \(countdown, countdown-exact\), not a folder, not a hub id"):
+    with pytest.raises(ValueError, match=r"not built in \(countdown, countdown-exact, .*\), not a folder, not a hub id"):
         jumpsteps.load("nothing")
 
 
@@ -181,3 +184,23 @@ def test_the_exact_model_is_built_in():
     model = jumpsteps.load("countdown-exact")
     assert model.digest == jumpsteps.load("countdown-exact").digest
     assert np.isfinite(float(model.reverse.posterior(TOKENS, 0.5).sum()))
+
+
+def test_sedd_geometric_noise_and_posterior_networks_of_other_kernels(tmp_path):
+    noise = {"type": "geometric", "sigma_min": 1e-3, "sigma_max": 20}
+    assert noise_of(noise) == Geometric(lowest=1e-3, highest=20.0)
+    forward = Gaussian(vocab_size=9, rate_sigma=2.0, q_sigma=5.0)
+    config = DiTConfig(vocab_size=9, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8)
+    torch.manual_seed(0)
+    network, reverse = build(config, forward, "posterior")
+    torch.nn.init.normal_(network.output_layer.linear.weight)
+    torch.nn.init.normal_(network.sigma_map.mlp[2].weight)
+    torch.nn.init.normal_(network.output_layer.adaLN_modulation.weight)
+    save_native(tmp_path, network, forward, output="posterior", task="none", length=5, dtype=torch.float32)
+    loaded = load(tmp_path)
+    x = torch.randint(9, (3, 5), generator=torch.Generator().manual_seed(0))
+    assert loaded.reverse.forward == forward
+    torch.testing.assert_close(loaded.reverse.model(x, 0.3), reverse.model(x, 0.3))
+    assert (reverse.model(x, 0.3) - reverse.model(x, 0.9)).abs().max() > 1e-3  # it is told the time
+    with pytest.raises(ValueError, match="no network with output 'log-score' for the gaussian kernel"):
+        build(config, forward, "log-score")

@@ -8,12 +8,14 @@ import torch
 from helpers import seeded
 from jumpsteps.compare import compare
 from jumpsteps.exact import MarkovChain
-from jumpsteps.forward import Absorbing
-from jumpsteps.noise import LogLinear
+from jumpsteps.forward import Absorbing, Uniform
+from jumpsteps.masked_samplers import FirstHitting, KGillespie
+from jumpsteps.noise import Constant, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.reverse import PosteriorReverse
-from jumpsteps.samplers import Euler, Tweedie
-from jumpsteps.schedule import Provenance, cosine, uniform
+from jumpsteps.samplers import Euler, PredictorCorrector, ThetaTrapezoidal, Tweedie
+from jumpsteps.schedule import JumpSchedule, Provenance, cosine, uniform, uniform_jumps
+from jumpsteps.simulate import Given, simulate
 from jumpsteps.tasks import countdown
 
 FORWARD = Absorbing(vocab_size=17, noise=LogLinear())
@@ -81,3 +83,67 @@ def test_wishes_that_cannot_be_met_are_refused():
         optimize_schedule(REVERSE, data()[0], [6], generator=seeded(0))
     with pytest.raises(ValueError, match="at least one NFE"):
         optimize_schedule(REVERSE, data(), [], generator=seeded(0))
+
+
+def rates_of(samples):
+    return countdown.violations(samples).mean()
+
+
+def test_jumps_of_k_gillespie_beat_equal_ones():
+    sampler = KGillespie()
+    found = optimize_schedule(REVERSE, data(32), [2, 4, 8], generator=seeded(0), method=JYS(), sampler=sampler)
+    assert all(isinstance(schedule, JumpSchedule) and schedule.total == 64 for schedule in found.values())
+    assert found[8].provenance.sampler == "k-gillespie"
+    assert 4 * found[8].counts[0] < max(found[8].counts)  # few jumps while little is known
+    schedules = {"uniform": {n: uniform_jumps(n, 64) for n in (4, 8)}, "jys": {n: found[n] for n in (4, 8)}}
+    rows = compare(
+        REVERSE, sampler, schedules, (200, 64), metric=countdown.violations, seed=1, device=torch.device("cpu"), batch=200
+    )
+    by = {(row.nfe, row.schedule): row.metric for row in rows}
+    for nfe in (4, 8):
+        assert by[nfe, "jys"].high < 0.75 * by[nfe, "uniform"].low
+
+
+def test_jys_on_the_uniform_kernel_beats_equal_times():
+    forward = Uniform(vocab_size=16, noise=Constant(3.87))
+    reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
+    found = optimize_schedule(reverse, data(16), [4], generator=seeded(0), method=JYS())
+    runs = [simulate(reverse, Tweedie(), s, (64, 64), generator=seeded(1)).samples for s in (uniform(4), found[4])]
+    assert rates_of(runs[1]) < 0.5 * rates_of(runs[0])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "method"), [(Tweedie(), ShortestPath()), (Tweedie(), JYS()), (KGillespie(), JYS())], ids=lambda thing: thing.name
+)
+def test_schedules_for_given_sites(sampler, method):
+    """Every second symbol given: the rest is nearly determined, so the search ends elsewhere; given sites are never masked."""
+    known = torch.arange(64) % 2 == 0
+    tokens = data(16)
+    seen = []
+
+    def recorded(x, t, where=None):
+        seen.append(x)
+        return REVERSE.model(x, t, where)
+
+    reverse = PosteriorReverse(FORWARD, recorded)
+    found = optimize_schedule(reverse, tokens, [4], generator=seeded(0), method=method, sampler=sampler, given_mask=known)[4]
+    assert all(torch.equal(x[:, known], tokens[:, known]) for x in seen)
+    without = optimize_schedule(REVERSE, tokens, [4], generator=seeded(0), method=method, sampler=sampler)[4]
+    if isinstance(found, JumpSchedule):
+        assert (found.total, without.total) == (32, 64)
+    else:
+        assert found.times != without.times
+    given = Given(tokens[0], known)
+    run = simulate(REVERSE, sampler, found, (4, 64), generator=seeded(2), given=given)
+    assert torch.equal(run.samples[:, known], tokens[0][known].expand(4, -1))
+
+
+def test_the_budget_is_in_model_calls():
+    found = optimize_schedule(REVERSE, data(4), [4, 9], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
+    assert {nfe: schedule.leaps for nfe, schedule in found.items()} == {4: 2, 9: 4}
+    corrected = PredictorCorrector(Euler(), corrections=2)
+    assert [corrected.leaps(n) for n in (1, 3, 4, 7)] == [1, 1, 2, 3]
+    with pytest.raises(ValueError, match="one leap of theta-trapezoidal takes 2 model calls, got NFE 1"):
+        optimize_schedule(REVERSE, data(4), [1], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
+    with pytest.raises(ValueError, match="first-hitting chooses its own leaps"):
+        optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), sampler=FirstHitting())

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.noise import Constant, LogLinear
-from jumpsteps.schedule import Provenance, TimeSchedule, at_nfe, cosine, load_schedules, save_schedules, uniform
+from jumpsteps.schedule import (
+    JumpSchedule,
+    Leap,
+    Provenance,
+    TimeSchedule,
+    at_nfe,
+    cosine,
+    cosine_jumps,
+    load_schedules,
+    save_schedules,
+    uniform,
+    uniform_jumps,
+)
 
 
 def test_uniform_and_cosine_times():
@@ -66,7 +78,7 @@ def edited(path, change):
         (lambda c: c["schedules"][0]["times"].reverse(), "decrease strictly"),
         (lambda c: c["schedules"][0].pop("times"), "damaged"),
         (lambda c: c["schedules"][0].update(times=3), "damaged"),
-        (lambda c: c["schedules"][0].update(nfe=3), "no multiple of the 4 leaps"),
+        (lambda c: c["schedules"][0].update(nfe=3), "less than the 4 leaps"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, change, message):
@@ -92,3 +104,47 @@ def test_a_schedule_for_another_kernel_or_noise_is_refused():
         schedule.check_kernel(Uniform(vocab_size=3, noise=LogLinear()))
     with pytest.raises(ValueError, match=r"noise schedule LogLinear\(eps=0.001\)"):
         schedule.check_kernel(Absorbing(vocab_size=3, noise=Constant(3.0)))
+
+
+@pytest.mark.parametrize("make", [uniform_jumps, cosine_jumps])
+def test_fixed_jump_schedules(make):
+    for leaps, total in ((1, 1), (1, 7), (7, 7), (4, 64), (64, 256), (5, 6), (63, 64)):
+        schedule = make(leaps, total)
+        assert schedule.leaps == leaps
+        assert schedule.total == total
+        assert min(schedule.counts) >= 1
+        assert schedule.provenance.method == make.__name__.removesuffix("_jumps")
+    assert uniform_jumps(4, 64).counts == (16, 16, 16, 16)
+    assert list(cosine_jumps(8, 256).counts) == sorted(cosine_jumps(8, 256).counts)
+    with pytest.raises(ValueError, match="3 sites cannot jump in 4 leaps"):
+        make(4, 3)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        make(0, 3)
+
+
+@pytest.mark.parametrize("counts", [[], [0], [3, 0, 1], [-1, 2], [1.5, 2]])
+def test_bad_counts_are_refused(counts):
+    with pytest.raises(ValueError, match="positive whole numbers"):
+        JumpSchedule(counts)
+
+
+def test_the_leaps_of_a_plan():
+    forward = Absorbing(vocab_size=4, noise=LogLinear(eps=0.01))
+    times = TimeSchedule([1.0, 0.3, 0.0]).plan(forward)
+    assert times == [Leap(1.0, 0.3), Leap(0.3, 0.0)]
+    jumps = JumpSchedule([1, 2, 1]).plan(forward)
+    assert [leap.jumps for leap in jumps] == [1, 2, 1]
+    assert [leap.t for leap in jumps] == pytest.approx([1.0, 0.75 / 0.99, 0.25 / 0.99])
+    assert [leap.s for leap in jumps] == pytest.approx([0.75 / 0.99, 0.25 / 0.99, 0.0])
+    little = Absorbing(vocab_size=4, noise=Constant(0.5))
+    assert [leap.t for leap in JumpSchedule([1, 99]).plan(little)] == [1.0, 1.0]  # more masked than the noise ever masks
+
+
+def test_files_hold_jumps_too(tmp_path):
+    path = tmp_path / "s.json"
+    schedules = {4: uniform(4), 8: JumpSchedule([1, 2, 3], Provenance(sampler="k-gillespie"))}
+    save_schedules(path, schedules)
+    assert load_schedules(path) == schedules
+    edited(path, lambda c: c["schedules"][1].update(counts=[1, 0]))
+    with pytest.raises(ValueError, match="positive whole numbers"):
+        load_schedules(path)

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from jumpsteps.costs import LeapCosts
-from jumpsteps.search import golden_section, hierarchical, shortest_path, shortest_paths
+from jumpsteps.search import (
+    golden_section,
+    golden_section_integer,
+    hierarchical,
+    hierarchical_jumps,
+    shortest_path,
+    shortest_paths,
+)
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
@@ -66,3 +73,37 @@ def test_shortest_path_equals_brute_force(points, seed):
 def test_shortest_path_refuses_what_the_grid_cannot_give(n):
     with pytest.raises(ValueError, match="1 to 4 leaps"):
         shortest_path(random_costs(5, 0), n)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.integers(-5, 5), st.integers(2, 300), st.floats(0, 1), st.floats(0.2, 3))
+def test_golden_section_over_integers_finds_the_peak(low, width, share, power):
+    """Any unimodal function, with the peak anywhere and plateaus of width zero; few evaluations, none of them twice or outside."""
+    high, seen = low + width, []
+    peak = low + 1 + share * (width - 2) + 1e-3
+
+    def objective(n):
+        seen.append(n)
+        return -(abs(n - peak) ** power)
+
+    best = golden_section_integer(objective, low, high)
+    assert best == max(range(low + 1, high), key=lambda n: -(abs(n - peak) ** power))
+    assert all(low < n < high for n in seen)
+    assert len(seen) == len(set(seen)) <= 2 + np.log(width) / np.log(1.61)
+
+
+def test_golden_section_over_integers_needs_one_between():
+    assert golden_section_integer(lambda n: 0.0, 3, 5) == 4
+    with pytest.raises(ValueError, match="no integer between 3 and 4"):
+        golden_section_integer(lambda n: 0.0, 3, 4)
+
+
+def test_jumps_double_and_nest_and_single_jumps_are_left_alone():
+    levels = hierarchical_jumps(lambda u, t: (u + t) // 2, 3, total=64)
+    assert levels[3] == tuple(range(64, -1, -8))
+    greedy = hierarchical_jumps(lambda u, t: u - 1, 3, total=9)
+    assert [len(level) for level in greedy] == [2, 3, 5, 9]
+    assert all(set(a) < set(b) for a, b in itertools.pairwise(greedy))
+    assert hierarchical_jumps(lambda u, t: u - 1, 2, total=4)[2] == (4, 3, 2, 1, 0)
+    with pytest.raises(ValueError, match="3 sites cannot jump in 4 leaps"):
+        hierarchical_jumps(lambda u, t: u - 1, 2, total=3)

@@ -11,14 +11,18 @@
 from jumpsteps.costs import InformationProfile, LeapCosts, information_profile
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.gillespie import Gillespie
 from jumpsteps.klub import Klub
+from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.metrics import Interval, mean_interval
 from jumpsteps.models import LoadedModel, load
-from jumpsteps.noise import Constant, Cosine, Exponential, LogLinear, NoiseSchedule
+from jumpsteps.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.paths import Paths
+from jumpsteps.rate_matrix import Gaussian, RateMatrix
 from jumpsteps.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
-from jumpsteps.samplers import Euler, Sampler, Tweedie
-from jumpsteps.schedule import Provenance, TimeSchedule, load_schedules, save_schedules
+from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
+from jumpsteps.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, save_schedules
 from jumpsteps.search import shortest_path
 from jumpsteps.simulate import Given, Simulation, simulate
 from jumpsteps.version import __version__
@@ -26,29 +30,45 @@ from jumpsteps.version import __version__
 __all__ = [
     "JYS",
     "Absorbing",
+    "Ancestral",
     "Constant",
     "Cosine",
+    "EntropyBounded",
     "Enumerable",
     "Euler",
     "Exponential",
+    "FirstHitting",
     "ForwardProcess",
+    "Gaussian",
+    "Geometric",
+    "Gillespie",
     "Given",
     "InformationProfile",
     "Interval",
+    "JumpSchedule",
+    "KGillespie",
     "Klub",
     "LeapCosts",
     "LoadedModel",
     "LogLinear",
     "LogScoreReverse",
     "MarkovChain",
+    "MaskGIT",
     "Model",
     "NoiseSchedule",
+    "Paths",
     "PosteriorReverse",
+    "PredictorCorrector",
     "Provenance",
+    "RateMatrix",
+    "ReMDM",
     "ReverseProcess",
     "Sampler",
     "ShortestPath",
     "Simulation",
+    "TauLeaping",
+    "ThetaRK2",
+    "ThetaTrapezoidal",
     "TimeSchedule",
     "Tweedie",
     "Uniform",

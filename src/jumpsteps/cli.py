@@ -12,20 +12,55 @@ from torch import Tensor
 from jumpsteps.compare import compare, sample_batches, save_results
 from jumpsteps.data import load_tokens, save_samples
 from jumpsteps.demo import run_demo
+from jumpsteps.gillespie import Gillespie
+from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
 from jumpsteps.plots import plot_comparison
 from jumpsteps.recipes import RECIPES, train_recipe
 from jumpsteps.report import table
-from jumpsteps.samplers import Euler, Sampler, Tweedie
-from jumpsteps.schedule import TimeSchedule, at_nfe, cosine, load_schedules, save_schedules, uniform
+from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
+from jumpsteps.schedule import (
+    JumpSchedule,
+    Schedule,
+    TimeSchedule,
+    at_nfe,
+    cosine,
+    cosine_jumps,
+    load_schedules,
+    save_schedules,
+    uniform,
+    uniform_jumps,
+)
 from jumpsteps.version import __version__
 
 __all__ = ["main"]
 
-SAMPLERS: dict[str, Sampler] = {"tweedie": Tweedie(), "euler": Euler()}
+SAMPLERS: dict[str, Sampler] = {
+    sampler.name: sampler
+    for sampler in (
+        Tweedie(),
+        Euler(),
+        TauLeaping(),
+        TauLeaping(ordinal=True),
+        ThetaTrapezoidal(),
+        ThetaRK2(),
+        PredictorCorrector(Tweedie()),
+        PredictorCorrector(Euler()),
+        Ancestral(),
+        ReMDM(),
+        KGillespie(),
+        MaskGIT(),
+        FirstHitting(),
+        EntropyBounded(),
+        Gillespie(),
+    )
+}
 METHODS: dict[str, Method] = {"shortest-path": ShortestPath(), "jys": JYS()}
-FIXED: dict[str, Callable[[int], TimeSchedule]] = {"uniform": uniform, "cosine": cosine}
+FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int], JumpSchedule]]] = {
+    "uniform": (uniform, uniform_jumps),
+    "cosine": (cosine, cosine_jumps),
+}
 
 T = TypeVar("T")
 
@@ -68,7 +103,7 @@ def data_for(model: LoadedModel, data: str | None, n: int, generator: torch.Gene
     return model.task.sample_data(n, generator), model.task.name
 
 
-def find(args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device) -> dict[int, TimeSchedule]:
+def find(args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device) -> dict[int, Schedule]:
     """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share."""
     generator = torch.Generator(device).manual_seed(args.seed)
     tokens, name = data_for(model, args.data, args.sequences, generator)
@@ -78,10 +113,12 @@ def find(args: argparse.Namespace, model: LoadedModel, method: Method, device: t
     )
 
 
-def read_schedule(name: str, nfe: int, model: LoadedModel) -> TimeSchedule:
+def read_schedule(name: str, nfe: int, model: LoadedModel, sampler: Sampler) -> Schedule:
     """A fixed schedule by name, or one from a file; refuses another kernel, and says so when the weights were others."""
     if name in FIXED:
-        return FIXED[name](nfe)
+        times, jumps = FIXED[name]
+        leaps = sampler.leaps(nfe)
+        return jumps(leaps, model.length) if sampler.takes is JumpSchedule else times(leaps)
     if not Path(name).exists():
         raise ValueError(f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'")
     schedule = at_nfe(load_schedules(name), nfe, name)
@@ -110,7 +147,8 @@ def optimize_command(args: argparse.Namespace) -> None:
     save_schedules(args.out, found)
     for nfe, schedule in found.items():
         known = schedule.provenance
-        print(f"NFE {nfe}: " + " ".join(f"{t:.4f}" for t in schedule.times))
+        leaps = [f"{t:.4f}" for t in schedule.times] if isinstance(schedule, TimeSchedule) else map(str, schedule.counts)
+        print(f"NFE {nfe}: " + " ".join(leaps))
         if known.predicted_cost is not None:
             print(f"  predicted error {known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f} nats per sequence")
     print(f"{known.model_calls} model calls on {known.sequences} sequences; written to {args.out}")
@@ -120,7 +158,11 @@ def sample_command(args: argparse.Namespace) -> None:
     check_file(args.out)
     device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
     model = load(args.model, device=device)
-    schedule = read_schedule(args.schedule, args.nfe, model)
+    schedule = None
+    if sampler.takes is not None:
+        if args.nfe is None:
+            raise ValueError(f"sampler {sampler.name} follows a schedule; say how many model calls with --nfe")
+        schedule = read_schedule(args.schedule, args.nfe, model, sampler)
     generator = torch.Generator(device).manual_seed(args.seed)
     shape, bar = (args.n, model.length), sys.stderr.isatty()
     samples, nfe = sample_batches(
@@ -140,12 +182,12 @@ def compare_command(args: argparse.Namespace) -> None:
     model = load(args.model, device=device)
     if model.task is None:
         raise ValueError(f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples")
-    schedules: dict[str, dict[int, TimeSchedule]] = {}
+    schedules: dict[str, dict[int, Schedule]] = {}
     for name in dict.fromkeys(args.schedules):
         if name in METHODS:
             schedules[name] = find(args, model, METHODS[name], device)
         else:
-            schedules[name] = {nfe: read_schedule(name, nfe, model) for nfe in args.nfe}
+            schedules[name] = {nfe: read_schedule(name, nfe, model, sampler) for nfe in args.nfe}
     rows = compare(
         model.reverse,
         sampler,
@@ -194,7 +236,7 @@ def parser() -> argparse.ArgumentParser:
     sample = command(commands, "sample", sample_command, "sample from a model and write the tokens to a file")
     add_model(sample)
     sample.add_argument("--schedule", default="uniform", help="uniform, cosine, or a file from 'jumpsteps optimize'")
-    sample.add_argument("--nfe", type=positive, required=True, help="number of steps")
+    sample.add_argument("--nfe", type=positive, help="number of model calls; not for samplers that choose their own leaps")
     add_sampling(sample, n=16)
     sample.add_argument("-o", "--out", type=Path, default=Path("samples.npz"), help=".npz file with arrays samples [n, L] and nfe")
 
@@ -239,7 +281,7 @@ def add_model(to: argparse.ArgumentParser) -> None:
 
 
 def add_search(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--nfe", type=positive, nargs="+", required=True, help="numbers of steps")
+    to.add_argument("--nfe", type=positive, nargs="+", required=True, help="numbers of model calls")
     to.add_argument("--data", help="a task's name, or a .npy or .npz file of tokens [n, L]; the model's own task unless given")
     to.add_argument("--sequences", type=positive, default=64, help="sequences of data that a search sees")
 

@@ -13,7 +13,7 @@ from jumpsteps.files import write_json
 from jumpsteps.metrics import Interval, mean_interval
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.samplers import Sampler
-from jumpsteps.schedule import TimeSchedule
+from jumpsteps.schedule import Schedule
 from jumpsteps.simulate import Given, simulate
 from jumpsteps.version import __version__
 
@@ -27,7 +27,7 @@ class Row:
     Attributes:
         nfe: calls of the model that the run made.
         schedule: the schedule's name.
-        times: the schedule.
+        times: the schedule; for one that counts jumps, the times at which so many sites are masked.
         metric: mean and interval of the metric over the samples.
     """
 
@@ -40,7 +40,7 @@ class Row:
 def sample_batches(
     reverse: ReverseProcess,
     sampler: Sampler,
-    schedule: TimeSchedule,
+    schedule: Schedule | None,
     shape: tuple[int, int],
     *,
     generator: torch.Generator,
@@ -63,7 +63,7 @@ def sample_batches(
 def compare(
     reverse: ReverseProcess,
     sampler: Sampler,
-    schedules: Mapping[str, Mapping[int, TimeSchedule]],
+    schedules: Mapping[str, Mapping[int, Schedule]],
     shape: tuple[int, int],
     *,
     metric: Callable[[Tensor], Tensor],
@@ -94,8 +94,12 @@ def compare(
     for _, name, schedule in tqdm(sorted(jobs, key=lambda job: (job[0], order[job[1]])), desc="comparing", disable=not progress):
         generator = torch.Generator(device).manual_seed(seed)
         samples, calls = sample_batches(reverse, sampler, schedule, shape, generator=generator, batch=batch)
-        rows.append(Row(calls, name, schedule.times, mean_interval(metric(samples))))
+        rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
     return rows
+
+
+def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:
+    return (*(leap.t for leap in schedule.plan(reverse.forward)), 0.0)
 
 
 def save_results(path: Path | str, rows: list[Row], about: Mapping[str, Any]) -> None:

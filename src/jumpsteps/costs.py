@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from jumpsteps.forward import Absorbing
-from jumpsteps.klub import Path
+from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import TimeSchedule
 
@@ -52,7 +52,7 @@ class InformationProfile:
 
     Attributes:
         forward: the forward process.
-        length: L.
+        length: number of free sites, on average over the sequences.
         alpha: knots in (0, 1), increasing, [K].
         entropy: h at the knots, nats, [K].
         influence: each sequence's part in h - E h as measured, [K, B]; its spread over sequences gives every standard error, of
@@ -61,7 +61,7 @@ class InformationProfile:
     """
 
     forward: Absorbing
-    length: int
+    length: float
     alpha: Floats
     entropy: Floats
     influence: Floats
@@ -141,12 +141,12 @@ def grid_of_times(forward: Absorbing, intervals: int) -> Floats:
 
 
 @torch.no_grad()
-def information_profile(reverse: ReverseProcess, path: Path, *, knots: int = 48) -> InformationProfile:
+def information_profile(reverse: ReverseProcess, paths: Paths, *, knots: int = 48) -> InformationProfile:
     """Estimate the profile along forward paths of data: one model call for each knot.
 
     Args:
         reverse: an absorbing reverse process.
-        path: forward paths of B >= 2 sequences, from ``forward.sample_path``.
+        paths: forward paths of B >= 2 sequences; given sites do not count.
         knots: K.
 
     Raises:
@@ -158,20 +158,20 @@ def information_profile(reverse: ReverseProcess, path: Path, *, knots: int = 48)
     times = grid_of_times(forward, knots)[:-1]
     entropies, influences = [], []
     for t in times.tolist():
-        h, influence = masked_entropy(reverse, path, t)
+        h, influence = masked_entropy(reverse, paths, t)
         entropies.append(h)
         influences.append(influence)
-    length = path(1.0).shape[1]
+    length = float(paths.free.sum(-1).double().mean())
     alpha = forward.noise.alpha(torch.from_numpy(times)).numpy()
     return InformationProfile(forward, length, alpha, np.asarray(entropies), np.stack(influences), knots)
 
 
-def masked_entropy(reverse: ReverseProcess, path: Path, t: float) -> tuple[float, Floats]:
+def masked_entropy(reverse: ReverseProcess, paths: Paths, t: float) -> tuple[float, Floats]:
     """Mean entropy of the masked sites at t, and each sequence's influence on it [B]."""
-    x = path(t)
+    x = paths(t)
     if len(x) < 2:
         raise ValueError(f"the standard error needs at least two sequences, got {len(x)}; pass more data")
-    masked = reverse.forward.movable(x)
+    masked = paths.movable(x)
     # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x0.
     p = reverse.leave_one_out(x, t, where=masked).to(torch.float64)
     entropy = -torch.xlogy(p, p).sum(-1)

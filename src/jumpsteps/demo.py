@@ -12,7 +12,7 @@ from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
 from jumpsteps.plots import plot_comparison
 from jumpsteps.report import factors, table
 from jumpsteps.samplers import Tweedie
-from jumpsteps.schedule import TimeSchedule, cosine, save_schedules, uniform
+from jumpsteps.schedule import Schedule, cosine, save_schedules, uniform
 
 __all__ = ["DemoConfig", "run_demo"]
 
@@ -53,7 +53,7 @@ def run_demo(
     model = load(config.model, device=device)
     if model.task is None:
         raise ValueError(f"the demo needs a model with a metric, {config.model!r} has none; choose countdown")
-    schedules: dict[str, dict[int, TimeSchedule]] = {
+    schedules: dict[str, dict[int, Schedule]] = {
         "uniform": {n: uniform(n) for n in config.nfe},
         "cosine": {n: cosine(n) for n in config.nfe},
     }

@@ -1,18 +1,21 @@
 """Schedules for a model: one call, every method."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from jumpsteps.costs import InformationProfile, grid_of_times, information_profile
-from jumpsteps.klub import Klub, Path
+from jumpsteps.klub import JumpKlub, Klub
+from jumpsteps.masked_samplers import Ancestral
+from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.samplers import Sampler, Tweedie
-from jumpsteps.schedule import Provenance, TimeSchedule
-from jumpsteps.search import golden_section, hierarchical, shortest_paths
+from jumpsteps.schedule import JumpSchedule, Provenance, Schedule, TimeSchedule
+from jumpsteps.search import golden_section, golden_section_integer, hierarchical, hierarchical_jumps, shortest_paths
 from jumpsteps.simulate import CallCounter
 from jumpsteps.version import __version__
 
@@ -20,11 +23,11 @@ __all__ = ["JYS", "Method", "ShortestPath", "optimize_schedule"]
 
 
 class Method(Protocol):
-    """A way to choose times: schedules for each NFE, from forward paths of data."""
+    """A way to choose leaps: schedules for each number of leaps, from forward paths of data."""
 
     name: ClassVar[str]
 
-    def find(self, reverse: ReverseProcess, path: Path, nfe: list[int], sampler: Sampler) -> dict[int, TimeSchedule]: ...
+    def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]: ...
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,26 @@ class JYS:
     t_min: float = 1e-3
     tolerance: float = 1 / 4096
 
-    def find(self, reverse: ReverseProcess, path: Path, nfe: list[int], sampler: Sampler) -> dict[int, TimeSchedule]:
-        """Raises ValueError unless every NFE is a power of two."""
-        if any(n < 1 or n & (n - 1) for n in nfe):
-            raise ValueError(f"JYS finds schedules for powers of two only, asked for NFE {nfe}; use --method shortest-path")
+    def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]:
+        """Raises ValueError unless every number of leaps is a power of two."""
+        if any(n < 1 or n & (n - 1) for n in leaps):
+            raise ValueError(f"JYS finds schedules for powers of two only, asked for {leaps} leaps; use --method shortest-path")
+        find = self.find_jumps if sampler.takes is JumpSchedule else self.find_times
+        return find(reverse, paths, leaps)
 
+    def find_times(self, reverse: ReverseProcess, paths: Paths, leaps: list[int]) -> Mapping[int, Schedule]:
         def split(u: float, t: float) -> float:
-            return golden_section(Klub(reverse, path, u, t), t, u, tolerance=self.tolerance)
+            return golden_section(Klub(reverse, paths, u, t), t, u, tolerance=self.tolerance)
 
-        levels = hierarchical(split, max(nfe).bit_length() - 1, t_min=self.t_min)
-        return {n: TimeSchedule([*levels[n.bit_length() - 1][:-1], 0.0]) for n in nfe}
+        levels = hierarchical(split, max(leaps).bit_length() - 1, t_min=self.t_min)
+        return {n: TimeSchedule([*levels[n.bit_length() - 1][:-1], 0.0]) for n in leaps}
+
+    def find_jumps(self, reverse: ReverseProcess, paths: Paths, leaps: list[int]) -> Mapping[int, Schedule]:
+        def split(n_u: int, n_t: int) -> int:
+            return golden_section_integer(JumpKlub(reverse, paths, n_u, n_t), n_t, n_u)
+
+        levels = hierarchical_jumps(split, max(leaps).bit_length() - 1, total=paths.sites)
+        return {n: JumpSchedule([a - b for a, b in pairwise(levels[n.bit_length() - 1])]) for n in leaps}
 
 
 @dataclass(frozen=True)
@@ -68,16 +81,16 @@ class ShortestPath:
     bandwidth: float = 2.0
     grid: int = 512
 
-    def find(self, reverse: ReverseProcess, path: Path, nfe: list[int], sampler: Sampler) -> dict[int, TimeSchedule]:
-        """Raises ValueError for a sampler other than Tweedie, or a kernel other than the absorbing one."""
-        if not isinstance(sampler, Tweedie):
+    def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]:
+        """Raises ValueError for a sampler without Tweedie's law, or a kernel other than the absorbing one."""
+        if not isinstance(sampler, Tweedie | Ancestral):
             raise ValueError(
                 f"the information profile prices Tweedie's leaps, not those of {sampler.name}; "
                 "use --sampler tweedie, or --method jys"
             )
-        profile = information_profile(reverse, path, knots=self.knots).smoothed(self.bandwidth)
-        costs = profile.leap_costs(grid_of_times(profile.forward, max(self.grid, 4 * max(nfe))))
-        found = shortest_paths(costs, nfe)
+        profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
+        costs = profile.leap_costs(grid_of_times(profile.forward, max(self.grid, 4 * max(leaps))))
+        found = shortest_paths(costs, leaps)
         return {n: with_cost(schedule, profile) for n, schedule in found.items()}
 
 
@@ -94,36 +107,40 @@ def optimize_schedule(
     generator: torch.Generator,
     method: Method | None = None,
     sampler: Sampler | None = None,
+    given_mask: Tensor | None = None,
     about: Provenance = Provenance(),
-) -> dict[int, TimeSchedule]:
-    """Good times for a model, from samples of its data.
+) -> dict[int, Schedule]:
+    """Good times (or numbers of jumps) for a model, from samples of its data.
 
     Args:
         reverse: the reverse process.
         data: int64 [B, L], sequences like those the model was trained on; 16 to 64 are usually enough.
-        nfe: numbers of steps.
+        nfe: numbers of model calls.
         generator: makes the noise, on the device of ``data``.
         method: ``ShortestPath()`` unless given, or ``JYS()``.
-        sampler: the sampler that will run; ``Tweedie()`` unless given.
+        sampler: the sampler that will run; ``Tweedie()`` unless given. It decides whether the schedule has times or jumps, and how
+        many
+            leaps an NFE allows.
+        given_mask: bool [L] or [B, L], the sites that will be given when sampling; they stay as in the data.
         about: model and data, for the schedules' provenance.
 
     Returns:
         A schedule for each NFE, with its provenance (model calls counted).
 
     Raises:
-        ValueError: an NFE that the method does not give, a sampler or kernel that it does not serve, or tokens that data
-            cannot hold.
+        ValueError: an NFE that the method or the sampler does not give, a sampler or kernel that it does not serve, or tokens that
+            data cannot hold.
     """
     method, sampler = method or ShortestPath(), sampler or Tweedie()
-    budgets = sorted(set(nfe))
-    if not budgets:
+    sampler.check(reverse.forward)
+    leaps = {n: sampler.leaps(n) for n in sorted(set(nfe))}
+    if not leaps:
         raise ValueError("name at least one NFE")
     if data.ndim != 2 or not len(data):
         raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
-    reverse.forward.check_data(data, "data")
     counter = CallCounter(reverse.model)
-    path = reverse.forward.sample_path(data, generator=generator)
-    found = method.find(replace(reverse, model=counter), path, budgets, sampler)
+    paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    found = method.find(replace(reverse, model=counter), paths, sorted(set(leaps.values())), sampler)
     known = replace(
         about,
         method=method.name,
@@ -135,7 +152,11 @@ def optimize_schedule(
         model_calls=counter.calls,
         version=__version__,
     )
-    return {n: replace(schedule, provenance=merge(known, schedule.provenance)) for n, schedule in found.items()}
+    return {n: with_provenance(found[leaps[n]], known) for n in leaps}
+
+
+def with_provenance(schedule: Schedule, known: Provenance) -> Schedule:
+    return replace(schedule, provenance=merge(known, schedule.provenance))
 
 
 def merge(known: Provenance, cost: Provenance) -> Provenance:

@@ -70,6 +70,21 @@ class Sampler(ABC):
         """Model calls of a run of this many leaps; None where it varies."""
         return None if self.calls_per_leap is None else leaps * self.calls_per_leap
 
+    def leaps(self, nfe: int) -> int:
+        """The most leaps that ``nfe`` model calls allow.
+
+        Raises:
+            ValueError: not even one leap, or a sampler that chooses its own leaps.
+        """
+        if self.takes is None or self.calls_per_leap is None:
+            raise ValueError(f"sampler {self.name} chooses its own leaps, so it has no schedule and no number of steps")
+        leaps = nfe // self.calls_per_leap
+        while (self.calls(leaps + 1) or 0) <= nfe:
+            leaps += 1
+        if leaps < 1:
+            raise ValueError(f"one leap of {self.name} takes {self.calls(1)} model calls, got NFE {nfe}; raise it")
+        return leaps
+
     def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any:
         """The sampler's state before the first leap."""
         return None

@@ -8,7 +8,7 @@ several schedules, one for each number of model calls.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -196,20 +196,20 @@ def cosine(leaps: int) -> TimeSchedule:
 
 def uniform_jumps(leaps: int, total: int) -> JumpSchedule:
     """Jumps spread evenly over the leaps."""
-    return jumps_of([1 - i / leaps for i in range(leaps + 1)], leaps, total, "uniform")
+    return jumps_of(lambda done: 1 - done, leaps, total, "uniform")
 
 
 def cosine_jumps(leaps: int, total: int) -> JumpSchedule:
     """The masked share falls as cos(pi/2 i/N): few jumps first (MaskGIT, Chang et al. 2022)."""
-    return jumps_of([math.cos(0.5 * math.pi * i / leaps) for i in range(leaps + 1)], leaps, total, "cosine")
+    return jumps_of(lambda done: math.cos(0.5 * math.pi * done), leaps, total, "cosine")
 
 
-def jumps_of(masked: list[float], leaps: int, total: int, method: str) -> JumpSchedule:
-    """A jump schedule from the masked share after each leap; every leap has a jump."""
+def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: str) -> JumpSchedule:
+    """A jump schedule from the share of sites still masked when a share of the leaps is done; every leap has a jump."""
     check_leaps(leaps)
     if leaps > total:
         raise ValueError(f"{total} sites cannot jump in {leaps} leaps, at least one in each; ask for at most {total} steps")
-    left = [round(total * share) for share in masked]
+    left = [round(total * masked(i / leaps)) for i in range(leaps + 1)]
     left[0], left[-1] = total, 0
     for i in range(1, leaps):
         left[i] = min(left[i], left[i - 1] - 1)

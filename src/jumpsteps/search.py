@@ -14,7 +14,14 @@ import numpy as np
 from jumpsteps.costs import LeapCosts
 from jumpsteps.schedule import TimeSchedule
 
-__all__ = ["golden_section", "hierarchical", "shortest_path", "shortest_paths"]
+__all__ = [
+    "golden_section",
+    "golden_section_integer",
+    "hierarchical",
+    "hierarchical_jumps",
+    "shortest_path",
+    "shortest_paths",
+]
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -40,6 +47,33 @@ def golden_section(objective: Callable[[float], float], low: float, high: float,
     return left if at_left > at_right else right
 
 
+def golden_section_integer(objective: Callable[[int], float], low: int, high: int) -> int:
+    """The maximiser of a unimodal function on the integers strictly between; one evaluation for each step after the first.
+
+    Golden section on integers divides by Fibonacci numbers (Kiefer 1953).
+    """
+    if high - low < 2:
+        raise ValueError(f"there is no integer between {low} and {high}")
+    known: dict[int, float] = {}
+
+    def at(n: int) -> float:
+        if n >= high:
+            return -math.inf
+        if n not in known:
+            known[n] = objective(n)
+        return known[n]
+
+    short, long = 1, 2
+    while low + short + long < high:
+        short, long = long, short + long
+    while long > 1:
+        left, right = low + short, low + long
+        if at(left) < at(right):
+            low = left
+        short, long = long - short, short
+    return low + 1
+
+
 def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: float) -> list[tuple[float, ...]]:
     """Break (1, t_min) into 1, 2, 4, ..., 2^levels leaps; ``split(u, t)`` gives the time between u and t.
 
@@ -52,6 +86,31 @@ def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: 
         middle = [split(u, t) for u, t in pairwise(times)]
         times = tuple(sorted({*times, *middle}, reverse=True))
         found.append(times)
+    return found
+
+
+def hierarchical_jumps(split: Callable[[int, int], int], levels: int, *, total: int) -> list[tuple[int, ...]]:
+    """Break ``total`` jumps into 1, 2, 4, ..., 2^levels leaps; ``split(n_u, n_t)`` gives a number of masked sites between.
+
+    A leap of one jump cannot be broken; in its place the leap with the most jumps is broken once more.
+
+    Returns:
+        The numbers of masked sites before and after each leap of every level, decreasing; level k has 2^k leaps.
+
+    Raises:
+        ValueError: fewer jumps than leaps.
+    """
+    if total < 2**levels:
+        raise ValueError(f"{total} sites cannot jump in {2**levels} leaps, at least one in each; ask for fewer steps")
+    left: tuple[int, ...] = (total, 0)
+    found = [left]
+    for level in range(1, levels + 1):
+        middle = [split(u, t) for u, t in pairwise(left) if u - t > 1]
+        left = tuple(sorted({*left, *middle}, reverse=True))
+        while len(left) <= 2**level:
+            u, t = max(pairwise(left), key=lambda leap: leap[0] - leap[1])
+            left = tuple(sorted({*left, split(u, t)}, reverse=True))
+        found.append(left)
     return found
 
 

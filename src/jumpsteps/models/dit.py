@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jumpsteps.forward import Absorbing
+from jumpsteps.forward import Absorbing, ForwardProcess
 from jumpsteps.noise import NoiseSchedule, Time
 
 __all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]
@@ -179,16 +179,18 @@ class PosteriorNetwork(nn.Module):
     """The network's output as logits of p(x0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
     For the absorbing kernel the posterior does not depend on t, so the network is not told the time (Sahoo et al. 2024,
-    Sec. 3.5; Ou et al. 2024): its noise-level input is zero.
+    Sec. 3.5; Ou et al. 2024): its noise-level input is zero. For other kernels it is told sigma-bar(t).
     """
 
-    def __init__(self, network: DiT, forward_process: Absorbing) -> None:
+    def __init__(self, network: DiT, forward_process: ForwardProcess) -> None:
         super().__init__()
-        self.network = network
-        self.mask_id = forward_process.mask_id
+        self.network, self.noise = network, forward_process.noise
+        self.mask_id = forward_process.mask_id if isinstance(forward_process, Absorbing) else None
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
+        if self.mask_id is None:
+            return self.network(x, noise_level(self.noise, x, t), where).float().log_softmax(-1)
         logits = self.network(x, torch.zeros(1, device=x.device), where).float()
         never = torch.arange(logits.shape[-1], device=x.device) == self.mask_id
         return logits.masked_fill(never, -torch.inf).log_softmax(-1)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,8 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel
     """Load a model.
 
     Args:
-        name: a built-in name ("countdown", "countdown-exact"); a folder with ``config.json`` and weights, of this project or in
+        name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
+        project or in
             the published SEDD layout; or a hub id such as "louaaron/sedd-small".
         device: where the network goes.
 
@@ -73,16 +75,19 @@ def load_countdown(device: torch.device) -> LoadedModel:
     raise ValueError("the checkpoint 'countdown' is not installed; reinstall jumpsteps, or 'jumpsteps train countdown --out DIR'")
 
 
-def load_countdown_exact(device: torch.device) -> LoadedModel:
-    """The exact CountDown denoiser; its tables follow the tokens to their device."""
-    reverse = countdown.exact_reverse()
+def load_countdown_exact(kernel: str, device: torch.device) -> LoadedModel:
+    """The exact CountDown denoiser of a kernel; its tables follow the tokens to their device."""
+    reverse = countdown.exact_reverse(kernel)
     initial, transition = countdown.chain()
     definition = repr(reverse.forward).encode() + initial.numpy().tobytes() + transition.numpy().tobytes()
     digest = hashlib.sha256(definition).hexdigest()
-    return LoadedModel("countdown-exact", reverse, countdown.LENGTH, digest, countdown.TASK)
+    name = "countdown-exact" if kernel == "absorbing" else f"countdown-exact-{kernel}"
+    return LoadedModel(name, reverse, countdown.LENGTH, digest, countdown.TASK)
 
 
 BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
     "countdown": load_countdown,
-    "countdown-exact": load_countdown_exact,
+    "countdown-exact": partial(load_countdown_exact, "absorbing"),
+    "countdown-exact-uniform": partial(load_countdown_exact, "uniform"),
+    "countdown-exact-gaussian": partial(load_countdown_exact, "gaussian"),
 }

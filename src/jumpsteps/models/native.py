@@ -1,6 +1,6 @@
 """The project's own checkpoint folders: ``config.json`` and ``model.safetensors``."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jumpsteps.files import replacing, write_json
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.rate_matrix import Gaussian, MatrixKernel
 from jumpsteps.reverse import LogScoreReverse, PosteriorReverse, ReverseProcess
 from jumpsteps.tasks import TASKS
 
@@ -21,18 +22,18 @@ __all__ = ["FORMAT", "build", "load_native", "read_safetensors", "save_native"]
 
 FORMAT = "jumpsteps-model"
 SCHEMA_VERSION = 1
-KERNELS: dict[str, type[ForwardProcess]] = {"absorbing": Absorbing, "uniform": Uniform}
+KERNELS: dict[str, type[ForwardProcess]] = {"absorbing": Absorbing, "uniform": Uniform, "gaussian": Gaussian}
 
 
 def build(config: DiTConfig, forward: ForwardProcess, output: str) -> tuple[DiT, ReverseProcess]:
     """A network with fresh weights and its reverse process; ``output`` is "posterior" or "log-score"."""
     network = DiT(config)
-    if output == "posterior" and isinstance(forward, Absorbing):
+    if output == "posterior":
         return network, PosteriorReverse(forward, PosteriorNetwork(network, forward))
-    if output == "log-score":
+    if output == "log-score" and not isinstance(forward, MatrixKernel):
         scale = isinstance(forward, Absorbing)
         return network, LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
-    raise ValueError(f"no network with output {output!r} for the {forward.name} kernel; use 'log-score'")
+    raise ValueError(f"no network with output {output!r} for the {forward.name} kernel; use 'posterior'")
 
 
 def save_native(
@@ -47,9 +48,10 @@ def save_native(
 ) -> None:
     """Write a checkpoint folder; weights are stored as ``dtype``."""
     folder = Path(folder)
-    kernel: dict[str, Any] = {"type": forward.name, "vocab_size": forward.vocab_size}
-    if isinstance(forward, Absorbing):
-        kernel["mask_id"] = forward.mask_id
+    if forward.name not in KERNELS:
+        raise ValueError(f"the {forward.name} kernel cannot be written to a checkpoint; those that can: {', '.join(KERNELS)}")
+    parts = {field.name: getattr(forward, field.name) for field in fields(forward) if field.name != "noise"}
+    kernel: dict[str, Any] = {"type": forward.name, **parts}
     config = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,

@@ -16,7 +16,7 @@ from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
 from jumpsteps.models.native import read_safetensors
-from jumpsteps.noise import LogLinear
+from jumpsteps.noise import Geometric, LogLinear, NoiseSchedule
 from jumpsteps.reverse import LogScoreReverse
 
 __all__ = ["is_sedd", "load_sedd"]
@@ -54,14 +54,20 @@ def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
 
 
 def forward_of(config: dict[str, Any]) -> ForwardProcess:
-    graph, noise, tokens = config["graph"]["type"], config["noise"]["type"], int(config["tokens"])
-    if noise != "loglinear":
-        raise ValueError(f"noise schedule {noise!r} is not supported; the published SEDD models are 'loglinear'")
+    graph, tokens, noise = config["graph"]["type"], int(config["tokens"]), noise_of(config["noise"])
     if graph == "absorb":
-        return Absorbing(vocab_size=tokens + 1, noise=LogLinear())
+        return Absorbing(vocab_size=tokens + 1, noise=noise)
     if graph == "uniform":
-        return Uniform(vocab_size=tokens, noise=LogLinear())
+        return Uniform(vocab_size=tokens, noise=noise)
     raise ValueError(f"graph {graph!r} is not supported; SEDD models are 'absorb' or 'uniform'")
+
+
+def noise_of(config: dict[str, Any]) -> NoiseSchedule:
+    if config["type"] == "loglinear":
+        return LogLinear()
+    if config["type"] == "geometric":
+        return Geometric(lowest=float(config["sigma_min"]), highest=float(config["sigma_max"]))
+    raise ValueError(f"noise schedule {config['type']!r} is not supported; SEDD models are 'loglinear' or 'geometric'")
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:

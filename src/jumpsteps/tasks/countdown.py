@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from jumpsteps.exact import MarkovChain
-from jumpsteps.forward import Absorbing
-from jumpsteps.noise import LogLinear
+from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.noise import Constant, Exponential, LogLinear
+from jumpsteps.rate_matrix import Gaussian
 from jumpsteps.reverse import PosteriorReverse
 from jumpsteps.tasks.task import Task
 
-__all__ = ["LENGTH", "SYMBOLS", "TASK", "chain", "exact_reverse", "sample_data", "show", "violations"]
+__all__ = ["KERNELS", "LENGTH", "SYMBOLS", "TASK", "chain", "exact_reverse", "sample_data", "show", "violations"]
 
 SYMBOLS = 32
 LENGTH = 256
@@ -60,11 +61,19 @@ def show(sample: Tensor) -> str:
     return "\n".join(" ".join(words[a:b]) for a, b in pairwise(breaks))
 
 
-def exact_reverse() -> PosteriorReverse:
-    """The exact denoiser of the absorbing kernel with SEDD's noise schedule."""
-    forward = Absorbing(vocab_size=SYMBOLS + 1, noise=LogLinear())
+KERNELS: dict[str, ForwardProcess] = {
+    "absorbing": Absorbing(vocab_size=SYMBOLS + 1, noise=LogLinear()),
+    "uniform": Uniform(vocab_size=SYMBOLS, noise=Constant(3.87)),
+    "gaussian": Gaussian(vocab_size=SYMBOLS, rate_sigma=3.0, q_sigma=16.0, noise=Exponential(base=100.0, scale=0.25)),
+}
+"""The forward processes of the exact models: SEDD's masking; tauLDR's uniform noise for piano (0.03 x 129); tauLDR's noise for
+images on a narrower range, which forgets as much of the data as theirs (spectral gap times total noise: 6.5, theirs 6.2)."""
+
+
+def exact_reverse(kernel: str = "absorbing") -> PosteriorReverse:
+    """The exact denoiser of a kernel of ``KERNELS``."""
     initial, transition = chain()
-    return PosteriorReverse(forward, MarkovChain(forward, initial, transition))
+    return PosteriorReverse(KERNELS[kernel], MarkovChain(KERNELS[kernel], initial, transition))
 
 
 TASK = Task(

@@ -1,0 +1,115 @@
+"""Every sampler at equal numbers of model calls: violation rate on the exact CountDown models, absorbing and uniform kernel.
+
+    python experiments/samplers.py OUT [--device cuda] [-n 1024]
+
+Writes OUT/samplers.json and OUT/samplers.png. Uniform times (or uniform numbers of jumps), so that only the samplers differ.
+About 4 minutes on one GPU. The figures are in docs/samplers.md.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from jumpsteps.compare import Row, compare, sample_batches, save_results
+from jumpsteps.gillespie import Gillespie
+from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.metrics import mean_interval
+from jumpsteps.plots import COLOURS, MARKERS
+from jumpsteps.reverse import ReverseProcess
+from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
+from jumpsteps.schedule import JumpSchedule, Schedule, uniform, uniform_jumps
+from jumpsteps.tasks import countdown
+
+NFE = (4, 8, 16, 32, 64, 128)
+GENERAL: list[Sampler] = [
+    Tweedie(),
+    Euler(),
+    TauLeaping(),
+    ThetaTrapezoidal(),
+    ThetaRK2(),
+    PredictorCorrector(Tweedie()),
+    PredictorCorrector(Euler()),
+]
+SAMPLERS: dict[str, list[Sampler]] = {
+    "absorbing": [*GENERAL, Ancestral(), ReMDM(), KGillespie(), MaskGIT()],
+    "uniform": [*GENERAL, TauLeaping(ordinal=True)],
+}
+FREE: dict[str, list[tuple[str, Sampler]]] = {
+    "absorbing": [
+        *((f"entropy-bounded {gamma:g}", EntropyBounded(gamma)) for gamma in (0.1, 1.0, 10.0)),
+        ("first-hitting", FirstHitting()),
+        ("gillespie", Gillespie()),
+    ],
+    "uniform": [("gillespie", Gillespie())],
+}
+
+
+def schedules_of(sampler: Sampler) -> dict[int, Schedule]:
+    """Uniform schedules for each NFE that allows a leap."""
+    budgets = [n for n in NFE if n >= (sampler.calls(1) or 1)]
+    if sampler.takes is JumpSchedule:
+        return {n: uniform_jumps(sampler.leaps(n), countdown.LENGTH) for n in budgets}
+    return {n: uniform(sampler.leaps(n)) for n in budgets}
+
+
+def measure(reverse: ReverseProcess, kernel: str, n: int, device: torch.device) -> list[Row]:
+    shape, rows = (n, countdown.LENGTH), []
+    for sampler in SAMPLERS[kernel]:
+        named = {sampler.name: schedules_of(sampler)}
+        rows += compare(reverse, sampler, named, shape, metric=countdown.violations, seed=1, device=device, batch=1024)
+    for name, sampler in FREE[kernel]:
+        generator = torch.Generator(device).manual_seed(1)
+        samples, calls = sample_batches(reverse, sampler, None, shape, generator=generator, batch=1024)
+        rows.append(Row(calls, name, (), mean_interval(countdown.violations(samples))))
+    for row in rows:
+        half = 100 * (row.metric.high - row.metric.mean)
+        print(f"{kernel:10s} {row.schedule:22s} {row.nfe:6d} {100 * row.metric.mean:7.3f} ±{half:.3f}", flush=True)
+    return rows
+
+
+def draw(path: Path, results: dict[str, list[Row]], n: int) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    for axes, (kernel, rows) in zip(figure.subplots(1, len(results), sharey=True), results.items(), strict=True):
+        for i, name in enumerate(dict.fromkeys(row.schedule for row in rows)):
+            mine = [row for row in rows if row.schedule == name]
+            axes.errorbar(
+                [row.nfe for row in mine],
+                [100 * row.metric.mean for row in mine],
+                [100 * (row.metric.high - row.metric.mean) for row in mine],
+                label=name,
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
+                linestyle="-" if i < len(COLOURS) else "--",
+                markersize=5,
+                linewidth=1,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="model calls (NFE)", title=f"{kernel} kernel, uniform schedule, {n} samples")
+        axes.set_xticks(NFE, [str(v) for v in NFE])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.axes[0].set_ylabel("violation rate, %")
+    ticks = (0.1, 0.3, 1, 3, 10, 30, 100)
+    figure.axes[0].set_yticks(ticks, [f"{v:g}" for v in ticks])
+    figure.savefig(path, dpi=130)
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("-n", type=int, default=1024, help="samples")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    device = torch.device(args.device)
+    results = {kernel: measure(countdown.exact_reverse(kernel), kernel, args.n, device) for kernel in SAMPLERS}
+    for kernel, rows in results.items():
+        save_results(args.out / f"samplers-{kernel}.json", rows, {"model": "countdown-exact", "kernel": kernel, "seed": 1})
+    draw(args.out / "samplers.png", results, args.n)
+
+
+if __name__ == "__main__":
+    run()
