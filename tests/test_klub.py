@@ -32,29 +32,50 @@ def site_rates(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, t:
     return out
 
 
-def exact_klub(model: Enumerable, u: float, s: float, t: float) -> float:
-    """(s - t) E sum R_s log(R_s / R_u) over all pairs of states, from Eq. 14 of the paper."""
+def frozen_context(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, s: float, u: float) -> torch.Tensor:
+    """Rates of single sites [L, V] at time s out of x_own, if all that is known of the data is the other sites' context at u."""
+    n, length = model.table.shape[0], model.table.ndim
+    q_u, q_s, rate = model.forward.transition(0.0, u), model.forward.transition(0.0, s), model.forward.rate(s)
+    out = torch.zeros(length, model.forward.vocab_size, dtype=torch.float64)
+    for site, own in enumerate(x_own.tolist()):
+        joint = model.table
+        for other in range(length):
+            if other != site:
+                shape = [n if axis == other else 1 for axis in range(length)]
+                joint = joint * q_u[:n, context[other]].reshape(shape)
+        w = joint.movedim(site, 0).reshape(n, -1).sum(-1)
+        law = w @ q_s[:n]
+        out[site] = rate[:, own] * law / law[own]
+        out[site, own] = 0
+    return out
+
+
+def exact_klub(model: Enumerable, u: float, s: float, t: float, *, full: bool, hold_time: bool) -> float:
+    """(s - t) E sum R_s log(R_s / R_u) over all pairs of states, from Eq. 14 of the paper, and its two variants."""
     joint = model.marginal(s)[:, None] * model.transition(s, u)
     total = 0.0
     for i, x_s in enumerate(model.states):
         fine = site_rates(model, x_s, x_s, s)
         for j, x_u in enumerate(model.states):
             if joint[i, j] > 0:
-                coarse = site_rates(model, x_s, x_u, u)
+                coarse = site_rates(model, x_s, x_u, u) if hold_time else frozen_context(model, x_s, x_u, s, u)
                 total += float(joint[i, j] * torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum())
+                total += float(joint[i, j] * (coarse - fine).sum()) if full else 0.0
     return (s - t) * total
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("interval", [(1.0, 0.6, 0.0), (0.8, 0.3, 0.2)])
-def test_klub_equals_its_expectation_over_all_states(kernel, interval):
+@pytest.mark.parametrize("variant", [(False, True), (True, True), (True, False)], ids=["published", "full", "full-context"])
+def test_klub_equals_its_expectation_over_all_states(kernel, interval, variant):
     """Mean of 40,000 sequences against enumeration, within 4 standard errors."""
     u, s, t = interval
     model = Enumerable.random(KERNELS[kernel], symbols=3, length=2, seed=5, concentration=0.4)
-    exact = exact_klub(model, u, s, t)
+    full, hold_time = variant
+    exact = exact_klub(model, u, s, t, full=full, hold_time=hold_time)
     path = Paths.draw(model.forward, model.sample_data(40_000, generator=seeded(0)), generator=seeded(1))
     for reverse in (PosteriorReverse(model.forward, model), LogScoreReverse(model.forward, ExactLogScore(model))):
-        values = Klub(reverse, path, u, t).values(s)
+        values = Klub(reverse, path, u, t, full=full, hold_time=hold_time).values(s)
         assert float(values.mean()) == pytest.approx(exact, abs=4 * float(values.std()) / 200)
         assert 4 * float(values.std()) / 200 < 0.1 * abs(exact)
 

@@ -56,7 +56,9 @@ SAMPLERS: dict[str, Sampler] = {
         Gillespie(),
     )
 }
-METHODS: dict[str, Method] = {"shortest-path": ShortestPath(), "jys": JYS()}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (ShortestPath(), JYS(), JYS(full=True), JYS(full=True, hold_time=False))
+}
 FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int], JumpSchedule]]] = {
     "uniform": (uniform, uniform_jumps),
     "cosine": (cosine, cosine_jumps),

@@ -14,6 +14,11 @@ the site's current state x_s, with context and time frozen at u; for the absorbi
 are formed from leave-one-out posteriors, so that a log-score network whose scores do not add up to a law is normalised alike
 in both.
 
+Two choices depart from the published form. ``full`` adds the part without a logarithm, :math:`\hat R_u - \hat R_s`, so that the
+integrand is never negative. ``hold_time=False`` lets the time in the coarse rate run, so that only the context is that of u: then
+the bound has no part from rates that merely change in time, which Tweedie's leaps follow exactly. It matters where sigma(t) changes
+much: with tauLDR's Gaussian noise the published form is negative almost everywhere.
+
 ``JumpKlub`` is the same for samplers that count jumps (k-Gillespie): with n_u > n_s > n_t sites masked, every one of the n_s - n_t
 jumps after the stop goes to a random masked site, and its symbol is drawn from p(x0 | x_s) in place of p(x0 | x_u),
 
@@ -38,13 +43,18 @@ class Klub:
         reverse: the reverse process.
         paths: forward paths of B sequences of data; given sites do not count.
         u, t: the interval, u > t.
+        full: the whole Girsanov integrand, in place of its logarithm part.
+        hold_time: the coarse rates are those of time u; else only their context is.
     """
 
     @torch.no_grad()
-    def __init__(self, reverse: ReverseProcess, paths: Paths, u: float, t: float) -> None:
+    def __init__(
+        self, reverse: ReverseProcess, paths: Paths, u: float, t: float, *, full: bool = False, hold_time: bool = True
+    ) -> None:
         if not 0 <= t < u <= 1:
             raise ValueError(f"an interval needs 0 <= t < u <= 1, got u={u}, t={t}")
         self.reverse, self.paths, self.u, self.t = reverse, paths, u, t
+        self.full, self.hold_time = full, hold_time
         x_u = paths(u)
         self.movable = paths.movable(x_u)
         self.w = reverse.leave_one_out(x_u, u, where=self.movable)
@@ -61,8 +71,8 @@ class Klub:
         x = self.paths(s)
         where = self.paths.movable(x)
         fine = self.rates(self.reverse.leave_one_out(x, s, where=where), x[where], s)
-        coarse = self.rates(self.w[where[self.movable]], x[where], self.u)
-        return (s - self.t) * log_ratios(fine, coarse, where, f"at s={s}")
+        coarse = self.rates(self.w[where[self.movable]], x[where], self.u if self.hold_time else s)
+        return (s - self.t) * log_ratios(fine, coarse, where, f"at s={s}", full=self.full)
 
     def rates(self, w: Tensor, x: Tensor, t: float) -> Tensor:
         return self.reverse.forward.reverse_rates(w.to(torch.float64), x, t)
@@ -106,17 +116,19 @@ class JumpKlub:
             raise ValueError(f"n_s must lie between n_t={self.n_t} and n_u={self.n_u}, got n_s={n_s}")
         where, fine = self.posterior(n_s)
         coarse = self.p[where[self.masked]]
-        return (n_s - self.n_t) / n_s * log_ratios(fine, coarse, where, f"with {n_s} sites masked")
+        return (n_s - self.n_t) / n_s * log_ratios(fine, coarse, where, f"with {n_s} sites masked", full=False)
 
     def __call__(self, n_s: int) -> float:
         """The mean over the sequences."""
         return float(self.values(n_s).mean())
 
 
-def log_ratios(fine: Tensor, coarse: Tensor, where: Tensor, when: str) -> Tensor:
-    """sum fine log(fine / coarse) over the selected sites of each sequence, float64 [B]."""
+def log_ratios(fine: Tensor, coarse: Tensor, where: Tensor, when: str, *, full: bool) -> Tensor:
+    """sum fine log(fine / coarse), and - fine + coarse if ``full``, over the selected sites of each sequence, float64 [B]."""
     if ((fine > 0) & (coarse <= 0)).any():
         raise ValueError(f"a jump {when} has rate zero from the interval's start, the bound is infinite; smooth the model")
     per_site = torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum(-1)
+    if full:
+        per_site = per_site + (coarse - fine).sum(-1)
     total = torch.zeros(len(where), dtype=torch.float64, device=where.device)
     return total.index_add(0, where.nonzero()[:, 0], per_site)

@@ -25,23 +25,32 @@ __all__ = ["JYS", "Method", "ShortestPath", "optimize_schedule"]
 class Method(Protocol):
     """A way to choose leaps: schedules for each number of leaps, from forward paths of data."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str: ...
 
     def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]: ...
 
 
 @dataclass(frozen=True)
 class JYS:
-    """Jump Your Steps as published: golden section on the KLUB, hierarchically (Park et al. 2025, Alg. 1 and 2).
+    """Jump Your Steps: golden section on the KLUB, hierarchically (Park et al. 2025, Alg. 1 and 2); as published unless told
+    otherwise.
 
     Attributes:
         t_min: where the search ends; the schedule's last time becomes 0, so that the last leap denoises.
         tolerance: a golden-section search stops when s moves less than this.
+        full: the whole Girsanov integrand in place of its logarithm part.
+        hold_time: freeze the coarse rates in time as well as in context; False suits Tweedie's leaps (see ``klub``).
     """
 
-    name: ClassVar[str] = "jys"
     t_min: float = 1e-3
     tolerance: float = 1 / 4096
+    full: bool = False
+    hold_time: bool = True
+
+    @property
+    def name(self) -> str:
+        return "jys" + "-full" * self.full + "-context" * (not self.hold_time)
 
     def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]:
         """Raises ValueError unless every number of leaps is a power of two."""
@@ -51,8 +60,11 @@ class JYS:
         return find(reverse, paths, leaps)
 
     def find_times(self, reverse: ReverseProcess, paths: Paths, leaps: list[int]) -> Mapping[int, Schedule]:
+        def klub(u: float, t: float) -> Klub:
+            return Klub(reverse, paths, u, t, full=self.full, hold_time=self.hold_time)
+
         def split(u: float, t: float) -> float:
-            return golden_section(Klub(reverse, paths, u, t), t, u, tolerance=self.tolerance)
+            return golden_section(klub(u, t), t, u, tolerance=self.tolerance)
 
         levels = hierarchical(split, max(leaps).bit_length() - 1, t_min=self.t_min)
         return {n: TimeSchedule([*levels[n.bit_length() - 1][:-1], 0.0]) for n in leaps}
