@@ -1,20 +1,25 @@
 """What the tests share: generators, chi-square tests, kernels and an exact log-score that does not go through the posterior."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
 
 from jumpsteps.exact import Enumerable
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import LogLinear, NoiseSchedule, Time
+from jumpsteps.noise import Exponential, LogLinear, NoiseSchedule, Time
+from jumpsteps.rate_matrix import Gaussian, MatrixKernel, RateMatrix
 from jumpsteps.reverse import Model
 
 # two workers on two cores: more threads would only wait for each other
 torch.set_num_threads(1)
 
-KERNELS = ("absorbing", "uniform")
+KERNELS = ("absorbing", "uniform", "gaussian")
+SCORE_KERNELS = ("absorbing", "uniform")
+"""The kernels that a log-score model serves: it asks for ``pull``, which a ``MatrixKernel`` refuses."""
 
 LEVEL = 1e-4
 """The level of every statistical test; seeds are fixed, so that a test that passes once passes always."""
@@ -24,8 +29,49 @@ def seeded(n: int) -> torch.Generator:
     return torch.Generator().manual_seed(n)
 
 
+def one_way_rates(symbols: int) -> Tensor:
+    """A rate matrix that runs around a circle, faster upwards than downwards and at another speed from every state: no detailed
+    balance from three symbols on, and a stationary law that is not uniform."""
+    x = torch.arange(symbols)
+    matrix = torch.zeros(symbols, symbols, dtype=torch.float64)
+    matrix[x, (x + 1) % symbols] += 1 + 0.5 * x
+    matrix[x, (x - 1) % symbols] += 0.2
+    return matrix - matrix.sum(-1).diag()
+
+
+def gaussian_rates(size: int, rate_sigma: float, q_sigma: float) -> np.ndarray:
+    """The rates of Campbell et al. (2022), App. H.2, entry by entry: the inward ones, then their opposites, then the diagonal."""
+    rates = np.zeros((size, size))
+    for i in range(size):
+        for j in range(size):
+            if (i < size // 2 and i < j < size - i) or (i > size // 2 and size - 1 - i < j < i):
+                rates[i, j] = math.exp(-((abs(i - j) - 1) ** 2) / rate_sigma**2)
+    for i, j in np.argwhere(rates > 0):
+        gap = (i + 1) ** 2 - (j + 1) ** 2 + size * (j + 1) - size * (i + 1)
+        rates[j, i] = rates[i, j] * math.exp(-gap / (2 * q_sigma**2))
+    return rates - np.diag(rates.sum(1))
+
+
+def series(rates: np.ndarray, elapsed: float) -> np.ndarray:
+    """exp(elapsed R) as one sum over the number of jumps, of non-negative terms: small entries are as precise as large ones."""
+    fastest = -rates.diagonal().min()
+    mean = fastest * elapsed
+    step = (rates / fastest + np.eye(len(rates))).clip(0)
+    term = np.eye(len(rates))
+    total = term.copy()
+    for jumps in range(1, len(rates) + 60 + int(mean + 12 * math.sqrt(mean))):
+        term = term @ step * (mean / jumps)
+        total += term
+    return total * math.exp(-mean)
+
+
 def kernel(name: str, symbols: int, noise: NoiseSchedule | None = None) -> ForwardProcess:
     """The kernel of this name for data of ``symbols`` symbols; the absorbing one has MASK as one state more, the last."""
+    if name in ("gaussian", "rate-matrix"):
+        noise = Exponential(base=10.0, scale=0.3) if noise is None else noise
+        if name == "gaussian":
+            return Gaussian(vocab_size=symbols, noise=noise, rate_sigma=1.0, q_sigma=0.5 * symbols)
+        return RateMatrix(matrix=one_way_rates(symbols), noise=noise)
     noise = LogLinear() if noise is None else noise
     if name == "absorbing":
         return Absorbing(vocab_size=symbols + 1, noise=noise)
@@ -35,8 +81,10 @@ def kernel(name: str, symbols: int, noise: NoiseSchedule | None = None) -> Forwa
 
 
 def prior_law(model: Enumerable) -> Tensor:
-    """The law [S] of the state that a run from noise starts from: all MASK, or uniform."""
+    """The law [S] of the state that a run from noise starts from: all MASK, uniform, or the stationary law."""
     forward = model.forward
+    if isinstance(forward, MatrixKernel):
+        return model.product(forward.stationary().expand(model.table.ndim, -1))
     site = torch.full((forward.vocab_size,), 1 / forward.vocab_size, dtype=torch.float64)
     if isinstance(forward, Absorbing):
         site = torch.zeros_like(site)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import jumpsteps
+from jumpsteps.schedule import uniform
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,3 +49,13 @@ def test_every_public_name_is_there_and_documented():
     for name in jumpsteps.__all__:
         thing = getattr(jumpsteps, name)
         assert name == "__version__" or thing.__doc__, name
+
+
+def test_a_sampler_of_your_own_runs():
+    (block,) = blocks("docs/samplers.md")
+    names = {}
+    exec(block, names)
+    model = jumpsteps.load("countdown-exact")
+    run = jumpsteps.simulate(model.reverse, names["Jump"](), uniform(2), (2, 16), generator=torch.Generator().manual_seed(0))
+    assert run.nfe == 2
+    assert (run.samples < 32).all()

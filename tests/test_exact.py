@@ -136,8 +136,8 @@ def test_compounding_error_is_the_total_correlation(truth: Enumerable, t: float,
         sites = [cube.sum(tuple(j for j in range(length) if j != site)) for site in range(length)]
         expected += p_t * (sum(entropy(p) for p in sites) - entropy(cube.reshape(-1)))
     error = float(truth.compounding_error(t, s))
-    assert error == pytest.approx(expected, abs=1e-9)
-    assert error > 1e-4 or length == 1
+    assert error == pytest.approx(expected, rel=1e-6, abs=1e-11)
+    assert error > 1e-6 or length == 1  # the Gaussian kernel of two symbols has forgotten nearly all at t = 1
     assert abs(error) < 1e-12 or length > 1
 
 

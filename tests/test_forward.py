@@ -1,16 +1,24 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.linalg import expm
+from scipy.linalg import expm, null_space
 from torch import Tensor
 
-from helpers import LEVEL, chi_square_p, seeded
+from helpers import LEVEL, chi_square_p, gaussian_rates, one_way_rates, seeded, series
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.noise import Constant, LogLinear, NoiseSchedule, Time
+from jumpsteps.rate_matrix import Gaussian, MatrixKernel, RateMatrix
+
+# a walk to the nearest neighbours; the circle runs one way, without detailed balance
+BIRTH_DEATH = torch.tensor(
+    [[-2.0, 2.0, 0.0, 0.0], [0.5, -1.5, 1.0, 0.0], [0.0, 0.7, -3.7, 3.0], [0.0, 0.0, 1.2, -1.2]], dtype=torch.float64
+)
+CIRCLE = one_way_rates(5)
 
 NOISES = [LogLinear(), Constant(1.7)]
 BUILDERS: dict[str, Callable[[NoiseSchedule], ForwardProcess]] = {
@@ -18,6 +26,10 @@ BUILDERS: dict[str, Callable[[NoiseSchedule], ForwardProcess]] = {
     "absorbing-mask-inside": lambda noise: Absorbing(vocab_size=4, noise=noise, mask_id=1),
     "uniform": lambda noise: Uniform(vocab_size=4, noise=noise),
     "uniform-2": lambda noise: Uniform(vocab_size=2, noise=noise),
+    "gaussian-4": lambda noise: Gaussian(vocab_size=4, noise=noise, rate_sigma=1.5, q_sigma=1.8),
+    "gaussian-5": lambda noise: Gaussian(vocab_size=5, noise=noise, rate_sigma=1.0, q_sigma=2.5),
+    "birth-death": lambda noise: RateMatrix(matrix=BIRTH_DEATH, noise=noise),
+    "circle": lambda noise: RateMatrix(matrix=CIRCLE, noise=noise),
 }
 PROCESSES = {f"{name}-{type(noise).__name__}": build(noise) for name, build in BUILDERS.items() for noise in NOISES}
 LEAPS = [(0.0, 1.0), (0.0, 0.3), (0.2, 0.7), (0.5, 0.51), (0.9, 1.0)]
@@ -25,6 +37,8 @@ LEAPS = [(0.0, 1.0), (0.0, 0.3), (0.2, 0.7), (0.5, 0.51), (0.9, 1.0)]
 CPU = torch.device("cpu")
 
 every_process = pytest.mark.parametrize("forward", PROCESSES.values(), ids=PROCESSES.keys())
+PULLED = {name: forward for name, forward in PROCESSES.items() if not isinstance(forward, MatrixKernel)}
+every_pulled = pytest.mark.parametrize("forward", PULLED.values(), ids=PULLED.keys())
 every_leap = pytest.mark.parametrize(("s", "t"), LEAPS)
 some_leaps = pytest.mark.parametrize(("s", "t"), [(0.0, 0.3), (0.2, 0.7), (0.9, 1.0)])
 
@@ -34,6 +48,10 @@ def base_matrix(forward: ForwardProcess) -> np.ndarray:
     v = forward.vocab_size
     if isinstance(forward, Absorbing):
         return np.array([[float(y == forward.mask_id) - float(y == x) for y in range(v)] for x in range(v)])
+    if isinstance(forward, Gaussian):
+        return gaussian_rates(v, forward.rate_sigma, forward.q_sigma)
+    if isinstance(forward, RateMatrix):
+        return {4: BIRTH_DEATH, 5: CIRCLE}[v].numpy().copy()
     return np.array([[1 / v - float(y == x) for y in range(v)] for x in range(v)])
 
 
@@ -96,7 +114,7 @@ def test_push_is_a_product_with_the_transition(forward: ForwardProcess, t: float
     assert torch.equal(w, kept)
 
 
-@every_process
+@every_pulled
 @pytest.mark.parametrize("t", [0.0, 0.01, 0.5, 1.0])
 def test_pull_undoes_push(forward: ForwardProcess, t: float) -> None:
     w = data_weights(forward, 6)
@@ -134,6 +152,99 @@ def test_rates_into_are_columns_of_the_base_rates(forward: ForwardProcess) -> No
     assert rates.dtype == torch.float64
     expected = torch.from_numpy(base_matrix(forward)).T.clone().fill_diagonal_(0)
     close(rates, expected, atol=1e-15)
+
+
+@every_process
+def test_rates_from_are_rows_of_the_base_rates(forward: ForwardProcess) -> None:
+    expected = torch.from_numpy(base_matrix(forward)).clone().fill_diagonal_(0)
+    rates = forward.rates_from(all_states(forward))
+    assert rates.dtype == torch.float64
+    close(rates, expected, atol=1e-15)
+    x = torch.randint(forward.vocab_size, (2, 3), generator=seeded(0))
+    close(forward.rates_from(x), expected[x], atol=1e-15)
+    close(forward.rates_into(x), torch.from_numpy(base_matrix(forward)).T.clone().fill_diagonal_(0)[x], atol=1e-15)
+
+
+def leaving_rates(forward: ForwardProcess, total: float, w: Tensor) -> Tensor:
+    """sum_y R_b(y, x) (w q)(y) / (w q)(x) for each law w and each movable x, [len(w), X]; from the definition."""
+    rates = torch.from_numpy(base_matrix(forward)).fill_diagonal_(0)
+    law = w @ torch.from_numpy(series(base_matrix(forward), total))
+    return (law @ rates / law)[:, forward.movable(all_states(forward))]
+
+
+@every_process
+def test_no_site_leaves_faster_than_the_exit_bound(forward: ForwardProcess) -> None:
+    """Whatever the law of x0: certain, nearly certain or spread. And the bound is near what some law attains."""
+    v, most = forward.vocab_size, float(forward.noise.total(1.0))
+    certain = torch.eye(v, dtype=torch.float64)
+    if isinstance(forward, Absorbing):
+        certain = certain[all_states(forward) != forward.mask_id]
+    spread = data_weights(forward, 20)
+    w = torch.cat([certain, spread, *((1 - part) * certain + part * spread[: len(certain)] for part in (1e-12, 1e-6, 1e-2))])
+    # below, on and between the 256 noise levels that a matrix kernel looks at
+    exponents = torch.cat([torch.linspace(-10, 0, 101), -8 * torch.rand(100, generator=seeded(1))]).double()
+    for total in (most * 10**exponents).tolist():
+        bound = float(forward.exit_bound(torch.tensor(total, dtype=torch.float64)))
+        fastest = float(leaving_rates(forward, total, w).max())
+        assert fastest <= bound * (1 + 1e-9)
+        assert fastest > bound / 3
+        if isinstance(forward, Absorbing):
+            assert bound == pytest.approx(fastest, rel=1e-9)
+        if isinstance(forward, Uniform):
+            assert bound - 1 / v == pytest.approx(fastest, rel=1e-9)
+
+
+@every_process
+def test_the_exit_bound_is_attained_at_some_noise(forward: ForwardProcess) -> None:
+    """A matrix kernel adds 2% to the largest rate that it finds."""
+    if isinstance(forward, Uniform):
+        return  # 1/V above it, everywhere
+    most = float(forward.noise.total(1.0))
+    certain = torch.eye(forward.vocab_size, dtype=torch.float64)
+    shares = [
+        float(
+            leaving_rates(forward, most * 10**e, certain[data_weights(forward) > 0]).max()
+            / forward.exit_bound(torch.tensor(most * 10**e))
+        )
+        for e in np.linspace(-8, 0, 200)
+    ]
+    assert max(shares) > 0.98 - 1e-3
+
+
+@every_process
+def test_the_exit_bound_is_the_slope_of_its_integral(forward: ForwardProcess) -> None:
+    total = float(forward.noise.total(1.0)) * torch.logspace(-6, 0, 60, dtype=torch.float64)
+    step = 1e-4 * total
+    f = forward.exit_bound_integral
+    slope = (8 * (f(total + step) - f(total - step)) - f(total + 2 * step) + f(total - 2 * step)) / (12 * step)
+    torch.testing.assert_close(slope, forward.exit_bound(total), rtol=1e-8, atol=0)
+    assert (forward.exit_bound(total) > 0).all()
+    assert f(torch.zeros(1, dtype=torch.float64)) == -torch.inf
+
+
+@every_process
+def test_the_exit_bound_time_inverts_the_integral(forward: ForwardProcess) -> None:
+    most = float(forward.noise.total(1.0))
+    total = torch.cat([torch.logspace(-6, math.log10(most), 60, dtype=torch.float64), torch.tensor([most], dtype=torch.float64)])
+    value = forward.exit_bound_integral(total)
+    torch.testing.assert_close(forward.exit_bound_time(value), total, rtol=1e-10, atol=0)
+    torch.testing.assert_close(forward.exit_bound_time(value.reshape(1, -1, 1)), total.reshape(1, -1, 1), rtol=1e-10, atol=0)
+    far_back = forward.exit_bound_time(value - 1e4)
+    assert (far_back >= 0).all()
+    assert (far_back < 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian-4", "circle"])
+def test_exit_bounds_at_the_ends(name: str) -> None:
+    """Noise without end, and sequences without movable sites, whose next candidate is infinitely far."""
+    forward = BUILDERS[name](Constant(900.0))
+    waiting = torch.tensor([1e-3, 1.0, 10.0], dtype=torch.float64)
+    value = forward.exit_bound_integral(torch.tensor(900.0, dtype=torch.float64)) - waiting
+    total = forward.exit_bound_time(value)
+    assert (total >= 0).all()
+    assert (total < 900).all()
+    torch.testing.assert_close(forward.exit_bound_integral(total), value, rtol=1e-10, atol=1e-12)
+    assert forward.exit_bound_time(torch.tensor([-torch.inf], dtype=torch.float64)) == 0
 
 
 @every_process
@@ -197,19 +308,20 @@ def test_uniform_moves_everywhere() -> None:
 
 
 @every_process
-def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess) -> None:
+@pytest.mark.parametrize("length", [2, 5])  # a matrix kernel multiplies site by site, or time by time
+def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess, length: int) -> None:
     times = [0.05, 0.5, 0.93]
     column = torch.tensor(times, dtype=torch.float64)[:, None]
-    x = torch.randint(forward.vocab_size, (3, 5), generator=seeded(0))
-    w = data_weights(forward, 3, 5)
+    x = torch.randint(forward.vocab_size, (3, length), generator=seeded(0))
+    w = data_weights(forward, 3, length)
     ratio = torch.rand(w.shape, generator=seeded(1), dtype=torch.float64)
     law = forward.push(w, 0.4)
     seen_at = forward.sample_path(x, generator=seeded(2))
 
     def answers(t: Time) -> dict[str, Tensor]:
-        return {
+        pulled = {} if isinstance(forward, MatrixKernel) else {"pull": forward.pull(law, t)}
+        return pulled | {
             "push": forward.push(w, t),
-            "pull": forward.pull(law, t),
             "likelihood": forward.likelihood(x, t),
             "jump_rates": forward.jump_rates(ratio, x, t),
             "reverse_rates": forward.reverse_rates(w + 1e-3, x, t),
@@ -230,7 +342,8 @@ def test_the_laws_keep_the_dtype_of_w(forward: ForwardProcess, dtype: torch.dtyp
     w = data_weights(forward, 2, 3).to(dtype)
     x = torch.randint(forward.vocab_size, (2, 3), generator=seeded(0))
     for t in (0.5, torch.tensor([[0.5], [0.5]], dtype=torch.float64)):
-        for out in (forward.push(w, t), forward.pull(w, t), forward.jump_rates(w, x, t), forward.reverse_rates(w + 0.1, x, t)):
+        pulled = () if isinstance(forward, MatrixKernel) else (forward.pull(w, t),)
+        for out in (*pulled, forward.push(w, t), forward.jump_rates(w, x, t), forward.reverse_rates(w + 0.1, x, t)):
             assert out.dtype == dtype
             assert out.shape == w.shape
             assert out.isfinite().all()
@@ -301,9 +414,13 @@ def test_prior(forward: ForwardProcess) -> None:
     law = torch.full((forward.vocab_size,), 1 / forward.vocab_size, dtype=torch.float64)
     if isinstance(forward, Absorbing):
         law = torch.nn.functional.one_hot(torch.tensor(forward.mask_id), forward.vocab_size).double()
+    if isinstance(forward, MatrixKernel):
+        law = torch.from_numpy(null_space(base_matrix(forward).T)).squeeze(-1)
+        law = law / law.sum()
+        close(forward.stationary(), law)
     assert chi_square_p(x[:, 0] * forward.vocab_size + x[:, 1], torch.kron(law, law)) > LEVEL
     # with a long horizon it is where the forward process ends
-    far = type(forward)(**{**vars(forward), "noise": Constant(60.0)})
+    far = replace(forward, noise=Constant(60.0))
     close(far.transition(0.0, 1.0), law.expand(forward.vocab_size, -1))
 
 

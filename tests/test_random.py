@@ -8,7 +8,7 @@ from torch import Tensor
 
 from helpers import LEVEL, chi_square_p, seeded
 from jumpsteps import random
-from jumpsteps.random import categorical, uniform
+from jumpsteps.random import categorical, exponential, gumbel, poisson, uniform
 
 
 def instead_of_uniform(values: Tensor) -> Callable[..., Tensor]:
@@ -81,12 +81,18 @@ def test_every_symbol_of_a_long_tail_keeps_its_interval(dtype: torch.dtype, monk
     assert torch.equal(categorical(weights.expand(100, -1), generator=seeded(0)), wanted)
 
 
-def test_a_long_tail_is_drawn_at_its_rate() -> None:
-    """49,999 symbols of 4e-7 weigh 0.02 in all: 40 +- 6 draws of 2,000, anywhere among them."""
-    weights = torch.full((50_000,), 4e-7, dtype=torch.float32)
-    weights[0] = 1 - 49_999 * 4e-7
+@pytest.mark.parametrize("weight", [1e-7, 3e-8])
+def test_a_long_tail_is_drawn_at_its_rate(weight: float) -> None:
+    """49,999 symbols of 1e-7 are 100 +- 10 of 20,000 draws, anywhere among them; of 3e-8, 30 +- 5.
+
+    Float32 Gumbel noise ends at 16.6: it draws 73% of the first tail, which this does not see, and 32% of the second, which it
+    does.
+    """
+    weights = torch.full((50_000,), weight, dtype=torch.float32)
+    weights[0] = 1 - 49_999 * weight
     generator = seeded(5)
-    draws = torch.cat([categorical(weights.expand(50, -1), generator=generator) for _ in range(40)])
+    # two rows at a time: larger blocks of memory are new ones each time, which takes three times as long
+    draws = torch.cat([categorical(weights.expand(2, -1), generator=generator) for _ in range(10_000)])
     tail = draws[draws > 0]
     law = weights.double() / weights.double().sum()
     assert stats.binomtest(len(tail), len(draws), float(1 - law[0])).pvalue > LEVEL
@@ -145,3 +151,88 @@ def test_denormal_weights_stay_in_range() -> None:
     """The product of a denormal total and a number near 1 rounds up to the total."""
     weights = torch.tensor([[0.0, 5e-324, 0.0]], dtype=torch.float64).expand(1000, 3)
     assert (categorical(weights, generator=seeded(0)) == 1).all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e-3, 0.3, 5.0, 80.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_poisson_numbers_have_their_law(mean: float, dtype: torch.dtype) -> None:
+    means = torch.full((100_000,), mean, dtype=dtype)
+    numbers = poisson(means, generator=seeded(20))
+    assert numbers.dtype == torch.int64
+    assert numbers.shape == (100_000,)
+    law = stats.poisson(float(means[0]))
+    last = int(law.ppf(1 - 1e-12)) + 2
+    pmf = torch.tensor([*law.pmf(range(last)), law.sf(last - 1)], dtype=torch.float64)
+    assert chi_square_p(numbers.clamp_max(last), pmf) > LEVEL
+    assert torch.equal(numbers, poisson(means, generator=seeded(20)))
+
+
+def test_each_poisson_number_has_its_own_mean_and_is_independent() -> None:
+    means = torch.tensor([[0.0, 0.4], [2.0, 30.0]], dtype=torch.float64)
+    numbers = poisson(means.expand(50_000, 2, 2), generator=seeded(21)).reshape(-1, 4).double()
+    assert (numbers[:, 0] == 0).all()
+    sums = numbers.sum(0)
+    for total, mean in zip(sums[1:].tolist(), [0.4, 2.0, 30.0], strict=True):
+        law = stats.poisson(50_000 * mean)
+        assert min(law.cdf(total), law.sf(total - 1)) > LEVEL / 2
+    assert float(numbers[:, 1:].T.corrcoef().fill_diagonal_(0).abs().max()) < 4 / math.sqrt(50_000)
+    assert poisson(means[:0], generator=seeded(0)).shape == (0, 2)
+
+
+@pytest.mark.parametrize("bad", [-1e-9, -3.0, math.nan, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_bad_poisson_means_are_refused(bad: float, dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"cannot draw a Poisson number: a mean is negative or not finite"):
+        poisson(torch.tensor([1.0, bad, 0.0], dtype=dtype), generator=seeded(0))
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1.0, 250.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_waiting_times_have_their_law(rate: float, dtype: torch.dtype) -> None:
+    rates = torch.full((2, 50_000), rate, dtype=dtype)
+    times = exponential(rates, generator=seeded(22))
+    assert times.dtype == torch.float64
+    assert times.shape == rates.shape
+    assert (times >= 0).all()
+    assert (times != times.float().double()).double().mean() > 0.99
+    assert stats.kstest(times.flatten().numpy(), stats.expon(scale=1 / float(rates[0, 0])).cdf).pvalue > LEVEL
+    assert torch.equal(times, exponential(rates, generator=seeded(22)))
+
+
+def test_each_waiting_time_has_its_own_rate() -> None:
+    """Whole numbers too: a sampler asks with a number of sites."""
+    times = exponential(torch.tensor([0, 1, 7]).expand(50_000, 3), generator=seeded(23))
+    assert times.dtype == torch.float64
+    assert (times[:, 0] == torch.inf).all()
+    for column, rate in ((1, 1), (2, 7)):
+        assert stats.kstest(times[:, column].numpy(), stats.expon(scale=1 / rate).cdf).pvalue > LEVEL
+    assert abs(float(times[:, 1:].T.corrcoef()[0, 1])) < 4 / math.sqrt(50_000)
+
+
+@pytest.mark.parametrize("u", [0.0, 2**-53, 0.5, 1 - 2**-53])
+def test_waiting_times_at_the_ends(u: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rate, no event: whatever the uniform number. And tiny numbers are not rounded off."""
+    monkeypatch.setattr(random, "uniform", instead_of_uniform(torch.full((2,), u, dtype=torch.float64)))
+    times = exponential(torch.tensor([0.0, 2.0]), generator=seeded(0))
+    assert times[0] == torch.inf
+    assert times[1] == pytest.approx(-math.log1p(-u) / 2, rel=1e-14)
+
+
+def test_gumbel_numbers_have_their_law() -> None:
+    g = gumbel((200, 1000), generator=seeded(24), device=torch.device("cpu"))
+    assert g.dtype == torch.float64
+    assert g.shape == (200, 1000)
+    assert g.isfinite().all()
+    assert (g != g.float().double()).double().mean() > 0.99
+    assert stats.kstest(g.flatten().numpy(), stats.gumbel_r.cdf).pvalue > LEVEL
+    # the largest of 1000 is a Gumbel number moved by log(1000), the argument that draws categories
+    assert stats.kstest(g.amax(-1).numpy(), stats.gumbel_r(math.log(1000)).cdf).pvalue > LEVEL
+    assert torch.equal(g, gumbel((200, 1000), generator=seeded(24), device=torch.device("cpu")))
+
+
+def test_gumbel_noise_reaches_beyond_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 noise ends at 16.6, where 1 - 2^-24 is."""
+    monkeypatch.setattr(random, "uniform", instead_of_uniform(torch.tensor([2**-53, 1e-12, 1 - 2**-53], dtype=torch.float64)))
+    g = gumbel((3,), generator=seeded(0), device=torch.device("cpu"))
+    expected = [53 * math.log(2), 12 * math.log(10), -math.log(53 * math.log(2))]
+    torch.testing.assert_close(g, torch.tensor(expected, dtype=torch.float64), rtol=1e-11, atol=0)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from jumpsteps.forward import Absorbing
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
-from jumpsteps.schedule import TimeSchedule
+from jumpsteps.schedule import Schedule, TimeSchedule
 
 __all__ = ["InformationProfile", "LeapCosts", "grid_of_times", "information_profile"]
 
@@ -44,6 +44,10 @@ class LeapCosts:
     value: Floats
     stderr: Floats
     model_calls: int
+
+    def schedule(self, points: list[int]) -> Schedule:
+        """The schedule that visits these points of the grid."""
+        return TimeSchedule(self.grid[points])
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,10 @@ class InformationProfile:
         steps = 0.5 * (height[1:] + height[:-1]) * np.diff(fine)
         return fine, np.concatenate([[0.0], np.cumsum(steps)])
 
-    def predict(self, schedule: TimeSchedule) -> tuple[float, float]:
+    def predict(self, schedule: Schedule) -> tuple[float, float]:
         """The summed cost of a schedule and its standard error, nats per sequence."""
-        alpha = self.alphas(np.asarray(schedule.times))
+        plan = schedule.plan(self.forward)
+        alpha = self.alphas(np.asarray([plan[0].t, *(leap.s for leap in plan)]))
         total = np.trace(self.table(alpha, self.entropy), 1)
         parts = [np.trace(self.table(alpha, column), 1) for column in self.influence.T]
         return float(total), float(spread(np.asarray(parts)))

@@ -307,7 +307,7 @@ class Uniform(ForwardProcess):
         return -1 / torch.expm1(-total)
 
     def exit_bound_integral(self, total: Tensor) -> Tensor:
-        return torch.log(torch.expm1(total))
+        return total + torch.log(-torch.expm1(-total))
 
     def exit_bound_time(self, value: Tensor) -> Tensor:
         return torch.nn.functional.softplus(value, threshold=700)
@@ -322,7 +322,7 @@ class Uniform(ForwardProcess):
         shape = (*x0.shape, most)
         clocks = horizon * uniform(shape, generator=generator, device=x0.device)
         unused = torch.arange(most, device=x0.device) >= jumps[..., None]
-        clocks = clocks.masked_fill(unused, torch.inf).sort(-1).values
+        clocks = clocks.masked_fill(unused, torch.inf)
         symbols = torch.randint(self.vocab_size, shape, generator=generator, device=x0.device)
         states = torch.cat([x0[..., None], symbols], -1)
 

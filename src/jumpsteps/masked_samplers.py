@@ -97,7 +97,9 @@ class ReMDM(Sampler):
 class KGillespie(Sampler):
     """k-Gillespie: the k masked sites whose waiting times are the shortest jump together.
 
-    All masked sites leave at the same rate, so these are k random ones, and the model's head runs on those alone.
+    All masked sites leave at the same rate, so in the true process these are k random ones. Any order that does not look at the
+    data samples the same law as leaps grow, and the schedule may carry another one (``JumpSchedule.order``). The model's head runs
+    on the k sites alone.
 
     Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: jumps. Calls per leap: 1.
     """
@@ -107,13 +109,14 @@ class KGillespie(Sampler):
     takes = JumpSchedule
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
-    ) -> tuple[Tensor, None, Info]:
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor | None, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Info]:
+        """The state is every site's rank, int64 [B, L], drawn once."""
+        ranks = leap.order.ranks(*x.shape, generator=generator) if state is None else state
         masked = reverse.forward.movable(x)
-        waiting = exponential(masked.to(torch.float64), generator=generator)
-        moving = smallest(waiting, jumps_of(leap))
+        moving = smallest(torch.where(masked, ranks, x.shape[1]), jumps_of(leap))
         w = reverse.leave_one_out(x, leap.t, where=moving)
-        return x.masked_scatter(moving, categorical(w, generator=generator)), None, nothing_clipped(x)
+        return x.masked_scatter(moving, categorical(w, generator=generator)), ranks, nothing_clipped(x)
 
 
 def jumps_of(leap: Leap) -> int:

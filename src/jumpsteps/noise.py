@@ -53,7 +53,7 @@ class LogLinear(NoiseSchedule):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.eps < 1:
+        if not 0 < 1 - self.eps < 1:
             raise ValueError(f"LogLinear needs 0 < eps < 1, or its rate is infinite at t = 1; got eps={self.eps}")
 
     def rate(self, t: Time) -> Tensor:

@@ -8,9 +8,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from jumpsteps.costs import InformationProfile, grid_of_times, information_profile
+from jumpsteps.costs import grid_of_times, information_profile
+from jumpsteps.jump_costs import jump_costs
 from jumpsteps.klub import JumpKlub, Klub
-from jumpsteps.masked_samplers import Ancestral
+from jumpsteps.masked_samplers import Ancestral, KGillespie
+from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.samplers import Sampler, Tweedie
@@ -28,7 +30,9 @@ class Method(Protocol):
     @property
     def name(self) -> str: ...
 
-    def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]: ...
+    def find(
+        self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
+    ) -> Mapping[int, Schedule]: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class JYS:
     def name(self) -> str:
         return "jys" + "-full" * self.full + "-context" * (not self.hold_time)
 
-    def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]:
+    def find(
+        self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
+    ) -> Mapping[int, Schedule]:
         """Raises ValueError unless every number of leaps is a power of two."""
         if any(n < 1 or n & (n - 1) for n in leaps):
             raise ValueError(f"JYS finds schedules for powers of two only, asked for {leaps} leaps; use --method shortest-path")
@@ -79,35 +85,43 @@ class JYS:
 
 @dataclass(frozen=True)
 class ShortestPath:
-    """The cheapest schedule for every NFE, from the information profile: one model call for each knot.
+    """The cheapest schedule for every NFE from one pass over the data (absorbing kernel).
+
+    For Tweedie's sampler, times from the information profile; for one that counts jumps, numbers of jumps in a reveal order.
 
     Attributes:
-        knots: points at which the profile is measured.
+        knots: points at which the profile is measured, or intervals of the grid of jumps; one model call each.
         bandwidth: of the smoothing of the profile, in knots. A search on the profile as measured picks its noise: it finds worse
             schedules, and predicts their costs several standard errors too low.
-        grid: intervals of the grid on which schedules are chosen; raised to 4 x the largest NFE.
+        grid: intervals of the grid on which times are chosen; raised to 4 x the largest number of leaps.
+        order: the order in which a sampler that counts jumps reveals the sites.
     """
 
     name: ClassVar[str] = "shortest-path"
     knots: int = 48
     bandwidth: float = 2.0
     grid: int = 512
+    order: RevealOrder = Random()
 
-    def find(self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler) -> Mapping[int, Schedule]:
-        """Raises ValueError for a sampler without Tweedie's law, or a kernel other than the absorbing one."""
+    def find(
+        self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
+    ) -> Mapping[int, Schedule]:
+        """Raises ValueError for a sampler or kernel that the costs are not known for."""
+        if isinstance(sampler, KGillespie):
+            costs = jump_costs(reverse, paths, self.order, intervals=max(self.knots, *leaps), generator=generator)
+            return {n: with_cost(schedule, *costs.predict(schedule)) for n, schedule in shortest_paths(costs, leaps).items()}
         if not isinstance(sampler, Tweedie | Ancestral):
             raise ValueError(
                 f"the information profile prices Tweedie's leaps, not those of {sampler.name}; "
-                "use --sampler tweedie, or --method jys"
+                "use --sampler tweedie or k-gillespie, or --method jys"
             )
         profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
-        costs = profile.leap_costs(grid_of_times(profile.forward, max(self.grid, 4 * max(leaps))))
-        found = shortest_paths(costs, leaps)
-        return {n: with_cost(schedule, profile) for n, schedule in found.items()}
+        grid = grid_of_times(profile.forward, max(self.grid, 4 * max(leaps)))
+        found = shortest_paths(profile.leap_costs(grid), leaps)
+        return {n: with_cost(schedule, *profile.predict(schedule)) for n, schedule in found.items()}
 
 
-def with_cost(schedule: TimeSchedule, profile: InformationProfile) -> TimeSchedule:
-    cost, stderr = profile.predict(schedule)
+def with_cost(schedule: Schedule, cost: float, stderr: float) -> Schedule:
     return replace(schedule, provenance=Provenance(predicted_cost=cost, predicted_cost_stderr=stderr))
 
 
@@ -152,7 +166,7 @@ def optimize_schedule(
         raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
     counter = CallCounter(reverse.model)
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
-    found = method.find(replace(reverse, model=counter), paths, sorted(set(leaps.values())), sampler)
+    found = method.find(replace(reverse, model=counter), paths, sorted(set(leaps.values())), sampler, generator=generator)
     known = replace(
         about,
         method=method.name,

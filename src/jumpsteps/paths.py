@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jumpsteps.forward import Absorbing, ForwardProcess
 from jumpsteps.noise import Time
+from jumpsteps.orders import RevealOrder
 from jumpsteps.random import uniform
 
 __all__ = ["Paths"]
@@ -84,8 +85,17 @@ class Paths:
             )
         return int(counts[0])
 
-    def with_masked(self, n: int) -> Tensor:
-        """Data with n free sites masked, the last of the order, int64 [B, L]: the absorbing kernel's state when n are left."""
+    def with_masked(self, n: int, ranks: Tensor | None = None) -> Tensor:
+        """Data with n free sites masked, the last of an order, int64 [B, L]: the absorbing kernel's state when n are left.
+
+        Args:
+            ranks: [B, L], ``free_ranks`` of an order; the paths' own random order unless given.
+        """
         assert isinstance(self.forward, Absorbing)
-        rank = self.order.argsort(-1).argsort(-1)
-        return self.data.masked_fill((rank >= self.sites - n) & self.free, self.forward.mask_id)
+        ranks = self.order.argsort(-1).argsort(-1) if ranks is None else ranks
+        return self.data.masked_fill((ranks >= self.sites - n) & self.free, self.forward.mask_id)
+
+    def free_ranks(self, order: RevealOrder, *, generator: torch.Generator) -> Tensor:
+        """The rank of every free site among the free ones, int64 [B, L]; given sites come after all of them."""
+        ranks = order.ranks(*self.data.shape, generator=generator)
+        return torch.where(self.free, ranks, ranks.shape[1]).argsort(dim=-1, stable=True).argsort(-1)

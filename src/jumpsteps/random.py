@@ -18,7 +18,7 @@ def uniform(shape: tuple[int, ...], *, generator: torch.Generator, device: torch
 def exponential(rate: Tensor, *, generator: torch.Generator) -> Tensor:
     """One exponential waiting time for each rate, float64; infinite where the rate is zero."""
     u = uniform(tuple(rate.shape), generator=generator, device=rate.device)
-    return -torch.log1p(-u) / rate.to(torch.float64)
+    return (-torch.log1p(-u) / rate.to(torch.float64)).masked_fill(rate == 0, torch.inf)
 
 
 def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 
 from jumpsteps.files import read_json, write_json
 from jumpsteps.forward import ForwardProcess
+from jumpsteps.orders import Random, RevealOrder, order_from_json, order_to_json
 
 __all__ = [
     "JumpSchedule",
@@ -75,11 +76,13 @@ class Leap:
     Attributes:
         t, s: the time before and after.
         jumps: how many sites jump, where the schedule says so.
+        order: which of the masked sites those are.
     """
 
     t: float
     s: float
     jumps: int | None = None
+    order: RevealOrder = Random()
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class TimeSchedule:
 
 @dataclass(frozen=True)
 class JumpSchedule:
-    """How many sites jump in each leap: positive integers that sum to the number of free sites.
+    """How many sites jump in each leap: positive integers that sum to the number of free sites; and which.
 
     Raises:
         ValueError: no leap, or a leap without a jump.
@@ -129,13 +132,15 @@ class JumpSchedule:
 
     counts: tuple[int, ...]
     provenance: Provenance = Provenance()
+    order: RevealOrder = Random()
 
-    def __init__(self, counts: Iterable[int], provenance: Provenance = Provenance()) -> None:
+    def __init__(self, counts: Iterable[int], provenance: Provenance = Provenance(), order: RevealOrder = Random()) -> None:
         values = tuple(counts)
         if not values or any(int(n) != n or n < 1 for n in values):
             raise ValueError(f"a jump schedule needs positive whole numbers, one for each leap, got {list(values)}")
         object.__setattr__(self, "counts", tuple(int(n) for n in values))
         object.__setattr__(self, "provenance", provenance)
+        object.__setattr__(self, "order", order)
 
     @property
     def leaps(self) -> int:
@@ -151,7 +156,7 @@ class JumpSchedule:
         """The leaps, in order, with the times at which as many sites are masked on average."""
         left = [self.total - done for done in accumulate(self.counts, initial=0)]
         times = [time_of_masked(forward, n, self.total) for n in left]
-        return [Leap(t, s, n) for t, s, n in zip(times, times[1:], self.counts, strict=False)]
+        return [Leap(t, s, n, self.order) for t, s, n in zip(times, times[1:], self.counts, strict=False)]
 
     def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
         """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
@@ -194,17 +199,17 @@ def cosine(leaps: int) -> TimeSchedule:
     return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
 
 
-def uniform_jumps(leaps: int, total: int) -> JumpSchedule:
+def uniform_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpSchedule:
     """Jumps spread evenly over the leaps."""
-    return jumps_of(lambda done: 1 - done, leaps, total, "uniform")
+    return jumps_of(lambda done: 1 - done, leaps, total, "uniform", order)
 
 
-def cosine_jumps(leaps: int, total: int) -> JumpSchedule:
+def cosine_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpSchedule:
     """The masked share falls as cos(pi/2 i/N): few jumps first (MaskGIT, Chang et al. 2022)."""
-    return jumps_of(lambda done: math.cos(0.5 * math.pi * done), leaps, total, "cosine")
+    return jumps_of(lambda done: math.cos(0.5 * math.pi * done), leaps, total, "cosine", order)
 
 
-def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: str) -> JumpSchedule:
+def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: str, order: RevealOrder) -> JumpSchedule:
     """A jump schedule from the share of sites still masked when a share of the leaps is done; every leap has a jump."""
     check_leaps(leaps)
     if leaps > total:
@@ -215,7 +220,7 @@ def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: s
         left[i] = min(left[i], left[i - 1] - 1)
     for i in range(leaps - 1, 0, -1):
         left[i] = max(left[i], left[i + 1] + 1)
-    return JumpSchedule([a - b for a, b in pairwise(left)], Provenance(method=method))
+    return JumpSchedule([a - b for a, b in pairwise(left)], Provenance(method=method), order)
 
 
 def check_leaps(leaps: int) -> None:
@@ -236,8 +241,10 @@ def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
     write_json(path, content)
 
 
-def written(schedule: Schedule) -> dict[str, list[float] | list[int]]:
-    return {"times": list(schedule.times)} if isinstance(schedule, TimeSchedule) else {"counts": list(schedule.counts)}
+def written(schedule: Schedule) -> dict[str, Any]:
+    if isinstance(schedule, TimeSchedule):
+        return {"times": list(schedule.times)}
+    return {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
 
 
 def load_schedules(path: Path | str) -> dict[int, Schedule]:
@@ -265,10 +272,14 @@ def load_schedules(path: Path | str) -> dict[int, Schedule]:
 def read_schedule(entry: Mapping[str, Any]) -> Schedule:
     known = {field.name for field in fields(Provenance)}
     provenance = Provenance(**{key: value for key, value in entry.get("provenance", {}).items() if key in known})
-    schedule = JumpSchedule(entry["counts"], provenance) if "counts" in entry else TimeSchedule(entry["times"], provenance)
+    schedule: Schedule = TimeSchedule(entry["times"], provenance) if "times" in entry else read_jumps(entry, provenance)
     if entry["nfe"] < schedule.leaps:
         raise ValueError(f"NFE {entry['nfe']} is less than the {schedule.leaps} leaps of its schedule; optimise again")
     return schedule
+
+
+def read_jumps(entry: Mapping[str, Any], provenance: Provenance) -> JumpSchedule:
+    return JumpSchedule(entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"})))
 
 
 def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:

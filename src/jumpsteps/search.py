@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from jumpsteps.costs import LeapCosts
-from jumpsteps.schedule import TimeSchedule
+from jumpsteps.schedule import Schedule
 
 __all__ = [
     "golden_section",
@@ -114,7 +114,7 @@ def hierarchical_jumps(split: Callable[[int, int], int], levels: int, *, total: 
     return found
 
 
-def shortest_paths(costs: LeapCosts, nfe: Iterable[int]) -> dict[int, TimeSchedule]:
+def shortest_paths(costs: LeapCosts, nfe: Iterable[int]) -> dict[int, Schedule]:
     """The cheapest schedule from the grid's first time to its last, for each number of leaps.
 
     best_N(k) = min_i best_{N-1}(i) + cost(i, k): O(N G^2) for all N together, and no model calls.
@@ -132,7 +132,7 @@ def shortest_paths(costs: LeapCosts, nfe: Iterable[int]) -> dict[int, TimeSchedu
         through = best[:, None] + costs.value
         came_from.append(through.argmin(0))
         best = through.min(0)
-    return {n: TimeSchedule(costs.grid[trace(came_from[: n - 1], intervals)]) for n in wanted}
+    return {n: costs.schedule(trace(came_from[: n - 1], intervals)) for n in wanted}
 
 
 def trace(came_from: list[np.ndarray], last: int) -> list[int]:
@@ -143,6 +143,6 @@ def trace(came_from: list[np.ndarray], last: int) -> list[int]:
     return [0, *reversed(path)]
 
 
-def shortest_path(costs: LeapCosts, n: int) -> TimeSchedule:
+def shortest_path(costs: LeapCosts, n: int) -> Schedule:
     """The cheapest schedule of n leaps."""
     return shortest_paths(costs, [n])[n]

@@ -16,18 +16,6 @@ from jumpsteps.schedule import JumpSchedule, Leap, Schedule
 __all__ = ["CallCounter", "Given", "Simulation", "simulate"]
 
 
-class CallCounter:
-    """A model that counts its calls."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.calls = 0
-
-    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        self.calls += 1
-        return self.model(x, t, where)
-
-
 @dataclass(frozen=True)
 class Given:
     """Sites that are known and stay as they are: a prompt, given bars, known pixels.
@@ -51,6 +39,27 @@ class Given:
 
     def clamp(self, x: Tensor) -> Tensor:
         return torch.where(self.mask.to(x.device), self.tokens.to(x), x)
+
+
+class CallCounter:
+    """A model that counts its calls, and sees given sites as they are given.
+
+    Attributes:
+        model: the model.
+        given: sites that a sampler of several stages may have moved since the last leap; None for none.
+        calls: so far.
+    """
+
+    def __init__(self, model: Model, given: Given | None = None) -> None:
+        self.model, self.given = model, given
+        self.calls = 0
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        # Samplers that ask for some of the sequences only ask once in a step, for rows of the state, which are clamped.
+        if self.given is not None and self.given.mask.shape in (x.shape, x.shape[1:]):
+            x = self.given.clamp(x)
+        return self.model(x, t, where)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def simulate(
     forward = reverse.forward
     sampler.check(forward)
     leaps = plan(sampler, schedule, forward)
-    counter = CallCounter(reverse.model)
+    counter = CallCounter(reverse.model, given)
     reverse = replace(reverse, model=counter)
     x = start(reverse, leaps[0].t, shape, generator, initial)
     if given is not None:
@@ -116,8 +125,8 @@ def simulate(
     state = sampler.init(reverse, x, leaps[0].t)
     moved, clipped = [], []
     for leap in tqdm(leaps, desc="sampling", disable=not progress):
-        time = leap.t
-        while time > leap.s:
+        arrived = False
+        while not arrived:
             new, state, info = sampler.step(reverse, x, leap, state, generator=generator)
             if given is not None:
                 new = given.clamp(new)
@@ -126,7 +135,7 @@ def simulate(
                 callback(time, new)
             moved.append((new != x).sum(-1))
             clipped.append(info.clipped)
-            x = new
+            x, arrived = new, time <= leap.s
     return Simulation(x, counter.calls, torch.stack(moved), torch.stack(clipped))
 
 
