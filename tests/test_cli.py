@@ -108,7 +108,7 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
         (["sample", "countdown-exact", "--nfe", 2, "--schedule", "none.json"], "there is no schedule 'none.json'"),
         (["sample", "countdown-exact", "--nfe", 2, "--device", "abacus"], "no device 'abacus'"),
         (["optimize", "countdown-exact", "--nfe", 3, "--method", "jys"], "powers of two only"),
-        (["optimize", "countdown-exact", "--nfe", 3, "--method", "magic"], "choose shortest-path or jys"),
+        (["optimize", "countdown-exact", "--nfe", 3, "--method", "magic"], "choose shortest-path or "),
         (["optimize", "countdown-exact", "--nfe", 3, "--data", "none.npz"], "there is no file none.npz"),
         (["compare", "countdown-exact", "--nfe", 3, "--schedules", "magic"], "there is no schedule 'magic'"),
         (["train", "poetry", "--out", "x"], "choose countdown"),
@@ -222,6 +222,35 @@ def test_jumps_are_optimised_written_and_used(tmp_path, capsys):
     assert " ".join(map(str, counts)) in out
     chosen = ["--schedule", file, "--nfe", 4, "-n", 2, "-o", samples]
     assert run(capsys, "sample", "countdown-exact", "--sampler", "k-gillespie", *chosen)[0] == 0
-    code, _, err = run(capsys, "sample", "countdown-exact", *chosen)
+    assert run(capsys, "sample", "countdown-exact", *chosen)[0] == 0  # the schedule says which sampler
+    code, _, err = run(capsys, "sample", "countdown-exact", "--sampler", "tweedie", *chosen)
     assert code == 1
     assert "sampler tweedie takes a TimeSchedule, got JumpSchedule" in err
+
+
+def test_orders_by_name(tmp_path, capsys):
+    file, samples, results = tmp_path / "s.json", tmp_path / "x.npz", tmp_path / "r.json"
+    options = ["--nfe", 2, 4, "--sequences", 4]
+    assert run(capsys, "optimize", "countdown-exact", "--order", "spread", *options, "-o", file)[0] == 0
+    entry = json.loads(file.read_text())["schedules"][1]
+    assert entry["order"] == {"type": "spread", "layout": None}
+    assert sum(entry["counts"]) == 256
+    assert entry["provenance"]["method"] == "shortest-path-spread"
+    assert entry["provenance"]["sampler"] == "k-gillespie"
+    assert entry["provenance"]["model_calls"] == 48
+    assert run(capsys, "sample", "countdown-exact", "--schedule", file, "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
+    assert run(capsys, "sample", "countdown-exact", "--order", "golden", "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
+    named = ["--schedules", "uniform", "shortest-path-golden", file]
+    code, out, _ = run(capsys, "compare", "countdown-exact", *options, *named, "-n", 4, "-o", results)
+    assert code == 0
+    assert "shortest-path-golden" in out
+    for arguments, message in [
+        (["sample", "countdown-exact", "--order", "spread", "--schedule", file, "--nfe", 4], "holds its own order"),
+        (["optimize", "countdown-exact", "--order", "spread", "--method", "jys", "--nfe", 4], "does not know reveal orders"),
+        (["optimize", "countdown-exact", "--order", "spread", "--sampler", "tweedie", "--nfe", 4], "got tweedie and spread order"),
+        (["optimize", "countdown-exact", "--order", "inwards", "--nfe", 4], "there is no order 'inwards'; choose random or spread"),
+        (["optimize", "countdown-exact-uniform", "--order", "spread", "--nfe", 4], "serves the absorbing kernel"),
+    ]:
+        code, _, err = run(capsys, *arguments)
+        assert code == 1
+        assert message in err

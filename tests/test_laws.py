@@ -192,12 +192,12 @@ def test_one_leap_from_every_state_has_its_exact_law(name: str, sampler: Sampler
     """The joint law of the states before and after, those before that a run from noise never visits included."""
     truth = enumerable(name, seed=2)
     states = len(truth.states)
-    before = torch.randint(states, (150_000,), generator=seeded(3))
+    before = torch.randint(states, (100_000,), generator=seeded(3))
     run = simulate(
         posterior_reverse(truth),
         sampler,
         TimeSchedule([0.5, 0.1]),
-        (150_000, 2),
+        (100_000, 2),
         generator=seeded(5),
         initial=truth.states[before],
     )
@@ -542,7 +542,7 @@ def expected_jumps(truth: Enumerable, since: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("absorbing", 100_000), ("uniform", 40_000), ("gaussian", 30_000), ("rate-matrix", 20_000)]
+    ("name", "size"), [("absorbing", 100_000), ("uniform", 40_000), ("gaussian", 12_000), ("rate-matrix", 12_000)]
 )
 def test_gillespie_is_exact(name: str, size: int) -> None:
     """From the true x_1 down to t_min, and by one Tweedie leap to 0: as many jumps as the true process makes, and its law. Rates
@@ -621,12 +621,12 @@ def test_every_sampler_tends_to_the_data(name: str, sampler: Sampler) -> None:
     """With a remasking probability that stays the same, ReMDM's error would stay, too; here it falls as the leaps do."""
     truth = enumerable(name)
     distances = []
-    for leaps in (4, 8, 16, 32):
+    for leaps in (4, 8, 16):
         finer = ReMDM(cap=1 / leaps) if isinstance(sampler, ReMDM) else sampler
         law = exact_law(truth, finer, schedules.uniform(leaps), truth.marginal(1.0))
         distances.append(total_variation(law, truth.data_law()))
     assert all(1.5 < coarse / fine < 4.5 for coarse, fine in pairwise(distances))
-    assert distances[-1] < 0.06
+    assert distances[-1] < 0.1
 
 
 def slope(errors: dict[int, float]) -> float:

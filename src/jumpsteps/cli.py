@@ -3,19 +3,21 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from jumpsteps.compare import compare, sample_batches, save_results
+from jumpsteps.compare import compare, default_sampler, sample_batches, save_results
 from jumpsteps.data import load_tokens, save_samples
 from jumpsteps.demo import run_demo
 from jumpsteps.gillespie import Gillespie
 from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
 from jumpsteps.plots import plot_comparison
 from jumpsteps.recipes import RECIPES, train_recipe
 from jumpsteps.report import table
@@ -56,10 +58,16 @@ SAMPLERS: dict[str, Sampler] = {
         Gillespie(),
     )
 }
-METHODS: dict[str, Method] = {
-    method.name: method for method in (ShortestPath(), JYS(), JYS(full=True), JYS(full=True, hold_time=False))
-}
-FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int], JumpSchedule]]] = {
+ORDERS: dict[str, RevealOrder] = {order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())}
+SEARCHES: list[Method] = [
+    ShortestPath(),
+    *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
+    JYS(),
+    JYS(full=True),
+    JYS(full=True, hold_time=False),
+]
+METHODS: dict[str, Method] = {method.name: method for method in SEARCHES}
+FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], JumpSchedule]]] = {
     "uniform": (uniform, uniform_jumps),
     "cosine": (cosine, cosine_jumps),
 }
@@ -105,26 +113,46 @@ def data_for(model: LoadedModel, data: str | None, n: int, generator: torch.Gene
     return model.task.sample_data(n, generator), model.task.name
 
 
+def sampler_of(args: argparse.Namespace) -> Sampler | None:
+    """The sampler asked for; with a reveal order, one that counts jumps; None to choose by the schedule."""
+    if args.sampler is not None:
+        return pick("sampler", args.sampler, SAMPLERS)
+    return None if args.order is None else KGillespie()
+
+
+def method_of(args: argparse.Namespace, name: str) -> Method:
+    method = pick("method", name, METHODS)
+    if args.order is None:
+        return method
+    if not isinstance(method, ShortestPath):
+        raise ValueError(f"method {name} does not know reveal orders; use --method shortest-path, or leave out --order")
+    return replace(method, order=pick("order", args.order, ORDERS))
+
+
 def find(args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device) -> dict[int, Schedule]:
     """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share."""
     generator = torch.Generator(device).manual_seed(args.seed)
     tokens, name = data_for(model, args.data, args.sequences, generator)
-    sampler = pick("sampler", args.sampler, SAMPLERS)
+    about = model.provenance(data=name)
     return optimize_schedule(
-        model.reverse, tokens, args.nfe, generator=generator, method=method, sampler=sampler, about=model.provenance(data=name)
+        model.reverse, tokens, args.nfe, generator=generator, method=method, sampler=sampler_of(args), about=about
     )
 
 
-def read_schedule(name: str, nfe: int, model: LoadedModel, sampler: Sampler) -> Schedule:
+def read_schedule(name: str, nfe: int, model: LoadedModel, args: argparse.Namespace) -> Schedule:
     """A fixed schedule by name, or one from a file; refuses another kernel, and says so when the weights were others."""
     if name in FIXED:
         times, jumps = FIXED[name]
-        leaps = sampler.leaps(nfe)
-        return jumps(leaps, model.length) if sampler.takes is JumpSchedule else times(leaps)
+        sampler = sampler_of(args) or Tweedie()
+        if sampler.takes is not JumpSchedule:
+            return times(sampler.leaps(nfe))
+        return jumps(sampler.leaps(nfe), model.length, pick("order", args.order or Random.name, ORDERS))
     if not Path(name).exists():
         raise ValueError(f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'")
     schedule = at_nfe(load_schedules(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
+    if args.order is not None:
+        raise ValueError(f"{name} holds its own order; leave out --order")
     known = schedule.provenance
     if known.model_hash and known.model_hash != model.digest:
         print(f"note: {name} was optimised for {known.model!r}, not for these weights", file=sys.stderr)
@@ -144,7 +172,7 @@ def demo_command(args: argparse.Namespace) -> None:
 
 def optimize_command(args: argparse.Namespace) -> None:
     check_file(args.out)
-    device, method = device_of(args.device), pick("method", args.method, METHODS)
+    device, method = device_of(args.device), method_of(args, args.method)
     found = find(args, load(args.model, device=device), method, device)
     save_schedules(args.out, found)
     for nfe, schedule in found.items():
@@ -158,13 +186,14 @@ def optimize_command(args: argparse.Namespace) -> None:
 
 def sample_command(args: argparse.Namespace) -> None:
     check_file(args.out)
-    device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
+    device, sampler = device_of(args.device), sampler_of(args)
     model = load(args.model, device=device)
     schedule = None
-    if sampler.takes is not None:
+    if sampler is None or sampler.takes is not None:
         if args.nfe is None:
-            raise ValueError(f"sampler {sampler.name} follows a schedule; say how many model calls with --nfe")
-        schedule = read_schedule(args.schedule, args.nfe, model, sampler)
+            raise ValueError("this sampler follows a schedule; say how many model calls with --nfe")
+        schedule = read_schedule(args.schedule, args.nfe, model, args)
+        sampler = sampler or default_sampler(schedule)
     generator = torch.Generator(device).manual_seed(args.seed)
     shape, bar = (args.n, model.length), sys.stderr.isatty()
     samples, nfe = sample_batches(
@@ -180,16 +209,16 @@ def sample_command(args: argparse.Namespace) -> None:
 def compare_command(args: argparse.Namespace) -> None:
     check_file(args.out)
     check_file(args.picture)
-    device, sampler = device_of(args.device), pick("sampler", args.sampler, SAMPLERS)
+    device, sampler = device_of(args.device), sampler_of(args)
     model = load(args.model, device=device)
     if model.task is None:
         raise ValueError(f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples")
     schedules: dict[str, dict[int, Schedule]] = {}
     for name in dict.fromkeys(args.schedules):
         if name in METHODS:
-            schedules[name] = find(args, model, METHODS[name], device)
+            schedules[name] = find(args, model, METHODS[name] if args.order is None else method_of(args, name), device)
         else:
-            schedules[name] = {nfe: read_schedule(name, nfe, model, sampler) for nfe in args.nfe}
+            schedules[name] = {nfe: read_schedule(name, nfe, model, args) for nfe in args.nfe}
     rows = compare(
         model.reverse,
         sampler,
@@ -202,10 +231,10 @@ def compare_command(args: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     calls = {name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()}
-    about = {"model": args.model, "model_hash": model.digest, "sampler": args.sampler, "seed": args.seed}
+    about = {"model": args.model, "model_hash": model.digest, "sampler": args.sampler, "order": args.order, "seed": args.seed}
     save_results(args.out, rows, about | {"sequences": args.sequences, "search_calls": calls})
     if args.picture is not None:
-        title = f"{args.model}, {args.sampler}, {args.n} samples"
+        title = f"{args.model}, {args.n} samples"
         plot_comparison(args.picture, rows, metric_name=model.task.metric_name, title=title)
     print(table(rows, model.task.metric_name))
     for name in schedules.keys() & METHODS.keys():
@@ -278,7 +307,8 @@ def choices(known: Mapping[str, object]) -> str:
 
 def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("model", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
-    to.add_argument("--sampler", default="tweedie", help=choices(SAMPLERS))
+    to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, tweedie for times, k-gillespie for jumps")
+    to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}")
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
 
 

@@ -10,14 +10,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jumpsteps.files import write_json
+from jumpsteps.masked_samplers import KGillespie
 from jumpsteps.metrics import Interval, mean_interval
 from jumpsteps.reverse import ReverseProcess
-from jumpsteps.samplers import Sampler
-from jumpsteps.schedule import Schedule
+from jumpsteps.samplers import Sampler, Tweedie
+from jumpsteps.schedule import JumpSchedule, Schedule
 from jumpsteps.simulate import Given, simulate
 from jumpsteps.version import __version__
 
-__all__ = ["Row", "compare", "sample_batches", "save_results"]
+__all__ = ["Row", "compare", "default_sampler", "sample_batches", "save_results"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def sample_batches(
 
 def compare(
     reverse: ReverseProcess,
-    sampler: Sampler,
+    sampler: Sampler | None,
     schedules: Mapping[str, Mapping[int, Schedule]],
     shape: tuple[int, int],
     *,
@@ -75,6 +76,7 @@ def compare(
     """Sample with every schedule and measure.
 
     Args:
+        sampler: for all schedules; unless given, Tweedie's for times and k-Gillespie for jumps.
         schedules: name -> NFE -> schedule.
         shape: (n, L), n samples for every schedule.
         metric: int64 [B, L] -> [B].
@@ -93,9 +95,15 @@ def compare(
     rows = []
     for _, name, schedule in tqdm(sorted(jobs, key=lambda job: (job[0], order[job[1]])), desc="comparing", disable=not progress):
         generator = torch.Generator(device).manual_seed(seed)
-        samples, calls = sample_batches(reverse, sampler, schedule, shape, generator=generator, batch=batch)
+        chosen = sampler or default_sampler(schedule)
+        samples, calls = sample_batches(reverse, chosen, schedule, shape, generator=generator, batch=batch)
         rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
     return rows
+
+
+def default_sampler(schedule: Schedule) -> Sampler:
+    """Tweedie's sampler for times, k-Gillespie for jumps: the same law of a leap, at times or in numbers."""
+    return KGillespie() if isinstance(schedule, JumpSchedule) else Tweedie()
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:

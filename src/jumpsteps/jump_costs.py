@@ -86,9 +86,10 @@ def jump_costs(
     ranks = paths.free_ranks(order, generator=generator)
     starts = (paths.sites - grid).astype(np.int64)
     by_rank = np.stack([entropies(reverse, paths, ranks, int(n)) for n in grid[:-1]])
-    if isinstance(order, Random):
+    exchangeable = isinstance(order, Random)
+    if exchangeable:
         by_rank = pooled(by_rank, starts)
-    parts = leap_parts(np.add.reduceat(by_rank, starts[:-1], axis=-1), inner_parts(by_rank, starts))
+    parts = leap_parts(np.add.reduceat(by_rank, starts[:-1], axis=-1), inner_parts(by_rank, starts, exchangeable=exchangeable))
     impossible = np.tril(np.ones(parts.shape[:2], dtype=bool))
     value, stderr = (np.where(impossible, np.inf, table) for table in (np.maximum(parts.mean(-1), 0), spread(parts)))
     return JumpCosts(grid, value, stderr, len(by_rank), order, parts)
@@ -110,19 +111,24 @@ def pooled(by_rank: Floats, starts: NDArray[np.int64]) -> Floats:
     return np.where(masked, by_rank.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True), 0.0)
 
 
-def inner_parts(by_rank: Floats, starts: NDArray[np.int64]) -> Floats:
+def inner_parts(by_rank: Floats, starts: NDArray[np.int64], *, exchangeable: bool) -> Floats:
     """Each sequence's cost of the leap over each interval, [G-1, B]; by_rank [G-1, B, sites].
 
-    Within an interval from m to n, H(x_j | first j) falls from H(x_j | first m) as fast as the entropies of the ranks after n fall
-    from m to n; in the last interval as fast as in the one before.
+    Within an interval from m to n, H(x_j | first j) falls from H(x_j | first m), for each site revealed, by as much as the next
+    ranks' entropies do from m to n, or as these ranks' own did in the interval before: the mean of both in a random order; else the
+    lesser, because an order of levels (spread) has steep falls from one level to the next and none within a level.
     """
-    falls = []
-    for i in range(len(by_rank) - 1):
+    width = np.diff(starts)
+    shape = (len(width), by_rank.shape[1])
+    ahead, behind = np.full(shape, np.inf), np.full(shape, np.inf)
+    for i in range(len(width) - 1):
         later = slice(starts[i + 1], starts[i + 2])
-        falls.append((by_rank[i, :, later] - by_rank[i + 1, :, later]).mean(-1) / (starts[i + 1] - starts[i]))
-    falls.append(falls[-1] if falls else np.zeros(by_rank.shape[1]))
-    width = np.diff(starts)[:, None]
-    return 0.5 * width * (width - 1) * np.stack(falls)
+        fall = (by_rank[i, :, later] - by_rank[i + 1, :, later]).mean(-1) / width[i]
+        ahead[i], behind[i + 1] = fall, fall
+    lesser = np.where(ahead.mean(-1, keepdims=True) < behind.mean(-1, keepdims=True), ahead, behind)
+    both = np.isfinite(ahead) & np.isfinite(behind)
+    fall = np.where(both, 0.5 * (ahead + behind), lesser) if exchangeable else lesser
+    return np.where(np.isfinite(fall), 0.5 * (width * (width - 1))[:, None] * fall, 0.0)
 
 
 def leap_parts(held: Floats, inner: Floats) -> Floats:

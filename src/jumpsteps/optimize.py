@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class Method(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler that its schedules are for, unless another is asked for."""
+        ...
+
     def find(
         self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
     ) -> Mapping[int, Schedule]: ...
@@ -55,6 +60,10 @@ class JYS:
     @property
     def name(self) -> str:
         return "jys" + "-full" * self.full + "-context" * (not self.hold_time)
+
+    @property
+    def sampler(self) -> Sampler:
+        return Tweedie()
 
     def find(
         self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
@@ -94,14 +103,21 @@ class ShortestPath:
         bandwidth: of the smoothing of the profile, in knots. A search on the profile as measured picks its noise: it finds worse
             schedules, and predicts their costs several standard errors too low.
         grid: intervals of the grid on which times are chosen; raised to 4 x the largest number of leaps.
-        order: the order in which a sampler that counts jumps reveals the sites.
+        order: the order in which a sampler that counts jumps reveals the sites; any but the random one needs such a sampler.
     """
 
-    name: ClassVar[str] = "shortest-path"
     knots: int = 48
     bandwidth: float = 2.0
     grid: int = 512
     order: RevealOrder = Random()
+
+    @property
+    def name(self) -> str:
+        return "shortest-path" if self.order == Random() else f"shortest-path-{self.order.name}"
+
+    @property
+    def sampler(self) -> Sampler:
+        return Tweedie() if self.order == Random() else KGillespie()
 
     def find(
         self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
@@ -110,10 +126,10 @@ class ShortestPath:
         if isinstance(sampler, KGillespie):
             costs = jump_costs(reverse, paths, self.order, intervals=max(self.knots, *leaps), generator=generator)
             return {n: with_cost(schedule, *costs.predict(schedule)) for n, schedule in shortest_paths(costs, leaps).items()}
-        if not isinstance(sampler, Tweedie | Ancestral):
+        if not isinstance(sampler, Tweedie | Ancestral) or self.order != Random():
             raise ValueError(
-                f"the information profile prices Tweedie's leaps, not those of {sampler.name}; "
-                "use --sampler tweedie or k-gillespie, or --method jys"
+                f"the shortest path serves tweedie (in random order) and k-gillespie, got {sampler.name} "
+                f"and {self.order.name} order; choose one of these, or --method jys"
             )
         profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
         grid = grid_of_times(profile.forward, max(self.grid, 4 * max(leaps)))
@@ -144,8 +160,8 @@ def optimize_schedule(
         nfe: numbers of model calls.
         generator: makes the noise, on the device of ``data``.
         method: ``ShortestPath()`` unless given, or ``JYS()``.
-        sampler: the sampler that will run; ``Tweedie()`` unless given. It decides whether the schedule has times or jumps, and how
-        many
+        sampler: the sampler that will run; the method's own unless given. It decides whether the schedule has times or jumps, and
+        how many
             leaps an NFE allows.
         given_mask: bool [L] or [B, L], the sites that will be given when sampling; they stay as in the data.
         about: model and data, for the schedules' provenance.
@@ -157,7 +173,8 @@ def optimize_schedule(
         ValueError: an NFE that the method or the sampler does not give, a sampler or kernel that it does not serve, or tokens that
             data cannot hold.
     """
-    method, sampler = method or ShortestPath(), sampler or Tweedie()
+    method = method or ShortestPath()
+    sampler = sampler or method.sampler
     sampler.check(reverse.forward)
     leaps = {n: sampler.leaps(n) for n in sorted(set(nfe))}
     if not leaps:

@@ -1,0 +1,155 @@
+"""Costs of leaps in jumps, against enumeration: every subset of revealed sites, every order."""
+
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import kernel, seeded
+from jumpsteps.exact import Enumerable, MarkovChain, kl_divergence
+from jumpsteps.forward import Uniform
+from jumpsteps.jump_costs import grid_of_counts, jump_costs
+from jumpsteps.noise import LogLinear
+from jumpsteps.orders import Fixed, Random, Spread
+from jumpsteps.paths import Paths
+from jumpsteps.reverse import PosteriorReverse
+from jumpsteps.schedule import JumpSchedule, uniform
+from jumpsteps.search import shortest_path
+from jumpsteps.tasks import countdown
+
+TRUTH = Enumerable.random(kernel("absorbing", 3), symbols=3, length=4, seed=4, concentration=0.3)
+REVERSE = PosteriorReverse(TRUTH.forward, TRUTH)
+ORDER = Fixed((2, 0, 3, 1))
+
+
+def entropy(law: torch.Tensor) -> float:
+    return -float(torch.xlogy(law, law).sum())
+
+
+def joint_entropy(sites: tuple[int, ...]) -> float:
+    rest = [site for site in range(4) if site not in sites]
+    return entropy(TRUTH.table.sum(rest) if rest else TRUTH.table)
+
+
+def exact_cost(known: tuple[int, ...], drawn: tuple[int, ...]) -> float:
+    """The total correlation of the drawn sites given the known ones: sum H(x_l | known) - H(drawn | known)."""
+    given = joint_entropy(known) if known else 0.0
+    alone = sum(joint_entropy((*known, site)) - given for site in drawn)
+    return alone - (joint_entropy((*known, *drawn)) - given)
+
+
+def estimate(order, sequences=6000, intervals=64, given_mask=None):
+    paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(sequences, generator=seeded(0)), generator=seeded(1), given_mask=given_mask)
+    return jump_costs(REVERSE, paths, order, intervals=intervals, generator=seeded(2))
+
+
+def test_every_leap_of_a_fixed_order_costs_its_total_correlation():
+    """Grid of single jumps: no interpolation. Within 4 standard errors of 6,000 sequences."""
+    costs = estimate(ORDER)
+    assert costs.grid.tolist() == [4, 3, 2, 1, 0]
+    assert costs.model_calls == 4
+    by_rank = np.argsort(ORDER.permutation)
+    for i, k in combinations(range(5), 2):
+        exact = exact_cost(tuple(by_rank[:i]), tuple(by_rank[i:k]))
+        assert costs.value[i, k] == pytest.approx(exact, abs=4 * costs.stderr[i, k] + 1e-9)
+        assert costs.stderr[i, k] < 0.05 * max(exact, 0.2)
+    assert np.isinf(costs.value[np.tril_indices(5)]).all()
+
+
+def test_a_random_order_costs_the_mean_over_subsets():
+    costs = estimate(Random())
+    for i, k in combinations(range(5), 2):
+        every = [
+            exact_cost(known, drawn)
+            for known in combinations(range(4), i)
+            for drawn in combinations([s for s in range(4) if s not in known], k - i)
+        ]
+        assert costs.value[i, k] == pytest.approx(np.mean(every), abs=4 * costs.stderr[i, k] + 1e-9)
+
+
+def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all():
+    """The summed cost of a schedule in a fixed order is the exact KL divergence of the data from the sampler's law."""
+    costs = estimate(ORDER)
+    by_rank = np.argsort(ORDER.permutation)
+    for counts in ((4,), (1, 3), (2, 2), (1, 1, 2), (1, 1, 1, 1)):
+        schedule = JumpSchedule(counts, order=ORDER)
+        cost, stderr = costs.predict(schedule)
+        assert cost == pytest.approx(divergence(by_rank, counts), abs=4 * stderr + 1e-9)
+    for n in (1, 2, 3, 4):
+        ways = [(0, *inner, 4) for inner in combinations(range(1, 4), n - 1)]
+        best = min(ways, key=lambda way: sum(costs.value[i, k] for i, k in pairwise(way)))
+        found = shortest_path(costs, n)
+        assert found.counts == tuple(np.diff(best))
+        assert found.order == ORDER
+
+
+def divergence(by_rank: np.ndarray, counts: tuple[int, ...]) -> float:
+    """KL(p_0 || q) with q = the product over leaps of the sites' own laws given all sites before the leap."""
+    q, known = torch.ones_like(TRUTH.table), []
+    for count in counts:
+        drawn = by_rank[len(known) : len(known) + count].tolist()
+        for site in drawn:
+            rest = [s for s in range(4) if s not in (*known, site)]
+            both = TRUTH.table.sum(rest, keepdim=True) if rest else TRUTH.table
+            q = q * both / both.sum(site, keepdim=True)
+        known += drawn
+    return float(kl_divergence(TRUTH.table.reshape(-1), q.reshape(-1)))
+
+
+@pytest.mark.parametrize(("order", "nats"), [(Random(), 0.3), (Spread(), 0.7)], ids=repr)
+def test_wide_intervals_are_interpolated(order, nats):
+    """CountDown, 64 sites: leaps between points of a grid of 16 intervals cost what they do on the finest grid, within 10% or so
+    many nats (without the interpolation, all but the whole leap are off by more)."""
+    forward = kernel("absorbing", 16)
+    reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
+    data = countdown.sample_data(64, generator=seeded(0), symbols=16, length=64)
+    coarse, fine = (
+        jump_costs(reverse, Paths.draw(forward, data, generator=seeded(1)), order, intervals=n, generator=seeded(2))
+        for n in (16, 64)
+    )
+    left = [int(n) for n in coarse.grid]
+    for counts in (tuple(-np.diff(left)), tuple(-np.diff(left[::4])), (64,)):
+        schedule = JumpSchedule(counts, order=order)
+        assert coarse.predict(schedule)[0] == pytest.approx(fine.predict(schedule)[0], rel=0.1, abs=nats)
+
+
+def test_given_sites_are_known_from_the_start():
+    known = torch.tensor([False, True, False, True])
+    costs = estimate(ORDER, given_mask=known)
+    assert costs.grid.tolist() == [2, 1, 0]
+    assert costs.value[0, 2] == pytest.approx(exact_cost((1, 3), (0, 2)), abs=4 * costs.stderr[0, 2])
+
+
+def test_the_standard_error_is_the_spread_over_repetitions():
+    found = []
+    for seed in range(60):
+        paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(50, generator=seeded(seed)), generator=seeded(100 + seed))
+        found.append(jump_costs(REVERSE, paths, ORDER, generator=seeded(seed)))
+    cost, stderr = zip(*(costs.predict(JumpSchedule([2, 2], order=ORDER)) for costs in found), strict=True)
+    assert np.mean(stderr) == pytest.approx(np.std(cost, ddof=1), rel=0.3)
+
+
+def test_grids():
+    assert grid_of_counts(256, 64)[:4].tolist() == [256, 255, 254, 253]
+    for sites, intervals in ((1, 1), (5, 64), (256, 48), (1024, 64), (7, 3)):
+        grid = grid_of_counts(sites, intervals)
+        assert (grid[0], grid[-1]) == (sites, 0)
+        assert (np.diff(grid) < 0).all()
+        assert len(grid) - 1 <= min(sites, intervals)
+
+
+def test_what_cannot_be_is_refused():
+    costs = estimate(ORDER, sequences=10, intervals=2)
+    with pytest.raises(ValueError, match="not one of jumps on the grid"):
+        costs.predict(JumpSchedule([3, 1]))
+    with pytest.raises(ValueError, match="not one of jumps on the grid"):
+        costs.predict(uniform(2))
+    paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(1, generator=seeded(0)), generator=seeded(1))
+    with pytest.raises(ValueError, match="at least two sequences, got 1"):
+        jump_costs(REVERSE, paths, Spread(), generator=seeded(0))
+    forward = Uniform(vocab_size=3, noise=LogLinear())
+    reverse = PosteriorReverse(forward, Enumerable.random(forward, symbols=3, length=2, seed=0))
+    paths = Paths.draw(forward, torch.zeros(2, 2, dtype=torch.int64), generator=seeded(1))
+    with pytest.raises(ValueError, match="reveal orders are for the absorbing kernel"):
+        jump_costs(reverse, paths, Spread(), generator=seeded(0))
