@@ -1,4 +1,4 @@
-"""CountDown (Park et al. 2025, Sec. 4.1): violation rate against the number of model calls, four schedules, Tweedie sampler.
+"""CountDown (Park et al. 2025, Sec. 4.1): violation rate against the number of model calls, five schedules.
 
     python experiments/countdown.py OUT [--device cuda]
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from jumpsteps.cli import main
 
 NFE = ["2", "4", "8", "16", "32", "64"]
-SCHEDULES = ["uniform", "cosine", "jys", "shortest-path"]
+SCHEDULES = ["uniform", "cosine", "jys", "shortest-path", "shortest-path-spread"]
 
 # Violations in per cent at NFE 4, 8, 16, 32, 64 of uniform, JYS and shortest path; intervals are in docs/countdown.md.
 EXPECTED = {

@@ -453,7 +453,7 @@ def test_jumps_must_be_as_many_as_free_sites(sampler: Sampler) -> None:
         *[(lambda cap=cap: ReMDM(cap=cap), "cap and rescale must lie") for cap in (1.01, -0.1, float("nan"))],
         (lambda: ReMDM(rescale=1.01), "cap and rescale must lie"),
         *[(lambda t=t: Gillespie(t_min=t), "t_min must lie between 0 and 1") for t in (0.0, 1.0, -1.0, float("nan"))],
-        (lambda: PredictorCorrector(corrections=0), "corrections must be at least 1"),
+        (lambda: PredictorCorrector(corrections=0), "corrections must be 1 or more"),
         *[(lambda size=size: PredictorCorrector(size=size), "size positive") for size in (0.0, -1.0, float("nan"))],
         *[
             (lambda inner=inner: PredictorCorrector(inner), f"follows a time schedule, {inner.name} does not")

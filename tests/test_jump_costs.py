@@ -9,12 +9,12 @@ import torch
 from helpers import kernel, seeded
 from jumpsteps.exact import Enumerable, MarkovChain, kl_divergence
 from jumpsteps.forward import Uniform
-from jumpsteps.jump_costs import grid_of_counts, jump_costs
+from jumpsteps.jump_costs import jump_costs, knots_of
 from jumpsteps.noise import LogLinear
 from jumpsteps.orders import Fixed, Random, Spread
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import PosteriorReverse
-from jumpsteps.schedule import JumpSchedule, uniform
+from jumpsteps.schedule import JumpSchedule, uniform, uniform_jumps
 from jumpsteps.search import shortest_path
 from jumpsteps.tasks import countdown
 
@@ -39,9 +39,9 @@ def exact_cost(known: tuple[int, ...], drawn: tuple[int, ...]) -> float:
     return alone - (joint_entropy((*known, *drawn)) - given)
 
 
-def estimate(order, sequences=6000, intervals=64, given_mask=None):
+def estimate(order, sequences=6000, knots=64, given_mask=None):
     paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(sequences, generator=seeded(0)), generator=seeded(1), given_mask=given_mask)
-    return jump_costs(REVERSE, paths, order, intervals=intervals, generator=seeded(2))
+    return jump_costs(REVERSE, paths, order, knots=knots, bandwidth=0, generator=seeded(2))
 
 
 def test_every_leap_of_a_fixed_order_costs_its_total_correlation():
@@ -52,7 +52,7 @@ def test_every_leap_of_a_fixed_order_costs_its_total_correlation():
     by_rank = np.argsort(ORDER.permutation)
     for i, k in combinations(range(5), 2):
         exact = exact_cost(tuple(by_rank[:i]), tuple(by_rank[i:k]))
-        assert costs.value[i, k] == pytest.approx(exact, abs=4 * costs.stderr[i, k] + 1e-9)
+        assert costs.value[i, k] == pytest.approx(exact, abs=4 * costs.stderr[i, k] + 1.1e-3)
         assert costs.stderr[i, k] < 0.05 * max(exact, 0.2)
     assert np.isinf(costs.value[np.tril_indices(5)]).all()
 
@@ -65,7 +65,7 @@ def test_a_random_order_costs_the_mean_over_subsets():
             for known in combinations(range(4), i)
             for drawn in combinations([s for s in range(4) if s not in known], k - i)
         ]
-        assert costs.value[i, k] == pytest.approx(np.mean(every), abs=4 * costs.stderr[i, k] + 1e-9)
+        assert costs.value[i, k] == pytest.approx(np.mean(every), abs=4 * costs.stderr[i, k] + 1.1e-3)
 
 
 def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all():
@@ -97,21 +97,19 @@ def divergence(by_rank: np.ndarray, counts: tuple[int, ...]) -> float:
     return float(kl_divergence(TRUTH.table.reshape(-1), q.reshape(-1)))
 
 
-@pytest.mark.parametrize(("order", "nats"), [(Random(), 0.3), (Spread(), 0.7)], ids=repr)
-def test_wide_intervals_are_interpolated(order, nats):
-    """CountDown, 64 sites: leaps between points of a grid of 16 intervals cost what they do on the finest grid, within 10% or so
-    many nats (without the interpolation, all but the whole leap are off by more)."""
+@pytest.mark.parametrize(("order", "share", "nats"), [(Random(), 0.1, 0.3), (Spread(), 0.3, 0.7)], ids=repr)
+def test_costs_between_knots_are_interpolated(order, share, nats):
+    """CountDown, 64 sites: costs from 16 knots are those from all 64, within a share of them or so many nats."""
     forward = kernel("absorbing", 16)
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
     data = countdown.sample_data(64, generator=seeded(0), symbols=16, length=64)
     coarse, fine = (
-        jump_costs(reverse, Paths.draw(forward, data, generator=seeded(1)), order, intervals=n, generator=seeded(2))
-        for n in (16, 64)
+        jump_costs(reverse, Paths.draw(forward, data, generator=seeded(1)), order, knots=n, generator=seeded(2)) for n in (16, 64)
     )
-    left = [int(n) for n in coarse.grid]
-    for counts in (tuple(-np.diff(left)), tuple(-np.diff(left[::4])), (64,)):
+    assert (coarse.model_calls, fine.model_calls) == (16, 64)
+    for counts in (uniform_jumps(32, 64).counts, uniform_jumps(8, 64).counts, (2, 5, 8, 12, 37), (64,)):
         schedule = JumpSchedule(counts, order=order)
-        assert coarse.predict(schedule)[0] == pytest.approx(fine.predict(schedule)[0], rel=0.1, abs=nats)
+        assert coarse.predict(schedule)[0] == pytest.approx(fine.predict(schedule)[0], rel=share, abs=nats)
 
 
 def test_given_sites_are_known_from_the_start():
@@ -130,19 +128,40 @@ def test_the_standard_error_is_the_spread_over_repetitions():
     assert np.mean(stderr) == pytest.approx(np.std(cost, ddof=1), rel=0.3)
 
 
-def test_grids():
-    assert grid_of_counts(256, 64)[:4].tolist() == [256, 255, 254, 253]
-    for sites, intervals in ((1, 1), (5, 64), (256, 48), (1024, 64), (7, 3)):
-        grid = grid_of_counts(sites, intervals)
-        assert (grid[0], grid[-1]) == (sites, 0)
-        assert (np.diff(grid) < 0).all()
-        assert len(grid) - 1 <= min(sites, intervals)
+def test_knots():
+    assert knots_of(256, 64)[:4].tolist() == [0, 1, 2, 3]
+    for sites, knots in ((1, 1), (5, 64), (256, 48), (1024, 64), (7, 3)):
+        starts = knots_of(sites, knots)
+        assert starts[0] == 0
+        assert starts[-1] < sites
+        assert (np.diff(starts) > 0).all()
+        assert len(starts) == min(sites, knots)
+
+
+def test_long_sequences_have_a_coarser_grid():
+    """Prices on a grid of 4 of 16 sites are those of the full grid, but for the sites' own turns within a leap."""
+    forward = kernel("absorbing", 4)
+    reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(4)))
+    paths = Paths.draw(forward, countdown.sample_data(50, generator=seeded(0), symbols=4, length=16), generator=seeded(1))
+    full, coarse = (jump_costs(reverse, paths, Spread(), knots=16, points=n, generator=seeded(2)) for n in (16, 4))
+    assert coarse.grid.tolist() == [16, 12, 8, 4, 0]
+    index = [0, 4, 8, 12, 16]
+    inner = np.array([full.parts[i, i + 4].mean() for i in index[:-1]])
+    for i, k in combinations(range(5), 2):
+        assert coarse.value[i, k] == pytest.approx(full.value[index[i], index[k]] - inner[i:k].sum(), abs=1e-9)
+
+
+def test_of_equal_costs_the_evenest_is_found():
+    free = Enumerable(kernel("absorbing", 2), torch.full((2,) * 6, 2.0**-6, dtype=torch.float64))
+    paths = Paths.draw(free.forward, free.sample_data(20, generator=seeded(0)), generator=seeded(1))
+    costs = jump_costs(PosteriorReverse(free.forward, free), paths, Spread(), generator=seeded(2))
+    assert shortest_path(costs, 3).counts == (2, 2, 2)
 
 
 def test_what_cannot_be_is_refused():
-    costs = estimate(ORDER, sequences=10, intervals=2)
+    costs = estimate(ORDER, sequences=10)
     with pytest.raises(ValueError, match="not one of jumps on the grid"):
-        costs.predict(JumpSchedule([3, 1]))
+        costs.predict(JumpSchedule([3, 2]))
     with pytest.raises(ValueError, match="not one of jumps on the grid"):
         costs.predict(uniform(2))
     paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(1, generator=seeded(0)), generator=seeded(1))

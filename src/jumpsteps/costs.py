@@ -87,11 +87,7 @@ class InformationProfile:
 
         Entropies below a thousandth of the largest are raised to it before the logarithm.
         """
-        highest = float(self.entropy.max())
-        if bandwidth == 0 or highest <= 0:
-            return self
-        logarithm = np.log(np.maximum(self.entropy, 1e-3 * highest))
-        return replace(self, entropy=np.exp(local_line(len(logarithm), bandwidth) @ logarithm))
+        return replace(self, entropy=smooth_logarithm(self.entropy, bandwidth))
 
     def leap_costs(self, grid: Floats) -> LeapCosts:
         """The table on any grid of decreasing times, from the knots by linear interpolation in alpha; no model calls."""
@@ -121,6 +117,18 @@ class InformationProfile:
         total = np.trace(self.table(alpha, self.entropy), 1)
         parts = [np.trace(self.table(alpha, column), 1) for column in self.influence.T]
         return float(total), float(spread(np.asarray(parts)))
+
+
+def smooth_logarithm(curve: Floats, bandwidth: float) -> Floats:
+    """A positive curve [K] with its logarithm fitted by a line around each point.
+
+    Values below a thousandth of the largest are raised to it.
+    """
+    highest = float(curve.max())
+    if bandwidth == 0 or highest <= 0:
+        return curve
+    logarithm = np.log(np.maximum(curve, 1e-3 * highest))
+    return np.exp(local_line(len(logarithm), bandwidth) @ logarithm)
 
 
 def local_line(points: int, bandwidth: float) -> Floats:

@@ -277,10 +277,12 @@ class Uniform(ForwardProcess):
         return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * w.sum(-1, keepdim=True)
 
     def pull(self, law: Tensor, t: Time) -> Tensor:
-        alpha = like(self.noise.alpha(t), law)
-        normalised = law / law.sum(-1, keepdim=True)
+        exact = law.to(torch.float64)  # a difference of nearly equal numbers where alpha is small
+        alpha = like(self.noise.alpha(t), exact)
+        normalised = exact / exact.sum(-1, keepdim=True)
         w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
-        return w / w.sum(-1, keepdim=True)
+        total = w.sum(-1, keepdim=True)
+        return torch.where(total > 0, w / total, 1 / self.vocab_size).to(law)
 
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]

@@ -16,14 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpsteps.costs import Floats, LeapCosts, spread
+from jumpsteps.costs import Floats, LeapCosts, smooth_logarithm, spread
 from jumpsteps.forward import Absorbing
 from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import JumpSchedule, Schedule, time_of_masked
 
-__all__ = ["JumpCosts", "grid_of_counts", "jump_costs"]
+__all__ = ["JumpCosts", "jump_costs"]
+
+
+EVEN = 1e-3
+"""Nats by which a leap over all sites is dearer than it is, shorter ones by the square of their share: of schedules that cost the
+same the evenest is found."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +61,31 @@ class JumpCosts(LeapCosts):
         return float(total.mean()), float(spread(total))
 
 
-def grid_of_counts(sites: int, intervals: int) -> Floats:
-    """Numbers of masked sites from all to none, decreasing; one by one at first, where every site tells most."""
-    shares = np.linspace(0, 1, intervals + 1) ** 2
-    revealed = np.unique(np.maximum(np.round(sites * shares), np.arange(intervals + 1).clip(max=sites)))
-    return sites - revealed[revealed <= sites]
+def knots_of(sites: int, knots: int) -> NDArray[np.int64]:
+    """Numbers of revealed sites at which the entropies are measured, from 0; one by one at first, where every site tells most."""
+    shares = np.linspace(0, 1, knots + 1)[:-1] ** 2
+    return np.unique(np.maximum(np.round(sites * shares), np.arange(knots)).clip(max=sites - 1)).astype(np.int64)
 
 
 @torch.no_grad()
 def jump_costs(
-    reverse: ReverseProcess, paths: Paths, order: RevealOrder, *, intervals: int = 64, generator: torch.Generator
+    reverse: ReverseProcess,
+    paths: Paths,
+    order: RevealOrder,
+    *,
+    knots: int = 48,
+    bandwidth: float = 2.0,
+    points: int = 512,
+    generator: torch.Generator,
 ) -> JumpCosts:
-    """Estimate the table for one order: one model call for each interval of the grid.
+    """Estimate the table for one order: one model call for each knot.
 
     Args:
         reverse: an absorbing reverse process.
         paths: B >= 2 sequences with the same number of free sites.
-        intervals: of the grid; fewer where there are fewer sites.
+        knots: numbers of revealed sites at which the entropies are measured; interpolated between.
+        bandwidth: of the smoothing over knots, for the random order; see ``InformationProfile.smoothed``.
+        points: intervals of the grid at most; all numbers of sites where there are fewer.
         generator: draws the order.
 
     Raises:
@@ -82,17 +95,19 @@ def jump_costs(
         raise ValueError(f"reveal orders are for the absorbing kernel, got {reverse.forward.name}; use method jys")
     if len(paths.data) < 2:
         raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
-    grid = grid_of_counts(paths.sites, intervals)
-    ranks = paths.free_ranks(order, generator=generator)
-    starts = (paths.sites - grid).astype(np.int64)
-    by_rank = np.stack([entropies(reverse, paths, ranks, int(n)) for n in grid[:-1]])
+    sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
+    starts = knots_of(sites, knots)
+    measured = np.stack([entropies(reverse, paths, ranks, sites - int(m)) for m in starts])
+    revealed = np.arange(sites) if sites <= points else np.unique(np.linspace(0, sites, points + 1).astype(np.int64))[:-1]
     exchangeable = isinstance(order, Random)
     if exchangeable:
-        by_rank = pooled(by_rank, starts)
-    parts = leap_parts(np.add.reduceat(by_rank, starts[:-1], axis=-1), inner_parts(by_rank, starts, exchangeable=exchangeable))
+        measured = pooled(measured, starts, bandwidth)
+    parts = leap_parts(interpolated(measured, starts, revealed, exchangeable=exchangeable), revealed)
+    grid = sites - np.append(revealed, sites).astype(np.float64)
+    even = EVEN * ((grid[:, None] - grid[None]) / sites) ** 2
     impossible = np.tril(np.ones(parts.shape[:2], dtype=bool))
-    value, stderr = (np.where(impossible, np.inf, table) for table in (np.maximum(parts.mean(-1), 0), spread(parts)))
-    return JumpCosts(grid, value, stderr, len(by_rank), order, parts)
+    value = np.where(impossible, np.inf, np.maximum(parts.mean(-1), 0) + even)
+    return JumpCosts(grid, value, np.where(impossible, np.inf, spread(parts)), len(starts), order, parts)
 
 
 def entropies(reverse: ReverseProcess, paths: Paths, ranks: Tensor, masked: int) -> Floats:
@@ -105,43 +120,62 @@ def entropies(reverse: ReverseProcess, paths: Paths, ranks: Tensor, masked: int)
     return torch.zeros_like(table).scatter(-1, ranks, table)[:, : paths.sites].cpu().numpy()
 
 
-def pooled(by_rank: Floats, starts: NDArray[np.int64]) -> Floats:
-    """The same with the mean over all masked ranks in the place of each: in a random order they have the same law."""
-    masked = np.arange(by_rank.shape[-1]) >= starts[:-1, None, None]
-    return np.where(masked, by_rank.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True), 0.0)
+def pooled(measured: Floats, starts: NDArray[np.int64], bandwidth: float) -> Floats:
+    """The same with the mean over all masked ranks in the place of each: in a random order they have the same law.
 
-
-def inner_parts(by_rank: Floats, starts: NDArray[np.int64], *, exchangeable: bool) -> Floats:
-    """Each sequence's cost of the leap over each interval, [G-1, B]; by_rank [G-1, B, sites].
-
-    Within an interval from m to n, H(x_j | first j) falls from H(x_j | first m), for each site revealed, by as much as the next
-    ranks' entropies do from m to n, or as these ranks' own did in the interval before: the mean of both in a random order; else the
-    lesser, because an order of levels (spread) has steep falls from one level to the next and none within a level.
+    Smoothed over knots.
     """
-    width = np.diff(starts)
-    shape = (len(width), by_rank.shape[1])
-    ahead, behind = np.full(shape, np.inf), np.full(shape, np.inf)
-    for i in range(len(width) - 1):
-        later = slice(starts[i + 1], starts[i + 2])
-        fall = (by_rank[i, :, later] - by_rank[i + 1, :, later]).mean(-1) / width[i]
+    masked = np.arange(measured.shape[-1]) >= starts[:, None, None]
+    each = measured.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True)
+    mean = each.mean((1, 2))
+    scale = smooth_logarithm(mean, bandwidth) / np.where(mean > 0, mean, 1.0)
+    return np.where(masked, each * scale[:, None, None], 0.0)
+
+
+def falls(measured: Floats, starts: NDArray[np.int64], *, exchangeable: bool) -> Floats:
+    """By how much H(x_j | first m) falls for each site revealed, for the ranks j between a knot and the next, [knots, B].
+
+    Either as the next ranks' entropies fall from this knot to the next, or as these ranks' own fell from the knot before: the mean
+    of both in a random order; else the lesser, because an order of levels (spread) has steep falls from one level to the next and
+    none within.
+    """
+    ahead, behind = np.full(measured.shape[:2], np.inf), np.full(measured.shape[:2], np.inf)
+    ends = np.append(starts, measured.shape[-1])
+    for i in range(len(starts) - 1):
+        later = slice(ends[i + 1], ends[i + 2])
+        fall = (measured[i, :, later] - measured[i + 1, :, later]).mean(-1) / (ends[i + 1] - ends[i])
         ahead[i], behind[i + 1] = fall, fall
     lesser = np.where(ahead.mean(-1, keepdims=True) < behind.mean(-1, keepdims=True), ahead, behind)
     both = np.isfinite(ahead) & np.isfinite(behind)
     fall = np.where(both, 0.5 * (ahead + behind), lesser) if exchangeable else lesser
-    return np.where(np.isfinite(fall), 0.5 * (width * (width - 1))[:, None] * fall, 0.0)
+    return np.where(np.isfinite(fall), fall, 0.0)
 
 
-def leap_parts(held: Floats, inner: Floats) -> Floats:
-    """Each sequence's cost of every leap, [G, G, B].
+def interpolated(measured: Floats, starts: NDArray[np.int64], revealed: NDArray[np.int64], *, exchangeable: bool) -> Floats:
+    """H(x_j | first m) for m in ``revealed`` and all ranks j, from the knots, [points, B, sites]; meaningless at j < m.
 
-    Args:
-        held: sums of the entropies over intervals, [start G-1, B, interval G-1].
-        inner: cost of the leap over each interval, [G-1, B].
+    Linear in m between two knots; ranks that are revealed before the next knot follow ``falls``.
     """
-    intervals = len(held)
-    every = np.arange(intervals)
-    excess = held.transpose(0, 2, 1) - held[every, :, every][None] + inner[None]
-    excess[every[:, None] > every[None]] = 0
-    total = np.zeros((intervals + 1, intervals + 1, held.shape[1]))
-    total[:-1, 1:] = excess.cumsum(1)
-    return total
+    fall = falls(measured, starts, exchangeable=exchangeable)
+    ends = np.append(starts, measured.shape[-1])
+    at = np.searchsorted(starts, revealed, side="right") - 1
+    step = (revealed - starts[at])[:, None, None]
+    share = step / np.diff(ends)[at][:, None, None]
+    after = measured[np.minimum(at + 1, len(starts) - 1)]
+    between = (1 - share) * measured[at] + share * after
+    soon = np.arange(measured.shape[-1]) < ends[at + 1][:, None, None]
+    return np.where(soon, measured[at] - step * fall[at][..., None], between)
+
+
+def leap_parts(table: Floats, revealed: NDArray[np.int64]) -> Floats:
+    """Each sequence's cost of every leap on the grid, [G, G, B]: sum over its ranks j of H(x_j | first m) - H(x_j | first j).
+
+    Where the grid skips numbers, a site's own turn is taken at the grid point before it.
+    """
+    ranks = np.arange(table.shape[-1])
+    turn = np.searchsorted(revealed, ranks, side="right") - 1
+    excess = table - table[turn, :, ranks].T[None]
+    excess = np.where(ranks >= revealed[:, None, None], excess, 0.0)
+    ends = np.append(revealed, table.shape[-1])
+    total = np.concatenate([np.zeros((*excess.shape[:2], 1)), excess.cumsum(-1)], -1)[..., ends]
+    return np.concatenate([total, np.zeros_like(total[:1])]).transpose(0, 2, 1)

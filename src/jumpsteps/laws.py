@@ -5,6 +5,8 @@ sampler, a reverse process or a kernel's push. Tests hold samplers against these
 orders of convergence with them. (Tweedie's and Euler's leaps are methods of ``Enumerable``.)
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -57,11 +59,12 @@ def tau_leaping(truth: Enumerable, t: float, s: float) -> Tensor:
     return truth.product(one + (1 - one.sum(-1, keepdim=True)) * own)
 
 
-def tau_leaping_ordinal(truth: Enumerable, t: float, s: float, most: int = 40) -> Tensor:
+def tau_leaping_ordinal(truth: Enumerable, t: float, s: float) -> Tensor:
     """Poisson numbers of jumps with the rates at t, added as numbers and clamped to 0..V-1."""
     if s == 0:
         return truth.tweedie_leap(t, s)
     mean, v = (t - s) * site_rates(truth, t), truth.forward.vocab_size
+    most = 40 + math.ceil(2 * float(mean.max()))  # beyond it a Poisson number has probability below 1e-9
     size, length = truth.states.shape
     reach = most * (v - 1)
     shifts = torch.zeros(size, length, 2 * reach + 1, dtype=torch.float64)

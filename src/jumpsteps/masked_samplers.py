@@ -130,7 +130,7 @@ class MaskGIT(Sampler):
     """Confidence: a symbol is drawn for every masked site, and the k surest are kept.
 
     Sureness is log p(symbol), plus Gumbel noise times ``temperature`` times the share of sites still masked after the leap.
-    The law depends on the model's confidence and does not tend to the data's as leaps grow.
+    Which site is kept depends on the symbol drawn there, so that even one site for each leap does not sample the model's law.
 
     Source: Chang et al. (2022), Sec. 3.2. Kernel: absorbing. Schedule: jumps. Calls per leap: 1.
     """
@@ -200,7 +200,8 @@ class EntropyBounded(Sampler):
     """EB: in each step as many of the surest sites as keep the error of drawing them together below ``gamma`` nats.
 
     Masked sites are sorted by the entropy of their law; the largest k with sum H - max H <= gamma are revealed, one at least.
-    The number of steps follows. The order depends on the model's confidence, so the law does not tend to the data's.
+    The number of steps follows. An order that looks at revealed symbols only leaves the law exact when sites come one at a time, so
+    with an exact model the law tends to the data's as gamma falls to 0.
 
     Source: Ben-Hamu et al. (2025), arXiv 2505.24857, Sec. 3. Kernel: absorbing. Schedule: none; calls vary.
     """

@@ -99,10 +99,10 @@ class ShortestPath:
     For Tweedie's sampler, times from the information profile; for one that counts jumps, numbers of jumps in a reveal order.
 
     Attributes:
-        knots: points at which the profile is measured, or intervals of the grid of jumps; one model call each.
+        knots: points at which the entropies are measured; one model call each.
         bandwidth: of the smoothing of the profile, in knots. A search on the profile as measured picks its noise: it finds worse
             schedules, and predicts their costs several standard errors too low.
-        grid: intervals of the grid on which times are chosen; raised to 4 x the largest number of leaps.
+        grid: intervals of the grid on which schedules are chosen; for times, raised to 4 x the largest number of leaps.
         order: the order in which a sampler that counts jumps reveals the sites; any but the random one needs such a sampler.
     """
 
@@ -124,7 +124,8 @@ class ShortestPath:
     ) -> Mapping[int, Schedule]:
         """Raises ValueError for a sampler or kernel that the costs are not known for."""
         if isinstance(sampler, KGillespie):
-            costs = jump_costs(reverse, paths, self.order, intervals=max(self.knots, *leaps), generator=generator)
+            sizes = {"knots": self.knots, "points": self.grid}
+            costs = jump_costs(reverse, paths, self.order, **sizes, bandwidth=self.bandwidth, generator=generator)
             return {n: with_cost(schedule, *costs.predict(schedule)) for n, schedule in shortest_paths(costs, leaps).items()}
         if not isinstance(sampler, Tweedie | Ancestral) or self.order != Random():
             raise ValueError(

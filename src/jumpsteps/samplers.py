@@ -7,6 +7,7 @@ every kernel and follow a ``TimeSchedule``; ``masked_samplers`` has those of the
 Shapes: x int64 [B, L]; times are numbers with 0 <= s < t <= 1; K sites are selected from x; rates are in 1/time.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -67,7 +68,7 @@ class Sampler(ABC):
         return 1
 
     def calls(self, leaps: int) -> int | None:
-        """Model calls of a run of this many leaps; None where it varies."""
+        """Model calls of a run of this many leaps that ends at t = 0, at most; None where it varies."""
         return None if self.calls_per_leap is None else leaps * self.calls_per_leap
 
     def leaps(self, nfe: int) -> int:
@@ -242,8 +243,8 @@ class PredictorCorrector(Sampler):
     def __post_init__(self) -> None:
         if self.predictor.takes is not TimeSchedule or self.predictor.calls_per_leap is None:
             raise ValueError(f"a corrector needs a predictor that follows a time schedule, {self.predictor.name} does not")
-        if self.corrections < 1 or not self.size > 0:
-            raise ValueError(f"corrections must be at least 1 and size positive, got {self.corrections} and {self.size}")
+        if self.corrections != int(self.corrections) or self.corrections < 1 or not 0 < self.size < math.inf:
+            raise ValueError(f"corrections must be 1 or more and size positive and finite, got {self.corrections} and {self.size}")
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -111,6 +111,8 @@ def simulate(
     """
     forward = reverse.forward
     sampler.check(forward)
+    if min(shape) < 1:
+        raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
     leaps = plan(sampler, schedule, forward)
     counter = CallCounter(reverse.model, given)
     reverse = replace(reverse, model=counter)
