@@ -172,7 +172,7 @@ def test_the_demo_writes_everything_it_names(tmp_path):
     said = []
     config = DemoConfig(model="countdown-exact", nfe=(2, 4), samples=4, sequences=4, jys_sequences=2)
     run_demo(tmp_path, torch.device("cpu"), config=config, say=said.append, progress=False)
-    files = {"schedules.json", "schedules-jys.json", "results.json", "comparison.png"}
+    files = {"schedules.json", "schedules-times.json", "schedules-jys.json", "results.json", "comparison.png"}
     assert {p.name for p in tmp_path.iterdir()} == files
     assert "Fewer errors than uniform steps" in said[-2]
     assert "jumpsteps sample countdown-exact" in said[-1]

@@ -12,12 +12,14 @@ from jumpsteps.costs import InformationProfile, LeapCosts, information_profile
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.gillespie import Gillespie
+from jumpsteps.jump_costs import JumpCosts, jump_costs
 from jumpsteps.klub import Klub
 from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.metrics import Interval, mean_interval
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.orders import RevealOrder, Spread
 from jumpsteps.paths import Paths
 from jumpsteps.rate_matrix import Gaussian, RateMatrix
 from jumpsteps.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
@@ -45,6 +47,7 @@ __all__ = [
     "Given",
     "InformationProfile",
     "Interval",
+    "JumpCosts",
     "JumpSchedule",
     "KGillespie",
     "Klub",
@@ -62,10 +65,12 @@ __all__ = [
     "Provenance",
     "RateMatrix",
     "ReMDM",
+    "RevealOrder",
     "ReverseProcess",
     "Sampler",
     "ShortestPath",
     "Simulation",
+    "Spread",
     "TauLeaping",
     "ThetaRK2",
     "ThetaTrapezoidal",
@@ -74,6 +79,7 @@ __all__ = [
     "Uniform",
     "__version__",
     "information_profile",
+    "jump_costs",
     "load",
     "load_schedules",
     "mean_interval",
