@@ -12,13 +12,13 @@ from jumpsteps.costs import InformationProfile, LeapCosts, information_profile
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.gillespie import Gillespie
-from jumpsteps.jump_costs import JumpCosts, jump_costs
 from jumpsteps.klub import Klub
 from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.metrics import Interval, mean_interval
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.order_costs import JumpCosts, jump_costs
 from jumpsteps.orders import RevealOrder, Spread
 from jumpsteps.paths import Paths
 from jumpsteps.rate_matrix import Gaussian, RateMatrix

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from jumpsteps.costs import grid_of_times, information_profile
-from jumpsteps.jump_costs import jump_costs
 from jumpsteps.klub import JumpKlub, Klub
 from jumpsteps.masked_samplers import Ancestral, KGillespie
+from jumpsteps.order_costs import jump_costs
 from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
@@ -99,7 +99,7 @@ class ShortestPath:
     For Tweedie's sampler, times from the information profile; for one that counts jumps, numbers of jumps in a reveal order.
 
     Attributes:
-        knots: points at which the entropies are measured; one model call each.
+        knots: points at most at which the entropies are measured; one model call each.
         bandwidth: of the smoothing of the profile, in knots. A search on the profile as measured picks its noise: it finds worse
             schedules, and predicts their costs several standard errors too low.
         grid: intervals of the grid on which schedules are chosen; for times, raised to 4 x the largest number of leaps.

@@ -61,10 +61,23 @@ class JumpCosts(LeapCosts):
         return float(total.mean()), float(spread(total))
 
 
-def knots_of(sites: int, knots: int) -> NDArray[np.int64]:
-    """Numbers of revealed sites at which the entropies are measured, from 0; one by one at first, where every site tells most."""
-    shares = np.linspace(0, 1, knots + 1)[:-1] ** 2
-    return np.unique(np.maximum(np.round(sites * shares), np.arange(knots)).clip(max=sites - 1)).astype(np.int64)
+def knots_of(sites: int, most: int, *, exchangeable: bool) -> NDArray[np.int64]:
+    """Numbers of revealed sites at which the entropies are measured, from 0; one by one at first, where every site tells most.
+
+    In a random order the gaps grow linearly. Other orders have levels, which end at powers of two: as many points in each octave.
+    """
+    if sites <= most:
+        return np.arange(sites)
+    if exchangeable:
+        shares = np.linspace(0, 1, most + 1)[:-1] ** 2
+        return np.unique(np.maximum(np.round(sites * shares), np.arange(most))).astype(np.int64)
+    octaves = 2.0 ** np.arange(sites.bit_length())[:, None]
+    for q in (2**k for k in range(most.bit_length(), -1, -1)):
+        every = np.unique(np.round(octaves * (1 + np.arange(q) / q)))
+        points = np.append(0, every[every < sites]).astype(np.int64)
+        if len(points) <= most:
+            return points
+    return np.linspace(0, sites, most + 1)[:-1].astype(np.int64)
 
 
 @torch.no_grad()
@@ -83,7 +96,7 @@ def jump_costs(
     Args:
         reverse: an absorbing reverse process.
         paths: B >= 2 sequences with the same number of free sites.
-        knots: numbers of revealed sites at which the entropies are measured; interpolated between.
+        knots: numbers of revealed sites at most at which the entropies are measured; interpolated between.
         bandwidth: of the smoothing over knots, for the random order; see ``InformationProfile.smoothed``.
         points: intervals of the grid at most; all numbers of sites where there are fewer.
         generator: draws the order.
@@ -96,10 +109,10 @@ def jump_costs(
     if len(paths.data) < 2:
         raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
     sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
-    starts = knots_of(sites, knots)
+    exchangeable = isinstance(order, Random)
+    starts = knots_of(sites, knots, exchangeable=exchangeable)
     measured = np.stack([entropies(reverse, paths, ranks, sites - int(m)) for m in starts])
     revealed = np.arange(sites) if sites <= points else np.unique(np.linspace(0, sites, points + 1).astype(np.int64))[:-1]
-    exchangeable = isinstance(order, Random)
     if exchangeable:
         measured = pooled(measured, starts, bandwidth)
     parts = leap_parts(interpolated(measured, starts, revealed, exchangeable=exchangeable), revealed)
