@@ -31,7 +31,7 @@ class DemoConfig:
 
     model: str = "countdown"
     nfe: tuple[int, ...] = (4, 8, 16)
-    samples: int = 20
+    samples: int = 40
     sequences: int = 16
     jys_sequences: int = 8
     seed: int = 0
