@@ -205,6 +205,7 @@ def test_samplers_that_do_not_fit_say_so(tmp_path, capsys):
         (["countdown-exact", "--sampler", "tau-leaping-ordinal", "--nfe", 4], "MASK is no number"),
         (["countdown-exact", "--sampler", "tweedie"], "say how many model calls with --nfe"),
         (["countdown-exact", "--sampler", "theta-rk2", "--nfe", 1], "takes 2 model calls, got NFE 1"),
+        (["countdown-exact", "--sampler", "first-hitting", "--nfe", 4], "leave out --nfe and --schedule"),
     ]
     for arguments, message in cases:
         code, _, err = run(capsys, "sample", *arguments, *out)
@@ -226,6 +227,14 @@ def test_jumps_are_optimised_written_and_used(tmp_path, capsys):
     code, _, err = run(capsys, "sample", "countdown-exact", "--sampler", "tweedie", *chosen)
     assert code == 1
     assert "sampler tweedie takes a TimeSchedule, got JumpSchedule" in err
+
+
+def test_a_schedule_is_sampled_with_its_own_sampler(tmp_path, capsys):
+    file, samples = tmp_path / "s.json", tmp_path / "x.npz"
+    options = ["--sampler", "theta-trapezoidal", "--method", "jys", "--nfe", 4, "--sequences", 4]
+    assert run(capsys, "optimize", "countdown-exact", *options, "-o", file)[0] == 0
+    assert run(capsys, "sample", "countdown-exact", "--schedule", file, "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
+    assert np.load(samples)["nfe"] == 4
 
 
 def test_orders_by_name(tmp_path, capsys):

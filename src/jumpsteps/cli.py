@@ -193,7 +193,9 @@ def sample_command(args: argparse.Namespace) -> None:
         if args.nfe is None:
             raise ValueError("this sampler follows a schedule; say how many model calls with --nfe")
         schedule = read_schedule(args.schedule, args.nfe, model, args)
-        sampler = sampler or default_sampler(schedule)
+        sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
+    elif args.nfe is not None or args.schedule != "uniform":
+        raise ValueError(f"sampler {sampler.name} chooses its own leaps; leave out --nfe and --schedule")
     generator = torch.Generator(device).manual_seed(args.seed)
     shape, bar = (args.n, model.length), sys.stderr.isatty()
     samples, nfe = sample_batches(
@@ -307,7 +309,7 @@ def choices(known: Mapping[str, object]) -> str:
 
 def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("model", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
-    to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, tweedie for times, k-gillespie for jumps")
+    to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, the schedule's own, or tweedie")
     to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}")
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
 

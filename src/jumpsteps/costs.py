@@ -167,7 +167,7 @@ def information_profile(reverse: ReverseProcess, paths: Paths, *, knots: int = 4
     """
     forward = reverse.forward
     if not isinstance(forward, Absorbing):
-        raise ValueError(f"the information profile is defined for the absorbing kernel, got {forward.name}; use JYS")
+        raise ValueError(f"the information profile is defined for the absorbing kernel, got {forward.name}; use --method jys")
     times = grid_of_times(forward, knots)[:-1]
     entropies, influences = [], []
     for t in times.tolist():
