@@ -11,7 +11,7 @@ from jumpsteps.exact import Enumerable, MarkovChain, kl_divergence
 from jumpsteps.forward import Uniform
 from jumpsteps.noise import LogLinear
 from jumpsteps.order_costs import jump_costs, knots_of
-from jumpsteps.orders import Fixed, Random, Spread
+from jumpsteps.orders import Fixed, Mixture, Random, Spread
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import PosteriorReverse
 from jumpsteps.schedule import JumpSchedule, uniform, uniform_jumps
@@ -66,6 +66,14 @@ def test_a_random_order_costs_the_mean_over_subsets():
             for drawn in combinations([s for s in range(4) if s not in known], k - i)
         ]
         assert costs.value[i, k] == pytest.approx(np.mean(every), abs=4 * costs.stderr[i, k] + 1.1e-3)
+
+
+def test_a_random_order_is_averaged_over_ranks():
+    """The same law drawn as a mixture, whose ranks are taken one by one, has the same costs with larger standard errors."""
+    pooled, single = estimate(Random(), sequences=2000), estimate(Mixture((Random(),)), sequences=2000)
+    both = np.hypot(pooled.stderr[0, 2], single.stderr[0, 2])
+    assert pooled.value[0, 2] == pytest.approx(single.value[0, 2], abs=4 * both)
+    assert pooled.stderr[0, 2] < 0.85 * single.stderr[0, 2]
 
 
 def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all():

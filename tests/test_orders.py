@@ -170,3 +170,19 @@ def test_what_cannot_be_is_refused(build, message):
 
 def test_every_order_can_be_read_from_a_file():
     assert {type(order) for order in EVERY} == set(ORDERS.values())
+
+
+def test_the_order_is_drawn_once():
+    """One site and two more are every second site, whatever the shift; another shift in the second leap would break it."""
+    truth = Enumerable.random(kernel("absorbing", 2), symbols=2, length=6, seed=0)
+    seen = []
+    simulate(
+        PosteriorReverse(truth.forward, truth),
+        KGillespie(),
+        JumpSchedule([1, 2, 3], order=Fixed((0, 3, 1, 4, 2, 5), shift=True)),
+        (200, 6),
+        generator=seeded(0),
+        callback=lambda t, x: seen.append(x != 2),
+    )
+    revealed = seen[2].double() @ torch.tensor([[1.0, 0], [0, 1]] * 3, dtype=torch.float64)
+    assert (revealed.sort(-1).values == torch.tensor([0.0, 3.0])).all()
