@@ -145,5 +145,7 @@ def test_the_budget_is_in_model_calls():
     assert [corrected.leaps(n) for n in (1, 3, 4, 7)] == [1, 1, 2, 3]
     with pytest.raises(ValueError, match="one leap of theta-trapezoidal takes 2 model calls, got NFE 1"):
         optimize_schedule(REVERSE, data(4), [1], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
+    with pytest.raises(ValueError, match="method jys-full searches times"):
+        optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), method=JYS(full=True), sampler=KGillespie())
     with pytest.raises(ValueError, match="first-hitting chooses its own leaps"):
         optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), sampler=FirstHitting())

@@ -281,8 +281,7 @@ class Uniform(ForwardProcess):
         alpha = like(self.noise.alpha(t), exact)
         normalised = exact / exact.sum(-1, keepdim=True)
         w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
-        total = w.sum(-1, keepdim=True)
-        return torch.where(total > 0, w / total, 1 / self.vocab_size).to(law)
+        return (w / w.sum(-1, keepdim=True)).to(law)
 
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]

@@ -34,10 +34,6 @@ class Gillespie(Sampler):
         if not 0 < self.t_min < 1:
             raise ValueError(f"t_min must lie between 0 and 1, got {self.t_min}")
 
-    @property
-    def calls_per_leap(self) -> int | None:
-        return None
-
     def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
         """Each sequence has its own time, float64 [B]."""
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)

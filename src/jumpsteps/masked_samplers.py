@@ -171,10 +171,6 @@ class FirstHitting(Sampler):
     kernels = ("absorbing",)
     takes = None
 
-    @property
-    def calls_per_leap(self) -> int | None:
-        return None
-
     def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
@@ -214,10 +210,6 @@ class EntropyBounded(Sampler):
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be zero or more nats, got {self.gamma}")
-
-    @property
-    def calls_per_leap(self) -> int | None:
-        return None
 
     def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
         """The number of masked sites at the start, for the time that the model is told."""

@@ -42,8 +42,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class JYS:
-    """Jump Your Steps: golden section on the KLUB, hierarchically (Park et al. 2025, Alg. 1 and 2); as published unless told
-    otherwise.
+    """Jump Your Steps: golden section on the KLUB, hierarchically (Park et al. 2025, Alg. 1 and 2); as published by default.
 
     Attributes:
         t_min: where the search ends; the schedule's last time becomes 0, so that the last leap denoises.
@@ -68,7 +67,7 @@ class JYS:
     def find(
         self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
     ) -> Mapping[int, Schedule]:
-        """Raises ValueError unless every number of leaps is a power of two."""
+        """Raises ValueError unless every number of leaps is a power of two; for jumps, there is the published form only."""
         if any(n < 1 or n & (n - 1) for n in leaps):
             raise ValueError(f"JYS finds schedules for powers of two only, asked for {leaps} leaps; use --method shortest-path")
         find = self.find_jumps if sampler.takes is JumpSchedule else self.find_times
@@ -85,6 +84,9 @@ class JYS:
         return {n: TimeSchedule([*levels[n.bit_length() - 1][:-1], 0.0]) for n in leaps}
 
     def find_jumps(self, reverse: ReverseProcess, paths: Paths, leaps: list[int]) -> Mapping[int, Schedule]:
+        if self.full or not self.hold_time:
+            raise ValueError(f"method {self.name} searches times, and this sampler counts jumps; use --method jys")
+
         def split(n_u: int, n_t: int) -> int:
             return golden_section_integer(JumpKlub(reverse, paths, n_u, n_t), n_t, n_u)
 
@@ -162,8 +164,7 @@ def optimize_schedule(
         generator: makes the noise, on the device of ``data``.
         method: ``ShortestPath()`` unless given, or ``JYS()``.
         sampler: the sampler that will run; the method's own unless given. It decides whether the schedule has times or jumps, and
-        how many
-            leaps an NFE allows.
+            how many leaps an NFE allows.
         given_mask: bool [L] or [B, L], the sites that will be given when sampling; they stay as in the data.
         about: model and data, for the schedules' provenance.
 

@@ -5,8 +5,7 @@ With sites ranked by an order, revealing the ranks m..n-1 together, given the fi
 .. math:: \sum_{j=m}^{n-1} \big[ H(x_{\pi_j} \mid \text{first } m) - H(x_{\pi_j} \mid \text{first } j) \big]
 
 nats, the total correlation of those sites given the first m. One model call with the first m sites revealed gives H(. | first m)
-for all later ranks, so a grid of G numbers m costs G calls. The second term, the entropy of a site when its turn comes, is the same
-for all schedules on the grid but for the leaps within one interval, where it is interpolated.
+for all later ranks; it is measured at some numbers m, the knots, and interpolated between them.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,10 +35,15 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
 class RevealOrder(ABC):
-    """A way to order the sites of a sequence."""
+    """A way to order the sites of a sequence.
 
-    name: str
+    Attributes:
+        name: e.g. "spread"; a key of ``ORDERS``.
+    """
+
+    name: ClassVar[str]
 
     @abstractmethod
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
@@ -212,7 +217,7 @@ ORDERS: dict[str, type[RevealOrder]] = {
 def order_to_json(order: RevealOrder) -> dict[str, Any]:
     """What a file of schedules holds of an order."""
     content: dict[str, Any] = {"type": order.name}
-    for part in fields(order):  # type: ignore[arg-type]
+    for part in fields(order):
         value = getattr(order, part.name)
         if isinstance(value, RevealOrder):
             value = order_to_json(value)

@@ -27,14 +27,14 @@ class Paths:
         data: int64 [B, L].
         free: bool [B, L], the sites that are not given.
         at: x_t as a function of t, int64 [B, L], every site noised.
-        order: [B, L], the absorbing kernel's random order of revealing, smallest first; infinite at given sites.
+        keys: float64 [B, L], the absorbing kernel's random order of revealing, smallest first; infinite at given sites.
     """
 
     forward: ForwardProcess
     data: Tensor
     free: Tensor
     at: Callable[[Time], Tensor]
-    order: Tensor
+    keys: Tensor
 
     @classmethod
     def draw(
@@ -92,7 +92,7 @@ class Paths:
             ranks: [B, L], ``free_ranks`` of an order; the paths' own random order unless given.
         """
         assert isinstance(self.forward, Absorbing)
-        ranks = self.order.argsort(-1).argsort(-1) if ranks is None else ranks
+        ranks = self.keys.argsort(-1).argsort(-1) if ranks is None else ranks
         return self.data.masked_fill((ranks >= self.sites - n) & self.free, self.forward.mask_id)
 
     def free_ranks(self, order: RevealOrder, *, generator: torch.Generator) -> Tensor:

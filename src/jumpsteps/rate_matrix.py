@@ -167,7 +167,7 @@ class MatrixKernel(ForwardProcess):
         most = int(jumps.max()) if jumps.numel() else 0
         clocks = horizon * uniform((*x0.shape, most), generator=generator, device=device)
         unused = torch.arange(most, device=device) >= jumps[..., None]
-        clocks = clocks.masked_fill(unused, torch.inf).sort(-1).values
+        clocks = clocks.masked_fill(unused, torch.inf)
         step = (torch.eye(self.vocab_size, dtype=torch.float64) + self.rate_matrix() / self.fastest).clamp_min(0).to(device)
         states = torch.empty(*x0.shape, most + 1, dtype=torch.int32, device=device)
         states[..., 0] = x = x0

@@ -58,14 +58,18 @@ class Sampler(ABC):
         takes: the kind of schedule it follows; None for a sampler that chooses its own leaps.
     """
 
-    name: str
     kernels: ClassVar[tuple[str, ...] | None] = None
     takes: ClassVar[type[TimeSchedule] | type[JumpSchedule] | None] = TimeSchedule
 
     @property
+    @abstractmethod
+    def name(self) -> str:
+        """A class attribute, or a property where it depends on the settings."""
+
+    @property
     def calls_per_leap(self) -> int | None:
-        """Model calls of one leap; None where it varies."""
-        return 1
+        """Model calls of one leap; None for a sampler that chooses its own leaps."""
+        return None if self.takes is None else 1
 
     def calls(self, leaps: int) -> int | None:
         """Model calls of a run of this many leaps that ends at t = 0, at most; None where it varies."""
@@ -77,7 +81,7 @@ class Sampler(ABC):
         Raises:
             ValueError: not even one leap, or a sampler that chooses its own leaps.
         """
-        if self.takes is None or self.calls_per_leap is None:
+        if self.calls_per_leap is None:
             raise ValueError(f"sampler {self.name} chooses its own leaps, so it has no schedule and no number of steps")
         leaps = nfe // self.calls_per_leap
         while (self.calls(leaps + 1) or 0) <= nfe:
@@ -191,7 +195,7 @@ class TauLeaping(Sampler):
     ordinal: bool = False
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return "tau-leaping-ordinal" if self.ordinal else "tau-leaping"
 
     def check(self, forward: ForwardProcess) -> None:
@@ -247,7 +251,7 @@ class PredictorCorrector(Sampler):
             raise ValueError(f"corrections must be 1 or more and size positive and finite, got {self.corrections} and {self.size}")
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"{self.predictor.name}-corrected"
 
     @property
@@ -281,8 +285,7 @@ class PredictorCorrector(Sampler):
 
 @dataclass(frozen=True)
 class TwoStages(Sampler):
-    """A trial stage of theta of the leap with the rates mu at t, then a second one with rates mixed from mu and those after the
-    trial.
+    """A trial stage of theta of the leap with the rates mu at t, then a second one with rates mixed from both ends of the trial.
 
     Within a stage a site makes its first jump only. The leap to t = 0 keeps the trial and ends as Tweedie's.
 

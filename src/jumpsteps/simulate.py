@@ -105,9 +105,8 @@ def simulate(
 
     Raises:
         ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that belongs to another kernel, that
-        does
-            not start at t = 1 though the run starts from noise, or whose jumps are not as many as the free sites; ``given`` or
-            ``initial`` that do not fit the shape.
+            does not start at t = 1 though the run starts from noise, or whose jumps are not as many as the free sites; ``given`` or
+            ``initial`` that do not fit the shape; an empty shape.
     """
     forward = reverse.forward
     sampler.check(forward)
