@@ -10,8 +10,8 @@ About 2 minutes on two cores.
 import numpy as np
 import torch
 
-from jumpsteps.costs import InformationProfile, grid_of_times, information_profile
 from jumpsteps.paths import Paths
+from jumpsteps.profile import InformationProfile, grid_of_times, information_profile
 from jumpsteps.search import shortest_paths
 from jumpsteps.tasks import countdown
 
@@ -30,7 +30,7 @@ def run() -> None:
     truth, grid = profile(384, 128, seed=99), grid_of_times(REVERSE.forward, 512)
     best = {n: truth.predict(s)[0] for n, s in shortest_paths(truth.leap_costs(grid), NFE).items()}
     for sequences in (8, 16, 32, 64, 128):
-        measured = [profile(sequences, 48, seed) for seed in range(4)]
+        measured = [profile(sequences, 32, seed) for seed in range(4)]
         for bandwidth in (0.0, 2.0):
             found = [shortest_paths(p.smoothed(bandwidth).leap_costs(grid), NFE) for p in measured]
             excess = [[100 * (truth.predict(f[n])[0] / best[n] - 1) for n in NFE] for f in found]

@@ -23,7 +23,7 @@ def test_optimize_then_sample(tmp_path, capsys):
     schedules, samples = tmp_path / "s.json", tmp_path / "x.npz"
     code, out, _ = run(capsys, "optimize", "countdown-exact", "--nfe", 4, 6, "--sequences", 4, "-o", schedules)
     assert code == 0
-    assert "48 model calls on 4 sequences" in out
+    assert "32 model calls on 4 sequences" in out
     code, out, err = run(
         capsys, "sample", "countdown-exact", "--schedule", schedules, "--nfe", 6, "-n", 5, "--batch", 2, "-o", samples
     )
@@ -72,7 +72,7 @@ def test_compare_prints_a_table_and_draws(tmp_path, capsys):
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["NFE", "2", "4"]
     content = json.loads(results.read_text())
     assert [(row["nfe"], row["schedule"]) for row in content["rows"]] == [(n, name) for n in (2, 4) for name in names]
-    assert content["search_calls"]["shortest-path"] == 48
+    assert content["search_calls"]["shortest-path"] == 32
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
@@ -237,6 +237,22 @@ def test_a_schedule_is_sampled_with_its_own_sampler(tmp_path, capsys):
     assert np.load(samples)["nfe"] == 4
 
 
+def test_the_fewest_steps_and_the_curve(tmp_path, capsys):
+    file, curve = tmp_path / "s.json", tmp_path / "c.png"
+    options = ["--sequences", 4, "-o", file, "--curve", curve]
+    code, out, _ = run(capsys, "optimize", "countdown-exact-uniform", "--tolerance", 5, *options)
+    assert code == 0
+    (entry,) = json.loads(file.read_text())["schedules"]
+    assert entry["provenance"]["predicted_cost"] <= 5
+    assert f"NFE {entry['nfe']}: 1.0000" in out
+    assert curve.read_bytes().startswith(b"\x89PNG")
+    curve.unlink()
+    code, _, err = run(capsys, "optimize", "countdown-exact", "--nfe", 2, "--method", "equal-error", *options)
+    assert code == 1
+    assert "equal-error does not predict errors" in err
+    assert not curve.exists()
+
+
 def test_orders_by_name(tmp_path, capsys):
     file, samples, results = tmp_path / "s.json", tmp_path / "x.npz", tmp_path / "r.json"
     options = ["--nfe", 2, 4, "--sequences", 4]
@@ -246,7 +262,7 @@ def test_orders_by_name(tmp_path, capsys):
     assert sum(entry["counts"]) == 256
     assert entry["provenance"]["method"] == "shortest-path-spread"
     assert entry["provenance"]["sampler"] == "k-gillespie"
-    assert entry["provenance"]["model_calls"] == 48
+    assert entry["provenance"]["model_calls"] == 28
     assert run(capsys, "sample", "countdown-exact", "--schedule", file, "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
     assert run(capsys, "sample", "countdown-exact", "--order", "golden", "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
     named = ["--schedules", "uniform", "shortest-path-golden", file]
@@ -256,7 +272,10 @@ def test_orders_by_name(tmp_path, capsys):
     for arguments, message in [
         (["sample", "countdown-exact", "--order", "spread", "--schedule", file, "--nfe", 4], "holds its own order"),
         (["optimize", "countdown-exact", "--order", "spread", "--method", "jys", "--nfe", 4], "does not know reveal orders"),
-        (["optimize", "countdown-exact", "--order", "spread", "--sampler", "tweedie", "--nfe", 4], "got tweedie and spread order"),
+        (
+            ["optimize", "countdown-exact", "--order", "spread", "--sampler", "tweedie", "--nfe", 4],
+            "spread order use k-gillespie",
+        ),
         (["optimize", "countdown-exact", "--order", "inwards", "--nfe", 4], "there is no order 'inwards'; choose random or spread"),
         (["optimize", "countdown-exact-uniform", "--order", "spread", "--nfe", 4], "serves the absorbing kernel"),
     ]:

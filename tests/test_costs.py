@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.costs import grid_of_times, information_profile
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.noise import Constant, LogLinear
 from jumpsteps.paths import Paths
+from jumpsteps.profile import grid_of_times, information_profile
 from jumpsteps.reverse import PosteriorReverse
 from jumpsteps.schedule import TimeSchedule
 from jumpsteps.search import shortest_path, shortest_paths

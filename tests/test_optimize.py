@@ -12,6 +12,7 @@ from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.masked_samplers import FirstHitting, KGillespie
 from jumpsteps.noise import Constant, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.orders import Spread
 from jumpsteps.reverse import PosteriorReverse
 from jumpsteps.samplers import Euler, PredictorCorrector, ThetaTrapezoidal, Tweedie
 from jumpsteps.schedule import JumpSchedule, Provenance, cosine, uniform, uniform_jumps
@@ -48,8 +49,8 @@ def test_jys_levels_nest_and_cost_many_calls():
     found = optimize_schedule(REVERSE, data(), [2, 4, 8], generator=seeded(0), method=JYS())
     assert all(set(a.times) < set(b.times) for a, b in pairwise(found.values()))
     shortest = optimize_schedule(REVERSE, data(), [2, 4, 8], generator=seeded(0))
-    assert shortest[8].provenance.model_calls == 48
-    assert found[8].provenance.model_calls > 2 * 48
+    assert shortest[8].provenance.model_calls == 32
+    assert found[8].provenance.model_calls > 2 * 32
 
 
 def test_predicted_costs_fall_with_every_step():
@@ -75,14 +76,31 @@ def test_optimised_times_beat_uniform_ones(sampler):
 def test_wishes_that_cannot_be_met_are_refused():
     with pytest.raises(ValueError, match="powers of two only"):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=JYS())
-    with pytest.raises(ValueError, match="got euler and random order"):
-        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), sampler=Euler())
+    with pytest.raises(ValueError, match="serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), sampler=ThetaTrapezoidal())
+    with pytest.raises(ValueError, match="for spread order use k-gillespie"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=ShortestPath(order=Spread()), sampler=Euler())
+    with pytest.raises(ValueError, match="or a tolerance in place"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), tolerance=1.0)
+    with pytest.raises(ValueError, match="jys does not predict errors"):
+        optimize_schedule(REVERSE, data(), generator=seeded(0), tolerance=1.0, method=JYS())
     with pytest.raises(ValueError, match=r"data holds tokens 0\.\.99, the vocabulary is 0\.\.16"):
         optimize_schedule(REVERSE, data().masked_fill(data() == 3, 99), [6], generator=seeded(0))
     with pytest.raises(ValueError, match=r"must be tokens int64 \[B, L\], got shape \[64\]"):
         optimize_schedule(REVERSE, data()[0], [6], generator=seeded(0))
     with pytest.raises(ValueError, match="at least one NFE"):
         optimize_schedule(REVERSE, data(), [], generator=seeded(0))
+
+
+@pytest.mark.parametrize("method", [ShortestPath(), ShortestPath(order=Spread())], ids=lambda method: method.name)
+def test_the_fewest_steps_for_a_tolerance(method):
+    """One step fewer would miss it; the same schedule as for that NFE."""
+    ((nfe, found),) = optimize_schedule(REVERSE, data(), generator=seeded(0), tolerance=2.0, method=method).items()
+    assert nfe == found.leaps
+    assert found.provenance.predicted_cost <= 2.0
+    fewer = optimize_schedule(REVERSE, data(), [nfe - 1, nfe], generator=seeded(0), method=method)
+    assert fewer[nfe - 1].provenance.predicted_cost > 2.0
+    assert fewer[nfe] == found
 
 
 def rates_of(samples):

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from jumpsteps.costs import LeapCosts
+from jumpsteps.schedule import TimeSchedule
 from jumpsteps.search import (
+    error_curve,
+    fewest_leaps,
     golden_section,
     golden_section_integer,
     hierarchical,
@@ -51,10 +54,25 @@ def test_hierarchical_doubles_and_nests():
     assert all(set(a) < set(b) for a, b in itertools.pairwise(levels))
 
 
+class Table(LeapCosts):
+    """Costs that are given, without errors."""
+
+    @property
+    def stderr(self):
+        return np.zeros_like(self.value)
+
+    def schedule(self, points):
+        return TimeSchedule(self.grid[points])
+
+    def predict(self, schedule):
+        at = [int(np.abs(self.grid - t).argmin()) for t in schedule.times]
+        return float(sum(self.value[i, k] for i, k in itertools.pairwise(at))), 0.0
+
+
 def random_costs(points: int, seed: int) -> LeapCosts:
     value = np.random.default_rng(seed).random((points, points))
     value[np.tril_indices(points)] = np.inf
-    return LeapCosts(np.linspace(1, 0, points), value, np.zeros_like(value), 0)
+    return Table(np.linspace(1, 0, points), value, 0)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -67,6 +85,20 @@ def test_shortest_path_equals_brute_force(points, seed):
         best = min(ways, key=lambda way: sum(costs.value[i, k] for i, k in itertools.pairwise(way)))
         assert found[n].times == pytest.approx(costs.grid[list(best)])
         assert shortest_path(costs, n) == found[n]
+
+
+def test_the_fewest_leaps_within_a_tolerance_and_the_error_curve():
+    costs = random_costs(9, 3)
+    curve = error_curve(costs, 8)
+    assert curve.leaps.tolist() == list(range(1, 9))
+    assert curve.cost == pytest.approx([costs.predict(shortest_path(costs, n))[0] for n in range(1, 9)])
+    assert curve.stderr.tolist() == [0.0] * 8
+    for n in range(1, 9):
+        found = fewest_leaps(costs, float(curve.cost[n - 1]))
+        assert found.leaps == np.flatnonzero(curve.cost <= curve.cost[n - 1])[0] + 1
+        assert costs.predict(found)[0] <= curve.cost[n - 1]
+    with pytest.raises(ValueError, match="the least is"):
+        fewest_leaps(costs, float(curve.cost.min()) - 1e-3)
 
 
 @pytest.mark.parametrize("n", [0, 5])

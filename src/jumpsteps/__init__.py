@@ -8,7 +8,7 @@
 >>> run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), schedules[8], (16, model.length), generator=generator)
 """
 
-from jumpsteps.costs import InformationProfile, LeapCosts, information_profile
+from jumpsteps.costs import LeapCosts
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.gillespie import Gillespie
@@ -21,6 +21,7 @@ from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.order_costs import JumpCosts, jump_costs
 from jumpsteps.orders import RevealOrder, Spread
 from jumpsteps.paths import Paths
+from jumpsteps.profile import InformationProfile, information_profile
 from jumpsteps.rate_matrix import Gaussian, RateMatrix
 from jumpsteps.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
 from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from jumpsteps.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.compare import compare, default_sampler, sample_batches, save_results
 from jumpsteps.data import load_tokens, save_samples
 from jumpsteps.demo import run_demo
@@ -18,7 +19,7 @@ from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, K
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
 from jumpsteps.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
-from jumpsteps.plots import plot_comparison
+from jumpsteps.plots import plot_comparison, plot_error_curve
 from jumpsteps.recipes import RECIPES, train_recipe
 from jumpsteps.report import table
 from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
@@ -65,6 +66,8 @@ SEARCHES: list[Method] = [
     JYS(),
     JYS(full=True),
     JYS(full=True, hold_time=False),
+    ClosedForm("equal-error", equal_error),
+    ClosedForm("equal-entropy", equal_entropy),
 ]
 METHODS: dict[str, Method] = {method.name: method for method in SEARCHES}
 FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], JumpSchedule]]] = {
@@ -129,13 +132,21 @@ def method_of(args: argparse.Namespace, name: str) -> Method:
     return replace(method, order=pick("order", args.order, ORDERS))
 
 
-def find(args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device) -> dict[int, Schedule]:
-    """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share."""
+def find(
+    args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device, *, tolerance: float | None = None
+) -> dict[int, Schedule]:
+    """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share; within ``tolerance`` if given."""
     generator = torch.Generator(device).manual_seed(args.seed)
     tokens, name = data_for(model, args.data, args.sequences, generator)
-    about = model.provenance(data=name)
     return optimize_schedule(
-        model.reverse, tokens, args.nfe, generator=generator, method=method, sampler=sampler_of(args), about=about
+        model.reverse,
+        tokens,
+        args.nfe or [],
+        tolerance=tolerance,
+        generator=generator,
+        method=method,
+        sampler=sampler_of(args),
+        about=model.provenance(data=name),
     )
 
 
@@ -172,9 +183,12 @@ def demo_command(args: argparse.Namespace) -> None:
 
 def optimize_command(args: argparse.Namespace) -> None:
     check_file(args.out)
+    check_file(args.curve)
     device, method = device_of(args.device), method_of(args, args.method)
-    found = find(args, load(args.model, device=device), method, device)
+    found = find(args, load(args.model, device=device), method, device, tolerance=args.tolerance)
     save_schedules(args.out, found)
+    if args.curve is not None:
+        plot_error_curve(args.curve, found, title=args.model)
     for nfe, schedule in found.items():
         known = schedule.provenance
         leaps = [f"{t:.4f}" for t in schedule.times] if isinstance(schedule, TimeSchedule) else map(str, schedule.counts)
@@ -262,7 +276,9 @@ def parser() -> argparse.ArgumentParser:
 
     optimize = command(commands, "optimize", optimize_command, "find good times for a model and write them to a file")
     add_model(optimize)
-    add_search(optimize)
+    add_search(optimize, required=False)
+    optimize.add_argument("--tolerance", type=float, help="in place of --nfe: the fewest steps with this predicted error, in nats")
+    optimize.add_argument("--curve", type=Path, help="also draw a PNG of the predicted error against NFE")
     optimize.add_argument("--method", default="shortest-path", help=choices(METHODS))
     optimize.add_argument("-o", "--out", type=Path, default=Path("schedules.json"), help="JSON file of schedules")
 
@@ -314,8 +330,8 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
 
 
-def add_search(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--nfe", type=positive, nargs="+", required=True, help="numbers of model calls")
+def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
+    to.add_argument("--nfe", type=positive, nargs="+", required=required, help="numbers of model calls")
     to.add_argument("--data", help="a task's name, or a .npy or .npz file of tokens [n, L]; the model's own task unless given")
     to.add_argument("--sequences", type=positive, default=64, help="sequences of data that a search sees")
 

@@ -1,122 +1,57 @@
-r"""What a leap costs.
+r"""What leaps cost: the table that a search reads.
 
-``LeapCosts`` is a table: the expected error of every leap t_i -> t_k on a grid, in nats per sequence. Costs of leaps add up to a
-bound of the error of a run, so the best schedule is a shortest path (see ``search``).
+``LeapCosts`` is the expected error of every leap on a grid, in nats per sequence. Costs of leaps add up to a bound of the error of
+a run, so the best schedule is a shortest path (see ``search``). Three estimates make such tables, each from one pass over data:
 
-For the absorbing kernel and Tweedie's sampler the whole table follows from one curve, the *information profile*
-h(t) = mean entropy of p(x0^l | x_t) over the masked sites:
-
-.. math:: \mathrm{cost}(t \to s) = L \int_{\alpha_t}^{\alpha_s} (h(\alpha_t) - h(a)) \, da,
-
-which is the compounding decoding error (total correlation) of the sites revealed in the leap: together they have the entropy
-that they show one at a time, sampled separately they have h(t) each (Lavenant & Zanella 2025, arXiv 2510.25544; Chen, Cong & Li
-2025, arXiv 2511.04647). The curve costs one model call for each knot.
+* ``profile``: absorbing kernel, Tweedie's sampler; times. One curve gives every leap.
+* ``order_costs``: absorbing kernel, a number of jumps in a reveal order.
+* ``rate_costs``: every kernel; times. Contexts, or whole rates, are frozen during a leap.
 """
 
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from jumpsteps.forward import Absorbing
-from jumpsteps.paths import Paths
-from jumpsteps.reverse import ReverseProcess
-from jumpsteps.schedule import Schedule, TimeSchedule
+from jumpsteps.schedule import Schedule
 
-__all__ = ["InformationProfile", "LeapCosts", "grid_of_times", "information_profile"]
+__all__ = ["Floats", "LeapCosts", "smooth_logarithm", "spread"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LeapCosts:
+class LeapCosts(ABC):
     """The cost of every leap on a grid.
 
     Attributes:
-        grid: times, decreasing, [G].
+        grid: times, or numbers of masked sites, decreasing, [G].
         value: value[i, k] is the cost of the leap grid[i] -> grid[k], i < k, nats per sequence; infinite where k <= i. [G, G].
-        stderr: its standard error over sequences, [G, G].
         model_calls: calls made to estimate it.
     """
 
     grid: Floats
     value: Floats
-    stderr: Floats
-    model_calls: int
-
-    def schedule(self, points: list[int]) -> Schedule:
-        """The schedule that visits these points of the grid."""
-        return TimeSchedule(self.grid[points])
-
-
-@dataclass(frozen=True)
-class InformationProfile:
-    """The mean entropy of a masked site against the survival alpha, on knots.
-
-    Attributes:
-        forward: the forward process.
-        length: number of free sites, on average over the sequences.
-        alpha: knots in (0, 1), increasing, [K].
-        entropy: h at the knots, nats, [K].
-        influence: each sequence's part in h - E h as measured, [K, B]; its spread over sequences gives every standard error, of
-            a smoothed profile too.
-        model_calls: K.
-    """
-
-    forward: Absorbing
-    length: float
-    alpha: Floats
-    entropy: Floats
-    influence: Floats
     model_calls: int
 
     @property
+    @abstractmethod
     def stderr(self) -> Floats:
-        """Standard error of the entropy, [K]."""
-        return spread(self.influence)
+        """The standard error of ``value`` over sequences, [G, G]; computed when asked for, since no search needs it."""
 
-    def alphas(self, times: Floats) -> Floats:
-        return self.forward.noise.alpha(torch.from_numpy(np.ascontiguousarray(times))).numpy()
+    @abstractmethod
+    def schedule(self, points: list[int]) -> Schedule:
+        """The schedule that visits these points of the grid."""
 
-    def smoothed(self, bandwidth: float) -> "InformationProfile":
-        """The profile with less noise from knot to knot: log h, fitted by a line around each knot.
-
-        Args:
-            bandwidth: standard deviation of the fit's Gaussian weights, in knots; 0 changes nothing.
-
-        Entropies below a thousandth of the largest are raised to it before the logarithm.
-        """
-        return replace(self, entropy=smooth_logarithm(self.entropy, bandwidth))
-
-    def leap_costs(self, grid: Floats) -> LeapCosts:
-        """The table on any grid of decreasing times, from the knots by linear interpolation in alpha; no model calls."""
-        alpha = self.alphas(grid)
-        value = self.table(alpha, self.entropy)
-        parts = np.stack([self.table(alpha, column) for column in self.influence.T], -1)
-        impossible = np.tril(np.ones_like(value, dtype=bool))
-        return LeapCosts(grid, np.where(impossible, np.inf, value), np.where(impossible, np.inf, spread(parts)), self.model_calls)
-
-    def table(self, alpha: Floats, curve: Floats) -> Floats:
-        """L (h_i (alpha_k - alpha_i) - integral of h from i to k), [G, G]; linear in the curve [K]."""
-        height = np.interp(alpha, self.alpha, curve)
-        area = np.interp(alpha, *self.cumulative(curve))
-        return self.length * (height[:, None] * (alpha[None] - alpha[:, None]) - (area[None] - area[:, None]))
-
-    def cumulative(self, curve: Floats, points: int = 4096) -> tuple[Floats, Floats]:
-        """The integral of the interpolated curve from 0, on fine points."""
-        fine = np.union1d(np.linspace(0, 1, points + 1), self.alpha)
-        height = np.interp(fine, self.alpha, curve)
-        steps = 0.5 * (height[1:] + height[:-1]) * np.diff(fine)
-        return fine, np.concatenate([[0.0], np.cumsum(steps)])
-
+    @abstractmethod
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         """The summed cost of a schedule and its standard error, nats per sequence."""
-        plan = schedule.plan(self.forward)
-        alpha = self.alphas(np.asarray([plan[0].t, *(leap.s for leap in plan)]))
-        total = np.trace(self.table(alpha, self.entropy), 1)
-        parts = [np.trace(self.table(alpha, column), 1) for column in self.influence.T]
-        return float(total), float(spread(np.asarray(parts)))
+
+
+def leaps_only(table: Floats) -> Floats:
+    """The table [G, G] with infinity where no leap is."""
+    return np.where(np.tril(np.ones(table.shape, dtype=bool)), np.inf, table)
 
 
 def smooth_logarithm(curve: Floats, bandwidth: float) -> Floats:
@@ -142,56 +77,3 @@ def local_line(points: int, bandwidth: float) -> Floats:
 def spread(parts: Floats) -> Floats:
     """Standard error of a mean, from the parts [..., B] of each sequence."""
     return parts.std(-1, ddof=1) / np.sqrt(parts.shape[-1])
-
-
-def grid_of_times(forward: Absorbing, intervals: int) -> Floats:
-    """Times from 1 to 0, decreasing, [intervals + 1]; closer together near noise, where the profile falls fastest."""
-    lowest = float(forward.noise.alpha(1.0))
-    alpha = lowest + (1 - lowest) * np.linspace(0, 1, intervals + 1) ** 1.5
-    times = forward.noise.time_of_alpha(torch.from_numpy(alpha)).numpy()
-    times[0], times[-1] = 1, 0
-    return times
-
-
-@torch.no_grad()
-def information_profile(reverse: ReverseProcess, paths: Paths, *, knots: int = 48) -> InformationProfile:
-    """Estimate the profile along forward paths of data: one model call for each knot.
-
-    Args:
-        reverse: an absorbing reverse process.
-        paths: forward paths of B >= 2 sequences; given sites do not count.
-        knots: K.
-
-    Raises:
-        ValueError: the kernel is not absorbing, or there are fewer than two sequences.
-    """
-    forward = reverse.forward
-    if not isinstance(forward, Absorbing):
-        raise ValueError(f"the information profile is defined for the absorbing kernel, got {forward.name}; use --method jys")
-    times = grid_of_times(forward, knots)[:-1]
-    entropies, influences = [], []
-    for t in times.tolist():
-        h, influence = masked_entropy(reverse, paths, t)
-        entropies.append(h)
-        influences.append(influence)
-    length = float(paths.free.sum(-1).double().mean())
-    alpha = forward.noise.alpha(torch.from_numpy(times)).numpy()
-    return InformationProfile(forward, length, alpha, np.asarray(entropies), np.stack(influences), knots)
-
-
-def masked_entropy(reverse: ReverseProcess, paths: Paths, t: float) -> tuple[float, Floats]:
-    """Mean entropy of the masked sites at t, and each sequence's influence on it [B]."""
-    x = paths(t)
-    if len(x) < 2:
-        raise ValueError(f"the standard error needs at least two sequences, got {len(x)}; pass more data")
-    masked = paths.movable(x)
-    # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x0.
-    p = reverse.leave_one_out(x, t, where=masked).to(torch.float64)
-    entropy = -torch.xlogy(p, p).sum(-1)
-    total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(0, masked.nonzero()[:, 0], entropy)
-    count = masked.sum(-1).to(torch.float64)
-    if not count.sum() > 0:
-        return 0.0, np.zeros(len(x))
-    mean = total.sum() / count.sum()
-    influence = (total - mean * count) / count.mean()
-    return float(mean), influence.cpu().numpy()

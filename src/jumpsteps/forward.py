@@ -44,11 +44,20 @@ class ForwardProcess(ABC):
     Attributes:
         vocab_size: V, the number of states of a site (MASK included).
         noise: the noise schedule.
+        heals: whether the reverse process can undo a sampler's mistakes, because it can change any site at any time; with the
+            absorbing kernel a revealed site stays.
     """
 
     vocab_size: int
     noise: NoiseSchedule
     name: ClassVar[str]
+    heals: ClassVar[bool] = True
+
+    @property
+    def gap(self) -> float:
+        r"""The slowest rate, per unit of noise, at which a site forgets: exp(-gap total(t)) is the largest correlation that any
+        functions of x_0 and x_t can have, in the kernel's stationary law (for the absorbing kernel: the survival)."""
+        return 1.0
 
     def __post_init__(self) -> None:
         if self.vocab_size < 2:
@@ -168,6 +177,7 @@ class Absorbing(ForwardProcess):
 
     mask_id: int = -1
     name: ClassVar[str] = "absorbing"
+    heals: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

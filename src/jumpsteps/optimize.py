@@ -8,16 +8,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from jumpsteps.costs import grid_of_times, information_profile
+from jumpsteps.costs import LeapCosts
+from jumpsteps.forward import Absorbing
 from jumpsteps.klub import JumpKlub, Klub
 from jumpsteps.masked_samplers import Ancestral, KGillespie
 from jumpsteps.order_costs import jump_costs
 from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
+from jumpsteps.profile import grid_of_times, information_profile
+from jumpsteps.rate_costs import Healing, rate_costs
 from jumpsteps.reverse import ReverseProcess
-from jumpsteps.samplers import Sampler, Tweedie
+from jumpsteps.samplers import Euler, Sampler, TauLeaping, Tweedie
 from jumpsteps.schedule import JumpSchedule, Provenance, Schedule, TimeSchedule
-from jumpsteps.search import golden_section, golden_section_integer, hierarchical, hierarchical_jumps, shortest_paths
+from jumpsteps.search import (
+    fewest_leaps,
+    golden_section,
+    golden_section_integer,
+    hierarchical,
+    hierarchical_jumps,
+    shortest_paths,
+)
 from jumpsteps.simulate import CallCounter
 from jumpsteps.version import __version__
 
@@ -96,22 +106,28 @@ class JYS:
 
 @dataclass(frozen=True)
 class ShortestPath:
-    """The cheapest schedule for every NFE from one pass over the data (absorbing kernel).
+    """The cheapest schedule for every NFE from one pass over the data.
 
-    For Tweedie's sampler, times from the information profile; for one that counts jumps, numbers of jumps in a reveal order.
+    What a leap costs depends on the sampler: for the absorbing kernel and Tweedie's, times from the information profile; for one
+    that counts jumps, numbers of jumps in a reveal order; for other kernels, and for Euler and tau-leaping, times from the rates of
+    divergence (see ``rate_costs``).
 
     Attributes:
-        knots: points at most at which the entropies are measured; one model call each.
+        knots: points at most at which the model is asked; one call each.
         bandwidth: of the smoothing of the profile, in knots. A search on the profile as measured picks its noise: it finds worse
             schedules, and predicts their costs several standard errors too low.
         grid: intervals of the grid on which schedules are chosen; for times, raised to 4 x the largest number of leaps.
         order: the order in which a sampler that counts jumps reveals the sites; any but the random one needs such a sampler.
+        sites: at most so many sites are compared by ``rate_costs``.
+        healing: what later leaps leave of an error; the kernel's default unless given.
     """
 
-    knots: int = 48
+    knots: int = 32
     bandwidth: float = 2.0
     grid: int = 512
     order: RevealOrder = Random()
+    sites: int = 4096
+    healing: Healing | None = None
 
     @property
     def name(self) -> str:
@@ -121,23 +137,45 @@ class ShortestPath:
     def sampler(self) -> Sampler:
         return Tweedie() if self.order == Random() else KGillespie()
 
+    def costs(
+        self, reverse: ReverseProcess, paths: Paths, sampler: Sampler, *, leaps: int, generator: torch.Generator
+    ) -> LeapCosts:
+        """The table of costs for schedules of at most so many leaps.
+
+        Raises:
+            ValueError: a sampler or kernel that the costs are not known for.
+        """
+        if isinstance(sampler, KGillespie):
+            sizes = {"knots": self.knots, "points": self.grid}
+            return jump_costs(reverse, paths, self.order, **sizes, bandwidth=self.bandwidth, generator=generator)
+        if self.order != Random():
+            raise ValueError(f"sampler {sampler.name} follows times, in random order; for {self.order.name} order use k-gillespie")
+        intervals = max(self.grid, 4 * leaps)
+        if isinstance(reverse.forward, Absorbing) and isinstance(sampler, Tweedie | Ancestral):
+            profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
+            return profile.leap_costs(grid_of_times(profile.forward, intervals))
+        if not isinstance(sampler, Tweedie | Euler | TauLeaping):
+            raise ValueError(
+                f"the shortest path serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got {sampler.name}; "
+                "choose one of these, or --method jys"
+            )
+        hold, sizes = not isinstance(sampler, Tweedie), {"points": self.knots, "intervals": intervals, "sites": self.sites}
+        return rate_costs(reverse, paths, hold_time=hold, healing=self.healing, leaps=leaps, **sizes, generator=generator)
+
     def find(
         self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
     ) -> Mapping[int, Schedule]:
         """Raises ValueError for a sampler or kernel that the costs are not known for."""
-        if isinstance(sampler, KGillespie):
-            sizes = {"knots": self.knots, "points": self.grid}
-            costs = jump_costs(reverse, paths, self.order, **sizes, bandwidth=self.bandwidth, generator=generator)
-            return {n: with_cost(schedule, *costs.predict(schedule)) for n, schedule in shortest_paths(costs, leaps).items()}
-        if not isinstance(sampler, Tweedie | Ancestral) or self.order != Random():
-            raise ValueError(
-                f"the shortest path serves tweedie (in random order) and k-gillespie, got {sampler.name} "
-                f"and {self.order.name} order; choose one of these, or --method jys"
-            )
-        profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
-        grid = grid_of_times(profile.forward, max(self.grid, 4 * max(leaps)))
-        found = shortest_paths(profile.leap_costs(grid), leaps)
-        return {n: with_cost(schedule, *profile.predict(schedule)) for n, schedule in found.items()}
+        costs = self.costs(reverse, paths, sampler, leaps=max(leaps), generator=generator)
+        return {n: with_cost(schedule, *costs.predict(schedule)) for n, schedule in shortest_paths(costs, leaps).items()}
+
+    def find_within(
+        self, reverse: ReverseProcess, paths: Paths, tolerance: float, sampler: Sampler, *, generator: torch.Generator
+    ) -> Schedule:
+        """The cheapest schedule with the fewest leaps whose predicted error is at most ``tolerance`` nats per sequence."""
+        costs = self.costs(reverse, paths, sampler, leaps=1, generator=generator)
+        schedule = fewest_leaps(costs, tolerance)
+        return with_cost(schedule, *costs.predict(schedule))
 
 
 def with_cost(schedule: Schedule, cost: float, stderr: float) -> Schedule:
@@ -147,8 +185,9 @@ def with_cost(schedule: Schedule, cost: float, stderr: float) -> Schedule:
 def optimize_schedule(
     reverse: ReverseProcess,
     data: Tensor,
-    nfe: Iterable[int],
+    nfe: Iterable[int] = (),
     *,
+    tolerance: float | None = None,
     generator: torch.Generator,
     method: Method | None = None,
     sampler: Sampler | None = None,
@@ -161,6 +200,7 @@ def optimize_schedule(
         reverse: the reverse process.
         data: int64 [B, L], sequences like those the model was trained on; 16 to 64 are usually enough.
         nfe: numbers of model calls.
+        tolerance: in place of ``nfe``, the predicted error that is wanted, nats per sequence; the fewest steps are found.
         generator: makes the noise, on the device of ``data``.
         method: ``ShortestPath()`` unless given, or ``JYS()``.
         sampler: the sampler that will run; the method's own unless given. It decides whether the schedule has times or jumps, and
@@ -172,20 +212,27 @@ def optimize_schedule(
         A schedule for each NFE, with its provenance (model calls counted).
 
     Raises:
-        ValueError: an NFE that the method or the sampler does not give, a sampler or kernel that it does not serve, or tokens that
-            data cannot hold.
+        ValueError: an NFE that the method or the sampler does not give, a tolerance that no schedule keeps, a sampler or kernel
+            that it does not serve, or tokens that data cannot hold.
     """
     method = method or ShortestPath()
     sampler = sampler or method.sampler
     sampler.check(reverse.forward)
     leaps = {n: sampler.leaps(n) for n in sorted(set(nfe))}
-    if not leaps:
-        raise ValueError("name at least one NFE")
+    if bool(leaps) == (tolerance is not None):
+        raise ValueError("name at least one NFE, or a tolerance in place of them")
     if data.ndim != 2 or not len(data):
         raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
     counter = CallCounter(reverse.model)
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
-    found = method.find(replace(reverse, model=counter), paths, sorted(set(leaps.values())), sampler, generator=generator)
+    counted = replace(reverse, model=counter)
+    if tolerance is None:
+        found = method.find(counted, paths, sorted(set(leaps.values())), sampler, generator=generator)
+    else:
+        if not isinstance(method, ShortestPath):
+            raise ValueError(f"method {method.name} does not predict errors; for a tolerance use the shortest path")
+        schedule = method.find_within(counted, paths, tolerance, sampler, generator=generator)
+        found, leaps = {schedule.leaps: schedule}, {sampler.calls(schedule.leaps) or schedule.leaps: schedule.leaps}
     known = replace(
         about,
         method=method.name,

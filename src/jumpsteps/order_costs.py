@@ -9,13 +9,14 @@ for all later ranks; it is measured at some numbers m, the knots, and interpolat
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpsteps.costs import Floats, LeapCosts, smooth_logarithm, spread
+from jumpsteps.costs import Floats, LeapCosts, leaps_only, smooth_logarithm, spread
 from jumpsteps.forward import Absorbing
 from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
@@ -41,6 +42,10 @@ class JumpCosts(LeapCosts):
 
     order: RevealOrder
     parts: Floats
+
+    @cached_property
+    def stderr(self) -> Floats:
+        return leaps_only(spread(self.parts))
 
     def schedule(self, points: list[int]) -> JumpSchedule:
         """The schedule that visits these points of the grid."""
@@ -85,7 +90,7 @@ def jump_costs(
     paths: Paths,
     order: RevealOrder,
     *,
-    knots: int = 48,
+    knots: int = 32,
     bandwidth: float = 2.0,
     points: int = 512,
     generator: torch.Generator,
@@ -117,9 +122,8 @@ def jump_costs(
     parts = leap_parts(interpolated(measured, starts, revealed, exchangeable=exchangeable), revealed)
     grid = sites - np.append(revealed, sites).astype(np.float64)
     even = EVEN * ((grid[:, None] - grid[None]) / sites) ** 2
-    impossible = np.tril(np.ones(parts.shape[:2], dtype=bool))
-    value = np.where(impossible, np.inf, np.maximum(parts.mean(-1), 0) + even)
-    return JumpCosts(grid, value, np.where(impossible, np.inf, spread(parts)), len(starts), order, parts)
+    value = leaps_only(np.maximum(parts.mean(-1), 0) + even)
+    return JumpCosts(grid, value, len(starts), order, parts)
 
 
 def entropies(reverse: ReverseProcess, paths: Paths, ranks: Tensor, masked: int) -> Floats:

@@ -1,15 +1,18 @@
 """Pictures. Needs the extra ``plots`` (matplotlib)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpsteps.compare import Row
 from jumpsteps.files import replacing
+from jumpsteps.schedule import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["plot_comparison"]
+__all__ = ["new_figure", "plot_comparison", "plot_error_curve", "write"]
 
 COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -21,12 +24,8 @@ def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, titl
     Raises:
         ValueError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ValueError("pictures need matplotlib: pip install 'jumpsteps[plots]'") from None
     names = list(dict.fromkeys(row.schedule for row in rows))
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for i, name in enumerate(names):
         plot_metric(left, [row for row in rows if row.schedule == name], name, i)
@@ -39,6 +38,40 @@ def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, titl
     left.grid(alpha=0.3)
     left.legend(frameon=False)
     plot_schedules(right, rows, names, min(budgets, key=lambda n: (abs(n - 16), n)))
+    write(figure, path)
+
+
+def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: str) -> None:
+    """The predicted errors of schedules against their NFE, with 95% intervals. Writes a PNG.
+
+    Raises:
+        ValueError: the schedules say nothing of their errors, or matplotlib is not installed.
+    """
+    known = [schedule.provenance for schedule in found.values()]
+    cost = [one.predicted_cost for one in known if one.predicted_cost is not None]
+    error = [1.96 * (one.predicted_cost_stderr or 0.0) for one in known]
+    if len(cost) < len(known):
+        raise ValueError(f"method {known[0].method} does not predict errors, so there is no curve; use the shortest path")
+    figure = new_figure(5, 4)
+    axes = figure.subplots()
+    axes.errorbar(list(found), cost, error, color=COLOURS[3], marker=MARKERS[3], capsize=3, markersize=4)
+    axes.set(xscale="log", yscale="log", xlabel="model calls (NFE)", ylabel="predicted error, nats per sequence", title=title)
+    axes.set_xticks(list(found), [str(n) for n in found])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    write(figure, path)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """In inches; raises ValueError if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ValueError("pictures need matplotlib: pip install 'jumpsteps[plots]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def write(figure: "Figure", path: Path | str) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

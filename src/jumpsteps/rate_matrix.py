@@ -64,6 +64,13 @@ class MatrixKernel(ForwardProcess):
         """The largest rate of leaving a state, in units of sigma."""
         return float(self.rates_between.sum(-1).max())
 
+    @cached_property
+    def gap(self) -> float:
+        """Of the symmetric part of R_b in the stationary law: minus its largest eigenvalue but for zero (Fill 1991)."""
+        root = self.stationary().sqrt()
+        scaled = root[:, None] * self.rate_matrix() / root
+        return float(-torch.linalg.eigvalsh(0.5 * (scaled + scaled.T))[-2])
+
     @abstractmethod
     def stationary(self) -> Tensor:
         """The law that R_b leaves unchanged, float64 [V]; noise is drawn from it."""

@@ -16,8 +16,9 @@ Shapes: x is int64 [B, L]; t > 0 is a number or [B]; ``where`` is bool [B, L] an
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from torch import Tensor
 from jumpsteps.forward import ForwardProcess, one_hot
 from jumpsteps.noise import Time
 
-__all__ = ["LogScoreReverse", "Model", "PosteriorReverse", "ReverseProcess"]
+__all__ = ["LogScoreReverse", "Model", "PosteriorReverse", "Remembered", "ReverseProcess", "remember"]
 
 
 class Model(Protocol):
@@ -36,6 +37,39 @@ class Model(Protocol):
     """
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor: ...
+
+
+class Remembered:
+    """A model at one state and time, evaluated once at some sites; a ``Model`` for those sites.
+
+    Args:
+        rows: what is kept of each site, [S, ...]: the output, or the hidden states that a head turns into it.
+        where: bool [B, L], the S sites.
+        read: rows [K, ...] and tokens [K] -> outputs [K, V].
+    """
+
+    def __init__(self, rows: Tensor, where: Tensor, read: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.rows, self.read = rows, read
+        self.row = torch.zeros_like(where, dtype=torch.int64).masked_scatter(where, torch.arange(len(rows), device=where.device))
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Outputs [K, V] at ``where``, which selects some of the sites; x and t are those that were evaluated."""
+        where = torch.ones_like(x, dtype=torch.bool) if where is None else where
+        return self.read(self.rows[self.row[where]], x[where])
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A model that can keep less than its output: a network with a large head keeps its trunk's hidden states."""
+
+    def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered: ...
+
+
+def remember(model: Model, x: Tensor, t: Time, where: Tensor) -> Remembered:
+    """One call of the model, to be read later, site by site."""
+    if isinstance(model, Remembers):
+        return model.remember(x, t, where)
+    return Remembered(model(x, t, where), where, lambda rows, tokens: rows)
 
 
 def time_of_sites(t: Time, x: Tensor, where: Tensor | None) -> Time:

@@ -2,19 +2,24 @@ r"""Searches over schedules.
 
 * ``golden_section`` and ``hierarchical``: Jump Your Steps (Park et al. 2025, Alg. 1 and 2). 1, 2, 4, 8 ... leaps: every interval
   is split where the KLUB is largest.
-* ``shortest_paths``: the cheapest schedule on a grid for every number of leaps, from a table of leap costs.
+* ``shortest_paths``: the cheapest schedule on a grid for every number of leaps, from a table of leap costs; ``error_curve`` is what
+  they cost, ``fewest_leaps`` the first that is cheap enough.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import numpy as np
 
-from jumpsteps.costs import LeapCosts
+from jumpsteps.costs import Floats, LeapCosts
 from jumpsteps.schedule import Schedule
 
 __all__ = [
+    "ErrorCurve",
+    "error_curve",
+    "fewest_leaps",
     "golden_section",
     "golden_section_integer",
     "hierarchical",
@@ -114,25 +119,36 @@ def hierarchical_jumps(split: Callable[[int, int], int], levels: int, *, total: 
     return found
 
 
-def shortest_paths(costs: LeapCosts, nfe: Iterable[int]) -> dict[int, Schedule]:
+def shortest_paths(costs: LeapCosts, leaps: Iterable[int]) -> dict[int, Schedule]:
     """The cheapest schedule from the grid's first time to its last, for each number of leaps.
-
-    best_N(k) = min_i best_{N-1}(i) + cost(i, k): O(N G^2) for all N together, and no model calls.
 
     Raises:
         ValueError: a number of leaps below 1, or more leaps than the grid has intervals.
     """
-    wanted = sorted(set(nfe))
+    wanted = sorted(set(leaps))
+    check_leaps(costs, wanted)
+    found = {n: path for n, path in enumerate(islice(best_paths(costs), wanted[-1]), 1) if n in wanted}
+    return {n: costs.schedule(path) for n, path in found.items()}
+
+
+def check_leaps(costs: LeapCosts, wanted: list[int]) -> None:
     intervals = len(costs.grid) - 1
     if not wanted or wanted[0] < 1 or wanted[-1] > intervals:
         raise ValueError(f"a grid of {intervals} intervals has schedules of 1 to {intervals} leaps, asked for {wanted}")
-    best = costs.value[0]
+
+
+def best_paths(costs: LeapCosts) -> Iterator[list[int]]:
+    """The cheapest paths of 1, 2, 3, ... leaps over the grid, as indices.
+
+    best_N(k) = min_i best_{N-1}(i) + cost(i, k): O(G^2) for each N, and no model calls.
+    """
+    best, last = costs.value[0], len(costs.grid) - 1
     came_from: list[np.ndarray] = []
-    for _ in range(wanted[-1] - 1):
+    for _ in range(last):
+        yield trace(came_from, last)
         through = best[:, None] + costs.value
         came_from.append(through.argmin(0))
         best = through.min(0)
-    return {n: costs.schedule(trace(came_from[: n - 1], intervals)) for n in wanted}
 
 
 def trace(came_from: list[np.ndarray], last: int) -> list[int]:
@@ -146,3 +162,48 @@ def trace(came_from: list[np.ndarray], last: int) -> list[int]:
 def shortest_path(costs: LeapCosts, n: int) -> Schedule:
     """The cheapest schedule of n leaps."""
     return shortest_paths(costs, [n])[n]
+
+
+@dataclass(frozen=True)
+class ErrorCurve:
+    """The predicted error of the best schedules against their number of leaps.
+
+    Attributes:
+        leaps: 1, 2, 3 ..., int64 [N].
+        cost: nats per sequence, [N].
+        stderr: its standard error over the sequences of the search, [N].
+    """
+
+    leaps: np.ndarray
+    cost: Floats
+    stderr: Floats
+
+
+def error_curve(costs: LeapCosts, most: int) -> ErrorCurve:
+    """The predicted error of the cheapest schedules of 1 to ``most`` leaps.
+
+    Raises:
+        ValueError: fewer than 1, or more leaps than the grid has intervals.
+    """
+    found = shortest_paths(costs, range(1, most + 1))
+    cost, stderr = zip(*(costs.predict(schedule) for schedule in found.values()), strict=True)
+    return ErrorCurve(np.arange(1, most + 1), np.asarray(cost), np.asarray(stderr))
+
+
+def fewest_leaps(costs: LeapCosts, tolerance: float) -> Schedule:
+    """The cheapest schedule with the fewest leaps whose predicted error is at most ``tolerance`` nats per sequence.
+
+    Raises:
+        ValueError: no schedule on the grid has so small an error.
+    """
+    lowest = math.inf
+    for path in best_paths(costs):
+        schedule = costs.schedule(path)
+        cost = costs.predict(schedule)[0]
+        if cost <= tolerance:
+            return schedule
+        lowest = min(lowest, cost)
+    raise ValueError(
+        f"no schedule on this grid has a predicted error of {tolerance:g} nats per sequence or less, the least is {lowest:.3g}; "
+        "raise the tolerance, or the grid"
+    )

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from jumpsteps.forward import ForwardProcess
 from jumpsteps.noise import Time
-from jumpsteps.reverse import Model, ReverseProcess
+from jumpsteps.reverse import Model, Remembered, ReverseProcess, remember
 from jumpsteps.samplers import Sampler
 from jumpsteps.schedule import JumpSchedule, Leap, Schedule
 
@@ -56,10 +56,17 @@ class CallCounter:
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         self.calls += 1
+        return self.model(self.clamped(x), t, where)
+
+    def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered:
+        self.calls += 1
+        return remember(self.model, self.clamped(x), t, where)
+
+    def clamped(self, x: Tensor) -> Tensor:
         # Samplers that ask for some of the sequences only ask once in a step, for rows of the state, which are clamped.
         if self.given is not None and self.given.mask.shape in (x.shape, x.shape[1:]):
-            x = self.given.clamp(x)
-        return self.model(x, t, where)
+            return self.given.clamp(x)
+        return x
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from jumpsteps.forward import Absorbing, ForwardProcess
 from jumpsteps.noise import NoiseSchedule, Time
+from jumpsteps.reverse import Remembered
 
 __all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]
 
@@ -162,8 +163,12 @@ class DiT(nn.Module):
             hidden = block(hidden, c, cos, sin)
         return hidden
 
+    def condition(self, sigma: Tensor) -> Tensor:
+        """The embedded noise level, [B, cond_dim] or [1, cond_dim]."""
+        return F.silu(self.sigma_map(sigma))
+
     def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
-        c = F.silu(self.sigma_map(sigma))
+        c = self.condition(sigma)
         hidden = self.trunk(x, c)
         if where is None:
             return self.output_layer(hidden, c[:, None])
@@ -189,11 +194,23 @@ class PosteriorNetwork(nn.Module):
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
-        if self.mask_id is None:
-            return self.network(x, noise_level(self.noise, x, t), where).float().log_softmax(-1)
-        logits = self.network(x, torch.zeros(1, device=x.device), where).float()
-        never = torch.arange(logits.shape[-1], device=x.device) == self.mask_id
-        return logits.masked_fill(never, -torch.inf).log_softmax(-1)
+        return self.read(self.network(x, self.level(x, t), where))
+
+    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+        """The trunk's hidden states at the selected sites; the head runs on those that are read."""
+        c = self.network.condition(self.level(x, t)[:1])
+        hidden = self.network.trunk(x, c)[where]
+        return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c)))
+
+    def level(self, x: Tensor, t: Time) -> Tensor:
+        return noise_level(self.noise, x, t) if self.mask_id is None else torch.zeros(1, device=x.device)
+
+    def read(self, output: Tensor) -> Tensor:
+        logits = output.float()
+        if self.mask_id is not None:
+            never = torch.arange(logits.shape[-1], device=logits.device) == self.mask_id
+            logits = logits.masked_fill(never, -torch.inf)
+        return logits.log_softmax(-1)
 
 
 class LogScoreNetwork(nn.Module):
@@ -210,9 +227,19 @@ class LogScoreNetwork(nn.Module):
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-scores, float32 [B, L, V] or [K, V]; zero at the site's own symbol."""
         sigma = noise_level(self.noise, x, t)
-        score = self.network(x, sigma, where).float()
+        each = sigma[:, None] if where is None else sigma[where.nonzero()[:, 0]]
+        return self.read(self.network(x, sigma, where), x if where is None else x[where], each)
+
+    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+        """The trunk's hidden states at the selected sites; the head runs on those that are read."""
+        sigma = noise_level(self.noise, x, t)[:1]
+        c = self.network.condition(sigma)
+        hidden = self.network.trunk(x, c)[where]
+        return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma))
+
+    def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
+        """output [..., V], the sites' tokens and their noise levels [...]."""
+        score = output.float()
         if self.scale_by_sigma:
-            shift = torch.expm1(sigma).log() + math.log(score.shape[-1] - 1)
-            score = score - (shift[:, None, None] if where is None else shift[where.nonzero()[:, 0]][:, None])
-        own = (x if where is None else x[where])[..., None]
-        return score.scatter(-1, own, 0)
+            score = score - (torch.expm1(sigma).log() + math.log(score.shape[-1] - 1))[..., None]
+        return score.scatter(-1, own[..., None], 0)

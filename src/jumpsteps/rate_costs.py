@@ -1,0 +1,386 @@
+r"""What a leap costs with any kernel: the divergence of paths, from the rates at two times.
+
+A leap from t to s goes on with what was known at t. At a time :math:`\tau` in between, the time reversal jumps at rates
+:math:`\hat R_\tau`, the leap at :math:`\hat R_{\tau|t}`, and the KL divergence between the two laws of paths is (Girsanov)
+
+.. math:: \mathrm{cost}(t \to s) = \int_s^t e(t, \tau) \, d\tau, \qquad
+    e(t, \tau) = E \sum_l \sum_{y \ne x_\tau} \phi\big( \hat R_\tau(y), \hat R_{\tau|t}(y) \big), \quad
+    \phi(a, b) = a \log\frac{a}{b} - a + b.
+
+Both states lie on one forward path of the same data, so x_t and x_tau have their true joint law. What the leap's rates are depends
+on the sampler:
+
+* frozen context (Tweedie): noise level and own state are those of the moment, the leave-one-out posterior is that of t. For an
+  exact model the cost is the total correlation of the sites' paths, and no discretisation of time comes in;
+* frozen rates (Euler, tau-leaping): the noise level is that of t, too.
+
+One model call for each of K times gives e for every pair of them. Between them e is interpolated: linearly in each triangle that
+the diagonals (t_i, t_j), (t_i+1, t_j+1) cut, so that it stays zero at tau = t. The measured times are chosen where a leap costs
+most, by bisection. Coordinates and integrals are in the correlation that is left, rho = exp(-gap total(t)), which runs over (0, 1]:
+what is found does not depend on how the noise runs in time.
+
+A mistake made at tau is not always there at 0, see ``ForwardProcess.heals``: costs of kernels that correct themselves carry the
+weight :math:`\rho(\tau)^p`.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jumpsteps.costs import Floats, LeapCosts, leaps_only, spread
+from jumpsteps.forward import ForwardProcess
+from jumpsteps.paths import Paths
+from jumpsteps.random import uniform
+from jumpsteps.reverse import Model, ReverseProcess, remember
+from jumpsteps.schedule import Schedule, TimeSchedule
+from jumpsteps.search import shortest_path
+
+__all__ = ["NO_HEALING", "Healing", "RateCosts", "rate_costs"]
+
+BLOCK = {"cpu": 2**24, "cuda": 2**28}
+"""Numbers in the largest tensors, which hold a block of sites: K x sites x V; by type of device."""
+
+LATEST = 1e-3
+"""1 - rho at the last measured time; rates are not defined at t = 0."""
+
+
+@dataclass(frozen=True)
+class Healing:
+    """What later leaps leave of a leap's error.
+
+    Attributes:
+        power: p of the weight rho(tau)^p of a mistake made at tau.
+        kept: share of a leap's cost that outlasts the next call of the model; the last leap keeps all.
+        exponent: costs to this power add up over leaps; 1 where they are divergences, 1/2 where they are squares of small errors
+            that point the same way.
+    """
+
+    power: float = 4.0
+    kept: float = 0.1
+    exponent: float = 0.5
+
+
+NO_HEALING = Healing(0.0, 1.0, 1.0)
+"""Costs are divergences of paths: a bound for every kernel, and what counts for the absorbing one, where nothing heals."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the model said at one time.
+
+    Attributes:
+        t: the time.
+        x: the state, int64 [B, L].
+        model: the model at (x, t), evaluated once.
+    """
+
+    t: float
+    x: Tensor
+    model: Model
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was asked of the model so far: its views of the same sites at several times.
+
+    Attributes:
+        reverse, paths: the reverse process, and forward paths of B sequences.
+        where: bool [B, L], the sites that are compared.
+        hold_time: whether a leap's rates are frozen, or its context alone.
+        views: by decreasing time.
+    """
+
+    reverse: ReverseProcess
+    paths: Paths
+    where: Tensor
+    hold_time: bool
+    views: tuple[View, ...] = ()
+
+    @classmethod
+    def draw(
+        cls, reverse: ReverseProcess, paths: Paths, sites: int, *, hold_time: bool, generator: torch.Generator
+    ) -> "Comparison":
+        """With so many sites at most, drawn at random, as many of each sequence as of any other."""
+        each = max(sites // len(paths.data), 1)
+        keys = uniform(tuple(paths.free.shape), generator=generator, device=paths.free.device).masked_fill(~paths.free, torch.inf)
+        return cls(reverse, paths, paths.free & (keys.argsort(-1).argsort(-1) < each), hold_time)
+
+    def with_times(self, times: list[float]) -> "Comparison":
+        """The same with views at these times, too: one model call for each."""
+        states = ((t, self.paths(t)) for t in times)
+        fresh = [View(t, x, remember(self.reverse.model, x, t, self.where)) for t, x in states]
+        return replace(self, views=tuple(sorted((*self.views, *fresh), key=lambda view: -view.t)))
+
+    def divergences(self, fresh: set[float]) -> Floats:
+        """The rates of divergence of each sequence per unit of noise, [K, K, B], for the pairs with a time in ``fresh``; else zero.
+
+        Raises:
+            ValueError: a jump that is possible at one time and impossible from an earlier one.
+        """
+        total = torch.zeros(len(self.views), *self.where.shape[:1], len(self.views), dtype=torch.float64).to(self.where.device)
+        for block in self.blocks():
+            w = torch.stack([self.leave_one_out(view, block) for view in self.views])
+            sequence = block.nonzero()[:, 0]
+            for j, view in enumerate(self.views):
+                starts = [i for i in range(j) if fresh & {self.views[i].t, view.t}]
+                if starts:
+                    found = torch.where(self.paths.movable(view.x)[block], self.from_starts(w, j, starts, view.x[block]), 0)
+                    total[starts, :, j] = total[starts, :, j].index_add(1, sequence, found.to(torch.float64))
+        if not total.isfinite().all():
+            raise ValueError("a jump has rate zero from an earlier time, so that a leap costs infinitely much; smooth the model")
+        share = self.where.sum(-1) / self.paths.free.sum(-1)
+        return (total / share[:, None]).transpose(1, 2).cpu().numpy()
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The compared sites in pieces, bool [B, L] each."""
+        sites = self.where.flatten().nonzero()[:, 0]
+        most = BLOCK[self.where.device.type] // (len(self.views) * self.reverse.forward.vocab_size)
+        for piece in sites.split(max(most, 1)):
+            yield torch.zeros_like(self.where).flatten().index_fill(0, piece, True).reshape(self.where.shape)
+
+    def leave_one_out(self, view: View, where: Tensor) -> Tensor:
+        return replace(self.reverse, model=view.model).leave_one_out(view.x, view.t, where=where)
+
+    def from_starts(self, w: Tensor, j: int, starts: list[int], x: Tensor) -> Tensor:
+        """phi of the true rates at the j-th time and of those of leaps from earlier times, [starts, S]; w [K, S, V], x [S].
+
+        With laws p = w q, rates r_y = R_b(y, x) p(y)/p(x) and s the leap's noise rate over the true one,
+        sum phi = sum_y r_y (log p(y)/p'(y) - log p(x)/p'(x) - log s - 1) + s sum_y r'_y.
+        """
+        forward, t = self.reverse.forward, self.views[j].t
+        law, into, own = forward.push(w[j], t), forward.rates_into(x).to(w), x[:, None]
+        rates = into * law / law.gather(-1, own)
+        if self.hold_time:
+            frozen = torch.stack([forward.push(w[i], self.views[i].t) for i in starts])
+            noise = torch.stack([forward.noise.rate(self.views[i].t) for i in starts]) / forward.noise.rate(t)
+        else:
+            frozen, noise = forward.push(w[starts], t), torch.ones(len(starts), dtype=torch.float64)
+        faster, leaving = noise.to(w)[:, None], rates.sum(-1)
+        frozen_own = frozen.gather(-1, own.expand(len(starts), -1, -1))[..., 0]
+        logs = torch.xlogy(rates, law).sum(-1) - torch.xlogy(rates, frozen).sum(-1)
+        own_logs = law.gather(-1, own)[:, 0].log() - frozen_own.log()
+        return logs - leaving * (own_logs + faster.log() + 1) + faster * (into * frozen).sum(-1) / frozen_own
+
+
+@dataclass(frozen=True)
+class RateTable:
+    """The rate of divergence between measured times, per unit of noise.
+
+    Attributes:
+        forward: the forward process.
+        times: decreasing, [K].
+        parts: parts[i, j] is e(t_i, t_j) / sigma(t_j) of each sequence, i < j; zero elsewhere. Float64 [K, K, B].
+        healing: what is left of the errors.
+    """
+
+    forward: ForwardProcess
+    times: Floats
+    parts: Floats
+    healing: Healing
+
+    def correlation(self, times: Floats) -> Floats:
+        total = self.forward.noise.total(torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64)))
+        return torch.exp(-self.forward.gap * total).numpy()
+
+    def time_of(self, rho: Floats) -> Floats:
+        return self.forward.noise.inverse(torch.from_numpy(-np.log(rho) / self.forward.gap)).numpy()
+
+    @cached_property
+    def rho(self) -> Floats:
+        """At the measured times, increasing, [K]."""
+        return self.correlation(self.times)
+
+    def positions(self, times: Floats) -> Floats:
+        """Where times lie among the measured ones: i + f between the i-th and the next."""
+        return np.interp(self.correlation(times), self.rho, np.arange(len(self.times)))
+
+    def between(self, start: Floats, end: Floats, parts: Floats) -> Floats:
+        """``parts`` [K, K, ...] at positions start <= end, [N] each: linear in the triangles that the diagonals cut."""
+        i, j = (np.minimum(p.astype(int), len(self.times) - 2) for p in (start, end))
+        lead = (start - i) - (end - j)
+        extra = (slice(None), *[None] * (parts.ndim - 2))
+        side = np.where((lead > 0)[extra], parts[i + 1, j], parts[i, j + 1])
+        far = np.minimum(start - i, end - j)[extra]
+        aside = np.abs(lead)[extra]
+        return (1 - far - aside) * parts[i, j] + aside * side + far * parts[i + 1, j + 1]
+
+    def weighted(self, rate: Floats, rho: Floats) -> Floats:
+        """The integrand over rho, since d total = -d rho / (gap rho); rate [..., len(rho)]."""
+        return rate * rho ** (self.healing.power - 1) / self.forward.gap
+
+    def steps(self) -> Floats:
+        """The cost of the leap from each measured time to the next, [K - 1]."""
+        rate = np.diagonal(self.parts.mean(-1), 1)
+        return 0.5 * self.weighted(rate, self.rho[1:]) * np.diff(self.rho)
+
+    def subdivided(self, intervals: int) -> Floats:
+        """Times from 1 to 0, decreasing: every measured interval in equal parts of rho, so many intervals in all at least.
+
+        The last measured time is replaced by 0.
+        """
+        each = -(-intervals // (len(self.times) - 1))
+        points = np.arange(each * (len(self.times) - 1) + 1)
+        times = self.time_of(np.interp(points / each, np.arange(len(self.times)), self.rho))
+        times[::each] = self.times
+        times[-1] = 0.0
+        return times
+
+    def leap_costs(self, intervals: int) -> "RateCosts":
+        """The cost of every leap on a grid of so many intervals at least."""
+        grid = self.subdivided(intervals)
+        cost = cost_table(self, grid, self.parts.mean(-1))
+        cost[:, :-1] *= self.healing.kept
+        return RateCosts(grid, leaps_only(cost**self.healing.exponent), len(self.times), self)
+
+
+def cost_table(table: RateTable, grid: Floats, parts: Floats) -> Floats:
+    """Costs of all leaps on a grid that ends at 0, [G, G]; ``parts`` [K, K]."""
+    rho, at = np.minimum(table.correlation(grid), table.rho[-1]), table.positions(grid)
+    start, end = np.triu_indices(len(grid))
+    rate = np.zeros((len(grid), len(grid)))
+    rate[start, end] = table.between(at[start], at[end], parts)
+    integrand = table.weighted(rate, rho)
+    area = 0.5 * (integrand[:, 1:] + integrand[:, :-1]) * np.diff(rho)
+    area[np.arange(len(grid))[:, None] > np.arange(len(grid) - 1)] = 0
+    total = np.concatenate([np.zeros((len(grid), 1)), area.cumsum(-1)], -1)
+    total[:, -1] += integrand[:, -1] * (1 - table.rho[-1])
+    return total
+
+
+@dataclass(frozen=True)
+class RateCosts(LeapCosts):
+    """Costs on a grid of times, from rates of divergence.
+
+    ``value`` is what adds up: nats to the power ``table.healing.exponent``; ``predict`` is in nats.
+
+    Attributes:
+        table: where they come from.
+    """
+
+    table: RateTable
+
+    @cached_property
+    def stderr(self) -> Floats:
+        healing = self.table.healing
+        each = np.stack([cost_table(self.table, self.grid, one) for one in np.moveaxis(self.table.parts, -1, 0)], -1)
+        each[:, :-1] *= healing.kept
+        slope = healing.exponent * np.maximum(each.mean(-1), 1e-300) ** (healing.exponent - 1)
+        return leaps_only(slope * spread(each))
+
+    def schedule(self, points: list[int]) -> TimeSchedule:
+        return TimeSchedule(self.grid[points])
+
+    def predict(self, schedule: Schedule) -> tuple[float, float]:
+        """The cost of a schedule and its standard error, nats per sequence: what is left of all its leaps' errors."""
+        healing, leaps = self.table.healing, schedule.plan(self.table.forward)
+        each = np.stack([self.leap(leap.t, leap.s) * (healing.kept if leap.s > 0 else 1.0) for leap in leaps])
+        mean = np.maximum(each.mean(-1), 1e-300)
+        total = float((mean**healing.exponent).sum() ** (1 / healing.exponent))
+        slope = (total / mean) ** (1 - healing.exponent)
+        return total, float(spread(slope @ each))
+
+    def leap(self, t: float, s: float) -> Floats:
+        """The cost of one leap for each sequence, [B]."""
+        inner = self.grid[(self.grid < t) & (self.grid > s)]
+        times = np.concatenate([[t], inner, [s]])
+        rho, at = np.minimum(self.table.correlation(times), self.table.rho[-1]), self.table.positions(times)
+        rate = self.table.between(np.full_like(at, at[0]), at, self.table.parts).T
+        integrand = self.table.weighted(rate, rho)
+        area = 0.5 * (integrand[:, 1:] + integrand[:, :-1]) @ np.diff(rho)
+        rest = max(float(self.table.correlation(np.array([s]))[0] - self.table.rho[-1]), 0.0)
+        return area + integrand[:, -1] * rest
+
+
+@torch.no_grad()
+def rate_costs(
+    reverse: ReverseProcess,
+    paths: Paths,
+    *,
+    points: int = 32,
+    intervals: int = 256,
+    sites: int = 4096,
+    hold_time: bool = False,
+    healing: Healing | None = None,
+    leaps: int = 64,
+    generator: torch.Generator,
+) -> RateCosts:
+    """Estimate the table: one model call for each measured time.
+
+    Args:
+        reverse: the reverse process, of any kernel.
+        paths: forward paths of B >= 2 sequences; given sites do not count.
+        points: measured times at most. A quarter are equally spaced in rho, the others halve the intervals that cost most, until
+            the best schedules' costs change by less than their standard errors.
+        intervals: of the grid of the table, at least.
+        sites: free sites at most at which rates are compared, spread over the sequences; all where there are fewer.
+        hold_time: freeze the rates (Euler, tau-leaping), not the context alone (Tweedie).
+        healing: what is left of errors; ``Healing()`` for kernels that heal and ``NO_HEALING`` for the absorbing one unless given.
+        leaps: the most leaps of a schedule that is wanted.
+        generator: chooses the sites.
+
+    Raises:
+        ValueError: fewer than two sequences, or a jump that is possible at one time and impossible from an earlier one.
+    """
+    if len(paths.data) < 2:
+        raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
+    healing = healing or (Healing() if reverse.forward.heals else NO_HEALING)
+    comparison = Comparison.draw(reverse, paths, sites, hold_time=hold_time, generator=generator)
+    table = RateTable(reverse.forward, np.zeros(0), np.zeros((0, 0, len(paths.data))), healing)
+    comparison, table = extended(comparison, table, first_times(table, min(points, max(points // 4, 3))))
+    found = table.leap_costs(intervals)
+    while len(table.times) < points:
+        comparison, table = extended(comparison, table, halved(table, min(len(table.times), points - len(table.times))))
+        found, before = table.leap_costs(intervals), found
+        if settled(before, found, leaps):
+            break
+    return found
+
+
+def first_times(table: RateTable, points: int) -> Floats:
+    """Times equally spaced in rho, from 1 to the last that is measured."""
+    lowest = float(table.correlation(np.ones(1))[0])
+    times = table.time_of(np.linspace(lowest, 1 - LATEST * (1 - lowest), points))
+    times[0] = 1.0
+    return times
+
+
+def extended(comparison: Comparison, table: RateTable, fresh: Floats) -> tuple[Comparison, RateTable]:
+    """Both with more times."""
+    comparison = comparison.with_times(fresh.tolist())
+    times = np.asarray([view.t for view in comparison.views])
+    parts = comparison.divergences(set(fresh.tolist()))
+    old = np.flatnonzero(~np.isin(times, fresh))
+    parts[np.ix_(old, old)] = table.parts
+    return comparison, replace(table, times=times, parts=parts)
+
+
+def halved(table: RateTable, points: int) -> Floats:
+    """So many new times: again and again the interval that costs most is cut in the middle of rho.
+
+    A piece is taken to cost a quarter of the whole, because costs grow with the square of a short leap.
+    """
+    pieces = [(-cost, low, high) for cost, low, high in zip(table.steps(), table.rho, table.rho[1:], strict=False)]
+    heapq.heapify(pieces)
+    middles = []
+    for _ in range(points):
+        cost, low, high = heapq.heappop(pieces)
+        middle = 0.5 * (low + high)
+        middles.append(middle)
+        heapq.heappush(pieces, (cost / 4, low, middle))
+        heapq.heappush(pieces, (cost / 4, middle, high))
+    return table.time_of(np.asarray(middles))
+
+
+def settled(before: RateCosts, after: RateCosts, leaps: int) -> bool:
+    """Whether the cost of the best schedules, at every power of two up to ``leaps``, changed by less than its standard error."""
+    most = min(leaps, len(before.grid) - 1)
+    for n in (2**k for k in range(most.bit_length())):
+        (old, _), (new, stderr) = (costs.predict(shortest_path(costs, n)) for costs in (before, after))
+        if abs(new - old) > stderr:
+            return False
+    return True
