@@ -265,6 +265,14 @@ def test_orders_by_name(tmp_path, capsys):
     assert entry["provenance"]["model_calls"] == 28
     assert run(capsys, "sample", "countdown-exact", "--schedule", file, "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
     assert run(capsys, "sample", "countdown-exact", "--order", "golden", "--nfe", 4, "-n", 2, "-o", samples)[0] == 0
+    learned = tmp_path / "learned.json"
+    asked = ["--nfe", 2, "--sequences", 20, "--order", "learned", "-o", learned]
+    assert run(capsys, "optimize", "countdown-exact", *asked)[0] == 0
+    entry = json.loads(learned.read_text())["schedules"][0]
+    assert sorted(entry["order"]["permutation"]) == list(range(256))
+    assert entry["provenance"]["method"] == "shortest-path-learned"
+    assert entry["provenance"]["model_calls"] == 16 + 28
+    assert run(capsys, "sample", "countdown-exact", "--schedule", learned, "--nfe", 2, "-n", 2, "-o", samples)[0] == 0
     named = ["--schedules", "uniform", "shortest-path-golden", file]
     code, out, _ = run(capsys, "compare", "countdown-exact", *options, *named, "-n", 4, "-o", results)
     assert code == 0
@@ -276,6 +284,7 @@ def test_orders_by_name(tmp_path, capsys):
             ["optimize", "countdown-exact", "--order", "spread", "--sampler", "tweedie", "--nfe", 4],
             "spread order use k-gillespie",
         ),
+        (["optimize", "countdown-exact", "--order", "learned", "--sampler", "tweedie", "--nfe", 4], "needs k-gillespie"),
         (["optimize", "countdown-exact", "--order", "inwards", "--nfe", 4], "there is no order 'inwards'; choose random or spread"),
         (["optimize", "countdown-exact-uniform", "--order", "spread", "--nfe", 4], "serves the absorbing kernel"),
     ]:

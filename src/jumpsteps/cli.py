@@ -14,11 +14,13 @@ from jumpsteps.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.compare import compare, default_sampler, sample_batches, save_results
 from jumpsteps.data import load_tokens, save_samples
 from jumpsteps.demo import run_demo
+from jumpsteps.explain import explain, show
 from jumpsteps.gillespie import Gillespie
 from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.models import BUILT_IN, LoadedModel, load
-from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.optimize import JYS, LearnedOrder, Method, ShortestPath, optimize_schedule
 from jumpsteps.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
+from jumpsteps.paths import Paths
 from jumpsteps.plots import plot_comparison, plot_error_curve
 from jumpsteps.recipes import RECIPES, train_recipe
 from jumpsteps.report import table
@@ -63,6 +65,7 @@ ORDERS: dict[str, RevealOrder] = {order.name: order for order in (Random(), Spre
 SEARCHES: list[Method] = [
     ShortestPath(),
     *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
+    LearnedOrder(),
     JYS(),
     JYS(full=True),
     JYS(full=True, hold_time=False),
@@ -129,6 +132,8 @@ def method_of(args: argparse.Namespace, name: str) -> Method:
         return method
     if not isinstance(method, ShortestPath):
         raise ValueError(f"method {name} does not know reveal orders; use --method shortest-path, or leave out --order")
+    if args.order == "learned":
+        return LearnedOrder()
     return replace(method, order=pick("order", args.order, ORDERS))
 
 
@@ -259,6 +264,28 @@ def compare_command(args: argparse.Namespace) -> None:
     print(f"written to {args.out}")
 
 
+def explain_command(args: argparse.Namespace) -> None:
+    device = device_of(args.device)
+    model = load(args.model, device=device)
+    schedules: dict[str, Schedule] = {}
+    for name in dict.fromkeys(args.schedules):
+        found = find(args, model, METHODS[name], device) if name in METHODS else {}
+        for nfe in args.nfe:
+            schedules[f"{name}, {nfe} steps"] = found.get(nfe) or read_schedule(name, nfe, model, args)
+    times = [schedule for schedule in schedules.values() if isinstance(schedule, TimeSchedule)]
+    if len(times) < len(schedules):
+        raise ValueError("only schedules of times can be explained; leave out those of jumps")
+    generator = torch.Generator(device).manual_seed(args.seed)
+    tokens, data = data_for(model, args.data, args.sequences, generator)
+    paths = Paths.draw(model.reverse.forward, tokens, generator=generator)
+    print(
+        f"{args.model}: {model.reverse.forward.name} kernel, {model.reverse.forward.noise!r}, {args.sequences} sequences of {data}"
+    )
+    print("nats per sequence ± standard error")
+    for name, explanation in zip(schedules, explain(model.reverse, paths, times, generator=generator), strict=True):
+        print(f"\n{name}\n{show(explanation)}")
+
+
 def train_command(args: argparse.Namespace) -> None:
     recipe, device = pick("recipe", args.task, RECIPES), device_of(args.device)
     limits = {"steps": args.steps, "batch": args.batch}
@@ -297,6 +324,15 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("-o", "--out", type=Path, default=Path("results.json"), help="JSON file of results")
     compare.add_argument("--picture", type=Path, help="also draw a PNG")
 
+    explained = command(
+        commands, "explain", explain_command, "what each leap of a schedule costs, by every bound, and how tight they are"
+    )
+    add_model(explained)
+    add_search(explained)
+    explained.add_argument(
+        "--schedules", nargs="+", default=["uniform", "shortest-path"], help=f"{choices(FIXED)}, {choices(METHODS)}, or files"
+    )
+
     train = command(commands, "train", train_command, "train a model by its recipe; a second run with the same folder goes on")
     train.add_argument("task", metavar="TASK", help=choices(RECIPES))
     train.add_argument("--out", type=Path, required=True, help="checkpoint folder")
@@ -326,7 +362,7 @@ def choices(known: Mapping[str, object]) -> str:
 def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("model", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
     to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, the schedule's own, or tweedie")
-    to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}")
+    to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}; in searches also learned")
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
 
 

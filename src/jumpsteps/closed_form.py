@@ -27,11 +27,12 @@ POINTS = 4096
 
 
 def equal_error(profile: InformationProfile, leaps: int) -> TimeSchedule:
-    """Equal pieces of the integral of sqrt(-h'); beyond the last knot h falls on as before it."""
-    alpha = np.append(profile.alpha, 1.0)
-    slope = np.maximum(-np.diff(profile.entropy) / np.diff(profile.alpha), 0.0)
-    mass = np.sqrt(np.append(slope, slope[-1])) * np.diff(alpha)
-    return equal_pieces(profile, leaps, alpha, mass)
+    """Equal pieces of the integral of sqrt(-h') over the knots; beyond the last one h falls on as before it."""
+    falls = np.maximum(-np.diff(profile.entropy), 0.0)
+    lengths = np.diff(profile.alpha)
+    rest = 1.0 - profile.alpha[-1]
+    mass = np.append(np.sqrt(falls * lengths), np.sqrt(falls[-1] / lengths[-1]) * rest)
+    return equal_pieces(profile, leaps, np.append(profile.alpha, 1.0), mass)
 
 
 def equal_entropy(profile: InformationProfile, leaps: int) -> TimeSchedule:

@@ -54,21 +54,20 @@ def leaps_only(table: Floats) -> Floats:
     return np.where(np.tril(np.ones(table.shape, dtype=bool)), np.inf, table)
 
 
-def smooth_logarithm(curve: Floats, bandwidth: float) -> Floats:
-    """A positive curve [K] with its logarithm fitted by a line around each point.
+def smooth_logarithm(curve: Floats, bandwidth: float, places: Floats, wanted: Floats) -> Floats:
+    """A positive curve [K], known at ``places`` [K], at the ``wanted`` ones [N]: its logarithm is fitted by a line around each.
 
-    Values below a thousandth of the largest are raised to it.
+    Values below a thousandth of the largest are raised to it; a curve of zeros stays one.
     """
     highest = float(curve.max())
-    if bandwidth == 0 or highest <= 0:
-        return curve
-    logarithm = np.log(np.maximum(curve, 1e-3 * highest))
-    return np.exp(local_line(len(logarithm), bandwidth) @ logarithm)
+    if highest <= 0:
+        return np.zeros(len(wanted))
+    return np.exp(local_line(places, wanted, bandwidth) @ np.log(np.maximum(curve, 1e-3 * highest)))
 
 
-def local_line(points: int, bandwidth: float) -> Floats:
-    """The matrix [K, K] that fits a line around each of K equally spaced points and takes its value there."""
-    distance = np.arange(points)[None] - np.arange(points)[:, None]
+def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
+    """The matrix [N, K] that fits a line, with Gaussian weights, around each wanted place and takes its value there."""
+    distance = places[None] - wanted[:, None]
     weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
     s0, s1, s2 = (np.sum(weight * distance**power, -1, keepdims=True) for power in range(3))
     return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)

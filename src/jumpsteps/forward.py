@@ -59,6 +59,11 @@ class ForwardProcess(ABC):
         functions of x_0 and x_t can have, in the kernel's stationary law (for the absorbing kernel: the survival)."""
         return 1.0
 
+    @property
+    def fastest(self) -> float:
+        """The largest rate of leaving a state, per unit of noise."""
+        return 1.0
+
     def __post_init__(self) -> None:
         if self.vocab_size < 2:
             raise ValueError(f"{type(self).__name__} needs at least 2 states, got vocab_size={self.vocab_size}")

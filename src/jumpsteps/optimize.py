@@ -11,6 +11,7 @@ from torch import Tensor
 from jumpsteps.costs import LeapCosts
 from jumpsteps.forward import Absorbing
 from jumpsteps.klub import JumpKlub, Klub
+from jumpsteps.learn_order import learn_order
 from jumpsteps.masked_samplers import Ancestral, KGillespie
 from jumpsteps.order_costs import jump_costs
 from jumpsteps.orders import Random, RevealOrder
@@ -31,7 +32,7 @@ from jumpsteps.search import (
 from jumpsteps.simulate import CallCounter
 from jumpsteps.version import __version__
 
-__all__ = ["JYS", "Method", "ShortestPath", "optimize_schedule"]
+__all__ = ["JYS", "LearnedOrder", "Method", "ShortestPath", "optimize_schedule"]
 
 
 class Method(Protocol):
@@ -114,7 +115,7 @@ class ShortestPath:
 
     Attributes:
         knots: points at most at which the model is asked; one call each.
-        bandwidth: of the smoothing of the profile, in knots. A search on the profile as measured picks its noise: it finds worse
+        bandwidth: of the smoothing of what is measured, in knots. A search on numbers as measured picks their noise: it finds worse
             schedules, and predicts their costs several standard errors too low.
         grid: intervals of the grid on which schedules are chosen; for times, raised to 4 x the largest number of leaps.
         order: the order in which a sampler that counts jumps reveals the sites; any but the random one needs such a sampler.
@@ -159,8 +160,18 @@ class ShortestPath:
                 f"the shortest path serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got {sampler.name}; "
                 "choose one of these, or --method jys"
             )
-        hold, sizes = not isinstance(sampler, Tweedie), {"points": self.knots, "intervals": intervals, "sites": self.sites}
-        return rate_costs(reverse, paths, hold_time=hold, healing=self.healing, leaps=leaps, **sizes, generator=generator)
+        return rate_costs(
+            reverse,
+            paths,
+            points=self.knots,
+            intervals=intervals,
+            sites=self.sites,
+            hold_time=not isinstance(sampler, Tweedie),
+            healing=self.healing,
+            bandwidth=self.bandwidth,
+            leaps=leaps,
+            generator=generator,
+        )
 
     def find(
         self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
@@ -176,6 +187,37 @@ class ShortestPath:
         costs = self.costs(reverse, paths, sampler, leaps=1, generator=generator)
         schedule = fewest_leaps(costs, tolerance)
         return with_cost(schedule, *costs.predict(schedule))
+
+
+@dataclass(frozen=True)
+class LearnedOrder(ShortestPath):
+    """The shortest path in an order learned from the same data (see ``learn_order``).
+
+    Attributes:
+        calls: of the model, that the order is learned from; those of the path come on top.
+        stationary: the data look the same everywhere.
+    """
+
+    calls: int = 16
+    stationary: bool = False
+
+    @property
+    def name(self) -> str:
+        return "shortest-path-learned"
+
+    @property
+    def sampler(self) -> Sampler:
+        return KGillespie()
+
+    def costs(
+        self, reverse: ReverseProcess, paths: Paths, sampler: Sampler, *, leaps: int, generator: torch.Generator
+    ) -> LeapCosts:
+        """The table of costs in the learned order; raises ValueError for a sampler that does not count jumps."""
+        if not isinstance(sampler, KGillespie):
+            raise ValueError(f"sampler {sampler.name} follows times, in random order; a learned order needs k-gillespie")
+        order = learn_order(reverse, paths, calls=self.calls, stationary=self.stationary, generator=generator)
+        path = ShortestPath(self.knots, self.bandwidth, self.grid, order)
+        return path.costs(reverse, paths, sampler, leaps=leaps, generator=generator)
 
 
 def with_cost(schedule: Schedule, cost: float, stderr: float) -> Schedule:

@@ -22,6 +22,7 @@ from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import JumpSchedule, Schedule, time_of_masked
+from jumpsteps.streams import site_entropies
 
 __all__ = ["JumpCosts", "jump_costs"]
 
@@ -130,9 +131,8 @@ def entropies(reverse: ReverseProcess, paths: Paths, ranks: Tensor, masked: int)
     """Entropy of every free site with the last ``masked`` of them masked, by rank, [B, sites]; zero where revealed."""
     x = paths.with_masked(masked, ranks)
     where = paths.movable(x)
-    p = reverse.leave_one_out(x, time_of_masked(paths.forward, masked, paths.sites), where=where).to(torch.float64)
     table = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
-    table[where] = -torch.xlogy(p, p).sum(-1)
+    table[where] = site_entropies(reverse, x, time_of_masked(paths.forward, masked, paths.sites), where)
     return torch.zeros_like(table).scatter(-1, ranks, table)[:, : paths.sites].cpu().numpy()
 
 
@@ -144,8 +144,10 @@ def pooled(measured: Floats, starts: NDArray[np.int64], bandwidth: float) -> Flo
     masked = np.arange(measured.shape[-1]) >= starts[:, None, None]
     each = measured.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True)
     mean = each.mean((1, 2))
-    scale = smooth_logarithm(mean, bandwidth) / np.where(mean > 0, mean, 1.0)
-    return np.where(masked, each * scale[:, None, None], 0.0)
+    if bandwidth > 0:
+        places = np.arange(len(mean), dtype=np.float64)
+        each = each * (smooth_logarithm(mean, bandwidth, places, places) / np.where(mean > 0, mean, 1.0))[:, None, None]
+    return np.where(masked, each, 0.0)
 
 
 def falls(measured: Floats, starts: NDArray[np.int64], *, exchangeable: bool) -> Floats:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["new_figure", "plot_comparison", "plot_error_curve", "write"]
+__all__ = ["COLOURS", "MARKERS", "new_figure", "plot_comparison", "plot_error_curve", "write"]
 
 COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44")
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -20,8 +20,15 @@ from jumpsteps.forward import Absorbing
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import Schedule, TimeSchedule
+from jumpsteps.streams import site_entropies
 
 __all__ = ["InformationProfile", "ProfileCosts", "grid_of_times", "information_profile"]
+
+BEND = 1.5
+"""Grids are even in alpha to the power 1 / BEND: closer together near noise, where the profile falls fastest."""
+
+FINER = 8
+"""Points of a smoothed profile for each knot."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,11 @@ class InformationProfile:
     Attributes:
         forward: the forward process.
         length: number of free sites, on average over the sequences.
-        alpha: knots in (0, 1), increasing, [K].
+        alpha: knots in (0, 1], increasing, [K].
         entropy: h at the knots, nats, [K].
         influence: each sequence's part in h - E h as measured, [K, B]; its spread over sequences gives every standard error, of
             a smoothed profile too.
-        model_calls: K.
+        model_calls: calls made to estimate it.
     """
 
     forward: Absorbing
@@ -54,14 +61,24 @@ class InformationProfile:
         return self.forward.noise.alpha(torch.from_numpy(np.ascontiguousarray(times))).numpy()
 
     def smoothed(self, bandwidth: float) -> "InformationProfile":
-        """The profile with less noise from knot to knot: log h, fitted by a line around each knot.
+        """The profile with less noise from knot to knot, and smooth between them: log h, fitted by a line around every point.
+
+        It has eight times as many knots and goes on to alpha = 1. (On a curve with corners schedules stop at the corners.)
 
         Args:
             bandwidth: standard deviation of the fit's Gaussian weights, in knots; 0 changes nothing.
 
         Entropies below a thousandth of the largest are raised to it before the logarithm.
         """
-        return replace(self, entropy=smooth_logarithm(self.entropy, bandwidth))
+        if bandwidth == 0:
+            return self
+        knots, lowest = len(self.alpha), float(self.alpha[0])
+        places = knots * ((self.alpha - lowest) / (1 - lowest)) ** (1 / BEND)
+        wanted = np.arange(FINER * knots + 1) / FINER
+        alpha = lowest + (1 - lowest) * (wanted / knots) ** BEND
+        entropy = smooth_logarithm(self.entropy, bandwidth, places, wanted)
+        influence = np.stack([np.interp(alpha, self.alpha, column) for column in self.influence.T], -1)
+        return replace(self, alpha=alpha, entropy=entropy, influence=influence)
 
     def leap_costs(self, grid: Floats) -> "ProfileCosts":
         """The table on any grid of decreasing times, from the knots by linear interpolation in alpha; no model calls."""
@@ -113,9 +130,9 @@ class ProfileCosts(LeapCosts):
 
 
 def grid_of_times(forward: Absorbing, intervals: int) -> Floats:
-    """Times from 1 to 0, decreasing, [intervals + 1]; closer together near noise, where the profile falls fastest."""
+    """Times from 1 to 0, decreasing, [intervals + 1]; see ``BEND``."""
     lowest = float(forward.noise.alpha(1.0))
-    alpha = lowest + (1 - lowest) * np.linspace(0, 1, intervals + 1) ** 1.5
+    alpha = lowest + (1 - lowest) * np.linspace(0, 1, intervals + 1) ** BEND
     times = forward.noise.time_of_alpha(torch.from_numpy(alpha)).numpy()
     times[0], times[-1] = 1, 0
     return times
@@ -154,8 +171,7 @@ def masked_entropy(reverse: ReverseProcess, paths: Paths, t: float) -> tuple[flo
         raise ValueError(f"the standard error needs at least two sequences, got {len(x)}; pass more data")
     masked = paths.movable(x)
     # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x0.
-    p = reverse.leave_one_out(x, t, where=masked).to(torch.float64)
-    entropy = -torch.xlogy(p, p).sum(-1)
+    entropy = site_entropies(reverse, x, t, masked)
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(0, masked.nonzero()[:, 0], entropy)
     count = masked.sum(-1).to(torch.float64)
     if not count.sum() > 0:

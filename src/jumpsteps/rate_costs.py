@@ -24,26 +24,25 @@ weight :math:`\rho(\tau)^p`.
 """
 
 import heapq
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpsteps.costs import Floats, LeapCosts, leaps_only, spread
 from jumpsteps.forward import ForwardProcess
 from jumpsteps.paths import Paths
 from jumpsteps.random import uniform
-from jumpsteps.reverse import Model, ReverseProcess, remember
+from jumpsteps.reverse import Remembered, ReverseProcess, remember
 from jumpsteps.schedule import Schedule, TimeSchedule
 from jumpsteps.search import shortest_path
+from jumpsteps.streams import blocks
 
 __all__ = ["NO_HEALING", "Healing", "RateCosts", "rate_costs"]
-
-BLOCK = {"cpu": 2**24, "cuda": 2**28}
-"""Numbers in the largest tensors, which hold a block of sites: K x sites x V; by type of device."""
 
 LATEST = 1e-3
 """1 - rho at the last measured time; rates are not defined at t = 0."""
@@ -51,21 +50,25 @@ LATEST = 1e-3
 
 @dataclass(frozen=True)
 class Healing:
-    """What later leaps leave of a leap's error.
+    """What later leaps leave of a leap's error, where the kernel lets them change every site again.
+
+    The next call of the model repairs what looks more like noise than like data: of a leap to time s the share d / (d + n(s)) is
+    kept, n(s) the probability that noise has hit a site by then. All is kept of the leap to t = 0.
 
     Attributes:
-        power: p of the weight rho(tau)^p of a mistake made at tau.
-        kept: share of a leap's cost that outlasts the next call of the model; the last leap keeps all.
-        exponent: costs to this power add up over leaps; 1 where they are divergences, 1/2 where they are squares of small errors
-            that point the same way.
+        doubt: d, how likely data look like a mistake; infinite where nothing is repaired.
+        power: p of an additional weight rho(tau)^p of what goes wrong at tau.
     """
 
-    power: float = 4.0
-    kept: float = 0.1
-    exponent: float = 0.5
+    doubt: float = 0.005
+    power: float = 0.0
+
+    def kept(self, noise: Floats) -> Floats:
+        """The share that is kept where sites have been hit with these probabilities."""
+        return 1 / (1 + noise / self.doubt)
 
 
-NO_HEALING = Healing(0.0, 1.0, 1.0)
+NO_HEALING = Healing(math.inf)
 """Costs are divergences of paths: a bound for every kernel, and what counts for the absorbing one, where nothing heals."""
 
 
@@ -81,7 +84,7 @@ class View:
 
     t: float
     x: Tensor
-    model: Model
+    model: Remembered
 
 
 @dataclass(frozen=True)
@@ -91,24 +94,20 @@ class Comparison:
     Attributes:
         reverse, paths: the reverse process, and forward paths of B sequences.
         where: bool [B, L], the sites that are compared.
-        hold_time: whether a leap's rates are frozen, or its context alone.
         views: by decreasing time.
     """
 
     reverse: ReverseProcess
     paths: Paths
     where: Tensor
-    hold_time: bool
     views: tuple[View, ...] = ()
 
     @classmethod
-    def draw(
-        cls, reverse: ReverseProcess, paths: Paths, sites: int, *, hold_time: bool, generator: torch.Generator
-    ) -> "Comparison":
+    def draw(cls, reverse: ReverseProcess, paths: Paths, sites: int, *, generator: torch.Generator) -> "Comparison":
         """With so many sites at most, drawn at random, as many of each sequence as of any other."""
         each = max(sites // len(paths.data), 1)
         keys = uniform(tuple(paths.free.shape), generator=generator, device=paths.free.device).masked_fill(~paths.free, torch.inf)
-        return cls(reverse, paths, paths.free & (keys.argsort(-1).argsort(-1) < each), hold_time)
+        return cls(reverse, paths, paths.free & (keys.argsort(-1).argsort(-1) < each))
 
     def with_times(self, times: list[float]) -> "Comparison":
         """The same with views at these times, too: one model call for each."""
@@ -116,37 +115,36 @@ class Comparison:
         fresh = [View(t, x, remember(self.reverse.model, x, t, self.where)) for t, x in states]
         return replace(self, views=tuple(sorted((*self.views, *fresh), key=lambda view: -view.t)))
 
-    def divergences(self, fresh: set[float]) -> Floats:
+    def divergences(self, fresh: set[float], *, hold_time: bool) -> Floats:
         """The rates of divergence of each sequence per unit of noise, [K, K, B], for the pairs with a time in ``fresh``; else zero.
+
+        Args:
+            hold_time: the leap's rates are frozen, or its context alone.
 
         Raises:
             ValueError: a jump that is possible at one time and impossible from an earlier one.
         """
         total = torch.zeros(len(self.views), *self.where.shape[:1], len(self.views), dtype=torch.float64).to(self.where.device)
-        for block in self.blocks():
+        for block in blocks(self.where, len(self.views) * self.reverse.forward.vocab_size):
             w = torch.stack([self.leave_one_out(view, block) for view in self.views])
             sequence = block.nonzero()[:, 0]
             for j, view in enumerate(self.views):
                 starts = [i for i in range(j) if fresh & {self.views[i].t, view.t}]
                 if starts:
-                    found = torch.where(self.paths.movable(view.x)[block], self.from_starts(w, j, starts, view.x[block]), 0)
+                    found = self.from_starts(w, j, starts, view.x[block], hold_time=hold_time)
+                    found = torch.where(self.paths.movable(view.x)[block], found, 0)
                     total[starts, :, j] = total[starts, :, j].index_add(1, sequence, found.to(torch.float64))
         if not total.isfinite().all():
             raise ValueError("a jump has rate zero from an earlier time, so that a leap costs infinitely much; smooth the model")
         share = self.where.sum(-1) / self.paths.free.sum(-1)
         return (total / share[:, None]).transpose(1, 2).cpu().numpy()
 
-    def blocks(self) -> Iterator[Tensor]:
-        """The compared sites in pieces, bool [B, L] each."""
-        sites = self.where.flatten().nonzero()[:, 0]
-        most = BLOCK[self.where.device.type] // (len(self.views) * self.reverse.forward.vocab_size)
-        for piece in sites.split(max(most, 1)):
-            yield torch.zeros_like(self.where).flatten().index_fill(0, piece, True).reshape(self.where.shape)
-
     def leave_one_out(self, view: View, where: Tensor) -> Tensor:
-        return replace(self.reverse, model=view.model).leave_one_out(view.x, view.t, where=where)
+        """Laws [S, V], as precise as the model: float32 for a network."""
+        w = replace(self.reverse, model=view.model).leave_one_out(view.x, view.t, where=where)
+        return w.to(torch.promote_types(view.model.rows.dtype, torch.float32))
 
-    def from_starts(self, w: Tensor, j: int, starts: list[int], x: Tensor) -> Tensor:
+    def from_starts(self, w: Tensor, j: int, starts: list[int], x: Tensor, *, hold_time: bool) -> Tensor:
         """phi of the true rates at the j-th time and of those of leaps from earlier times, [starts, S]; w [K, S, V], x [S].
 
         With laws p = w q, rates r_y = R_b(y, x) p(y)/p(x) and s the leap's noise rate over the true one,
@@ -155,7 +153,7 @@ class Comparison:
         forward, t = self.reverse.forward, self.views[j].t
         law, into, own = forward.push(w[j], t), forward.rates_into(x).to(w), x[:, None]
         rates = into * law / law.gather(-1, own)
-        if self.hold_time:
+        if hold_time:
             frozen = torch.stack([forward.push(w[i], self.views[i].t) for i in starts])
             noise = torch.stack([forward.noise.rate(self.views[i].t) for i in starts]) / forward.noise.rate(t)
         else:
@@ -191,17 +189,30 @@ class RateTable:
         return self.forward.noise.inverse(torch.from_numpy(-np.log(rho) / self.forward.gap)).numpy()
 
     @cached_property
+    def knots(self) -> Floats:
+        """The measured times and 0, decreasing, [K + 1]."""
+        return np.append(self.times, 0.0)
+
+    @cached_property
     def rho(self) -> Floats:
-        """At the measured times, increasing, [K]."""
-        return self.correlation(self.times)
+        """At the knots, increasing to 1, [K + 1]."""
+        return self.correlation(self.knots)
+
+    @cached_property
+    def filled(self) -> Floats:
+        """``parts`` with t = 0, where rates cannot be measured, [K + 1, K + 1, B]: they go on growing as in the interval before."""
+        growth = self.parts[-2, -1] * (self.rho[-1] - self.rho[-2]) / (self.rho[-2] - self.rho[-3])
+        filled = np.pad(self.parts, ((0, 1), (0, 1), (0, 0)))
+        filled[:-1, -1] = self.parts[:, -1] + growth
+        return filled
 
     def positions(self, times: Floats) -> Floats:
-        """Where times lie among the measured ones: i + f between the i-th and the next."""
-        return np.interp(self.correlation(times), self.rho, np.arange(len(self.times)))
+        """Where times lie among the knots: i + f between the i-th and the next."""
+        return np.interp(self.correlation(times), self.rho, np.arange(len(self.knots)))
 
     def between(self, start: Floats, end: Floats, parts: Floats) -> Floats:
-        """``parts`` [K, K, ...] at positions start <= end, [N] each: linear in the triangles that the diagonals cut."""
-        i, j = (np.minimum(p.astype(int), len(self.times) - 2) for p in (start, end))
+        """``parts`` [K + 1, K + 1, ...] at positions start <= end, [N] each: linear in the triangles that the diagonals cut."""
+        i, j = (np.minimum(p.astype(int), len(self.knots) - 2) for p in (start, end))
         lead = (start - i) - (end - j)
         extra = (slice(None), *[None] * (parts.ndim - 2))
         side = np.where((lead > 0)[extra], parts[i + 1, j], parts[i, j + 1])
@@ -213,87 +224,117 @@ class RateTable:
         """The integrand over rho, since d total = -d rho / (gap rho); rate [..., len(rho)]."""
         return rate * rho ** (self.healing.power - 1) / self.forward.gap
 
+    def kept(self, times: Floats) -> Floats:
+        """The share of the cost of leaps to these times that is kept."""
+        total = self.forward.noise.total(torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64)))
+        return self.healing.kept(-torch.expm1(-self.forward.fastest * total).numpy())
+
     def steps(self) -> Floats:
-        """The cost of the leap from each measured time to the next, [K - 1]."""
-        rate = np.diagonal(self.parts.mean(-1), 1)
-        return 0.5 * self.weighted(rate, self.rho[1:]) * np.diff(self.rho)
+        """The cost of the leap from each knot to the next, [K]."""
+        rate = np.diagonal(self.filled.mean(-1), 1)
+        return self.kept(self.knots[1:]) * 0.5 * self.weighted(rate, self.rho[1:]) * np.diff(self.rho)
 
     def subdivided(self, intervals: int) -> Floats:
-        """Times from 1 to 0, decreasing: every measured interval in equal parts of rho, so many intervals in all at least.
-
-        The last measured time is replaced by 0.
-        """
-        each = -(-intervals // (len(self.times) - 1))
-        points = np.arange(each * (len(self.times) - 1) + 1)
-        times = self.time_of(np.interp(points / each, np.arange(len(self.times)), self.rho))
-        times[::each] = self.times
-        times[-1] = 0.0
+        """Times from 1 to 0, decreasing: every interval between knots in equal parts of rho, so many intervals in all at least."""
+        each = -(-intervals // len(self.times))
+        points = np.arange(each * len(self.times) + 1)
+        times = self.time_of(np.interp(points / each, np.arange(len(self.knots)), self.rho))
+        times[::each] = self.knots
         return times
 
-    def leap_costs(self, intervals: int) -> "RateCosts":
-        """The cost of every leap on a grid of so many intervals at least."""
-        grid = self.subdivided(intervals)
-        cost = cost_table(self, grid, self.parts.mean(-1))
-        cost[:, :-1] *= self.healing.kept
-        return RateCosts(grid, leaps_only(cost**self.healing.exponent), len(self.times), self)
+    def smoothed(self, bandwidth: float) -> "RateTable":
+        """The table with less noise from pair to pair: log e / |rho_i - rho_j|, fitted by a plane around every pair.
+
+        Args:
+            bandwidth: standard deviation of the fit's Gaussian weights, in measured times; 0 changes nothing.
+
+        Rates below a millionth of the largest are raised to it before the logarithm; every sequence's part is scaled alike.
+        """
+        i, j = np.triu_indices(len(self.times), 1)
+        rate = self.parts.mean(-1)[i, j]
+        if bandwidth == 0 or not rate.max() > 0:
+            return self
+        apart = self.rho[j] - self.rho[i]
+        rate = np.maximum(rate, 1e-6 * rate.max())
+        fitted = (
+            np.exp(local_plane(np.stack([i, j]), np.stack([self.rho[i], self.rho[j]]), bandwidth) @ np.log(rate / apart)) * apart
+        )
+        parts = self.parts.copy()
+        parts[i, j] *= (fitted / rate)[:, None]
+        return replace(self, parts=parts)
+
+
+def local_plane(places: NDArray[np.int64], at: Floats, bandwidth: float) -> Floats:
+    """The matrix [P, P] that fits a plane over ``at`` [2, P] around every point, with weights by ``places`` [2, P], and takes its
+    value there."""
+    near = np.exp(-0.5 * ((places[:, :, None] - places[:, None]) ** 2).sum(0) / bandwidth**2)
+    x, y = at[:, None] - at[:, :, None]
+    design = np.stack([np.ones_like(x), x, y], -1)
+    weighted = near[..., None] * design
+    normal = weighted.transpose(0, 2, 1) @ design
+    normal += np.diag([0, 1e-9, 1e-9]) * np.trace(normal, axis1=1, axis2=2)[:, None, None]
+    return np.linalg.solve(normal, weighted.transpose(0, 2, 1))[:, 0]
 
 
 def cost_table(table: RateTable, grid: Floats, parts: Floats) -> Floats:
-    """Costs of all leaps on a grid that ends at 0, [G, G]; ``parts`` [K, K]."""
-    rho, at = np.minimum(table.correlation(grid), table.rho[-1]), table.positions(grid)
+    """Costs of all leaps on a grid before anything is repaired, [G, G]; ``parts`` [K + 1, K + 1]."""
+    rho, at = table.correlation(grid), table.positions(grid)
     start, end = np.triu_indices(len(grid))
     rate = np.zeros((len(grid), len(grid)))
     rate[start, end] = table.between(at[start], at[end], parts)
     integrand = table.weighted(rate, rho)
     area = 0.5 * (integrand[:, 1:] + integrand[:, :-1]) * np.diff(rho)
     area[np.arange(len(grid))[:, None] > np.arange(len(grid) - 1)] = 0
-    total = np.concatenate([np.zeros((len(grid), 1)), area.cumsum(-1)], -1)
-    total[:, -1] += integrand[:, -1] * (1 - table.rho[-1])
-    return total
+    return np.concatenate([np.zeros((len(grid), 1)), area.cumsum(-1)], -1)
 
 
 @dataclass(frozen=True)
 class RateCosts(LeapCosts):
     """Costs on a grid of times, from rates of divergence.
 
-    ``value`` is what adds up: nats to the power ``table.healing.exponent``; ``predict`` is in nats.
-
     Attributes:
-        table: where they come from.
+        table: where the costs come from.
+        ends: where those of leaps to t = 0 come from; every sampler makes these as Tweedie's does.
     """
 
     table: RateTable
+    ends: RateTable
+
+    @classmethod
+    def on_grid(cls, table: RateTable, ends: RateTable, intervals: int) -> "RateCosts":
+        """The costs on a grid of so many intervals at least."""
+        grid = table.subdivided(intervals)
+        cost = cost_table(table, grid, table.filled.mean(-1))
+        cost[:, -1] = cost_table(ends, grid, ends.filled.mean(-1))[:, -1]
+        return cls(grid, leaps_only(table.kept(grid) * cost), len(table.times), table, ends)
 
     @cached_property
     def stderr(self) -> Floats:
-        healing = self.table.healing
-        each = np.stack([cost_table(self.table, self.grid, one) for one in np.moveaxis(self.table.parts, -1, 0)], -1)
-        each[:, :-1] *= healing.kept
-        slope = healing.exponent * np.maximum(each.mean(-1), 1e-300) ** (healing.exponent - 1)
-        return leaps_only(slope * spread(each))
+        each, last = (
+            np.stack([cost_table(table, self.grid, one) for one in np.moveaxis(table.filled, -1, 0)], -1)
+            for table in (self.table, self.ends)
+        )
+        each[:, -1] = last[:, -1]
+        return leaps_only(self.table.kept(self.grid) * spread(each))
 
     def schedule(self, points: list[int]) -> TimeSchedule:
         return TimeSchedule(self.grid[points])
 
     def predict(self, schedule: Schedule) -> tuple[float, float]:
-        """The cost of a schedule and its standard error, nats per sequence: what is left of all its leaps' errors."""
-        healing, leaps = self.table.healing, schedule.plan(self.table.forward)
-        each = np.stack([self.leap(leap.t, leap.s) * (healing.kept if leap.s > 0 else 1.0) for leap in leaps])
-        mean = np.maximum(each.mean(-1), 1e-300)
-        total = float((mean**healing.exponent).sum() ** (1 / healing.exponent))
-        slope = (total / mean) ** (1 - healing.exponent)
-        return total, float(spread(slope @ each))
+        """The summed cost of a schedule and its standard error, nats per sequence."""
+        leaps = schedule.plan(self.table.forward)
+        kept = self.table.kept(np.array([leap.s for leap in leaps]))
+        total = kept @ np.stack([self.leap(leap.t, leap.s) for leap in leaps])
+        return float(total.mean()), float(spread(total))
 
     def leap(self, t: float, s: float) -> Floats:
-        """The cost of one leap for each sequence, [B]."""
+        """What one leap costs each sequence, [B], before anything is repaired."""
         inner = self.grid[(self.grid < t) & (self.grid > s)]
         times = np.concatenate([[t], inner, [s]])
-        rho, at = np.minimum(self.table.correlation(times), self.table.rho[-1]), self.table.positions(times)
-        rate = self.table.between(np.full_like(at, at[0]), at, self.table.parts).T
-        integrand = self.table.weighted(rate, rho)
-        area = 0.5 * (integrand[:, 1:] + integrand[:, :-1]) @ np.diff(rho)
-        rest = max(float(self.table.correlation(np.array([s]))[0] - self.table.rho[-1]), 0.0)
-        return area + integrand[:, -1] * rest
+        table = self.table if s > 0 else self.ends
+        rho, at = table.correlation(times), table.positions(times)
+        integrand = table.weighted(table.between(np.full_like(at, at[0]), at, table.filled).T, rho)
+        return 0.5 * (integrand[:, 1:] + integrand[:, :-1]) @ np.diff(rho)
 
 
 @torch.no_grad()
@@ -306,6 +347,7 @@ def rate_costs(
     sites: int = 4096,
     hold_time: bool = False,
     healing: Healing | None = None,
+    bandwidth: float = 2.0,
     leaps: int = 64,
     generator: torch.Generator,
 ) -> RateCosts:
@@ -320,7 +362,8 @@ def rate_costs(
         sites: free sites at most at which rates are compared, spread over the sequences; all where there are fewer.
         hold_time: freeze the rates (Euler, tau-leaping), not the context alone (Tweedie).
         healing: what is left of errors; ``Healing()`` for kernels that heal and ``NO_HEALING`` for the absorbing one unless given.
-        leaps: the most leaps of a schedule that is wanted.
+        bandwidth: of the smoothing over pairs of times, in times; see ``RateTable.smoothed``.
+        leaps: the most leaps of a schedule that is wanted; 0 to measure at all points.
         generator: chooses the sites.
 
     Raises:
@@ -329,15 +372,18 @@ def rate_costs(
     if len(paths.data) < 2:
         raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
     healing = healing or (Healing() if reverse.forward.heals else NO_HEALING)
-    comparison = Comparison.draw(reverse, paths, sites, hold_time=hold_time, generator=generator)
-    table = RateTable(reverse.forward, np.zeros(0), np.zeros((0, 0, len(paths.data))), healing)
-    comparison, table = extended(comparison, table, first_times(table, min(points, max(points // 4, 3))))
-    found = table.leap_costs(intervals)
-    while len(table.times) < points:
-        comparison, table = extended(comparison, table, halved(table, min(len(table.times), points - len(table.times))))
-        found, before = table.leap_costs(intervals), found
-        if settled(before, found, leaps):
-            break
+    comparison = Comparison.draw(reverse, paths, sites, generator=generator)
+    frozen = [hold_time, False] if hold_time else [False]
+    tables = [RateTable(reverse.forward, np.zeros(0), np.zeros((0, 0, len(paths.data))), healing)] * len(frozen)
+    fresh, found = first_times(tables[0], min(points, max(points // 4, 3))), None
+    while len(fresh):
+        comparison = comparison.with_times(fresh.tolist())
+        tables = [extended(table, comparison, fresh, hold_time=hold) for table, hold in zip(tables, frozen, strict=True)]
+        smooth = [table.smoothed(bandwidth) for table in tables]
+        found, before = RateCosts.on_grid(smooth[0], smooth[-1], intervals), found
+        done = before is not None and settled(before, found, leaps)
+        fresh = halved(tables[0], 0 if done else min(len(tables[0].times), points - len(tables[0].times)))
+    assert found is not None
     return found
 
 
@@ -349,14 +395,13 @@ def first_times(table: RateTable, points: int) -> Floats:
     return times
 
 
-def extended(comparison: Comparison, table: RateTable, fresh: Floats) -> tuple[Comparison, RateTable]:
-    """Both with more times."""
-    comparison = comparison.with_times(fresh.tolist())
+def extended(table: RateTable, comparison: Comparison, fresh: Floats, *, hold_time: bool) -> RateTable:
+    """The table with the fresh times in it."""
     times = np.asarray([view.t for view in comparison.views])
-    parts = comparison.divergences(set(fresh.tolist()))
+    parts = comparison.divergences(set(fresh.tolist()), hold_time=hold_time)
     old = np.flatnonzero(~np.isin(times, fresh))
     parts[np.ix_(old, old)] = table.parts
-    return comparison, replace(table, times=times, parts=parts)
+    return replace(table, times=times, parts=parts)
 
 
 def halved(table: RateTable, points: int) -> Floats:
@@ -379,6 +424,8 @@ def halved(table: RateTable, points: int) -> Floats:
 def settled(before: RateCosts, after: RateCosts, leaps: int) -> bool:
     """Whether the cost of the best schedules, at every power of two up to ``leaps``, changed by less than its standard error."""
     most = min(leaps, len(before.grid) - 1)
+    if most < 1:
+        return False
     for n in (2**k for k in range(most.bit_length())):
         (old, _), (new, stderr) = (costs.predict(shortest_path(costs, n)) for costs in (before, after))
         if abs(new - old) > stderr:

@@ -11,7 +11,7 @@ from jumpsteps.files import read_json
 from jumpsteps.models.loaded import LoadedModel
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
-from jumpsteps.tasks import countdown
+from jumpsteps.tasks import countdown, toy
 
 __all__ = ["BUILT_IN", "load"]
 
@@ -85,9 +85,20 @@ def load_countdown_exact(kernel: str, device: torch.device) -> LoadedModel:
     return LoadedModel(name, reverse, countdown.LENGTH, digest, countdown.TASK)
 
 
+def load_toy(kernel: str, device: torch.device) -> LoadedModel:
+    """CountDown so small that its laws are enumerated, in the memory of the CPU."""
+    if device.type != "cpu":
+        raise ValueError(f"the model toy-{kernel} is enumerated on the CPU; pass --device cpu")
+    definition = repr(toy.KERNELS[kernel]).encode() + toy.table().numpy().tobytes()
+    return LoadedModel(f"toy-{kernel}", toy.reverse(kernel), toy.LENGTH, hashlib.sha256(definition).hexdigest(), toy.TASK)
+
+
 BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
     "countdown": load_countdown,
     "countdown-exact": partial(load_countdown_exact, "absorbing"),
     "countdown-exact-uniform": partial(load_countdown_exact, "uniform"),
     "countdown-exact-gaussian": partial(load_countdown_exact, "gaussian"),
+    "toy-absorbing": partial(load_toy, "absorbing"),
+    "toy-uniform": partial(load_toy, "uniform"),
+    "toy-gaussian": partial(load_toy, "gaussian"),
 }

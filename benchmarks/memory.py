@@ -1,0 +1,125 @@
+"""Memory and time of cost estimates at the size of a small language model: V = 50,258, L = 1024, 16 sequences, 64 points.
+
+    python benchmarks/memory.py OUT.json [--device cuda]
+
+A transformer with SEDD-small's layout (12 blocks, 768 wide), random weights in bfloat16. Prints, for each estimate, its peak memory
+beyond the model, its seconds, the seconds of its model calls alone (trunk and head at the same sites, by blocks), and the ratio of
+what is left to these. On a CPU the sizes are small: a check that it runs.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from jumpsteps.costs import LeapCosts
+from jumpsteps.files import write_json
+from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
+from jumpsteps.models.dit import DiTConfig
+from jumpsteps.models.native import build
+from jumpsteps.noise import LogLinear, Time
+from jumpsteps.order_costs import jump_costs
+from jumpsteps.orders import Spread
+from jumpsteps.paths import Paths
+from jumpsteps.profile import InformationProfile, information_profile
+from jumpsteps.rate_costs import rate_costs
+from jumpsteps.reverse import Model, Remembered, ReverseProcess, remember
+from jumpsteps.streams import blocks
+
+SIZES = {
+    "cuda": {"symbols": 50_257, "sequences": 16, "length": 1024, "points": 64, "blocks": 12},
+    "cpu": {"symbols": 500, "sequences": 2, "length": 64, "points": 16, "blocks": 1},
+}
+Estimate = Callable[[ReverseProcess, Paths, int, torch.Generator], LeapCosts | InformationProfile]
+CASES: dict[str, tuple[str, Estimate]] = {
+    "profile (absorbing, Tweedie)": ("absorbing", lambda r, p, k, g: information_profile(r, p, knots=k)),
+    "jump costs (absorbing, spread order)": ("absorbing", lambda r, p, k, g: jump_costs(r, p, Spread(), knots=k, generator=g)),
+    "rate costs (absorbing, Euler)": (
+        "absorbing",
+        lambda r, p, k, g: rate_costs(r, p, points=k, hold_time=True, leaps=0, generator=g),
+    ),
+    "rate costs (uniform, Tweedie)": ("uniform", lambda r, p, k, g: rate_costs(r, p, points=k, leaps=0, generator=g)),
+}
+
+
+def model(kernel: str, size: dict[str, int], device: torch.device) -> ReverseProcess:
+    """Random weights in bfloat16; the output layer's too, so that its laws differ from site to site."""
+    symbols = size["symbols"] + (kernel == "absorbing")
+    forward: ForwardProcess = (Absorbing if kernel == "absorbing" else Uniform)(vocab_size=symbols, noise=LogLinear())
+    torch.manual_seed(0)
+    network, reverse = build(DiTConfig(symbols, 768, size["blocks"], 12), forward, "posterior")
+    torch.nn.init.normal_(network.output_layer.linear.weight, std=0.05)
+    network.to(device, torch.bfloat16).eval()
+    return reverse
+
+
+def seconds(device: torch.device, action: Callable[..., object], *arguments: object) -> float:
+    """Of one run, after what was asked before is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    action(*arguments)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def calls_alone(reverse: ReverseProcess, seen: list[tuple[torch.Tensor, float, torch.Tensor]]) -> None:
+    """The model calls that an estimate made, trunk and head, by blocks of sites, for nothing."""
+    for x, t, where in seen:
+        kept = remember(reverse.model, x, t, where)
+        for block in blocks(where, reverse.forward.vocab_size):
+            kept(x, t, block)
+
+
+class Recorder:
+    """A model that notes what it is asked."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.seen: list[tuple[torch.Tensor, float, torch.Tensor]] = []
+
+    def __call__(self, x: torch.Tensor, t: Time, where: torch.Tensor | None = None) -> torch.Tensor:
+        raise AssertionError("estimates remember their calls")
+
+    def remember(self, x: torch.Tensor, t: float, where: torch.Tensor) -> Remembered:
+        self.seen.append((x, t, where))
+        return remember(self.model, x, t, where)
+
+
+def measure(kernel: str, estimate: Estimate, size: dict[str, int], device: torch.device) -> dict[str, float]:
+    reverse, generator = model(kernel, size, device), torch.Generator(device).manual_seed(0)
+    recorder = Recorder(reverse.model)
+    asked = replace(reverse, model=recorder)
+    data = torch.randint(size["symbols"], (size["sequences"], size["length"]), generator=generator, device=device)
+    paths = Paths.draw(reverse.forward, data, generator=generator)
+    estimate(asked, paths, 4, generator)  # warm up
+    recorder.seen.clear()
+    before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    total = seconds(device, estimate, asked, paths, size["points"], generator)
+    peak = (torch.cuda.max_memory_allocated() - before) / 2**30 if device.type == "cuda" else float("nan")
+    alone = seconds(device, calls_alone, reverse, recorder.seen)
+    found = {"calls": len(recorder.seen), "peak_GiB": peak, "seconds": total, "calls_alone_seconds": alone}
+    return found | {"estimator_over_calls": (total - alone) / alone}
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    device, results = torch.device(args.device), {}
+    for name, (kernel, estimate) in CASES.items():
+        results[name] = measure(kernel, estimate, SIZES[device.type], device)
+        print(name, results[name], flush=True)
+    write_json(args.out, {"device": device.type, "size": SIZES[device.type], "estimates": results})
+
+
+if __name__ == "__main__":
+    run()
