@@ -58,7 +58,7 @@ def klub_of_stops(folder: Path, device: torch.device, n: int) -> None:
 
 
 def schedules_of_kernels(folder: Path, device: torch.device, n: int) -> None:
-    """Figure 9: the noise level before each of 16 leaps, 64 sequences."""
+    """Figure 9: the times of 16 leaps, 64 sequences."""
     figure, found = new_figure(11, 3.4), {}
     for axes, (kernel, name) in zip(figure.subplots(1, 3), KERNELS.items(), strict=True):
         model = load(name, device=device)

@@ -291,3 +291,16 @@ def test_orders_by_name(tmp_path, capsys):
         code, _, err = run(capsys, *arguments)
         assert code == 1
         assert message in err
+
+
+def test_explain(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "explain", "toy-uniform", "--nfe", 2, 3, "--sequences", 50, "--device", "cpu")
+    assert code == 0
+    for title in ("uniform, 2 steps", "uniform, 3 steps", "shortest-path, 2 steps", "shortest-path, 3 steps"):
+        assert f"\n{title}\n" in out
+    assert out.count("KL(data || samples): Tweedie") == 4
+    assert not any(tmp_path.iterdir())
+    named = ["--schedules", "shortest-path-spread", "--nfe", 2, "--sequences", 4]
+    code, _, err = run(capsys, "explain", "countdown-exact", *named)
+    assert (code, err) == (1, "error: only schedules of times can be explained; leave out those of jumps\n")

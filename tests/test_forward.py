@@ -459,3 +459,21 @@ def test_tokens_outside_the_vocabulary_are_refused(token: int) -> None:
         with pytest.raises(ValueError, match=rf"prompt holds tokens .*{token}.*, the vocabulary is 0\.\.3"):
             forward.check_data(torch.tensor([1, token]), "prompt")
     forward.check_states(torch.tensor([3]), "state")
+
+
+def test_odds_of_masked_sites_differ_from_time_to_time_by_the_clock_alone():
+    forward = Absorbing(vocab_size=4, noise=LogLinear())
+    w = torch.tensor([0.5, 0.2, 0.3, 0.0], dtype=torch.float64)
+    odds = [forward.push(w, t)[:3] / forward.push(w, t)[3] for t in (0.3, 0.8)]
+    assert torch.allclose(odds[0] / odds[1], (forward.clock(0.3) / forward.clock(0.8)).expand(3), rtol=1e-12)
+    assert Uniform(vocab_size=4, noise=LogLinear()).clock(0.3) is None
+    assert [kernel.heals for kernel in (Absorbing, Uniform)] == [False, True]
+
+
+@pytest.mark.parametrize("x", [[[3, 3], [3, 3]], [[3, 0], [3, 2]]])
+@pytest.mark.parametrize("t", [0.4, torch.tensor([[0.4], [0.9]])], ids=["number", "tensor"])
+def test_log_likelihoods_may_be_one_row_for_all_masked_sites(x, t):
+    forward = Absorbing(vocab_size=4, noise=LogLinear())
+    x = torch.tensor(x)
+    found = forward.log_likelihood(x, t)
+    assert torch.allclose(found.expand(2, 2, 4).exp(), forward.likelihood(x, t), atol=1e-15)

@@ -14,7 +14,7 @@ from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.dit import DiTConfig
 from jumpsteps.models.native import build
-from jumpsteps.noise import Constant, Cosine, LogLinear
+from jumpsteps.noise import Constant, Cosine, Geometric, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.paths import Paths
 from jumpsteps.profile import information_profile
@@ -74,7 +74,7 @@ def test_rates_of_divergence_are_those_of_enumeration(name, hold_time):
     paths, times = paths_of(truth, 6000), [0.9, 0.6, 0.2]
     reverse = PosteriorReverse(truth.forward, truth)
     comparison = Comparison.draw(reverse, paths, 10**6, generator=seeded(2)).with_times(times)
-    parts = comparison.divergences(set(times), hold_time=hold_time)
+    parts = comparison.divergences(hold_time=hold_time)
     assert np.array_equal(parts.mean(-1)[np.tril_indices(3)], np.zeros(6))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         exact = exact_rate(truth, times[i], times[j], hold_time=hold_time)
@@ -118,7 +118,7 @@ def test_the_table_agrees_with_the_prediction_of_every_leap():
     last = len(costs.grid) - 1
     for i, k in ((0, last), (0, 5), (3, 4), (7, last)):
         noise = 1 - float(truth.forward.noise.alpha(costs.grid[k]))
-        each = 0.005 / (0.005 + noise) * costs.leap(costs.grid[i], costs.grid[k])
+        each = 0.002 / (0.002 + noise) * costs.leap(costs.grid[i], costs.grid[k])
         assert costs.value[i, k] == pytest.approx(each.mean(), rel=1e-9)
         assert costs.stderr[i, k] == pytest.approx(each.std(ddof=1) / np.sqrt(50), rel=1e-9)
     path = shortest_path(costs, 3)
@@ -268,9 +268,27 @@ def test_both_estimates_for_the_absorbing_kernel_agree():
         assert cost == pytest.approx(profile.predict(schedule)[0], abs=2 * stderr)
 
 
+@pytest.mark.parametrize("lowest", [1e-5, 0.05])
+def test_noise_that_comes_at_once(lowest):
+    """SEDD's geometric noise: t = 0 is the data, any t > 0 has the lowest noise at least; no time is asked for twice, none is 0."""
+    forward = Uniform(vocab_size=3, noise=Geometric(lowest=lowest, highest=20.0))
+    truth, seen = Enumerable.random(forward, symbols=3, length=3, seed=5, concentration=0.3), []
+
+    def recorded(x, t, where=None):
+        seen.append(t)
+        return truth(x, t, where)
+
+    costs = rate_costs(PosteriorReverse(forward, recorded), paths_of(truth, 200), leaps=0, generator=seeded(2))
+    assert len(set(seen)) == len(seen) == 32
+    assert min(seen) > 0
+    assert shortest_path(costs, 20).leaps == 20
+
+
 def test_what_cannot_be_is_refused():
     truth = truth_of("uniform")
     reverse = PosteriorReverse(truth.forward, truth)
+    with pytest.raises(ValueError, match="at least 3 points, got 2"):
+        rate_costs(reverse, paths_of(truth, 4), points=2, generator=seeded(0))
     with pytest.raises(ValueError, match="at least two sequences"):
         rate_costs(reverse, paths_of(truth, 1), generator=seeded(0))
     forward = kernel("absorbing", 3)

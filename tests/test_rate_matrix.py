@@ -386,3 +386,21 @@ def test_gaussian_refuses(rate_sigma: float, q_sigma: float) -> None:
 def test_gaussian_needs_two_states() -> None:
     with pytest.raises(ValueError, match="Gaussian needs at least 2 states, got vocab_size=1"):
         Gaussian(vocab_size=1)
+
+
+@pytest.mark.parametrize("name", ["uniform", "gaussian", "rate-matrix"])
+def test_the_gap_is_how_fast_the_largest_correlation_falls(name):
+    """The second singular value of the transition in its stationary law: exp(-gap total) for reversible rates, else below."""
+    forward = kernel(name, 5)
+    law = forward.stationary() if name != "uniform" else torch.full((5,), 0.2, dtype=torch.float64)
+    for t in (0.2, 0.7):
+        q = forward.transition(0.0, t)
+        largest = float(torch.linalg.svdvals(law.sqrt()[:, None] * q / law.sqrt())[1])
+        bound = math.exp(-forward.gap * float(forward.noise.total(t)))
+        if name == "rate-matrix":
+            assert largest < bound * (1 + 1e-9)
+        else:
+            assert largest == pytest.approx(bound, rel=1e-9)
+    leaving = -forward.rate_matrix().diagonal()
+    assert forward.fastest == pytest.approx(float(leaving.max()), rel=0.3 if name == "uniform" else 1e-12)
+    assert forward.fastest >= float(leaving.max()) - 1e-12

@@ -17,16 +17,17 @@ from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, K
 from jumpsteps.metrics import Interval, mean_interval
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
-from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.optimize import JYS, LearnedOrder, ShortestPath, optimize_schedule
 from jumpsteps.order_costs import JumpCosts, jump_costs
 from jumpsteps.orders import RevealOrder, Spread
 from jumpsteps.paths import Paths
 from jumpsteps.profile import InformationProfile, information_profile
+from jumpsteps.rate_costs import Healing
 from jumpsteps.rate_matrix import Gaussian, RateMatrix
 from jumpsteps.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
 from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
 from jumpsteps.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, save_schedules
-from jumpsteps.search import shortest_path
+from jumpsteps.search import error_curve, shortest_path
 from jumpsteps.simulate import Given, Simulation, simulate
 from jumpsteps.version import __version__
 
@@ -46,6 +47,7 @@ __all__ = [
     "Geometric",
     "Gillespie",
     "Given",
+    "Healing",
     "InformationProfile",
     "Interval",
     "JumpCosts",
@@ -53,6 +55,7 @@ __all__ = [
     "KGillespie",
     "Klub",
     "LeapCosts",
+    "LearnedOrder",
     "LoadedModel",
     "LogLinear",
     "LogScoreReverse",
@@ -79,6 +82,7 @@ __all__ = [
     "Tweedie",
     "Uniform",
     "__version__",
+    "error_curve",
     "information_profile",
     "jump_costs",
     "load",

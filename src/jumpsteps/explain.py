@@ -68,9 +68,12 @@ def explain(
 ) -> list[Explanation]:
     """Explain schedules for a model, on forward paths of data.
 
-    Two passes of at most 32 model calls serve all schedules; the KLUB adds two calls for each leap.
+    Two passes of 64 model calls serve all schedules; the KLUB adds two calls for each leap.
     """
-    context, rates = (rate_costs(reverse, paths, hold_time=hold, healing=NO_HEALING, generator=generator) for hold in (False, True))
+    context, rates = (
+        rate_costs(reverse, paths, points=64, bandwidth=0, leaps=0, hold_time=hold, healing=NO_HEALING, generator=generator)
+        for hold in (False, True)
+    )
     truth = reverse.model if isinstance(reverse.model, Enumerable) else None
     found = []
     for schedule in schedules:

@@ -59,6 +59,10 @@ class ForwardProcess(ABC):
         functions of x_0 and x_t can have, in the kernel's stationary law (for the absorbing kernel: the survival)."""
         return 1.0
 
+    def clock(self, t: Time) -> Tensor | None:
+        """c(t), if odds p(y)/p(x) of laws p = w q_{t|0} at a movable site x are c(t) times something without t; else None."""
+        return None
+
     @property
     def fastest(self) -> float:
         """The largest rate of leaving a state, per unit of noise."""
@@ -87,6 +91,10 @@ class ForwardProcess(ABC):
     @abstractmethod
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         """q_{t|0}(x | x0) as a function of x0, float64; zero at an x0 that data never shows (MASK)."""
+
+    def log_likelihood(self, x: Tensor, t: Time) -> Tensor:
+        """log ``likelihood``, minus infinity where it is zero; broadcasts against [..., V]."""
+        return self.likelihood(x, t).log()
 
     @abstractmethod
     def movable(self, x: Tensor) -> Tensor:
@@ -224,6 +232,16 @@ class Absorbing(ForwardProcess):
         value = torch.where(masked, 1 - alpha, alpha * one_hot(x, self.vocab_size, torch.float64))
         value[..., self.mask_id] = 0
         return value
+
+    def log_likelihood(self, x: Tensor, t: Time) -> Tensor:
+        """One row where all sites are masked, and at one time: the same for all of them."""
+        if (isinstance(t, Tensor) and t.numel() > 1) or not bool((x == self.mask_id).all()):
+            return super().log_likelihood(x, t)
+        return self.likelihood(x.new_tensor(self.mask_id), t).log()
+
+    def clock(self, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t)
+        return alpha / (1 - alpha)
 
     def movable(self, x: Tensor) -> Tensor:
         return x == self.mask_id

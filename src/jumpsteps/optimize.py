@@ -119,7 +119,7 @@ class ShortestPath:
             schedules, and predicts their costs several standard errors too low.
         grid: intervals of the grid on which schedules are chosen; for times, raised to 4 x the largest number of leaps.
         order: the order in which a sampler that counts jumps reveals the sites; any but the random one needs such a sampler.
-        sites: at most so many sites are compared by ``rate_costs``.
+        sites: at most so many sites are compared by ``rate_costs``; its default unless given.
         healing: what later leaps leave of an error; the kernel's default unless given.
     """
 
@@ -127,7 +127,7 @@ class ShortestPath:
     bandwidth: float = 2.0
     grid: int = 512
     order: RevealOrder = Random()
-    sites: int = 4096
+    sites: int | None = None
     healing: Healing | None = None
 
     @property

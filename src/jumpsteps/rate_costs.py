@@ -19,8 +19,7 @@ the diagonals (t_i, t_j), (t_i+1, t_j+1) cut, so that it stays zero at tau = t. 
 most, by bisection. Coordinates and integrals are in the correlation that is left, rho = exp(-gap total(t)), which runs over (0, 1]:
 what is found does not depend on how the noise runs in time.
 
-A mistake made at tau is not always there at 0, see ``ForwardProcess.heals``: costs of kernels that correct themselves carry the
-weight :math:`\rho(\tau)^p`.
+Where the kernel lets later leaps repair mistakes (``ForwardProcess.heals``), a leap counts with the share that ``Healing`` leaves.
 """
 
 import heapq
@@ -39,13 +38,16 @@ from jumpsteps.paths import Paths
 from jumpsteps.random import uniform
 from jumpsteps.reverse import Remembered, ReverseProcess, remember
 from jumpsteps.schedule import Schedule, TimeSchedule
-from jumpsteps.search import shortest_path
+from jumpsteps.search import shortest_paths
 from jumpsteps.streams import blocks
 
 __all__ = ["NO_HEALING", "Healing", "RateCosts", "rate_costs"]
 
+SITES, NUMBERS = 2**13, 2**26
+"""Sites, and sites times symbols, that are compared at most, unless the caller says how many."""
+
 LATEST = 1e-3
-"""1 - rho at the last measured time; rates are not defined at t = 0."""
+"""Jumps of a site that are expected before the last measured time; rates are not defined at t = 0."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Healing:
         power: p of an additional weight rho(tau)^p of what goes wrong at tau.
     """
 
-    doubt: float = 0.005
+    doubt: float = 0.002
     power: float = 0.0
 
     def kept(self, noise: Floats) -> Floats:
@@ -115,8 +117,12 @@ class Comparison:
         fresh = [View(t, x, remember(self.reverse.model, x, t, self.where)) for t, x in states]
         return replace(self, views=tuple(sorted((*self.views, *fresh), key=lambda view: -view.t)))
 
-    def divergences(self, fresh: set[float], *, hold_time: bool) -> Floats:
-        """The rates of divergence of each sequence per unit of noise, [K, K, B], for the pairs with a time in ``fresh``; else zero.
+    @property
+    def times(self) -> list[float]:
+        return [view.t for view in self.views]
+
+    def divergences(self, *, hold_time: bool) -> Floats:
+        """The rates of divergence of each sequence per unit of noise, [K, K, B], from the i-th time at the j-th, i < j; else zero.
 
         Args:
             hold_time: the leap's rates are frozen, or its context alone.
@@ -124,45 +130,66 @@ class Comparison:
         Raises:
             ValueError: a jump that is possible at one time and impossible from an earlier one.
         """
-        total = torch.zeros(len(self.views), *self.where.shape[:1], len(self.views), dtype=torch.float64).to(self.where.device)
-        for block in blocks(self.where, len(self.views) * self.reverse.forward.vocab_size):
-            w = torch.stack([self.leave_one_out(view, block) for view in self.views])
-            sequence = block.nonzero()[:, 0]
-            for j, view in enumerate(self.views):
-                starts = [i for i in range(j) if fresh & {self.views[i].t, view.t}]
-                if starts:
-                    found = self.from_starts(w, j, starts, view.x[block], hold_time=hold_time)
-                    found = torch.where(self.paths.movable(view.x)[block], found, 0)
-                    total[starts, :, j] = total[starts, :, j].index_add(1, sequence, found.to(torch.float64))
+        count, forward = len(self.views), self.reverse.forward
+        factors = self.factors(hold_time=hold_time)
+        total = torch.zeros(len(self.where), count, count, dtype=torch.float64, device=self.where.device)
+        for block in blocks(self.where, count * forward.vocab_size):
+            w = torch.stack([self.leave_one_out(view, block) for view in self.views], 1)
+            x = torch.stack([view.x[block] for view in self.views], 1)
+            phi = shifting_contexts(forward, w, x, self.times) if factors is None else held_laws(forward, w, x, self.times, factors)
+            later = forward.movable(x)[:, None] & torch.ones_like(total[0], dtype=torch.bool).triu(1)
+            total.index_add_(0, block.nonzero()[:, 0], torch.where(later, phi, 0).to(total.dtype))
         if not total.isfinite().all():
             raise ValueError("a jump has rate zero from an earlier time, so that a leap costs infinitely much; smooth the model")
         share = self.where.sum(-1) / self.paths.free.sum(-1)
-        return (total / share[:, None]).transpose(1, 2).cpu().numpy()
+        return (total / share[:, None, None]).permute(1, 2, 0).cpu().numpy()
+
+    def factors(self, *, hold_time: bool) -> Tensor | None:
+        """The leap's rates at the j-th time over those of the i-th for the same law, [K, K]; None where they differ in shape."""
+        forward, times = self.reverse.forward, torch.tensor(self.times, dtype=torch.float64)
+        clock = forward.noise.rate(times).reciprocal() if hold_time else forward.clock(times)
+        return None if clock is None else clock / clock[:, None]
 
     def leave_one_out(self, view: View, where: Tensor) -> Tensor:
         """Laws [S, V], as precise as the model: float32 for a network."""
         w = replace(self.reverse, model=view.model).leave_one_out(view.x, view.t, where=where)
         return w.to(torch.promote_types(view.model.rows.dtype, torch.float32))
 
-    def from_starts(self, w: Tensor, j: int, starts: list[int], x: Tensor, *, hold_time: bool) -> Tensor:
-        """phi of the true rates at the j-th time and of those of leaps from earlier times, [starts, S]; w [K, S, V], x [S].
 
-        With laws p = w q, rates r_y = R_b(y, x) p(y)/p(x) and s the leap's noise rate over the true one,
-        sum phi = sum_y r_y (log p(y)/p'(y) - log p(x)/p'(x) - log s - 1) + s sum_y r'_y.
-        """
-        forward, t = self.reverse.forward, self.views[j].t
-        law, into, own = forward.push(w[j], t), forward.rates_into(x).to(w), x[:, None]
-        rates = into * law / law.gather(-1, own)
-        if hold_time:
-            frozen = torch.stack([forward.push(w[i], self.views[i].t) for i in starts])
-            noise = torch.stack([forward.noise.rate(self.views[i].t) for i in starts]) / forward.noise.rate(t)
-        else:
-            frozen, noise = forward.push(w[starts], t), torch.ones(len(starts), dtype=torch.float64)
-        faster, leaving = noise.to(w)[:, None], rates.sum(-1)
-        frozen_own = frozen.gather(-1, own.expand(len(starts), -1, -1))[..., 0]
-        logs = torch.xlogy(rates, law).sum(-1) - torch.xlogy(rates, frozen).sum(-1)
-        own_logs = law.gather(-1, own)[:, 0].log() - frozen_own.log()
-        return logs - leaving * (own_logs + faster.log() + 1) + faster * (into * frozen).sum(-1) / frozen_own
+def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Tensor) -> Tensor:
+    """Sum of phi over symbols when a leap keeps its law up to a factor f, [S, K, K]; w [S, K, V], x [S, K], from i (row) at j.
+
+    With laws p = w q and rates r_y = R_b(y, x) p(y)/p(x), it is
+    sum_y r_y (log p(y)/p'(y) - log p(x)/p'(x) - log f - 1) + f sum_y r'_y: all pairs of times are one matrix product.
+    """
+    law = torch.stack([forward.push(w[:, k], t) for k, t in enumerate(times)], 1)
+    into, own = forward.rates_into(x).to(w), law.gather(-1, x[:, None].expand(-1, len(times), -1))
+    rates = into * law / own.diagonal(dim1=1, dim2=2)[..., None]
+    cross, onto, f = mean_log(law, rates.mT), (law @ into.mT) / own, factors.to(w)
+    log_own = own.log() - own.diagonal(dim1=1, dim2=2).log()[:, None]
+    return cross.diagonal(dim1=1, dim2=2)[:, None] - cross + rates.sum(-1)[:, None] * (log_own - f.log() - 1) + f * onto
+
+
+def mean_log(law: Tensor, weight: Tensor) -> Tensor:
+    """sum_y log law(y) weight(y), [S, I, J], for law [S, I, V] and weight [S, V, J]; minus infinity where weight is on no law."""
+    zero = law <= 0
+    if not zero.any():
+        return law.log() @ weight
+    return (law.masked_fill(zero, 1).log() @ weight).masked_fill(zero.to(weight) @ weight > 0, -torch.inf)
+
+
+def shifting_contexts(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float]) -> Tensor:
+    """The same when a leap keeps w alone, for every kernel: its law w q is that of the moment."""
+    phi = w.new_zeros(len(w), len(times), len(times))
+    for j in range(1, len(times)):
+        law, own = forward.push(w[:, : j + 1], times[j]), x[:, j]
+        into = forward.rates_into(own).to(w)
+        at_own = law.gather(-1, own[:, None, None].expand(-1, j + 1, 1))[..., 0]
+        rates = into * law[:, j] / at_own[:, j, None]
+        cross, onto = mean_log(law, rates[..., None])[..., 0], (law @ into[..., None])[..., 0] / at_own
+        log_own = at_own.log() - at_own[:, j, None].log()
+        phi[:, : j + 1, j] = cross[:, j, None] - cross + rates.sum(-1, keepdim=True) * (log_own - 1) + onto
+    return phi
 
 
 @dataclass(frozen=True)
@@ -240,7 +267,7 @@ class RateTable:
         points = np.arange(each * len(self.times) + 1)
         times = self.time_of(np.interp(points / each, np.arange(len(self.knots)), self.rho))
         times[::each] = self.knots
-        return times
+        return np.append(times[times > 0], 0.0)
 
     def smoothed(self, bandwidth: float) -> "RateTable":
         """The table with less noise from pair to pair: log e / |rho_i - rho_j|, fitted by a plane around every pair.
@@ -256,17 +283,18 @@ class RateTable:
             return self
         apart = self.rho[j] - self.rho[i]
         rate = np.maximum(rate, 1e-6 * rate.max())
-        fitted = (
-            np.exp(local_plane(np.stack([i, j]), np.stack([self.rho[i], self.rho[j]]), bandwidth) @ np.log(rate / apart)) * apart
-        )
+        plane = local_plane(np.stack([i, j]), np.stack([self.rho[i], self.rho[j]]), bandwidth)
+        fitted = apart * np.exp(plane @ np.log(rate / apart))
         parts = self.parts.copy()
         parts[i, j] *= (fitted / rate)[:, None]
         return replace(self, parts=parts)
 
 
 def local_plane(places: NDArray[np.int64], at: Floats, bandwidth: float) -> Floats:
-    """The matrix [P, P] that fits a plane over ``at`` [2, P] around every point, with weights by ``places`` [2, P], and takes its
-    value there."""
+    """The matrix [P, P] that fits a plane over ``at`` [2, P] around every point and takes its value there.
+
+    The fit has Gaussian weights over the distance of ``places`` [2, P].
+    """
     near = np.exp(-0.5 * ((places[:, :, None] - places[:, None]) ** 2).sum(0) / bandwidth**2)
     x, y = at[:, None] - at[:, :, None]
     design = np.stack([np.ones_like(x), x, y], -1)
@@ -344,7 +372,7 @@ def rate_costs(
     *,
     points: int = 32,
     intervals: int = 256,
-    sites: int = 4096,
+    sites: int | None = None,
     hold_time: bool = False,
     healing: Healing | None = None,
     bandwidth: float = 2.0,
@@ -359,7 +387,7 @@ def rate_costs(
         points: measured times at most. A quarter are equally spaced in rho, the others halve the intervals that cost most, until
             the best schedules' costs change by less than their standard errors.
         intervals: of the grid of the table, at least.
-        sites: free sites at most at which rates are compared, spread over the sequences; all where there are fewer.
+        sites: free sites at most at which rates are compared, spread over the sequences; see ``SITES`` for the default.
         hold_time: freeze the rates (Euler, tau-leaping), not the context alone (Tweedie).
         healing: what is left of errors; ``Healing()`` for kernels that heal and ``NO_HEALING`` for the absorbing one unless given.
         bandwidth: of the smoothing over pairs of times, in times; see ``RateTable.smoothed``.
@@ -367,49 +395,44 @@ def rate_costs(
         generator: chooses the sites.
 
     Raises:
-        ValueError: fewer than two sequences, or a jump that is possible at one time and impossible from an earlier one.
+        ValueError: fewer than two sequences or three points, or a jump that is possible at one time and impossible from an earlier
+            one.
     """
+    if points < 3:
+        raise ValueError(f"rates of divergence need at least 3 points, got {points}; pass more knots")
     if len(paths.data) < 2:
         raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
     healing = healing or (Healing() if reverse.forward.heals else NO_HEALING)
-    comparison = Comparison.draw(reverse, paths, sites, generator=generator)
-    frozen = [hold_time, False] if hold_time else [False]
-    tables = [RateTable(reverse.forward, np.zeros(0), np.zeros((0, 0, len(paths.data))), healing)] * len(frozen)
-    fresh, found = first_times(tables[0], min(points, max(points // 4, 3))), None
+    comparison = Comparison.draw(reverse, paths, sites or min(SITES, NUMBERS // reverse.forward.vocab_size), generator=generator)
+    fresh, found, settled = first_times(reverse.forward, min(points, max(points // 4, 3))), None, False
     while len(fresh):
         comparison = comparison.with_times(fresh.tolist())
-        tables = [extended(table, comparison, fresh, hold_time=hold) for table, hold in zip(tables, frozen, strict=True)]
+        tables = [
+            RateTable(reverse.forward, np.asarray(comparison.times), comparison.divergences(hold_time=hold), healing)
+            for hold in ((True, False) if hold_time else (False,))
+        ]
         smooth = [table.smoothed(bandwidth) for table in tables]
         found, before = RateCosts.on_grid(smooth[0], smooth[-1], intervals), found
-        done = before is not None and settled(before, found, leaps)
-        fresh = halved(tables[0], 0 if done else min(len(tables[0].times), points - len(tables[0].times)))
+        settled = before is not None and unchanged(before, found, leaps)
+        fresh = halved(tables[0], 0 if settled else min(len(comparison.times), points - len(comparison.times)))
     assert found is not None
     return found
 
 
-def first_times(table: RateTable, points: int) -> Floats:
+def first_times(forward: ForwardProcess, points: int) -> Floats:
     """Times equally spaced in rho, from 1 to the last that is measured."""
-    lowest = float(table.correlation(np.ones(1))[0])
-    times = table.time_of(np.linspace(lowest, 1 - LATEST * (1 - lowest), points))
+    first, last = math.exp(-forward.gap * float(forward.noise.total(1.0))), math.exp(-forward.gap * LATEST / forward.fastest)
+    times = forward.noise.inverse(torch.from_numpy(-np.log(np.linspace(first, last, points)) / forward.gap)).numpy()
     times[0] = 1.0
-    return times
-
-
-def extended(table: RateTable, comparison: Comparison, fresh: Floats, *, hold_time: bool) -> RateTable:
-    """The table with the fresh times in it."""
-    times = np.asarray([view.t for view in comparison.views])
-    parts = comparison.divergences(set(fresh.tolist()), hold_time=hold_time)
-    old = np.flatnonzero(~np.isin(times, fresh))
-    parts[np.ix_(old, old)] = table.parts
-    return replace(table, times=times, parts=parts)
+    return np.maximum(times, 1e-6)
 
 
 def halved(table: RateTable, points: int) -> Floats:
-    """So many new times: again and again the interval that costs most is cut in the middle of rho.
+    """So many new times: again and again the interval that costs most is cut in the middle of rho; not the one that ends at 0.
 
     A piece is taken to cost a quarter of the whole, because costs grow with the square of a short leap.
     """
-    pieces = [(-cost, low, high) for cost, low, high in zip(table.steps(), table.rho, table.rho[1:], strict=False)]
+    pieces = [(-cost, low, high) for cost, low, high in zip(table.steps()[:-1], table.rho, table.rho[1:], strict=False)]
     heapq.heapify(pieces)
     middles = []
     for _ in range(points):
@@ -421,13 +444,14 @@ def halved(table: RateTable, points: int) -> Floats:
     return table.time_of(np.asarray(middles))
 
 
-def settled(before: RateCosts, after: RateCosts, leaps: int) -> bool:
+def unchanged(before: RateCosts, after: RateCosts, leaps: int) -> bool:
     """Whether the cost of the best schedules, at every power of two up to ``leaps``, changed by less than its standard error."""
-    most = min(leaps, len(before.grid) - 1)
-    if most < 1:
+    budgets = [2**k for k in range(min(leaps, len(before.grid) - 1).bit_length())]
+    if not budgets:
         return False
-    for n in (2**k for k in range(most.bit_length())):
-        (old, _), (new, stderr) = (costs.predict(shortest_path(costs, n)) for costs in (before, after))
-        if abs(new - old) > stderr:
+    old, new = (shortest_paths(costs, budgets) for costs in (before, after))
+    for n in budgets:
+        cost, stderr = after.predict(new[n])
+        if abs(cost - before.predict(old[n])[0]) > stderr:
             return False
     return True

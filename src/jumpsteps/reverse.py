@@ -141,9 +141,10 @@ class PosteriorReverse(ReverseProcess):
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         sites = selected(x, where)
-        likelihood = self.forward.likelihood(sites, time_of_sites(t, x, where))
-        evidence = torch.where(likelihood > 0, likelihood.log(), torch.inf)
-        return (self.call_model(x, t, where) - evidence).softmax(-1)
+        evidence = self.forward.log_likelihood(sites, time_of_sites(t, x, where))
+        evidence = evidence.masked_fill(evidence == -torch.inf, torch.inf)
+        out = self.call_model(x, t, where)
+        return (out - evidence.to(torch.promote_types(out.dtype, torch.float32))).softmax(-1)
 
     def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         sites = selected(x, where)

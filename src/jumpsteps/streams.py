@@ -14,14 +14,14 @@ from jumpsteps.reverse import ReverseProcess, remember
 
 __all__ = ["blocks", "site_entropies"]
 
-BLOCK = {"cpu": 2**24, "cuda": 2**27}
+BLOCK = {"cpu": 2**21, "cuda": 2**27}
 """Numbers in the largest tensors, which hold a block of sites; by type of device."""
 
 
 def blocks(where: Tensor, numbers: int) -> Iterator[Tensor]:
     """The selected sites in pieces, bool [B, L] each, in order; ``numbers`` are what one site takes."""
     sites = where.flatten().nonzero()[:, 0]
-    most = max(BLOCK[where.device.type] // numbers, 1)
+    most = max(BLOCK.get(where.device.type, BLOCK["cpu"]) // numbers, 1)
     for piece in sites.split(most):
         yield torch.zeros_like(where).flatten().index_fill(0, piece, True).reshape(where.shape)
 

@@ -9,6 +9,7 @@ import torch
 
 from jumpsteps.files import read_json
 from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
 from jumpsteps.tasks import countdown, toy
@@ -23,8 +24,8 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel
 
     Args:
         name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
-        project or in
-            the published SEDD layout; or a hub id such as "louaaron/sedd-small".
+            project or in the published SEDD or MDLM layout; or a hub id such as "louaaron/sedd-small" or
+            "kuleshov-group/mdlm-owt".
         device: where the network goes.
 
     Raises:
@@ -63,7 +64,11 @@ def load_folder(folder: Path, name: str, device: torch.device) -> LoadedModel:
         return load_native(folder, config, name, device)
     if isinstance(config, dict) and is_sedd(config):
         return load_sedd(folder, config, name, device)
-    raise ValueError(f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one; no other kind is known")
+    if isinstance(config, dict) and is_mdlm(config):
+        return load_mdlm(folder, config, name, device)
+    raise ValueError(
+        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor an MDLM one; no other kind is known"
+    )
 
 
 def load_countdown(device: torch.device) -> LoadedModel:

@@ -1,0 +1,67 @@
+"""Published MDLM checkpoints (Sahoo et al. 2024): a folder with ``config.json`` and the weights.
+
+The config is the hub's: ``model_type`` "mdlm", ``vocab_size``, ``model_length``, ``hidden_dim``, ``cond_dim``, ``n_blocks``,
+``n_heads``, ``time_conditioning``. Weights are in ``model.safetensors`` or ``pytorch_model.bin``; their names are those of
+``models.dit`` under ``backbone.``. The network is that of SEDD; its output is read as logits of p(x0 | x_t), MASK excluded.
+
+The config names neither MASK nor the noise schedule. MASK is the last symbol, as in every model trained with a tokenizer that
+has no MASK of its own (GPT-2: 50,257 tokens, so MASK is 50257); the noise is log-linear. A model trained with a tokenizer that
+has one (BERT's, for LM1B) puts it elsewhere, and is not for this loader. Sequences are token ids; text needs the tokenizer.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jumpsteps.forward import Absorbing
+from jumpsteps.models.dit import DiT, DiTConfig, PosteriorNetwork, noise_level
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.sedd import read_weights
+from jumpsteps.noise import LogLinear, Time
+from jumpsteps.reverse import PosteriorReverse
+
+__all__ = ["is_mdlm", "load_mdlm"]
+
+
+class TimedPosteriorNetwork(PosteriorNetwork):
+    """A ``PosteriorNetwork`` that is told sigma-bar(t) whatever the kernel: ``time_conditioning`` in the config."""
+
+    def level(self, x: Tensor, t: Time) -> Tensor:
+        return noise_level(self.noise, x, t)
+
+
+def is_mdlm(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of an MDLM checkpoint."""
+    return config.get("model_type") == "mdlm"
+
+
+def load_mdlm(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+    """Read an MDLM checkpoint folder.
+
+    Raises:
+        ValueError: a config without the sizes, or weights that are missing, damaged or do not fit.
+    """
+    where = folder / "config.json"
+    dit = DiTConfig(
+        vocab_size=size(config, "vocab_size", where),
+        hidden_size=size(config, "hidden_dim", where),
+        n_blocks=size(config, "n_blocks", where),
+        n_heads=size(config, "n_heads", where),
+        cond_dim=size(config, "cond_dim", where),
+    )
+    length = size(config, "model_length", where)
+    forward, network = Absorbing(vocab_size=dit.vocab_size, noise=LogLinear()), DiT(dit)
+    path, weights = read_weights(folder)
+    load_weights(nn.ModuleDict({"backbone": network}), weights, path)
+    kind = TimedPosteriorNetwork if config.get("time_conditioning", False) else PosteriorNetwork
+    model = kind(network, forward).to(device).eval()
+    return LoadedModel(name, PosteriorReverse(forward, model), length, file_hash(path), None)
+
+
+def size(config: dict[str, Any], key: str, path: Path) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{path}: {key} must be a positive integer, got {value!r}; it is not the config of an MDLM checkpoint")
+    return value
