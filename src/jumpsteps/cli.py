@@ -110,6 +110,10 @@ def positive(text: str) -> int:
     return value
 
 
+def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
+    return load(args.model, device=device, trust_remote_code=args.trust_remote_code, mask_id=args.mask_id, length=args.length)
+
+
 def data_for(model: LoadedModel, data: str | None, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
     """n sequences for a search, and their name."""
     if data is not None and (model.task is None or data != model.task.name):
@@ -190,7 +194,7 @@ def optimize_command(args: argparse.Namespace) -> None:
     check_file(args.out)
     check_file(args.curve)
     device, method = device_of(args.device), method_of(args, args.method)
-    found = find(args, load(args.model, device=device), method, device, tolerance=args.tolerance)
+    found = find(args, load_model(args, device), method, device, tolerance=args.tolerance)
     save_schedules(args.out, found)
     if args.curve is not None:
         plot_error_curve(args.curve, found, title=args.model)
@@ -206,7 +210,7 @@ def optimize_command(args: argparse.Namespace) -> None:
 def sample_command(args: argparse.Namespace) -> None:
     check_file(args.out)
     device, sampler = device_of(args.device), sampler_of(args)
-    model = load(args.model, device=device)
+    model = load_model(args, device)
     schedule = None
     if sampler is None or sampler.takes is not None:
         if args.nfe is None:
@@ -231,7 +235,7 @@ def compare_command(args: argparse.Namespace) -> None:
     check_file(args.out)
     check_file(args.picture)
     device, sampler = device_of(args.device), sampler_of(args)
-    model = load(args.model, device=device)
+    model = load_model(args, device)
     if model.task is None:
         raise ValueError(f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples")
     schedules: dict[str, dict[int, Schedule]] = {}
@@ -266,7 +270,7 @@ def compare_command(args: argparse.Namespace) -> None:
 
 def explain_command(args: argparse.Namespace) -> None:
     device = device_of(args.device)
-    model = load(args.model, device=device)
+    model = load_model(args, device)
     schedules: dict[str, Schedule] = {}
     for name in dict.fromkeys(args.schedules):
         found = find(args, model, METHODS[name], device) if name in METHODS else {}
@@ -361,6 +365,10 @@ def choices(known: Mapping[str, object]) -> str:
 
 def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("model", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
+    trusted = "let Python code that comes with the model run (LLaDA, Dream)"
+    to.add_argument("--trust-remote-code", action="store_true", help=trusted)
+    to.add_argument("--mask-id", type=int, help="MASK of a masked language model that does not name it")
+    to.add_argument("--length", type=positive, help="L for a masked language model; as long as it allows unless given")
     to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, the schedule's own, or tweedie")
     to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}; in searches also learned")
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
 from jumpsteps.files import read_json
 from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
@@ -16,10 +18,26 @@ from jumpsteps.tasks import countdown, toy
 
 __all__ = ["BUILT_IN", "load"]
 
-HUB_FILES = ["config.json", "model.safetensors", "pytorch_model.bin"]
+HUB_FILES = [
+    "config.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model-*.bin",
+    "pytorch_model.bin.index.json",
+]
+TEXT_FILES = ["generation_config.json", "*token*.json", "vocab.*", "merges.txt", "*.model"]
 
 
-def load(name: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+def load(
+    name: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
+    mask_id: int | None = None,
+    length: int | None = None,
+) -> LoadedModel:
     """Load a model.
 
     Args:
@@ -27,19 +45,25 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel
             project or in the published SEDD or MDLM layout; or a hub id such as "louaaron/sedd-small" or
             "kuleshov-group/mdlm-owt".
         device: where the network goes.
+        trust_remote_code: whether Python code that comes with the model may run; LLaDA and Dream need it.
+        mask_id: MASK of a masked language model whose tokenizer and config do not name it.
+        length: L for a masked language model; by default as long as it allows.
 
     Raises:
-        ValueError: no such model, a folder that is not a checkpoint, or a damaged one.
+        ValueError: no such model, a folder that is not a checkpoint, or a damaged one; ``mask_id`` or ``length`` for a model that
+            is not a masked language model.
     """
     device = torch.device(device)
+    options: TextOptions = {"trust_remote_code": trust_remote_code, "mask_id": mask_id, "length": length}
     if str(name) in BUILT_IN:
+        refuse(options, str(name))
         return BUILT_IN[str(name)](device)
     folder = Path(name)
     if not folder.is_dir():
         if isinstance(name, Path) or not looks_like_hub_id(name):
             raise ValueError(f"there is no model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), not a folder, not a hub id")
-        folder = download(str(name))
-    return load_folder(folder, str(name), device)
+        folder = download(str(name), [*HUB_FILES, *TEXT_FILES, *(["*.py"] if trust_remote_code else [])])
+    return load_folder(folder, str(name), device, options)
 
 
 def looks_like_hub_id(name: str) -> bool:
@@ -47,19 +71,36 @@ def looks_like_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
 
 
-def download(hub_id: str) -> Path:
+def download(hub_id: str, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(hub_id, allow_patterns=files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{hub_id!r} is not a folder here and could not be fetched from the hub ({first})") from None
 
 
-def load_folder(folder: Path, name: str, device: torch.device) -> LoadedModel:
+class TextOptions(TypedDict):
+    """What ``load_masked_lm`` is told by the caller."""
+
+    trust_remote_code: bool
+    mask_id: int | None
+    length: int | None
+
+
+def refuse(options: TextOptions, name: str) -> None:
+    """Raises ValueError for options that say something of a masked language model."""
+    if options["mask_id"] is not None or options["length"] is not None:
+        raise ValueError(f"{name} knows its MASK and its length; mask_id and length are for masked language models, leave them out")
+
+
+def load_folder(folder: Path, name: str, device: torch.device, options: TextOptions) -> LoadedModel:
     config = read_json(folder / "config.json")
+    if isinstance(config, dict) and is_masked_lm(config):
+        return load_masked_lm(folder, name, device, **options)
+    refuse(options, name)
     if isinstance(config, dict) and config.get("format") == FORMAT:
         return load_native(folder, config, name, device)
     if isinstance(config, dict) and is_sedd(config):
@@ -67,7 +108,8 @@ def load_folder(folder: Path, name: str, device: torch.device) -> LoadedModel:
     if isinstance(config, dict) and is_mdlm(config):
         return load_mdlm(folder, config, name, device)
     raise ValueError(
-        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor an MDLM one; no other kind is known"
+        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor an MDLM one nor a masked language model's; "
+        "no other kind is known"
     )
 
 
@@ -76,7 +118,7 @@ def load_countdown(device: torch.device) -> LoadedModel:
     package = Path(__file__).parents[1]
     for folder in (package / "checkpoints" / "countdown", package.parents[1] / "checkpoints" / "countdown"):
         if folder.is_dir():
-            return load_folder(folder, "countdown", device)
+            return load_native(folder, read_json(folder / "config.json"), "countdown", device)
     raise ValueError("the checkpoint 'countdown' is not installed; reinstall jumpsteps, or 'jumpsteps train countdown --out DIR'")
 
 
