@@ -256,6 +256,20 @@ def test_eulers_leaps_have_their_own_costs():
     held, context = (rate_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False))
     assert held.leap(0.9, 0.5).mean() > 1.05 * context.leap(0.9, 0.5).mean()
     assert held.leap(0.5, 0.0).mean() == pytest.approx(context.leap(0.5, 0.0).mean(), rel=0.05)
+    for i, k in ((0, len(held.grid) - 1), (20, len(held.grid) - 1), (20, 40)):
+        part = held.leap(held.grid[i], held.grid[k])
+        assert held.value[i, k] == pytest.approx(part.mean(), rel=1e-9)
+        assert held.stderr[i, k] == pytest.approx(part.std(ddof=1) / np.sqrt(500), rel=1e-9)
+
+
+def test_what_is_kept_falls_with_the_probability_that_noise_has_hit_a_site():
+    """By the fastest rate of leaving a state; all is kept at t = 0, and everywhere without healing."""
+    forward = kernel("gaussian", 3)
+    table = RateTable(forward, np.ones(1), np.zeros((1, 1, 2)), Healing(0.01))
+    leaving = float(-forward.rate_matrix().diagonal().min())
+    hit = 1 - np.exp(-leaving * float(forward.noise.total(0.3)))
+    assert table.kept(np.array([0.3, 0.0])) == pytest.approx([0.01 / (0.01 + hit), 1.0])
+    assert replace(table, healing=NO_HEALING).kept(np.array([0.3, 0.0])).tolist() == [1.0, 1.0]
 
 
 def test_both_estimates_for_the_absorbing_kernel_agree():
