@@ -10,6 +10,7 @@ import torch
 from helpers import kernel, seeded
 from jumpsteps import rate_costs as module
 from jumpsteps import streams
+from jumpsteps.divergence import Comparison
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.dit import DiTConfig
@@ -18,7 +19,7 @@ from jumpsteps.noise import Constant, Cosine, Geometric, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.paths import Paths
 from jumpsteps.profile import information_profile
-from jumpsteps.rate_costs import NO_HEALING, Comparison, Healing, RateCosts, RateTable, rate_costs
+from jumpsteps.rate_costs import NO_HEALING, Healing, RateCosts, RateTable, rate_costs
 from jumpsteps.reverse import PosteriorReverse, remember
 from jumpsteps.samplers import Euler, Tweedie
 from jumpsteps.schedule import TimeSchedule, uniform
