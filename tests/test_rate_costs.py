@@ -21,7 +21,7 @@ from jumpsteps.paths import Paths
 from jumpsteps.profile import information_profile
 from jumpsteps.rate_costs import NO_HEALING, Healing, RateCosts, RateTable, rate_costs
 from jumpsteps.reverse import PosteriorReverse, remember
-from jumpsteps.samplers import Euler, Tweedie
+from jumpsteps.samplers import Euler, TauLeaping, Tweedie
 from jumpsteps.schedule import TimeSchedule, uniform
 from jumpsteps.search import shortest_path
 from jumpsteps.simulate import CallCounter, simulate
@@ -247,12 +247,15 @@ def test_schedules_for_the_uniform_kernel_beat_jump_your_steps_and_equal_times()
     assert rate["shortest-path"] < 0.3 * rate["uniform"]
 
 
-def test_eulers_leaps_have_their_own_costs():
+def test_held_rates_have_their_own_costs():
+    """Tau-leaping's; Euler's sampler is served as Tweedie's."""
     truth = truth_of("absorbing", length=4, noise=Cosine())
     reverse, data = PosteriorReverse(truth.forward, truth), truth.sample_data(500, generator=seeded(0))
-    found = {s.name: optimize_schedule(reverse, data, [4], generator=seeded(7), sampler=s)[4] for s in (Euler(), Tweedie())}
-    assert found["euler"].provenance.predicted_cost > 1.05 * found["tweedie"].provenance.predicted_cost
-    assert found["euler"].times != found["tweedie"].times
+    samplers = (TauLeaping(), Euler(), Tweedie())
+    found = {s.name: optimize_schedule(reverse, data, [4], generator=seeded(7), sampler=s)[4] for s in samplers}
+    assert found["tau-leaping"].provenance.predicted_cost > 1.05 * found["tweedie"].provenance.predicted_cost
+    assert found["tau-leaping"].times != found["tweedie"].times == found["euler"].times
+    assert found["euler"].provenance.sampler == "euler"
     paths = Paths.draw(truth.forward, data, generator=seeded(1))
     held, context = (rate_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False))
     assert held.leap(0.9, 0.5).mean() > 1.05 * context.leap(0.9, 0.5).mean()

@@ -110,8 +110,8 @@ class ShortestPath:
     """The cheapest schedule for every NFE from one pass over the data.
 
     What a leap costs depends on the sampler: for the absorbing kernel and Tweedie's, times from the information profile; for one
-    that counts jumps, numbers of jumps in a reveal order; for other kernels, and for Euler and tau-leaping, times from the rates of
-    divergence (see ``rate_costs``).
+    that counts jumps, numbers of jumps in a reveal order; for other kernels, and for tau-leaping, times from rates of divergence
+    (see ``rate_costs``). Euler's sampler is served as Tweedie's: what it loses by holding the clock heals, or is small.
 
     Attributes:
         knots: points at most at which the model is asked; one call each.
@@ -152,7 +152,7 @@ class ShortestPath:
         if self.order != Random():
             raise ValueError(f"sampler {sampler.name} follows times, in random order; for {self.order.name} order use k-gillespie")
         intervals = max(self.grid, 4 * leaps)
-        if isinstance(reverse.forward, Absorbing) and isinstance(sampler, Tweedie | Ancestral):
+        if isinstance(reverse.forward, Absorbing) and isinstance(sampler, Tweedie | Ancestral | Euler):
             profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
             return profile.leap_costs(grid_of_times(profile.forward, intervals))
         if not isinstance(sampler, Tweedie | Euler | TauLeaping):
@@ -166,7 +166,7 @@ class ShortestPath:
             points=self.knots,
             intervals=intervals,
             sites=self.sites,
-            hold_time=not isinstance(sampler, Tweedie),
+            hold_time=isinstance(sampler, TauLeaping),
             healing=self.healing,
             bandwidth=self.bandwidth,
             leaps=leaps,

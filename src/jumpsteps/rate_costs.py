@@ -268,7 +268,7 @@ def rate_costs(
             the best schedules' costs change by less than their standard errors.
         intervals: of the grid of the table, at least.
         sites: free sites at most at which rates are compared, spread over the sequences; see ``SITES`` for the default.
-        hold_time: freeze the rates (Euler, tau-leaping), not the context alone (Tweedie).
+        hold_time: freeze the rates, not the context alone (see ``ShortestPath`` for which sampler wants what).
         healing: what is left of errors; ``Healing()`` for kernels that heal and ``NO_HEALING`` for the absorbing one unless given.
         bandwidth: of the smoothing over pairs of times, in times; see ``RateTable.smoothed``.
         leaps: the most leaps of a schedule that is wanted; 0 to measure at all points.
