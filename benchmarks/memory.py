@@ -37,7 +37,7 @@ Estimate = Callable[[ReverseProcess, Paths, int, torch.Generator], LeapCosts | I
 CASES: dict[str, tuple[str, Estimate]] = {
     "profile (absorbing, Tweedie)": ("absorbing", lambda r, p, k, g: information_profile(r, p, knots=k)),
     "jump costs (absorbing, spread order)": ("absorbing", lambda r, p, k, g: jump_costs(r, p, Spread(), knots=k, generator=g)),
-    "rate costs (absorbing, Euler)": (
+    "rate costs (absorbing, tau-leaping)": (
         "absorbing",
         lambda r, p, k, g: rate_costs(r, p, points=k, hold_time=True, leaps=0, generator=g),
     ),

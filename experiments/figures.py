@@ -50,9 +50,7 @@ def klub_of_stops(folder: Path, device: torch.device, n: int) -> None:
             values = [klub(s) for s in stops]
             curves[f"{kernel}, {u} to {t}"] = {"stops": stops, "klub": values}
             axes.plot(stops, values, color=COLOURS[i + 1], marker=MARKERS[i], markersize=3, label=f"from {u:g} to {t:g}")
-        axes.set(title=kernel, xlabel="time s of the stop")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        dress(axes, kernel, "time s of the stop")
     figure.axes[0].set_ylabel("KLUB, nats per sequence")
     save(folder, 4, figure, curves)
 
@@ -68,9 +66,7 @@ def schedules_of_kernels(folder: Path, device: torch.device, n: int) -> None:
             found[f"{kernel}, {method.name}"] = list(schedule.times)
             axes.plot(schedule.times, color=COLOURS[i + 1], marker=MARKERS[i], markersize=3, label=method.name)
         axes.plot(np.linspace(1, 0, 17), color=COLOURS[0], label="uniform")
-        axes.set(title=kernel, xlabel="leaps done")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        dress(axes, kernel, "leaps done")
     figure.axes[0].set_ylabel("time t")
     save(folder, 9, figure, found)
 
@@ -90,14 +86,19 @@ def number_of_sequences(folder: Path, device: torch.device, n: int) -> None:
             results[f"{kernel}, {method.name}"] = mean.tolist()
             axes.plot(SEQUENCES, mean, color=COLOURS[i + 1], marker=MARKERS[i], markersize=4, linestyle="none")
             axes.plot(SEQUENCES, mean.mean(1), color=COLOURS[i + 1], label=method.name)
-        axes.set(title=f"{kernel}, NFE {NFE}", xlabel="sequences of the search", xscale="log")
+        axes.set_xscale("log")
         axes.set_xticks(SEQUENCES, [str(k) for k in SEQUENCES], fontsize=8)
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        dress(axes, f"{kernel}, NFE {NFE}", "sequences of the search")
     figure.axes[0].set_ylabel("violation rate, %")
     save(folder, 10, figure, {"sequences": SEQUENCES, "samples": n} | results)
+
+
+def dress(axes, title: str, label: str) -> None:
+    axes.set(title=title, xlabel=label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
 
 
 def save(folder: Path, number: int, figure, numbers: dict) -> None:

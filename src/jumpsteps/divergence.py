@@ -117,12 +117,12 @@ def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float],
     law = torch.stack([forward.push(w[:, k], t) for k, t in enumerate(times)], 1)
     into, own = forward.rates_into(x).to(w), law.gather(-1, x[:, None].expand(-1, len(times), -1))
     rates = into * law / own.diagonal(dim1=1, dim2=2)[..., None]
-    cross, onto, f = mean_log(law, rates.mT), (law @ into.mT) / own, factors.to(w)
+    cross, onto, f = weighted_logs(law, rates.mT), (law @ into.mT) / own, factors.to(w)
     log_own = own.log() - own.diagonal(dim1=1, dim2=2).log()[:, None]
     return cross.diagonal(dim1=1, dim2=2)[:, None] - cross + rates.sum(-1)[:, None] * (log_own - f.log() - 1) + f * onto
 
 
-def mean_log(law: Tensor, weight: Tensor) -> Tensor:
+def weighted_logs(law: Tensor, weight: Tensor) -> Tensor:
     """sum_y log law(y) weight(y), [S, I, J], for law [S, I, V] and weight [S, V, J]; minus infinity where weight is on no law."""
     zero = law <= 0
     if not zero.any():
@@ -138,7 +138,7 @@ def shifting_contexts(forward: ForwardProcess, w: Tensor, x: Tensor, times: list
         into = forward.rates_into(own).to(w)
         at_own = law.gather(-1, own[:, None, None].expand(-1, j + 1, 1))[..., 0]
         rates = into * law[:, j] / at_own[:, j, None]
-        cross, onto = mean_log(law, rates[..., None])[..., 0], (law @ into[..., None])[..., 0] / at_own
+        cross, onto = weighted_logs(law, rates[..., None])[..., 0], (law @ into[..., None])[..., 0] / at_own
         log_own = at_own.log() - at_own[:, j, None].log()
         phi[:, : j + 1, j] = cross[:, j, None] - cross + rates.sum(-1, keepdim=True) * (log_own - 1) + onto
     return phi

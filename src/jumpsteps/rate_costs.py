@@ -12,7 +12,7 @@ on the sampler:
 
 * frozen context (Tweedie): noise level and own state are those of the moment, the leave-one-out posterior is that of t. For an
   exact model the cost is the total correlation of the sites' paths, and no discretisation of time comes in;
-* frozen rates (Euler, tau-leaping): the noise level is that of t, too.
+* frozen rates (Euler, tau-leaping): the noise level is that of t, too. (``ShortestPath`` serves Euler's sampler as Tweedie's.)
 
 One model call for each of K times gives e for every pair of them. Between them e is interpolated: linearly in each triangle that
 the diagonals (t_i, t_j), (t_i+1, t_j+1) cut, so that it stays zero at tau = t. The measured times are chosen where a leap costs
