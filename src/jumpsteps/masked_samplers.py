@@ -14,6 +14,7 @@ from jumpsteps.random import categorical, exponential, gumbel, uniform
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.samplers import Info, Sampler, nothing_clipped
 from jumpsteps.schedule import JumpSchedule, Leap
+from jumpsteps.streams import by_blocks
 
 __all__ = ["Ancestral", "EntropyBounded", "FirstHitting", "KGillespie", "MaskGIT", "ReMDM"]
 
@@ -27,6 +28,11 @@ def smallest(keys: Tensor, count: int) -> Tensor:
     """bool [B, L]: the ``count`` smallest of each row."""
     chosen = keys.topk(count, largest=False).indices
     return torch.zeros_like(keys, dtype=torch.bool).scatter(-1, chosen, True)
+
+
+def reveal(reverse: ReverseProcess, x: Tensor, t: float, where: Tensor, generator: torch.Generator) -> Tensor:
+    """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model call."""
+    return by_blocks(reverse, x, t, where, lambda kept, block: categorical(kept.leave_one_out(x, t, block), generator=generator))
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,7 @@ class Ancestral(Sampler):
         moving = reverse.forward.draw_moving(x, leap.t, leap.s, generator=generator)
         rows = moving.any(-1)
         if rows.any():
-            w = reverse.leave_one_out(x[rows], leap.t, where=moving[rows])
-            x = x.masked_scatter(moving, categorical(w, generator=generator))
+            x = x.masked_scatter(moving, reveal(reverse, x[rows], leap.t, moving[rows], generator))
         return x, None, nothing_clipped(x)
 
 
@@ -84,13 +89,12 @@ class ReMDM(Sampler):
         forward = absorbing(reverse)
         remask = self.remask_probability(forward, leap.t, leap.s)
         alpha_t, alpha_s = float(forward.noise.alpha(leap.t)), float(forward.noise.alpha(leap.s))
-        reveal = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
+        unmask = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         masked = forward.movable(x)
-        moving = masked & (u < reveal)
-        y = categorical(reverse.leave_one_out(x, leap.t, where=moving), generator=generator)
-        new = x.masked_scatter(moving, y).masked_fill(~masked & (u < remask), forward.mask_id)
-        return new, None, nothing_clipped(x)
+        moving = masked & (u < unmask)
+        revealed = x.masked_scatter(moving, reveal(reverse, x, leap.t, moving, generator))
+        return revealed.masked_fill(~masked & (u < remask), forward.mask_id), None, nothing_clipped(x)
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,7 @@ class KGillespie(Sampler):
         ranks = leap.order.ranks(*x.shape, generator=generator) if state is None else state
         masked = reverse.forward.movable(x)
         moving = smallest(torch.where(masked, ranks, x.shape[1]), jumps_of(leap))
-        w = reverse.leave_one_out(x, leap.t, where=moving)
-        return x.masked_scatter(moving, categorical(w, generator=generator)), ranks, nothing_clipped(x)
+        return x.masked_scatter(moving, reveal(reverse, x, leap.t, moving, generator)), ranks, nothing_clipped(x)
 
 
 def jumps_of(leap: Leap) -> int:
@@ -148,14 +151,19 @@ class MaskGIT(Sampler):
         self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
     ) -> tuple[Tensor, None, Info]:
         masked = reverse.forward.movable(x)
-        w = reverse.leave_one_out(x, leap.t, where=masked).to(torch.float64)
-        y = categorical(w, generator=generator)
+
+        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
+            w = reverse.leave_one_out(x, leap.t, where).to(torch.float64)
+            y = categorical(w, generator=generator)[:, None]
+            return torch.cat([y, w.gather(-1, y).log()], 1)
+
+        y, log_p = by_blocks(reverse, x, leap.t, masked, draw).unbind(1)
         left = masked.sum(-1, keepdim=True) - jumps_of(leap)
         noise = gumbel(tuple(x.shape), generator=generator, device=x.device)
         sureness = self.temperature * left / x.shape[1] * noise
-        sureness[masked] += w.gather(-1, y[:, None]).squeeze(-1).log()
+        sureness[masked] += log_p
         moving = smallest(-sureness.masked_fill(~masked, -torch.inf), jumps_of(leap))
-        return torch.where(moving, x.masked_scatter(masked, y), x), None, nothing_clipped(x)
+        return torch.where(moving, x.masked_scatter(masked, y.to(x.dtype)), x), None, nothing_clipped(x)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ class LogScoreReverse(ReverseProcess):
     """A model that gives log p_t(y)/p_t(x) (Lou, Meng, Ermon 2024, Eq. 5); its value at y = x is replaced by zero."""
 
     def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        return self.call_model(x, t, where).scatter(-1, selected(x, where)[..., None], 0)
+        sites = selected(x, where)
+        return self.call_model(x, t, where).scatter(-1, sites[..., None], 0)
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         log_law = self.log_score(x, t, where)

@@ -19,6 +19,7 @@ from jumpsteps.forward import ForwardProcess
 from jumpsteps.random import categorical, poisson
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import JumpSchedule, Leap, TimeSchedule
+from jumpsteps.streams import by_blocks
 
 __all__ = [
     "Euler",
@@ -128,9 +129,13 @@ class Tweedie(Sampler):
         self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
     ) -> tuple[Tensor, None, Info]:
         moving = reverse.forward.draw_moving(x, leap.t, leap.s, generator=generator)
-        w = reverse.leave_one_out(x, leap.t, where=moving)
-        y = categorical(reverse.forward.bridge(w, x[moving], leap.t, leap.s), generator=generator)
-        return x.masked_scatter(moving, y), None, nothing_clipped(x)
+
+        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
+            sites = x[where]
+            w = reverse.leave_one_out(x, leap.t, where=where)
+            return categorical(reverse.forward.bridge(w, sites, leap.t, leap.s), generator=generator)
+
+        return x.masked_scatter(moving, by_blocks(reverse, x, leap.t, moving, draw)), None, nothing_clipped(x)
 
 
 def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: torch.Generator) -> Tensor:
@@ -166,16 +171,20 @@ class Euler(Sampler):
         if leap.s == 0:
             return denoise(reverse, x, leap.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
-        leave = (leap.t - leap.s) * reverse.rates(x, leap.t, where=movable).to(torch.float64)
-        total = leave.sum(-1, keepdim=True)
-        law = leave / total.clamp_min(1)
-        law = law.scatter(-1, x[movable][:, None], (1 - total).clamp_min(0))
-        new = x.masked_scatter(movable, categorical(law, generator=generator))
-        return new, None, Info(clipped=count_sites(x, movable, total[:, 0] > 1))
+
+        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
+            sites = x[where]
+            leave = (leap.t - leap.s) * reverse.rates(x, leap.t, where=where).to(torch.float64)
+            total = leave.sum(-1, keepdim=True)
+            law = (leave / total.clamp_min(1)).scatter(-1, sites[:, None], (1 - total).clamp_min(0))
+            return torch.stack([categorical(law, generator=generator), total[:, 0] > 1], 1)
+
+        y, clipped = by_blocks(reverse, x, leap.t, movable, draw).unbind(1)
+        return x.masked_scatter(movable, y), None, Info(clipped=count_sites(x, movable, clipped))
 
 
 def count_sites(x: Tensor, where: Tensor, flagged: Tensor) -> Tensor:
-    """How many of the selected sites are flagged, int64 [B]; flagged bool [K]."""
+    """How many of the selected sites are flagged, int64 [B]; flagged [K], bool or 0 and 1."""
     return torch.zeros_like(x).masked_scatter(where, flagged.to(x.dtype)).sum(-1)
 
 
@@ -208,9 +217,14 @@ class TauLeaping(Sampler):
         if leap.s == 0:
             return denoise(reverse, x, leap.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
-        mean = (leap.t - leap.s) * reverse.rates(x, leap.t, where=movable).to(torch.float64)
-        draw = self.add_jumps if self.ordinal else self.single_jumps
-        return x.masked_scatter(movable, draw(mean, x[movable], generator)), None, nothing_clipped(x)
+        jump = self.add_jumps if self.ordinal else self.single_jumps
+
+        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
+            sites = x[where]
+            mean = (leap.t - leap.s) * reverse.rates(x, leap.t, where=where).to(torch.float64)
+            return jump(mean, sites, generator)
+
+        return x.masked_scatter(movable, by_blocks(reverse, x, leap.t, movable, draw)), None, nothing_clipped(x)
 
     def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
         """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: no number for each symbol is needed."""

@@ -12,6 +12,7 @@ from jumpsteps.noise import Time
 from jumpsteps.reverse import Model, Remembered, ReverseProcess, remember
 from jumpsteps.samplers import Sampler
 from jumpsteps.schedule import JumpSchedule, Leap, Schedule
+from jumpsteps.splitting import Splitting
 
 __all__ = ["CallCounter", "Given", "Simulation", "simulate"]
 
@@ -42,16 +43,16 @@ class Given:
 
 
 class CallCounter:
-    """A model that counts its calls, and sees given sites as they are given.
+    """A model that counts its calls, sees given sites as they are given, and takes batches larger than memory in pieces.
 
     Attributes:
-        model: the model.
+        model: the model; a call for a batch counts once, in however many pieces it is made.
         given: sites that a sampler of several stages may have moved since the last leap; None for none.
         calls: so far.
     """
 
     def __init__(self, model: Model, given: Given | None = None) -> None:
-        self.model, self.given = model, given
+        self.model, self.given = Splitting(model), given
         self.calls = 0
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:

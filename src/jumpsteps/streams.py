@@ -4,7 +4,7 @@ All sites and symbols together are L V numbers for each sequence, 200 MB at the 
 call are the hidden states of the trunk (see ``reverse.remember``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jumpsteps.reverse import ReverseProcess, remember
 
-__all__ = ["blocks", "site_entropies"]
+__all__ = ["blocks", "by_blocks", "site_entropies"]
 
 BLOCK = {"cpu": 2**21, "cuda": 2**27}
 """Numbers in the largest tensors, which hold a block of sites; by type of device."""
@@ -22,8 +22,22 @@ def blocks(where: Tensor, numbers: int) -> Iterator[Tensor]:
     """The selected sites in pieces, bool [B, L] each, in order; ``numbers`` are what one site takes."""
     sites = where.flatten().nonzero()[:, 0]
     most = max(BLOCK.get(where.device.type, BLOCK["cpu"]) // numbers, 1)
+    if len(sites) <= most:
+        yield where
+        return
     for piece in sites.split(most):
         yield torch.zeros_like(where).flatten().index_fill(0, piece, True).reshape(where.shape)
+
+
+def by_blocks(
+    reverse: ReverseProcess, x: Tensor, t: float, where: Tensor, draw: Callable[[ReverseProcess, Tensor], Tensor]
+) -> Tensor:
+    """What ``draw(reverse, block)`` gives for one block of sites after the other, [K, ...]; one model call."""
+    pieces = list(blocks(where, reverse.forward.vocab_size))
+    if len(pieces) == 1:
+        return draw(reverse, where)
+    kept = replace(reverse, model=remember(reverse.model, x, t, where))
+    return torch.cat([draw(kept, block) for block in pieces])
 
 
 def site_entropies(reverse: ReverseProcess, x: Tensor, t: float, where: Tensor) -> Tensor:

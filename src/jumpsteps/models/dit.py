@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.forward import Absorbing, ForwardProcess
+from jumpsteps.models.compiled import Sizes, padded
 from jumpsteps.noise import NoiseSchedule, Time
 from jumpsteps.reverse import Remembered
 
@@ -96,8 +97,7 @@ class Rotary(nn.Module):
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -154,9 +154,22 @@ class DiT(nn.Module):
         self.rotary_emb = Rotary(config.hidden_size // config.n_heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.output_layer = Head(config)
+        self.sizes: Sizes | None = None
+
+    def compile_trunk(self) -> None:
+        """Compile the blocks, one kernel for all of them and each shape; see ``Sizes``."""
+        self.sizes = Sizes()
+        for block in self.blocks:
+            block.compile(dynamic=False)
 
     def trunk(self, x: Tensor, c: Tensor) -> Tensor:
         """Hidden states [B, L, D]; c is the embedded noise level, [B, cond_dim] or [1, cond_dim]."""
+        if self.sizes is None:
+            return self.layers(x, c)
+        size = self.sizes.of(*x.shape)
+        return self.layers(padded(x, size), c if len(c) == 1 else padded(c, size))[: len(x)]
+
+    def layers(self, x: Tensor, c: Tensor) -> Tensor:
         cos, sin = self.rotary_emb(x.shape[1])
         hidden = self.vocab_embed(x)
         for block in self.blocks:
@@ -169,15 +182,15 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
         c = self.condition(sigma)
-        hidden = self.trunk(x, c)
         if where is None:
-            return self.output_layer(hidden, c[:, None])
-        return self.output_layer(hidden[where], c if len(c) == 1 else c[where.nonzero()[:, 0]])
+            return self.output_layer(self.trunk(x, c), c[:, None])
+        sites = where.flatten().nonzero()[:, 0]  # Before the trunk runs: on a GPU this waits for all that was asked before.
+        return self.output_layer(self.trunk(x, c).flatten(0, 1)[sites], c if len(c) == 1 else c[sites // x.shape[1]])
 
 
 def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
-    """sigma-bar(t) for each sequence, float32 [B]."""
-    return noise.total(t).to(x.device, torch.float32).expand(x.shape[0])
+    """sigma-bar(t), float32: [B] for times [B], [1] for one time."""
+    return noise.total(t).to(x.device, torch.float32).reshape(-1)
 
 
 class PosteriorNetwork(nn.Module):
@@ -196,9 +209,12 @@ class PosteriorNetwork(nn.Module):
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
         return self.read(self.network(x, self.level(x, t), where))
 
+    def compile_trunk(self) -> None:
+        self.network.compile_trunk()
+
     def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
         """The trunk's hidden states at the selected sites; the head runs on those that are read."""
-        c = self.network.condition(self.level(x, t)[:1])
+        c = self.network.condition(self.level(x, t))
         hidden = self.network.trunk(x, c)[where]
         return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c)))
 
@@ -227,12 +243,15 @@ class LogScoreNetwork(nn.Module):
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-scores, float32 [B, L, V] or [K, V]; zero at the site's own symbol."""
         sigma = noise_level(self.noise, x, t)
-        each = sigma[:, None] if where is None else sigma[where.nonzero()[:, 0]]
-        return self.read(self.network(x, sigma, where), x if where is None else x[where], each)
+        own, each = (x, sigma[:, None]) if where is None else (x[where], sigma.expand(len(x))[where.nonzero()[:, 0]])
+        return self.read(self.network(x, sigma, where), own, each)
+
+    def compile_trunk(self) -> None:
+        self.network.compile_trunk()
 
     def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
         """The trunk's hidden states at the selected sites; the head runs on those that are read."""
-        sigma = noise_level(self.noise, x, t)[:1]
+        sigma = noise_level(self.noise, x, t)
         c = self.network.condition(sigma)
         hidden = self.network.trunk(x, c)[where]
         return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma))

@@ -9,7 +9,7 @@ from typing import TypedDict
 import torch
 
 from jumpsteps.files import read_json
-from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.models.loaded import LoadedModel, tune
 from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
@@ -34,6 +34,8 @@ def load(
     name: str | Path,
     *,
     device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    compile: bool = False,
     trust_remote_code: bool = False,
     mask_id: int | None = None,
     length: int | None = None,
@@ -45,15 +47,21 @@ def load(
             project or in the published SEDD or MDLM layout; or a hub id such as "louaaron/sedd-small" or
             "kuleshov-group/mdlm-owt".
         device: where the network goes.
+        dtype: number format of the network's parameters, such as torch.bfloat16; unless given float32 or, from Hugging Face,
+            the config's.
+        compile: compile the network's trunk (``torch.compile``) for each batch size it meets; the first calls take seconds more.
         trust_remote_code: whether Python code that comes with the model may run; LLaDA and Dream need it.
         mask_id: MASK of a masked language model whose tokenizer and config do not name it.
         length: L for a masked language model; by default as long as it allows.
 
     Raises:
         ValueError: no such model, a folder that is not a checkpoint, or a damaged one; ``mask_id`` or ``length`` for a model that
-            is not a masked language model.
+            is not a masked language model; ``dtype`` or ``compile`` for an exact model, which has no network.
     """
-    device = torch.device(device)
+    return tune(find(name, torch.device(device), trust_remote_code, mask_id, length), dtype=dtype, compile=compile)
+
+
+def find(name: str | Path, device: torch.device, trust_remote_code: bool, mask_id: int | None, length: int | None) -> LoadedModel:
     options: TextOptions = {"trust_remote_code": trust_remote_code, "mask_id": mask_id, "length": length}
     if str(name) in BUILT_IN:
         refuse(options, str(name))

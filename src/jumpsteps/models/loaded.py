@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import Provenance
 from jumpsteps.tasks.task import Task
 
-__all__ = ["LoadedModel", "file_hash", "load_weights"]
+__all__ = ["LoadedModel", "file_hash", "load_weights", "tune"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,34 @@ class LoadedModel:
     def provenance(self, data: str = "") -> Provenance:
         """What a schedule found for this model should say about it."""
         return Provenance(model=self.name, model_hash=self.digest, data=data or (self.task.name if self.task else ""))
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """A network whose trunk can be compiled: all but the head, whose number of sites differs from call to call."""
+
+    def compile_trunk(self) -> None: ...
+
+
+def tune(model: LoadedModel, *, dtype: torch.dtype | None = None, compile: bool = False) -> LoadedModel:
+    """The same model with its parameters in another number format, and its trunk compiled, in place.
+
+    Buffers, such as rotary frequencies, keep their precision; so does everything that comes after the network.
+
+    Raises:
+        ValueError: an exact model, which has no parameters, or a network that cannot be compiled.
+    """
+    network = model.reverse.model
+    if (dtype is not None or compile) and not isinstance(network, nn.Module):
+        raise ValueError(f"{model.name} is an exact law, not a network; leave out dtype and compile")
+    if dtype is not None and isinstance(network, nn.Module):
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(dtype)
+    if compile:
+        if not isinstance(network, Compiles):
+            raise ValueError(f"{type(network).__name__} cannot be compiled; leave out compile")
+        network.compile_trunk()
+    return model
 
 
 def file_hash(path: Path) -> str:
