@@ -470,10 +470,16 @@ def test_odds_of_masked_sites_differ_from_time_to_time_by_the_clock_alone():
     assert [kernel.heals for kernel in (Absorbing, Uniform)] == [False, True]
 
 
-@pytest.mark.parametrize("x", [[[3, 3], [3, 3]], [[3, 0], [3, 2]]])
-@pytest.mark.parametrize("t", [0.4, torch.tensor([[0.4], [0.9]])], ids=["number", "tensor"])
-def test_log_likelihoods_may_be_one_row_for_all_masked_sites(x, t):
-    forward = Absorbing(vocab_size=4, noise=LogLinear())
-    x = torch.tensor(x)
-    found = forward.log_likelihood(x, t)
-    assert torch.allclose(found.expand(2, 2, 4).exp(), forward.likelihood(x, t), atol=1e-15)
+@pytest.mark.parametrize("t", [0.4, 1e-6, torch.tensor([[0.4], [0.9]])], ids=["number", "early", "tensor"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("forward", [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=4, noise=LogLinear())])
+def test_leaving_out_what_a_site_says_is_a_division_by_its_likelihood(forward, dtype, t):
+    x = torch.tensor([[0, 1, 2], [3, 3, 0]])
+    log_posterior = torch.randn(2, 3, 4, generator=seeded(0)).to(dtype)
+    before = log_posterior.clone()
+    found = forward.leave_out(log_posterior, x, t)
+    likelihood = forward.likelihood(x, t)
+    w = torch.where(likelihood > 0, log_posterior.double().exp() / likelihood, 0)
+    assert found.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
+    assert torch.allclose(found.double().softmax(-1), w / w.sum(-1, keepdim=True), rtol=1e-10 if dtype is torch.float64 else 1e-5)
+    assert torch.equal(log_posterior, before)

@@ -46,8 +46,36 @@ def test_rows_are_drawn_from_their_own_weights_and_independently() -> None:
     assert chi_square_p(draws[:, 0] * 3 + draws[:, 1], torch.kron(law[0], law[1])) > LEVEL
 
 
+@pytest.mark.parametrize("v", [4, 5, 7, 9, 12])
+def test_two_stages_draw_what_one_does(v: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers add up without rounding, so that the two are equal at every uniform number, the steps included."""
+    weights = torch.randint(0, 3, (40, v), generator=seeded(v)).to(torch.float32)
+    weights[:, -1] += weights.sum(-1) == 0
+    u = torch.linspace(0, 1, 241, dtype=torch.float64)[:-1]
+    monkeypatch.setattr(random, "uniform", instead_of_uniform(u.repeat(40)))
+    each = weights.repeat_interleave(len(u), 0)
+    one = categorical(each, generator=seeded(0))
+    monkeypatch.setattr(random, "MANY", 2)
+    assert torch.equal(categorical(each, generator=seeded(0)), one)
+    assert torch.equal(categorical(each.reshape(40, len(u), v), generator=seeded(0)), one.reshape(40, len(u)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_draws_of_many_symbols_have_the_law_of_the_weights(
+    dtype: torch.dtype, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "MANY", 2)
+    weights = (scale * torch.tensor([0.05, 0.0, 3.0, 1.0, 0.4, 2.2, 0.0, 0.7], dtype=torch.float64)).to(dtype)
+    draws = categorical(weights.expand(100_000, -1), generator=seeded(1))
+    assert chi_square_p(draws, weights.double() / weights.double().sum()) > LEVEL
+    assert categorical(weights.expand(0, -1), generator=seeded(1)).shape == (0,)
+
+
+@pytest.mark.parametrize("many", [random.MANY, 2])
 @pytest.mark.parametrize("zeros", [[0], [4], [0, 4], [1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 4]])
-def test_a_symbol_of_weight_zero_is_never_drawn(zeros: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_symbol_of_weight_zero_is_never_drawn(zeros: list[int], many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "MANY", many)
     weights = torch.tensor([0.3, 1.0, 0.1, 7.0, 0.2], dtype=torch.float64)
     weights[zeros] = 0
     # the ends of [0, 1) and both sides of every step of the CDF, where an off-by-one shows

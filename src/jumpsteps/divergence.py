@@ -85,7 +85,7 @@ class Comparison:
         count, forward = len(self.views), self.reverse.forward
         factors = self.factors(hold_time=hold_time)
         total = torch.zeros(len(self.where), count, count, dtype=torch.float64, device=self.where.device)
-        for block in blocks(self.where, count * forward.vocab_size):
+        for block in blocks(self.where, count * forward.vocab_size // 4):  # Larger ones: all times take part in each.
             w = torch.stack([self.leave_one_out(view, block) for view in self.views], 1)
             x = torch.stack([view.x[block] for view in self.views], 1)
             phi = shifting_contexts(forward, w, x, self.times) if factors is None else held_laws(forward, w, x, self.times, factors)
@@ -115,6 +115,7 @@ def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float],
     sum_y r_y (log p(y)/p'(y) - log p(x)/p'(x) - log f - 1) + f sum_y r'_y: all pairs of times are one matrix product.
     """
     law = torch.stack([forward.push(w[:, k], t) for k, t in enumerate(times)], 1)
+    law.masked_fill_(~forward.movable(x)[..., None], 1)  # Such sites do not jump; whatever they have must not be zero.
     into, own = forward.rates_into(x).to(w), law.gather(-1, x[:, None].expand(-1, len(times), -1))
     rates = into * law / own.diagonal(dim1=1, dim2=2)[..., None]
     cross, onto, f = weighted_logs(law, rates.mT), (law @ into.mT) / own, factors.to(w)
@@ -124,9 +125,10 @@ def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float],
 
 def weighted_logs(law: Tensor, weight: Tensor) -> Tensor:
     """sum_y log law(y) weight(y), [S, I, J], for law [S, I, V] and weight [S, V, J]; minus infinity where weight is on no law."""
+    logs = law.log() @ weight
+    if logs.isfinite().all():
+        return logs
     zero = law <= 0
-    if not zero.any():
-        return law.log() @ weight
     return (law.masked_fill(zero, 1).log() @ weight).masked_fill(zero.to(weight) @ weight > 0, -torch.inf)
 
 

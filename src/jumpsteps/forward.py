@@ -32,6 +32,10 @@ def one_hot(x: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros((*x.shape, size), dtype=dtype, device=x.device).scatter_(-1, x[..., None], 1)
 
 
+def precise(value: Tensor) -> torch.dtype:
+    return torch.promote_types(value.dtype, torch.float32)
+
+
 def like(value: Tensor, w: Tensor) -> Tensor:
     """A float64 number per site as a [..., 1] factor of w, in w's dtype and device."""
     return value.to(w)[..., None]
@@ -92,9 +96,10 @@ class ForwardProcess(ABC):
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         """q_{t|0}(x | x0) as a function of x0, float64; zero at an x0 that data never shows (MASK)."""
 
-    def log_likelihood(self, x: Tensor, t: Time) -> Tensor:
-        """log ``likelihood``, minus infinity where it is zero; broadcasts against [..., V]."""
-        return self.likelihood(x, t).log()
+    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """log w up to a constant: log p(x0^l | x_t) less what the own state says, log q_{t|0}(x^l | x0); float32 at least."""
+        evidence = self.likelihood(x, t).log()
+        return log_posterior - evidence.masked_fill(evidence == -torch.inf, torch.inf).to(precise(log_posterior))
 
     @abstractmethod
     def movable(self, x: Tensor) -> Tensor:
@@ -233,11 +238,11 @@ class Absorbing(ForwardProcess):
         value[..., self.mask_id] = 0
         return value
 
-    def log_likelihood(self, x: Tensor, t: Time) -> Tensor:
-        """One row where all sites are masked, and at one time: the same for all of them."""
-        if (isinstance(t, Tensor) and t.numel() > 1) or not bool((x == self.mask_id).all()):
-            return super().log_likelihood(x, t)
-        return self.likelihood(x.new_tensor(self.mask_id), t).log()
+    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """MASK says that x0 is not MASK, any other symbol says all."""
+        dtype = precise(log_posterior)
+        own = log_posterior.new_full(x.shape, torch.finfo(dtype).max / 2, dtype=dtype).masked_fill(x == self.mask_id, -torch.inf)
+        return log_posterior.to(dtype).scatter(-1, x[..., None], own[..., None])
 
     def clock(self, t: Time) -> Tensor:
         alpha = self.noise.alpha(t)
@@ -252,7 +257,7 @@ class Absorbing(ForwardProcess):
 
     def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        return self.movable(x) & (u < self.reveal_probability(t, s).to(x.device))
+        return self.movable(x) & (u < float(self.reveal_probability(t, s)))
 
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
         return w
@@ -306,8 +311,10 @@ class Uniform(ForwardProcess):
         return kept * torch.eye(self.vocab_size, dtype=torch.float64) + (1 - kept) / self.vocab_size
 
     def push(self, w: Tensor, t: Time) -> Tensor:
-        alpha = self.noise.alpha(t)
-        return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * w.sum(-1, keepdim=True)
+        alpha, total = self.noise.alpha(t), w.sum(-1, keepdim=True)
+        if alpha.ndim == 0:
+            return torch.add(float((1 - alpha) / self.vocab_size) * total, w, alpha=float(alpha))
+        return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * total
 
     def pull(self, law: Tensor, t: Time) -> Tensor:
         exact = law.to(torch.float64)  # a difference of nearly equal numbers where alpha is small
@@ -319,6 +326,13 @@ class Uniform(ForwardProcess):
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]
         return alpha * one_hot(x, self.vocab_size, torch.float64) + (1 - alpha) / self.vocab_size
+
+    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Seen from x its own symbol is more likely than any other by the factor 1 + V alpha / (1 - alpha)."""
+        alpha = self.noise.alpha(t).to(x.device)
+        more = torch.log1p(self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
+        dtype = precise(log_posterior)
+        return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
 
     def movable(self, x: Tensor) -> Tensor:
         return torch.ones_like(x, dtype=torch.bool)

@@ -4,8 +4,13 @@ Float32 Gumbel noise truncates the tail of a softmax and so lowers its temperatu
 arXiv 2409.02908). Categories are drawn by inverting the distribution function instead.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+MANY = 4096
+"""Symbols from which on a draw takes two stages."""
 
 __all__ = ["categorical", "exponential", "gumbel", "poisson", "uniform"]
 
@@ -41,6 +46,9 @@ def gumbel(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.
 def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     """One draw from each row of unnormalised probabilities, by inverse distribution function.
 
+    Where symbols are many, a run of about sqrt(V) neighbours is drawn first, by their sum, and a symbol of the run by what is left
+    of the same uniform number: the weights are read once, and their float64 distribution function is never written out.
+
     Args:
         weights: [..., V], non-negative; each row has a positive, finite sum.
         generator: source of randomness, on the device of ``weights``.
@@ -51,15 +59,42 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     Raises:
         ValueError: a row is negative, not finite, or sums to zero.
     """
-    cumulative = weights.to(torch.float64).cumsum(-1)
-    total = cumulative[..., -1:]
+    rows = weights.reshape(-1, weights.shape[-1])
+    width = 1 if rows.shape[1] < MANY else math.isqrt(rows.shape[1])
+    cumulative = run_sums(rows, width).cumsum(-1)
+    total = cumulative[:, -1:]
     valid = torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()
     if not valid:
         raise ValueError(
             "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
             "the model may have returned NaN, or given sites may have probability zero under it"
         )
-    threshold = total * uniform(tuple(total.shape), generator=generator, device=weights.device)
-    # Where the total is denormal the product can round up to it; the largest threshold is the number below.
-    below = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, below, right=True).squeeze(-1)
+    threshold = below(total * uniform(tuple(total.shape), generator=generator, device=weights.device), total)
+    drawn = torch.searchsorted(cumulative, threshold, right=True)
+    if width > 1:
+        before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
+        drawn = drawn * width + symbol_of_run(rows, drawn, width, threshold - before)
+    return drawn.reshape(weights.shape[:-1])
+
+
+def run_sums(rows: Tensor, width: int) -> Tensor:
+    """Sums over runs of ``width`` neighbours, the last run shorter, float64 [K, runs]."""
+    if width == 1:
+        return rows.to(torch.float64)
+    whole = rows.shape[1] // width * width
+    sums = rows[:, :whole].unflatten(1, (-1, width)).sum(-1, dtype=torch.float64)
+    return torch.cat([sums, rows[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)], 1)
+
+
+def symbol_of_run(rows: Tensor, run: Tensor, width: int, threshold: Tensor) -> Tensor:
+    """Which symbol of its run [K, 1] each threshold [K, 1] falls on."""
+    columns = run * width + torch.arange(width, device=rows.device)
+    inside = columns < rows.shape[1]
+    part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
+    cumulative = part.cumsum(-1)
+    return torch.searchsorted(cumulative, below(threshold, cumulative[:, -1:]), right=True)
+
+
+def below(threshold: Tensor, total: Tensor) -> Tensor:
+    """The threshold, or the number just below the total where rounding took it further."""
+    return torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))

@@ -41,7 +41,7 @@ from jumpsteps.search import shortest_paths
 
 __all__ = ["NO_HEALING", "Healing", "RateCosts", "rate_costs"]
 
-SITES, NUMBERS = 2**13, 2**26
+SITES, NUMBERS = 2**13, 2**25
 """Sites, and sites times symbols, that are compared at most, unless the caller says how many."""
 
 LATEST = 1e-3

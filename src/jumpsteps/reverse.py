@@ -141,10 +141,8 @@ class PosteriorReverse(ReverseProcess):
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         sites = selected(x, where)
-        evidence = self.forward.log_likelihood(sites, time_of_sites(t, x, where))
-        evidence = evidence.masked_fill(evidence == -torch.inf, torch.inf)
         out = self.call_model(x, t, where)
-        return (out - evidence.to(torch.promote_types(out.dtype, torch.float32))).softmax(-1)
+        return self.forward.leave_out(out, sites, time_of_sites(t, x, where)).softmax(-1)
 
     def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         sites = selected(x, where)
@@ -167,8 +165,7 @@ class LogScoreReverse(ReverseProcess):
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         log_law = self.log_score(x, t, where)
-        law = (log_law - log_law.amax(-1, keepdim=True)).exp()
-        return self.forward.pull(law, time_of_sites(t, x, where))
+        return self.forward.pull(log_law.softmax(-1), time_of_sites(t, x, where))
 
     def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         sites = selected(x, where)

@@ -243,7 +243,9 @@ class LogScoreNetwork(nn.Module):
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-scores, float32 [B, L, V] or [K, V]; zero at the site's own symbol."""
         sigma = noise_level(self.noise, x, t)
-        own, each = (x, sigma[:, None]) if where is None else (x[where], sigma.expand(len(x))[where.nonzero()[:, 0]])
+        if where is None:
+            return self.read(self.network(x, sigma), x, sigma[:, None])
+        own, each = x[where], sigma if len(sigma) == 1 else sigma[where.nonzero()[:, 0]]
         return self.read(self.network(x, sigma, where), own, each)
 
     def compile_trunk(self) -> None:
@@ -258,7 +260,5 @@ class LogScoreNetwork(nn.Module):
 
     def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
         """output [..., V], the sites' tokens and their noise levels [...]."""
-        score = output.float()
-        if self.scale_by_sigma:
-            score = score - (torch.expm1(sigma).log() + math.log(score.shape[-1] - 1))[..., None]
-        return score.scatter(-1, own[..., None], 0)
+        scale = torch.expm1(sigma).log() + math.log(output.shape[-1] - 1) if self.scale_by_sigma else torch.zeros_like(sigma)
+        return (output - scale[..., None]).scatter_(-1, own[..., None], 0)
