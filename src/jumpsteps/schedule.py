@@ -339,18 +339,18 @@ def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
     content = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "schedules": [
-            {"nfe": nfe, **written(schedule), "provenance": asdict(schedule.provenance)}
-            for nfe, schedule in sorted(schedules.items())
-        ],
+        "schedules": [schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())],
     }
     write_json(path, content)
 
 
-def written(schedule: Schedule) -> dict[str, Any]:
+def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
+    """The entry of a file of schedules; ``read_schedule`` reads it."""
     if isinstance(schedule, TimeSchedule):
-        return {"times": list(schedule.times)}
-    return {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+        written: dict[str, Any] = {"times": list(schedule.times)}
+    else:
+        written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+    return {"nfe": nfe, **written, "provenance": asdict(schedule.provenance)}
 
 
 def load_schedules(path: Path | str) -> dict[int, Schedule]:
