@@ -12,6 +12,7 @@ from jumpsteps.costs import LeapCosts
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.gillespie import Gillespie
+from jumpsteps.hub import ScheduleSet
 from jumpsteps.klub import Klub
 from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
 from jumpsteps.metrics import Interval, mean_interval
@@ -72,6 +73,7 @@ __all__ = [
     "RevealOrder",
     "ReverseProcess",
     "Sampler",
+    "ScheduleSet",
     "ShortestPath",
     "Simulation",
     "Spread",

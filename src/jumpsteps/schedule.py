@@ -3,19 +3,23 @@ r"""Schedules: when the steps of a run are taken.
 * ``TimeSchedule``: the times of a run, 1 = t_0 > t_1 > ... > t_N = 0, one leap between each two.
 * ``JumpSchedule``: how many sites jump in each leap, for samplers of the absorbing kernel that count.
 
+Either gives numbers of tokens to loops that count them (``tokens_per_step``), and ``to_jumps`` and ``to_times`` turn one into the
+other.
+
 A schedule carries where it came from, because it is only good for the kernel, sampler and model it was found for. Files hold
 several schedules, one for each number of model calls.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 from jumpsteps.files import read_json, write_json
-from jumpsteps.forward import ForwardProcess
+from jumpsteps.forward import Absorbing, ForwardProcess
+from jumpsteps.noise import LogLinear, NoiseSchedule
 from jumpsteps.orders import Random, RevealOrder, order_from_json, order_to_json
 
 __all__ = [
@@ -121,6 +125,46 @@ class TimeSchedule:
         """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
         check_kernel(self.provenance, forward, model)
 
+    def tokens_per_step(self, length: int, noise: NoiseSchedule = LogLinear()) -> tuple[int, ...]:
+        r"""How many masked tokens each leap reveals, for loops that count (LLaDA's): whole numbers that sum to ``length``.
+
+        A token that is masked at the first time t_0 is still masked at s with probability
+        :math:`(1 - \alpha(s)) / (1 - \alpha(t_0))`, which is s / t_0 for log-linear noise. The expected number of masked tokens is
+        rounded at every time (a half up), so that each leap is less than one token away from its expectation; a leap has 0 tokens
+        only where it expects less than one.
+
+        Args:
+            length: masked tokens at the start; those of a prompt do not count.
+            noise: the noise schedule of the absorbing kernel that the times are for; LLaDA's and MDLM's unless given.
+
+        Raises:
+            ValueError: no token, a schedule for another kernel or noise, or one that does not end at t = 0.
+        """
+        return tuple(before - after for before, after in pairwise(self.masked_tokens(length, noise)))
+
+    def to_jumps(self, forward: ForwardProcess, length: int) -> "JumpSchedule":
+        """``tokens_per_step`` as a schedule for samplers that count jumps, in random order; every leap has at least one jump.
+
+        The inverse of ``JumpSchedule.to_times``: its times give back its counts. Times that are turned into counts and back are
+        rounded.
+
+        Raises:
+            ValueError: as ``tokens_per_step``; a kernel other than absorbing; fewer tokens than leaps.
+        """
+        left = self.masked_tokens(length, noise_of_masks(forward))
+        return JumpSchedule(jumps_between(left), converted(self.provenance, forward))
+
+    def masked_tokens(self, length: int, noise: NoiseSchedule) -> list[int]:
+        """The expected number of masked tokens at every time, rounded, when all ``length`` are masked at the first."""
+        check_noise(self.provenance, noise)
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}; it is the number of masked tokens at the start")
+        if self.times[-1] != 0:
+            raise ValueError(f"the schedule ends at t = {self.times[-1]}, where tokens are still masked; append the time 0")
+        first = masked_share(noise, self.times[0])
+        # Rounding errors of the noise schedule must not decide which way a half goes.
+        return [math.floor(round(length * masked_share(noise, t) / first, 6) + 0.5) for t in self.times]
+
 
 @dataclass(frozen=True)
 class JumpSchedule:
@@ -162,6 +206,38 @@ class JumpSchedule:
         """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
         check_kernel(self.provenance, forward, model)
 
+    def tokens_per_step(self, length: int) -> tuple[int, ...]:
+        """How many masked tokens each leap reveals: the counts.
+
+        Raises:
+            ValueError: a ``length`` (masked tokens at the start, without the prompt) other than ``total``.
+        """
+        if length != self.total:
+            raise ValueError(
+                f"the schedule is for {self.total} masked tokens, got length={length}; optimise for as many, or rescale it: "
+                "schedule.to_times(forward).tokens_per_step(length)"
+            )
+        return self.counts
+
+    def to_times(self, forward: ForwardProcess) -> TimeSchedule:
+        r"""The times along which a run from noise has as many sites masked on average, for samplers that follow times.
+
+        With n of L sites left, t solves :math:`(1 - \alpha(t)) / (1 - \alpha(1)) = n / L`; t = n / L for log-linear noise. The
+        model's own times, in ``plan``, differ by the sites that the noise leaves unmasked at t = 1, of which a run from noise has
+        none. ``TimeSchedule.to_jumps`` and ``tokens_per_step`` with L tokens give the same counts back.
+
+        Raises:
+            ValueError: a kernel other than absorbing, a schedule for another noise, or one with a reveal order, which times do not
+                have.
+        """
+        noise = noise_of_masks(forward)
+        check_noise(self.provenance, noise)
+        if self.order != Random():
+            raise ValueError(f"the schedule reveals in {self.order.name} order, times in random order; optimise times instead")
+        left = [self.total - done for done in accumulate(self.counts)]
+        total = [-math.log1p(-masked_share(noise, 1.0) * n / self.total) for n in left[:-1]]
+        return TimeSchedule([1.0, *(float(noise.inverse(value)) for value in total), 0.0], converted(self.provenance, forward))
+
 
 Schedule = TimeSchedule | JumpSchedule
 
@@ -172,6 +248,31 @@ def time_of_masked(forward: ForwardProcess, masked: int, total: int) -> float:
         return float(masked > 0)
     lowest = float(forward.noise.alpha(1.0))
     return float(forward.noise.time_of_alpha(max(1 - masked / total, lowest)))
+
+
+def masked_share(noise: NoiseSchedule, t: float) -> float:
+    """1 - alpha(t)."""
+    return -math.expm1(-float(noise.total(t)))
+
+
+def noise_of_masks(forward: ForwardProcess) -> NoiseSchedule:
+    if not isinstance(forward, Absorbing):
+        raise ValueError(f"times and numbers of jumps are converted for the absorbing kernel, which masks; got {forward.name}")
+    return forward.noise
+
+
+def check_noise(provenance: Provenance, noise: NoiseSchedule) -> None:
+    """Raises ValueError for times that do not belong to the absorbing kernel with this noise schedule."""
+    if provenance.kernel not in ("", Absorbing.name):
+        raise ValueError(f"the schedule is for the {provenance.kernel} kernel, which masks no tokens; optimise one for absorbing")
+    if provenance.noise not in ("", repr(noise)):
+        raise ValueError(f"the schedule is for the noise schedule {provenance.noise}, got {noise!r}; pass the one it was found for")
+
+
+def converted(provenance: Provenance, forward: ForwardProcess) -> Provenance:
+    """Of times made from jumps, or the other way round: the sampler is another one, and so is the error."""
+    same = replace(provenance, sampler="", predicted_cost=None, predicted_cost_stderr=None)
+    return replace(same, kernel=forward.name, noise=repr(forward.noise))
 
 
 def check_kernel(provenance: Provenance, forward: ForwardProcess, model: str) -> None:
@@ -212,15 +313,20 @@ def cosine_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpS
 def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: str, order: RevealOrder) -> JumpSchedule:
     """A jump schedule from the share of sites still masked when a share of the leaps is done; every leap has a jump."""
     check_leaps(leaps)
-    if leaps > total:
-        raise ValueError(f"{total} sites cannot jump in {leaps} leaps, at least one in each; ask for at most {total} steps")
-    left = [round(total * masked(i / leaps)) for i in range(leaps + 1)]
-    left[0], left[-1] = total, 0
+    inner = [round(total * masked(i / leaps)) for i in range(1, leaps)]
+    return JumpSchedule(jumps_between([total, *inner, 0]), Provenance(method=method), order)
+
+
+def jumps_between(masked: list[int]) -> list[int]:
+    """The jumps between numbers of masked sites, the last of them 0; those in between are moved where a leap would have no jump."""
+    left, leaps = list(masked), len(masked) - 1
+    if leaps > left[0]:
+        raise ValueError(f"{left[0]} sites cannot jump in {leaps} leaps, at least one in each; ask for at most {left[0]} steps")
     for i in range(1, leaps):
         left[i] = min(left[i], left[i - 1] - 1)
     for i in range(leaps - 1, 0, -1):
         left[i] = max(left[i], left[i + 1] + 1)
-    return JumpSchedule([a - b for a, b in pairwise(left)], Provenance(method=method), order)
+    return [before - after for before, after in pairwise(left)]
 
 
 def check_leaps(leaps: int) -> None:
@@ -233,18 +339,18 @@ def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
     content = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "schedules": [
-            {"nfe": nfe, **written(schedule), "provenance": asdict(schedule.provenance)}
-            for nfe, schedule in sorted(schedules.items())
-        ],
+        "schedules": [schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())],
     }
     write_json(path, content)
 
 
-def written(schedule: Schedule) -> dict[str, Any]:
+def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
+    """The entry of a file of schedules; ``read_schedule`` reads it."""
     if isinstance(schedule, TimeSchedule):
-        return {"times": list(schedule.times)}
-    return {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+        written: dict[str, Any] = {"times": list(schedule.times)}
+    else:
+        written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+    return {"nfe": nfe, **written, "provenance": asdict(schedule.provenance)}
 
 
 def load_schedules(path: Path | str) -> dict[int, Schedule]:

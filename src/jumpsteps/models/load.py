@@ -79,12 +79,12 @@ def looks_like_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
 
 
-def download(hub_id: str, files: list[str]) -> Path:
+def download(hub_id: str, files: list[str], revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=files))
+        return Path(snapshot_download(hub_id, allow_patterns=files, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{hub_id!r} is not a folder here and could not be fetched from the hub ({first})") from None

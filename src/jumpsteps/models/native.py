@@ -18,7 +18,7 @@ from jumpsteps.rate_matrix import Gaussian, MatrixKernel
 from jumpsteps.reverse import LogScoreReverse, PosteriorReverse, ReverseProcess
 from jumpsteps.tasks import TASKS
 
-__all__ = ["FORMAT", "build", "load_native", "read_safetensors", "save_native"]
+__all__ = ["FORMAT", "build", "build_forward", "forward_to_json", "load_native", "read_safetensors", "save_native"]
 
 FORMAT = "jumpsteps-model"
 SCHEMA_VERSION = 1
@@ -48,10 +48,7 @@ def save_native(
 ) -> None:
     """Write a checkpoint folder; weights are stored as ``dtype``."""
     folder = Path(folder)
-    if forward.name not in KERNELS:
-        raise ValueError(f"the {forward.name} kernel cannot be written to a checkpoint; those that can: {', '.join(KERNELS)}")
-    parts = {field.name: getattr(forward, field.name) for field in fields(forward) if field.name != "noise"}
-    kernel: dict[str, Any] = {"type": forward.name, **parts}
+    kernel, noise = forward_to_json(forward)
     config = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -59,7 +56,7 @@ def save_native(
         "length": length,
         "output": output,
         "kernel": kernel,
-        "noise": {"type": type(forward.noise).__name__, **vars(forward.noise)},
+        "noise": noise,
         "network": asdict(network.config),
     }
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in network.state_dict().items()}
@@ -83,6 +80,18 @@ def load_native(folder: Path, config: dict[str, Any], name: str, device: torch.d
     load_weights(network, read_safetensors(path), path)
     network.to(device).eval()
     return LoadedModel(name, reverse, length, file_hash(path), task)
+
+
+def forward_to_json(forward: ForwardProcess) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Kernel and noise schedule as a config holds them; ``build_forward`` reads them.
+
+    Raises:
+        ValueError: a kernel that a config cannot hold.
+    """
+    if forward.name not in KERNELS:
+        raise ValueError(f"the {forward.name} kernel cannot be written to a config; those that can: {', '.join(KERNELS)}")
+    parts = {field.name: getattr(forward, field.name) for field in fields(forward) if field.name != "noise"}
+    return {"type": forward.name, **parts}, {"type": type(forward.noise).__name__, **vars(forward.noise)}
 
 
 def build_forward(kernel: dict[str, Any], noise: dict[str, Any]) -> ForwardProcess:
