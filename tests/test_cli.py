@@ -116,8 +116,11 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
         (["train", "poetry", "--out", "x"], "choose countdown"),
         (["sample", "countdown-exact", "--nfe", 1, "-o", "."], ". is a folder; name a file"),
         (["compare", "countdown-exact", "--nfe", 1, "--schedules", "uniform", "-n", 1], "at least two samples"),
-        (["sample", "countdown", "--nfe", 1, "--prompt", "5 4 3"], "--prompt is text, and 'countdown' has no tokenizer"),
-        (["optimize", "countdown-exact", "--nfe", 2, "--text", "x.txt"], "or token ids with --data"),
+        (["sample", "countdown", "--nfe", 1, "--prompt", "5 4 3"], "'countdown' has no tokenizer; pass token ids with --given"),
+        (
+            ["optimize", "countdown-exact", "--nfe", 2, "--text", "x.txt"],
+            "--text is text, and 'countdown-exact' has no tokenizer; pass",
+        ),
         (["sample", "countdown-exact", "--nfe", 1, "--tokenizer", "."], "countdown-exact is not a model of text"),
         (["sample", "countdown-exact", "--nfe", 1, "--given", "none.npz"], "there is no file none.npz; pass --given"),
     ],

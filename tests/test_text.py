@@ -92,6 +92,10 @@ def test_a_tokenizer_from_elsewhere_does_all_that_one_in_the_folder_does(tmp_pat
     assert apart.reverse.forward == together.reverse.forward
     assert torch.equal(apart.reverse.model(X, 0.4), together.reverse.model(X, 0.4))
     assert apart.text.encode("w7") == [VOCAB.index("w7")]
+    save_words(tmp_path / "few", ["[UNK]", "w7", "[MASK]"], mask_token="[MASK]")
+    other = jumpsteps.load(tmp_path / "model", tokenizer=tmp_path / "few")
+    assert other.text.encode("w7") == [1]
+    assert other.reverse.forward.mask_id == 2
 
 
 def test_a_sedd_model_takes_a_tokenizer_from_elsewhere_or_its_folder(tmp_path, monkeypatch):
@@ -107,6 +111,8 @@ def test_a_sedd_model_takes_a_tokenizer_from_elsewhere_or_its_folder(tmp_path, m
         jumpsteps.load(model, tokenizer=tmp_path / "many")
     save_words(model, FEW)
     assert jumpsteps.load(model).text.encode("v3") == [4]
+    save_words(few, FEW[::-1])
+    assert jumpsteps.load(model, tokenizer=few).text.encode("v3") == [15]
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert jumpsteps.load(model).text is None
     with pytest.raises(ValueError, match=r"need transformers .*: pip install 'jumpsteps\[text\]'"):

@@ -124,7 +124,8 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
     """The model's text; ``option`` is what needs it, and ``instead`` what takes token ids."""
     if model.text is None:
-        raise ValueError(f"{option} is text, and {model.name!r} has no tokenizer; pass --tokenizer, or token ids with {instead}")
+        tokenizer = "" if model.name in BUILT_IN else "--tokenizer, or "
+        raise ValueError(f"{option} is text, and {model.name!r} has no tokenizer; pass {tokenizer}token ids with {instead}")
     return model.text
 
 
