@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -166,3 +167,13 @@ class TwoSites:
         sites = torch.stack([joint.sum(2), joint.sum(1)], 1)
         out = torch.nn.functional.pad(sites, (0, self.truth.forward.vocab_size - n)).log()
         return out if where is None else out[where]
+
+
+def save_words(folder: Path, vocab: list[str], **names: str) -> None:
+    """A tokenizer that looks up words between blanks; ``names`` are its special tokens, [UNK] among the words."""
+    import tokenizers
+    import transformers
+
+    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(vocab)}, unk_token="[UNK]"))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]", **names).save_pretrained(folder)

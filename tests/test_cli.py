@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from jumpsteps import demo as demo_module
+from jumpsteps import load, optimize_schedule
 from jumpsteps.cli import SAMPLERS, main
+from jumpsteps.data import load_tokens
 from jumpsteps.demo import DemoConfig, run_demo
 
 
@@ -114,6 +116,13 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
         (["train", "poetry", "--out", "x"], "choose countdown"),
         (["sample", "countdown-exact", "--nfe", 1, "-o", "."], ". is a folder; name a file"),
         (["compare", "countdown-exact", "--nfe", 1, "--schedules", "uniform", "-n", 1], "at least two samples"),
+        (["sample", "countdown", "--nfe", 1, "--prompt", "5 4 3"], "'countdown' has no tokenizer; pass token ids with --given"),
+        (
+            ["optimize", "countdown-exact", "--nfe", 2, "--text", "x.txt"],
+            "--text is text, and 'countdown-exact' has no tokenizer; pass",
+        ),
+        (["sample", "countdown-exact", "--nfe", 1, "--tokenizer", "."], "countdown-exact is not a model of text"),
+        (["sample", "countdown-exact", "--nfe", 1, "--given", "none.npz"], "there is no file none.npz; pass --given"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
@@ -304,3 +313,76 @@ def test_explain(tmp_path, capsys, monkeypatch):
     named = ["--schedules", "shortest-path-spread", "--nfe", 2, "--sequences", 4]
     code, _, err = run(capsys, "explain", "countdown-exact", *named)
     assert (code, err) == (1, "error: only schedules of times can be explained; leave out those of jumps\n")
+
+
+def given_file(path, rows, free):
+    """Countdowns from 31 that break off, then ``free`` sites; the tokens at free sites are none."""
+    tokens = np.full((rows, 256), -1)
+    tokens[:, :-free] = np.arange(256 - free)[::-1] % 32
+    tokens[:, 0] = np.arange(rows)
+    np.savez(path, tokens=tokens.squeeze(0) if rows == 1 else tokens, mask=(tokens >= 0).squeeze(0) if rows == 1 else tokens >= 0)
+    return tokens
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("sampler", ["tweedie", "k-gillespie", "first-hitting"])
+def test_given_sites_stay_in_every_sample(tmp_path, capsys, rows, sampler):
+    tokens = given_file(tmp_path / "g.npz", rows, 8)
+    options = ["--sampler", sampler, *([] if sampler == "first-hitting" else ["--nfe", 2]), "--given", tmp_path / "g.npz"]
+    asked = ["sample", "countdown-exact", *options, "--batch", 2, "-o", tmp_path / "x.npz"]
+    code, _, err = run(capsys, *asked, "-n", 5)
+    assert (code, err) == (0, "")
+    content = np.load(tmp_path / "x.npz")
+    assert (content["samples"][:, :-8] == tokens[:, :-8]).all()
+    assert len(np.unique(content["samples"][:, -8:], axis=0)) > 1
+    assert content["nfe"] == (8 if sampler == "first-hitting" else 2)
+    assert not (tmp_path / "x.txt").exists()
+    if rows > 1:
+        code, _, err = run(capsys, *asked, "-n", 4)
+        assert (code, err.count("\n")) == (1, 1)
+        assert "gives sites of 5 sequences, and 4 samples were asked for; pass -n 5" in err
+
+
+def test_a_search_with_given_sites_is_that_of_the_library(tmp_path, capsys):
+    data, given = tmp_path / "d.npy", tmp_path / "g.npz"
+    np.save(data, np.tile(np.arange(256)[::-1] % 32, (4, 1)))
+    mask = np.zeros((3, 256), bool)
+    for row, sites in enumerate((64, 128, 160)):
+        mask[row, :sites] = True
+    np.savez(given, tokens=np.zeros_like(mask, dtype=int), mask=mask)
+    times = []
+    for option in ([], ["--given", given]):
+        asked = ["optimize", "countdown-exact", "--nfe", 4, "--data", data, *option, "-o", tmp_path / "s.json"]
+        assert run(capsys, *asked)[0] == 0
+        times.append(json.loads((tmp_path / "s.json").read_text())["schedules"][0])
+    assert times[1]["provenance"]["data"].endswith(", 104 of 256 sites given")  # rows 0, 1, 2, 0
+    reverse, generator = load("countdown-exact").reverse, torch.Generator().manual_seed(0)
+    tokens, _ = load_tokens(data, 64, generator)
+    rows = torch.from_numpy(mask[[0, 1, 2, 0]])
+    expected = optimize_schedule(reverse, tokens, [4], generator=generator, given_mask=rows)[4]
+    assert tuple(times[1]["times"]) == expected.times
+    assert times[0]["times"] != times[1]["times"]
+    counted = ["--sampler", "k-gillespie", "--nfe", 4]
+    code, _, err = run(capsys, "optimize", "countdown-exact", *counted, "--data", data, "--given", given, "-o", tmp_path / "k.json")
+    assert code == 1
+    assert "sequences have 96 to 192 free sites" in err
+    code, _, err = run(capsys, "sample", "countdown-exact", *counted, "-n", 3, "--given", given, "-o", tmp_path / "x.npz")
+    assert code == 1
+    assert "the given sites leave 96 to 192 free; jumps are counted" in err
+
+
+def test_comparisons_and_explanations_with_given_sites(tmp_path, capsys):
+    given_file(tmp_path / "g.npz", 1, 2)
+    named = ["--schedules", "uniform", "shortest-path", "--nfe", 2, "--sequences", 4, "--given", tmp_path / "g.npz"]
+    code, _, _ = run(capsys, "compare", "countdown-exact", *named, "-n", 4, "-o", tmp_path / "r.json")
+    assert code == 0
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["given"] == str(tmp_path / "g.npz")
+    assert all(row["metric"]["mean"] <= 2 / 255 for row in content["rows"])  # two pairs have a free site
+    np.savez(tmp_path / "t.npz", tokens=[3, 0, 0, 0], mask=[True, False, False, False])
+    asked = ["explain", "toy-absorbing", "--nfe", 2, "--sequences", 50, "--device", "cpu", "--schedules", "uniform"]
+    code, out, _ = run(capsys, *asked, "--given", tmp_path / "t.npz")
+    assert code == 0
+    assert "1 of 4 sites given" in out
+    assert "KL(data || samples)" not in out
+    assert "KL(data || samples)" in run(capsys, *asked)[1]

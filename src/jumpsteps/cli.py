@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jumpsteps.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.compare import compare, default_sampler, sample_batches, save_results
-from jumpsteps.data import load_tokens, save_samples
+from jumpsteps.data import given_prompt, load_given, load_text, load_tokens, save_samples, save_text
 from jumpsteps.demo import run_demo
 from jumpsteps.explain import explain, show
 from jumpsteps.gillespie import Gillespie
@@ -37,6 +37,8 @@ from jumpsteps.schedule import (
     uniform,
     uniform_jumps,
 )
+from jumpsteps.simulate import Given
+from jumpsteps.text import Text
 from jumpsteps.version import __version__
 
 __all__ = ["main"]
@@ -111,16 +113,83 @@ def positive(text: str) -> int:
 
 
 def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
-    return load(args.model, device=device, trust_remote_code=args.trust_remote_code, mask_id=args.mask_id, length=args.length)
+    """The model asked for; refuses options that exclude each other before it is read."""
+    for one, other in (("data", "text"), ("prompt", "given")):
+        if vars(args).get(one) is not None and vars(args).get(other) is not None:
+            raise ValueError(f"--{one} and --{other} exclude each other; pass one of them")
+    options = {"trust_remote_code": args.trust_remote_code, "mask_id": args.mask_id, "length": args.length}
+    return load(args.model, device=device, **options, tokenizer=args.tokenizer)
 
 
-def data_for(model: LoadedModel, data: str | None, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
-    """n sequences for a search, and their name."""
-    if data is not None and (model.task is None or data != model.task.name):
-        return load_tokens(data, n, generator)
+def text_of(model: LoadedModel, option: str, instead: str) -> Text:
+    """The model's text; ``option`` is what needs it, and ``instead`` what takes token ids."""
+    if model.text is None:
+        tokenizer = "" if model.name in BUILT_IN else "--tokenizer, or "
+        raise ValueError(f"{option} is text, and {model.name!r} has no tokenizer; pass {tokenizer}token ids with {instead}")
+    return model.text
+
+
+def data_for(model: LoadedModel, args: argparse.Namespace, generator: torch.Generator) -> tuple[Tensor, str]:
+    """Sequences for a search, and their name."""
+    if args.text is not None:
+        return load_text(args.text, text_of(model, "--text", "--data"), model.length, args.sequences, generator)
+    if args.data is not None and (model.task is None or args.data != model.task.name):
+        return load_tokens(args.data, args.sequences, generator)
     if model.task is None:
-        raise ValueError(f"no data is known for {model.name!r}; pass --data FILE with tokens [n, {model.length}] (.npy or .npz)")
-    return model.task.sample_data(n, generator), model.task.name
+        raise ValueError(
+            f"no data is known for {model.name!r}; pass --data FILE with tokens [n, {model.length}] (.npy or .npz), or --text FILE"
+        )
+    return model.task.sample_data(args.sequences, generator), model.task.name
+
+
+def given_for(model: LoadedModel, args: argparse.Namespace, device: torch.device) -> Given | None:
+    """The sites that ``--prompt`` or ``--given`` gives, on the device."""
+    if args.prompt is not None:
+        given = given_prompt(args.prompt, text_of(model, "--prompt", "--given"), model.length)
+    elif args.given is not None:
+        given = load_given(args.given, model.length, model.reverse.forward)
+    else:
+        return None
+    return Given(given.tokens.to(device), given.mask.to(device))
+
+
+def given_samples(model: LoadedModel, args: argparse.Namespace, device: torch.device) -> Given | None:
+    """``given_for`` samples: of one sequence for all of them, or of each."""
+    given = given_for(model, args, device)
+    if given is not None and given.mask.ndim == 2 and len(given.mask) != args.n:
+        rows = len(given.mask)
+        raise ValueError(f"{args.given} gives sites of {rows} sequences, and {args.n} samples were asked for; pass -n {rows}")
+    return given
+
+
+def conditional_data(model: LoadedModel, args: argparse.Namespace, generator: torch.Generator) -> tuple[Tensor, Tensor | None, str]:
+    """``data_for`` a search [B, L], which of its sites are given, bool [L] or [B, L] or None, and the name of both.
+
+    Masks of several sequences are dealt to the data in turn. The tokens at given sites are the data's own: what is asked is where
+    the prompt ends, and its own words would contradict the text that follows.
+    """
+    tokens, name = data_for(model, args, generator)
+    given = given_for(model, args, tokens.device)
+    if given is None:
+        return tokens, None, name
+    mask = given.mask if given.mask.ndim == 1 else given.mask[torch.arange(len(tokens)) % len(given.mask)]
+    return tokens, mask, f"{name}, {float(mask.sum(-1).double().mean()):g} of {mask.shape[-1]} sites given"
+
+
+def free_sites(model: LoadedModel, given: Given | None) -> int:
+    """The number of sites that jump.
+
+    Raises:
+        ValueError: it differs from sequence to sequence.
+    """
+    if given is None:
+        return model.length
+    counts = (~given.mask).sum(-1).unique().tolist()
+    if len(counts) > 1:
+        raise ValueError(
+            f"the given sites leave {counts[0]} to {counts[-1]} free; jumps are counted, so leave as many in every sequence"
+        )
+    return int(counts[0])
 
 
 def sampler_of(args: argparse.Namespace) -> Sampler | None:
@@ -146,7 +215,7 @@ def find(
 ) -> dict[int, Schedule]:
     """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share; within ``tolerance`` if given."""
     generator = torch.Generator(device).manual_seed(args.seed)
-    tokens, name = data_for(model, args.data, args.sequences, generator)
+    tokens, given_mask, name = conditional_data(model, args, generator)
     return optimize_schedule(
         model.reverse,
         tokens,
@@ -155,18 +224,19 @@ def find(
         generator=generator,
         method=method,
         sampler=sampler_of(args),
+        given_mask=given_mask,
         about=model.provenance(data=name),
     )
 
 
-def read_schedule(name: str, nfe: int, model: LoadedModel, args: argparse.Namespace) -> Schedule:
+def read_schedule(name: str, nfe: int, model: LoadedModel, given: Given | None, args: argparse.Namespace) -> Schedule:
     """A fixed schedule by name, or one from a file; refuses another kernel, and says so when the weights were others."""
     if name in FIXED:
         times, jumps = FIXED[name]
         sampler = sampler_of(args) or Tweedie()
         if sampler.takes is not JumpSchedule:
             return times(sampler.leaps(nfe))
-        return jumps(sampler.leaps(nfe), model.length, pick("order", args.order or Random.name, ORDERS))
+        return jumps(sampler.leaps(nfe), free_sites(model, given), pick("order", args.order or Random.name, ORDERS))
     if not Path(name).exists():
         raise ValueError(f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'")
     schedule = at_nfe(load_schedules(name), nfe, name)
@@ -183,6 +253,30 @@ def check_file(path: Path | None) -> None:
     """Refuse an output that cannot be a file before any work is done."""
     if path is not None and path.is_dir():
         raise ValueError(f"{path} is a folder; name a file to write to")
+
+
+def text_file(tokens: Path) -> Path:
+    """Where the text of a file of samples goes."""
+    path = tokens.with_suffix(".txt")
+    if path == tokens:
+        raise ValueError(f"{tokens} is where the text would go; name a .npz file for the tokens")
+    check_file(path)
+    return path
+
+
+def write_samples(args: argparse.Namespace, model: LoadedModel, samples: Tensor, nfe: int) -> None:
+    """Write samples, and their text if there is a tokenizer; show the first."""
+    save_samples(args.out, samples, nfe)
+    files = str(args.out)
+    if model.text is not None:
+        texts = [model.text.decode(sample) for sample in samples.tolist()]
+        save_text(text_file(args.out), texts)
+        files += f" and {text_file(args.out)}"
+        print(texts[0])
+    if model.task is not None:
+        print(model.task.show(samples[0].cpu()))
+        print(f"{model.task.metric_name}: {100 * float(model.task.metric(samples).mean()):.2f}%")
+    print(f"{len(samples)} samples, {nfe} model calls each; written to {files}")
 
 
 def demo_command(args: argparse.Namespace) -> None:
@@ -211,24 +305,22 @@ def sample_command(args: argparse.Namespace) -> None:
     check_file(args.out)
     device, sampler = device_of(args.device), sampler_of(args)
     model = load_model(args, device)
-    schedule = None
+    if model.text is not None:
+        text_file(args.out)
+    given, schedule = given_samples(model, args, device), None
     if sampler is None or sampler.takes is not None:
         if args.nfe is None:
             raise ValueError("this sampler follows a schedule; say how many model calls with --nfe")
-        schedule = read_schedule(args.schedule, args.nfe, model, args)
+        schedule = read_schedule(args.schedule, args.nfe, model, given, args)
         sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
     elif args.nfe is not None or args.schedule != "uniform":
         raise ValueError(f"sampler {sampler.name} chooses its own leaps; leave out --nfe and --schedule")
     generator = torch.Generator(device).manual_seed(args.seed)
-    shape, bar = (args.n, model.length), sys.stderr.isatty()
+    shape, batch, bar = (args.n, model.length), batch_of(args, device), sys.stderr.isatty()
     samples, nfe = sample_batches(
-        model.reverse, sampler, schedule, shape, generator=generator, batch=batch_of(args, device), progress=bar
+        model.reverse, sampler, schedule, shape, generator=generator, batch=batch, given=given, progress=bar
     )
-    save_samples(args.out, samples, nfe)
-    if model.task is not None:
-        print(model.task.show(samples[0].cpu()))
-        print(f"{model.task.metric_name}: {100 * float(model.task.metric(samples).mean()):.2f}%")
-    print(f"{len(samples)} samples, {nfe} model calls each; written to {args.out}")
+    write_samples(args, model, samples, nfe)
 
 
 def compare_command(args: argparse.Namespace) -> None:
@@ -238,12 +330,13 @@ def compare_command(args: argparse.Namespace) -> None:
     model = load_model(args, device)
     if model.task is None:
         raise ValueError(f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples")
+    given = given_samples(model, args, device)
     schedules: dict[str, dict[int, Schedule]] = {}
     for name in dict.fromkeys(args.schedules):
         if name in METHODS:
             schedules[name] = find(args, model, METHODS[name] if args.order is None else method_of(args, name), device)
         else:
-            schedules[name] = {nfe: read_schedule(name, nfe, model, args) for nfe in args.nfe}
+            schedules[name] = {nfe: read_schedule(name, nfe, model, given, args) for nfe in args.nfe}
     rows = compare(
         model.reverse,
         sampler,
@@ -253,10 +346,12 @@ def compare_command(args: argparse.Namespace) -> None:
         seed=args.seed + 1,
         device=device,
         batch=batch_of(args, device),
+        given=given,
         progress=sys.stderr.isatty(),
     )
     calls = {name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()}
     about = {"model": args.model, "model_hash": model.digest, "sampler": args.sampler, "order": args.order, "seed": args.seed}
+    about |= {"prompt": args.prompt, "given": args.given}
     save_results(args.out, rows, about | {"sequences": args.sequences, "search_calls": calls})
     if args.picture is not None:
         title = f"{args.model}, {args.n} samples"
@@ -275,13 +370,13 @@ def explain_command(args: argparse.Namespace) -> None:
     for name in dict.fromkeys(args.schedules):
         found = find(args, model, METHODS[name], device) if name in METHODS else {}
         for nfe in args.nfe:
-            schedules[f"{name}, {nfe} steps"] = found.get(nfe) or read_schedule(name, nfe, model, args)
+            schedules[f"{name}, {nfe} steps"] = found.get(nfe) or read_schedule(name, nfe, model, None, args)
     times = [schedule for schedule in schedules.values() if isinstance(schedule, TimeSchedule)]
     if len(times) < len(schedules):
         raise ValueError("only schedules of times can be explained; leave out those of jumps")
     generator = torch.Generator(device).manual_seed(args.seed)
-    tokens, data = data_for(model, args.data, args.sequences, generator)
-    paths = Paths.draw(model.reverse.forward, tokens, generator=generator)
+    tokens, given_mask, data = conditional_data(model, args, generator)
+    paths = Paths.draw(model.reverse.forward, tokens, generator=generator, given_mask=given_mask)
     print(
         f"{args.model}: {model.reverse.forward.name} kernel, {model.reverse.forward.noise!r}, {args.sequences} sequences of {data}"
     )
@@ -318,7 +413,13 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--schedule", default="uniform", help="uniform, cosine, or a file from 'jumpsteps optimize'")
     sample.add_argument("--nfe", type=positive, help="number of model calls; not for samplers that choose their own leaps")
     add_sampling(sample, n=16)
-    sample.add_argument("-o", "--out", type=Path, default=Path("samples.npz"), help=".npz file with arrays samples [n, L] and nfe")
+    sample.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("samples.npz"),
+        help=".npz file with arrays samples [n, L] and nfe; the text goes to a .txt file beside it",
+    )
 
     compare = command(commands, "compare", compare_command, "measure schedules side by side, with 95%% intervals")
     add_model(compare)
@@ -369,6 +470,10 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--trust-remote-code", action="store_true", help=trusted)
     to.add_argument("--mask-id", type=int, help="MASK of a masked language model that does not name it")
     to.add_argument("--length", type=positive, help="L for a masked language model; as long as it allows unless given")
+    to.add_argument("--tokenizer", help="folder or hub id of the model's tokenizer; the one in the model's folder unless given")
+    to.add_argument("--prompt", help="text that sequences start with; it stays as it is")
+    given = ".npz file of sites that stay as they are: arrays tokens, int [L] or [n, L], and mask, bool, true where they are given"
+    to.add_argument("--given", metavar="FILE", help=given)
     to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, the schedule's own, or tweedie")
     to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}; in searches also learned")
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
@@ -377,6 +482,7 @@ def add_model(to: argparse.ArgumentParser) -> None:
 def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
     to.add_argument("--nfe", type=positive, nargs="+", required=required, help="numbers of model calls")
     to.add_argument("--data", help="a task's name, or a .npy or .npz file of tokens [n, L]; the model's own task unless given")
+    to.add_argument("--text", metavar="FILE", help="in place of --data: a text in UTF-8, cut into sequences of L tokens")
     to.add_argument("--sequences", type=positive, default=64, help="sequences of data that a search sees")
 
 

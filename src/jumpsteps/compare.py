@@ -49,15 +49,21 @@ def sample_batches(
     given: Given | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, int]:
-    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost."""
+    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost.
+
+    Args:
+        given: sites held fixed in all samples, [L], or in each of them, [n, L].
+    """
     n, length = shape
     if n < 1 or batch < 1:
         raise ValueError(f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}")
-    starts = range(0, n, batch)
-    runs = [
-        simulate(reverse, sampler, schedule, (min(batch, n - start), length), generator=generator, given=given)
-        for start in tqdm(starts, desc="sampling", disable=not progress)
-    ]
+    if given is not None:
+        given.check(shape, reverse.forward)
+    runs = []
+    for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
+        stop = min(start + batch, n)
+        known = None if given is None else given.rows(start, stop)
+        runs.append(simulate(reverse, sampler, schedule, (stop - start, length), generator=generator, given=known))
     return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
 
 
@@ -71,6 +77,7 @@ def compare(
     seed: int,
     device: torch.device,
     batch: int = 16,
+    given: Given | None = None,
     progress: bool = False,
 ) -> list[Row]:
     """Sample with every schedule and measure.
@@ -81,6 +88,7 @@ def compare(
         shape: (n, L), n samples for every schedule.
         metric: int64 [B, L] -> [B].
         seed: every run starts from it.
+        given: sites held fixed in all samples, [L], or in each of them, [n, L].
 
     Returns:
         Rows ordered by NFE, then as the schedules are.
@@ -96,7 +104,7 @@ def compare(
     for _, name, schedule in tqdm(sorted(jobs, key=lambda job: (job[0], order[job[1]])), desc="comparing", disable=not progress):
         generator = torch.Generator(device).manual_seed(seed)
         chosen = sampler or default_sampler(schedule)
-        samples, calls = sample_batches(reverse, chosen, schedule, shape, generator=generator, batch=batch)
+        samples, calls = sample_batches(reverse, chosen, schedule, shape, generator=generator, batch=batch, given=given)
         rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
     return rows
 

@@ -38,6 +38,10 @@ class Given:
             )
         forward.check_data(self.tokens[self.mask], "given")
 
+    def rows(self, start: int, stop: int) -> "Given":
+        """What is given in these sequences of a batch."""
+        return self if self.mask.ndim == 1 else Given(self.tokens[start:stop], self.mask[start:stop])
+
     def clamp(self, x: Tensor) -> Tensor:
         return torch.where(self.mask.to(x.device), self.tokens.to(x), x)
 

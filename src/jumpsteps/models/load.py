@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
@@ -15,6 +17,7 @@ from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
 from jumpsteps.tasks import countdown, toy
+from jumpsteps.text import Text, has_tokenizer, read_tokenizer
 
 __all__ = ["BUILT_IN", "load"]
 
@@ -30,6 +33,14 @@ HUB_FILES = [
 TEXT_FILES = ["generation_config.json", "*token*.json", "vocab.*", "merges.txt", "*.model"]
 
 
+class TextOptions(TypedDict):
+    """What ``load_masked_lm`` is told by the caller."""
+
+    trust_remote_code: bool
+    mask_id: int | None
+    length: int | None
+
+
 def load(
     name: str | Path,
     *,
@@ -39,6 +50,7 @@ def load(
     trust_remote_code: bool = False,
     mask_id: int | None = None,
     length: int | None = None,
+    tokenizer: str | Path | None = None,
 ) -> LoadedModel:
     """Load a model.
 
@@ -53,25 +65,39 @@ def load(
         trust_remote_code: whether Python code that comes with the model may run; LLaDA and Dream need it.
         mask_id: MASK of a masked language model whose tokenizer and config do not name it.
         length: L for a masked language model; by default as long as it allows.
+        tokenizer: folder or hub id of the model's tokenizer, such as "openai-community/gpt2" for the SEDD and MDLM models; by
+            default the one in the model's folder, if there is one.
 
     Raises:
         ValueError: no such model, a folder that is not a checkpoint, or a damaged one; ``mask_id`` or ``length`` for a model that
-            is not a masked language model; ``dtype`` or ``compile`` for an exact model, which has no network.
+            is not a masked language model; a tokenizer that cannot be read, has an id that is no symbol of the model, or is for a
+            built-in model; ``dtype`` or ``compile`` for an exact model, which has no network.
     """
-    return tune(find(name, torch.device(device), trust_remote_code, mask_id, length), dtype=dtype, compile=compile)
-
-
-def find(name: str | Path, device: torch.device, trust_remote_code: bool, mask_id: int | None, length: int | None) -> LoadedModel:
     options: TextOptions = {"trust_remote_code": trust_remote_code, "mask_id": mask_id, "length": length}
+    return tune(find(name, torch.device(device), options, tokenizer), dtype=dtype, compile=compile)
+
+
+def find(name: str | Path, device: torch.device, options: TextOptions, tokenizer: str | Path | None) -> LoadedModel:
     if str(name) in BUILT_IN:
         refuse(options, str(name))
+        if tokenizer is not None:
+            raise ValueError(f"{name} is not a model of text; leave out the tokenizer")
         return BUILT_IN[str(name)](device)
+    code = ["*.py"] if options["trust_remote_code"] else []
+    folder = find_folder(name, [*HUB_FILES, *TEXT_FILES, *code], f"model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), ")
+    if tokenizer is not None:
+        tokenizer = find_folder(tokenizer, ["config.json", *TEXT_FILES, *code], f"tokenizer {str(tokenizer)!r}: ")
+    return load_folder(folder, str(name), device, options, tokenizer)
+
+
+def find_folder(name: str | Path, files: list[str], what: str) -> Path:
+    """The folder of this name, or one with these files of the hub's; ``what`` opens the error when it is neither."""
     folder = Path(name)
-    if not folder.is_dir():
-        if isinstance(name, Path) or not looks_like_hub_id(name):
-            raise ValueError(f"there is no model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), not a folder, not a hub id")
-        folder = download(str(name), [*HUB_FILES, *TEXT_FILES, *(["*.py"] if trust_remote_code else [])])
-    return load_folder(folder, str(name), device, options)
+    if folder.is_dir():
+        return folder
+    if isinstance(name, Path) or not looks_like_hub_id(name):
+        raise ValueError(f"there is no {what}not a folder, not a hub id (OWNER/NAME)")
+    return download(name, files)
 
 
 def looks_like_hub_id(name: str) -> bool:
@@ -90,25 +116,29 @@ def download(hub_id: str, files: list[str], revision: str | None = None) -> Path
         raise ValueError(f"{hub_id!r} is not a folder here and could not be fetched from the hub ({first})") from None
 
 
-class TextOptions(TypedDict):
-    """What ``load_masked_lm`` is told by the caller."""
-
-    trust_remote_code: bool
-    mask_id: int | None
-    length: int | None
-
-
 def refuse(options: TextOptions, name: str) -> None:
     """Raises ValueError for options that say something of a masked language model."""
     if options["mask_id"] is not None or options["length"] is not None:
         raise ValueError(f"{name} knows its MASK and its length; mask_id and length are for masked language models, leave them out")
 
 
-def load_folder(folder: Path, name: str, device: torch.device, options: TextOptions) -> LoadedModel:
+def load_folder(folder: Path, name: str, device: torch.device, options: TextOptions, tokenizer_folder: Path | None) -> LoadedModel:
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
-        return load_masked_lm(folder, name, device, **options)
+        return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)
     refuse(options, name)
+    model = load_other(folder, config, name, device)
+    # A network that needs no transformers loads without it, whatever lies in its folder.
+    if tokenizer_folder is None and has_tokenizer(folder) and find_spec("transformers") is not None:
+        tokenizer_folder = folder
+    if tokenizer_folder is None:
+        return model
+    tokenizer = read_tokenizer(tokenizer_folder, trusted=options["trust_remote_code"])
+    return replace(model, text=Text(tokenizer, model.reverse.forward))
+
+
+def load_other(folder: Path, config: object, name: str, device: torch.device) -> LoadedModel:
+    """A model whose network is this library's own."""
     if isinstance(config, dict) and config.get("format") == FORMAT:
         return load_native(folder, config, name, device)
     if isinstance(config, dict) and is_sedd(config):

@@ -11,6 +11,7 @@ from torch import nn
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import Provenance
 from jumpsteps.tasks.task import Task
+from jumpsteps.text import Text
 
 __all__ = ["LoadedModel", "file_hash", "load_weights", "tune"]
 
@@ -25,6 +26,7 @@ class LoadedModel:
         length: L, the sequence length the model was trained for.
         digest: SHA-256 of the weights, or of the definition of an exact model.
         task: data and metric, where the library knows them.
+        text: turns text into tokens and back; None without a tokenizer.
     """
 
     name: str
@@ -32,6 +34,7 @@ class LoadedModel:
     length: int
     digest: str
     task: Task | None
+    text: Text | None = None
 
     def provenance(self, data: str = "") -> Provenance:
         """What a schedule found for this model should say about it."""

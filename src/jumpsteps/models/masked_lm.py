@@ -11,7 +11,6 @@ tokens that a tokenizer puts around a text, such as BERT's [CLS] and [SEP]; the 
 """
 
 import hashlib
-import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +24,7 @@ from jumpsteps.forward import Absorbing
 from jumpsteps.models.loaded import LoadedModel, brief, file_hash
 from jumpsteps.noise import LogLinear, Time
 from jumpsteps.reverse import PosteriorReverse
+from jumpsteps.text import Text, first_line, has_tokenizer, read_tokenizer, transformers
 
 __all__ = ["MaskedLanguageModel", "is_masked_lm", "load_masked_lm"]
 
@@ -35,7 +35,6 @@ SHIFTED = {"Dream"}
 """Model types whose logits for site l stand at l - 1, as in the causal model that they were trained from."""
 
 WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"]
-TOKENIZERS = ["tokenizer_config.json", "tokenizer.json", "vocab.txt"]
 
 
 class MaskedLanguageModel(nn.Module):
@@ -107,6 +106,7 @@ def load_masked_lm(
     trust_remote_code: bool = False,
     mask_id: int | None = None,
     length: int | None = None,
+    tokenizer_folder: Path | None = None,
 ) -> LoadedModel:
     """Read the folder of a masked language model. Nothing is fetched from a network.
 
@@ -114,10 +114,11 @@ def load_masked_lm(
         trust_remote_code: whether Python code in the folder may run; LLaDA and Dream need it.
         mask_id: MASK; by default the tokenizer's, else the config's ``mask_token_id``, else the one known for the model type.
         length: L, without the tokens around a sequence; by default as long as the positions and the tokenizer allow.
+        tokenizer_folder: holds the tokenizer; ``folder`` unless given, if it does.
 
     Raises:
         ValueError: transformers is not installed; the folder holds no masked language model, or one that transformers cannot
-            read; its code may not run; its MASK or its length is not known.
+            read; its code may not run; its MASK or its length is not known; the tokenizer has an id that is no symbol of the model.
     """
     config = read_json(folder / "config.json")
     if not isinstance(config, dict) or not is_masked_lm(config):
@@ -125,23 +126,18 @@ def load_masked_lm(
     library = transformers()
     check_trust(folder, config, library, trust_remote_code)
     files = weight_files(folder)
-    tokenizer = read_tokenizer(folder, library, trust_remote_code)
+    if tokenizer_folder is None and has_tokenizer(folder):
+        tokenizer_folder = folder
+    tokenizer = None if tokenizer_folder is None else read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
     network = read_network(folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin")
     kind, vocab_size = config.get("model_type", ""), int(network.config.vocab_size)
     mask_id = find_mask(folder, mask_id, tokenizer, network.config)
     wrap = tokens_around(tokenizer) if has_masked_head(config) else ([], [])
-    known = None if tokenizer is None else tokenizer.get_vocab().values()
     length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
     forward = Absorbing(vocab_size=vocab_size, noise=LogLinear(), mask_id=mask_id)
+    text, known = (None, None) if tokenizer is None else (Text(tokenizer, forward), tokenizer.get_vocab().values())
     model = MaskedLanguageModel(network, vocab_size=vocab_size, mask_id=mask_id, known=known, wrap=wrap, shift=kind in SHIFTED)
-    return LoadedModel(name, PosteriorReverse(forward, model.to(device).eval()), length, digest_of(files), None)
-
-
-def transformers() -> ModuleType:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise ValueError(f"masked language models need transformers ({first_line(error)}): pip install 'jumpsteps[text]'") from None
+    return LoadedModel(name, PosteriorReverse(forward, model.to(device).eval()), length, digest_of(files), None, text)
 
 
 def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool) -> None:
@@ -172,16 +168,6 @@ def digest_of(files: list[Path]) -> str:
     """SHA-256 of the one file, or of the SHA-256s of several in the order of their names."""
     hashes = [file_hash(path) for path in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def read_tokenizer(folder: Path, library: ModuleType, trusted: bool) -> Any:
-    """The folder's tokenizer, or None if it holds none."""
-    if not any((folder / name).exists() for name in TOKENIZERS):
-        return None
-    try:
-        return library.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
-    except Exception as error:  # What transformers and a model's own code raise is not theirs to promise.
-        raise ValueError(f"the tokenizer in {folder} cannot be read ({first_line(error)})") from error
 
 
 def read_network(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool, *, pickled: bool) -> Any:
@@ -236,7 +222,3 @@ def find_length(folder: Path, asked: int | None, tokenizer: Any, config: Any, ar
     if not 1 <= length <= longest:
         raise ValueError(f"length must lie in 1..{longest} for {folder}, got {length}")
     return length
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
