@@ -14,6 +14,7 @@ from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
+from jumpsteps.models.udlm import is_udlm, load_udlm
 from jumpsteps.tasks import countdown, toy
 
 __all__ = ["BUILT_IN", "load"]
@@ -42,7 +43,7 @@ def load(
 
     Args:
         name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
-            project or in the published SEDD or MDLM layout; or a hub id such as "louaaron/sedd-small" or
+            project or in the published SEDD, MDLM, UDLM or Duo layout; or a hub id such as "louaaron/sedd-small" or
             "kuleshov-group/mdlm-owt".
         device: where the network goes.
         trust_remote_code: whether Python code that comes with the model may run; LLaDA and Dream need it.
@@ -107,9 +108,11 @@ def load_folder(folder: Path, name: str, device: torch.device, options: TextOpti
         return load_sedd(folder, config, name, device)
     if isinstance(config, dict) and is_mdlm(config):
         return load_mdlm(folder, config, name, device)
+    if isinstance(config, dict) and is_udlm(config):
+        return load_udlm(folder, config, name, device)
     raise ValueError(
-        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor an MDLM one nor a masked language model's; "
-        "no other kind is known"
+        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor that of an MDLM, UDLM, Duo or masked "
+        "language model; no other kind is known"
     )
 
 
