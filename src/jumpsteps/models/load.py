@@ -9,6 +9,7 @@ from typing import TypedDict
 import torch
 
 from jumpsteps.files import read_json
+from jumpsteps.models.gidd import is_gidd, load_gidd
 from jumpsteps.models.loaded import LoadedModel
 from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
@@ -43,7 +44,7 @@ def load(
 
     Args:
         name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
-            project or in the published SEDD, MDLM, UDLM or Duo layout; or a hub id such as "louaaron/sedd-small" or
+            project or in the published SEDD, MDLM, UDLM, Duo or GIDD layout; or a hub id such as "louaaron/sedd-small" or
             "kuleshov-group/mdlm-owt".
         device: where the network goes.
         trust_remote_code: whether Python code that comes with the model may run; LLaDA and Dream need it.
@@ -110,8 +111,10 @@ def load_folder(folder: Path, name: str, device: torch.device, options: TextOpti
         return load_mdlm(folder, config, name, device)
     if isinstance(config, dict) and is_udlm(config):
         return load_udlm(folder, config, name, device)
+    if isinstance(config, dict) and is_gidd(config):
+        return load_gidd(folder, config, name, device)
     raise ValueError(
-        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor that of an MDLM, UDLM, Duo or masked "
+        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor that of an MDLM, UDLM, Duo, GIDD or masked "
         "language model; no other kind is known"
     )
 
