@@ -25,7 +25,7 @@ from jumpsteps.paths import Paths
 from jumpsteps.profile import InformationProfile, information_profile
 from jumpsteps.rate_costs import Healing
 from jumpsteps.rate_matrix import Gaussian, RateMatrix
-from jumpsteps.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
 from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
 from jumpsteps.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, save_schedules
 from jumpsteps.search import error_curve, shortest_path
@@ -57,6 +57,7 @@ __all__ = [
     "Klub",
     "LeapCosts",
     "LearnedOrder",
+    "LeaveOneOutReverse",
     "LoadedModel",
     "LogLinear",
     "LogScoreReverse",

@@ -12,8 +12,8 @@ from typing import Self
 
 from jumpsteps.files import replacing
 from jumpsteps.models.load import download, looks_like_hub_id
-from jumpsteps.models.masked_lm import first_line
 from jumpsteps.schedule import JumpSchedule, Schedule, load_schedules, save_schedules
+from jumpsteps.text import first_line
 
 __all__ = ["ScheduleSet"]
 

@@ -2,12 +2,13 @@ r"""Reverse processes: a forward process and a model that knows the data.
 
 Reversing the forward process in time gives a Markov chain with rates
 :math:`\hat R_t(x \to y) = R_t(y, x)\, p_t(y) / p_t(x)` for y that differs from x at one site. A model gives what is
-unknown there, in one of two parameterisations:
+unknown there, in one of three parameterisations:
 
-* ``PosteriorReverse``: log p(x0^l | x_t) (tauLDR, D3PM, MDLM, LLaDA ...);
+* ``PosteriorReverse``: log p(x0^l | x_t) (tauLDR, MDLM, LLaDA ...);
+* ``LeaveOneOutReverse``: log p(x0^l | x_t without x_t^l) (D3PM, UDLM, Duo);
 * ``LogScoreReverse``: log p_t(y)/p_t(x), zero at y = x (SEDD).
 
-Both answer the same four questions. The one that samplers ask most is the *leave-one-out* posterior
+All answer the same four questions. The one that samplers ask most is the *leave-one-out* posterior
 :math:`w(x_0^l) = p(x_0^l \mid x_t^{-l}) \propto p(x_0^l \mid x_t) / q_{t|0}(x_t^l \mid x_0^l)`: what all other sites say about
 site l. It does not depend on the site's own state, and every rate and every leap follows from it.
 
@@ -23,10 +24,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from jumpsteps.forward import ForwardProcess, one_hot
+from jumpsteps.forward import Absorbing, ForwardProcess, one_hot, precise
 from jumpsteps.noise import Time
 
-__all__ = ["LogScoreReverse", "Model", "PosteriorReverse", "Remembered", "ReverseProcess", "remember"]
+__all__ = ["LeaveOneOutReverse", "LogScoreReverse", "Model", "PosteriorReverse", "Remembered", "ReverseProcess", "remember"]
 
 
 class Model(Protocol):
@@ -101,24 +102,33 @@ class ReverseProcess(ABC):
         return out
 
     @abstractmethod
-    def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        """p(x0^l | x_t), probabilities over x0."""
-
-    @abstractmethod
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """p(x0^l | x_t^{-l}), probabilities over x0. Absorbing kernel: meaningful at masked sites only."""
 
-    @abstractmethod
+    def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """p(x0^l | x_t), probabilities over x0."""
+        sites = selected(x, where)
+        w = self.leave_one_out(x, t, where)
+        joint = w * self.forward.likelihood(sites, time_of_sites(t, x, where)).to(w)
+        frozen = ~self.forward.movable(sites)[..., None]
+        joint = torch.where(frozen, one_hot(sites, self.forward.vocab_size, joint.dtype), joint)
+        return joint / joint.sum(-1, keepdim=True)
+
     def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """log p_t(y)/p_t(x), y differing from x at site l; zero at y = x. Absorbing kernel: at masked sites only."""
+        sites = selected(x, where)
+        log_law = self.forward.push(self.leave_one_out(x, t, where), time_of_sites(t, x, where)).log()
+        return log_law - log_law.gather(-1, sites[..., None])
 
-    @abstractmethod
     def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Reverse rates x -> y, in 1/time; zero at y = x.
 
         Raises:
             ValueError: t = 0, where the reverse rates of a data site are not defined.
         """
+        refuse_time_zero(t)
+        w = self.leave_one_out(x, t, where)
+        return self.forward.reverse_rates(w, selected(x, where), time_of_sites(t, x, where))
 
 
 def selected(x: Tensor, where: Tensor | None) -> Tensor:
@@ -132,7 +142,7 @@ def refuse_time_zero(t: Time) -> None:
 
 @dataclass(frozen=True)
 class PosteriorReverse(ReverseProcess):
-    """A model that gives log p(x0^l | x_t), normalised or not."""
+    """A model that gives log p(x0^l | x_t), normalised or not (tauLDR, MDLM, LLaDA ...)."""
 
     def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         sites = selected(x, where)
@@ -144,15 +154,33 @@ class PosteriorReverse(ReverseProcess):
         out = self.call_model(x, t, where)
         return self.forward.leave_out(out, sites, time_of_sites(t, x, where)).softmax(-1)
 
-    def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        sites = selected(x, where)
-        log_law = self.forward.push(self.leave_one_out(x, t, where), time_of_sites(t, x, where)).log()
-        return log_law - log_law.gather(-1, sites[..., None])
 
-    def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        refuse_time_zero(t)
-        w = self.leave_one_out(x, t, where)
-        return self.forward.reverse_rates(w, selected(x, where), time_of_sites(t, x, where))
+@dataclass(frozen=True)
+class LeaveOneOutReverse(ReverseProcess):
+    r"""A model that gives log w(x0) = log p(x0^l | x_t^{-l}), normalised or not.
+
+    So does every network that is trained and sampled by putting its law x_theta in the place of x0 (D3PM, UDLM, Duo):
+
+    .. math:: q(x_s \mid x_t, x_\theta) = q_{t|s}(x_t \mid x_s) \frac{(x_\theta q_{s|0})(x_s)}{(x_\theta q_{t|0})(x_t)}, \quad s < t
+
+    (Austin et al. 2021, Eq. 4). The loss is E KL(q(x_s | x_t, x0) || q(x_s | x_t, x_theta)), or its limit s -> t. Given x_t the law
+    of x_s that minimises it is the mean of q(x_s | x_t, x0) over p(x0^l | x_t), that is p(x_s^l | x_t). With p(x0^l | x_t) =
+    q_{t|0}(x_t^l | x0^l) w(x0^l) / (w q_{t|0})(x_t^l) this mean is the formula at x_theta = w; and at no other law, because
+    x_theta q_{s|0} determines x_theta. The posterior in its place would count the site's own symbol twice.
+
+    Raises:
+        ValueError: the absorbing kernel, whose networks give the posterior, MASK excluded.
+    """
+
+    def __post_init__(self) -> None:
+        if isinstance(self.forward, Absorbing):
+            raise ValueError(
+                "with the absorbing kernel a network's law of x0 is the posterior of masked sites; use PosteriorReverse"
+            )
+
+    def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        out = self.call_model(x, t, where)
+        return out.to(precise(out)).softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -166,14 +194,6 @@ class LogScoreReverse(ReverseProcess):
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         log_law = self.log_score(x, t, where)
         return self.forward.pull(log_law.softmax(-1), time_of_sites(t, x, where))
-
-    def posterior(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        sites = selected(x, where)
-        w = self.leave_one_out(x, t, where)
-        joint = w * self.forward.likelihood(sites, time_of_sites(t, x, where)).to(w)
-        frozen = ~self.forward.movable(sites)[..., None]
-        joint = torch.where(frozen, one_hot(sites, self.forward.vocab_size, joint.dtype), joint)
-        return joint / joint.sum(-1, keepdim=True)
 
     def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         refuse_time_zero(t)

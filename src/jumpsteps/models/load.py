@@ -11,11 +11,13 @@ from typing import TypedDict
 import torch
 
 from jumpsteps.files import read_json
+from jumpsteps.models.gidd import is_gidd, load_gidd
 from jumpsteps.models.loaded import LoadedModel, tune
 from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
+from jumpsteps.models.udlm import is_udlm, load_udlm
 from jumpsteps.tasks import countdown, toy
 from jumpsteps.text import Text, has_tokenizer, read_tokenizer
 
@@ -56,7 +58,7 @@ def load(
 
     Args:
         name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
-            project or in the published SEDD or MDLM layout; or a hub id such as "louaaron/sedd-small" or
+            project or in the published SEDD, MDLM, UDLM, Duo or GIDD layout; or a hub id such as "louaaron/sedd-small" or
             "kuleshov-group/mdlm-owt".
         device: where the network goes.
         dtype: number format of the network's parameters, such as torch.bfloat16; unless given float32 or, from Hugging Face,
@@ -145,9 +147,13 @@ def load_other(folder: Path, config: object, name: str, device: torch.device) ->
         return load_sedd(folder, config, name, device)
     if isinstance(config, dict) and is_mdlm(config):
         return load_mdlm(folder, config, name, device)
+    if isinstance(config, dict) and is_udlm(config):
+        return load_udlm(folder, config, name, device)
+    if isinstance(config, dict) and is_gidd(config):
+        return load_gidd(folder, config, name, device)
     raise ValueError(
-        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor an MDLM one nor a masked language model's; "
-        "no other kind is known"
+        f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor that of an MDLM, UDLM, Duo, GIDD or masked "
+        "language model; no other kind is known"
     )
 
 

@@ -22,7 +22,16 @@ from jumpsteps.models.sedd import read_weights
 from jumpsteps.noise import LogLinear, Time
 from jumpsteps.reverse import PosteriorReverse
 
-__all__ = ["is_mdlm", "load_mdlm"]
+__all__ = ["is_mdlm", "load_mdlm", "positive_integer", "read_backbone", "read_sizes"]
+
+SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_dim",
+    "n_blocks": "n_blocks",
+    "n_heads": "n_heads",
+    "cond_dim": "cond_dim",
+}
+"""What the config calls the sizes of a ``DiTConfig``."""
 
 
 class TimedPosteriorNetwork(PosteriorNetwork):
@@ -43,25 +52,33 @@ def load_mdlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     Raises:
         ValueError: a config without the sizes, or weights that are missing, damaged or do not fit.
     """
-    where = folder / "config.json"
-    dit = DiTConfig(
-        vocab_size=size(config, "vocab_size", where),
-        hidden_size=size(config, "hidden_dim", where),
-        n_blocks=size(config, "n_blocks", where),
-        n_heads=size(config, "n_heads", where),
-        cond_dim=size(config, "cond_dim", where),
-    )
-    length = size(config, "model_length", where)
-    forward, network = Absorbing(vocab_size=dit.vocab_size, noise=LogLinear()), DiT(dit)
-    path, weights = read_weights(folder)
-    load_weights(nn.ModuleDict({"backbone": network}), weights, path)
+    network, length, path = read_backbone(folder, config)
+    forward = Absorbing(vocab_size=network.config.vocab_size, noise=LogLinear())
     kind = TimedPosteriorNetwork if config.get("time_conditioning", False) else PosteriorNetwork
     model = kind(network, forward).to(device).eval()
     return LoadedModel(name, PosteriorReverse(forward, model), length, file_hash(path), None)
 
 
-def size(config: dict[str, Any], key: str, path: Path) -> int:
+def read_backbone(folder: Path, config: dict[str, Any]) -> tuple[DiT, int, Path]:
+    """The network of a folder in MDLM's layout, the length of a sequence, and the file that the weights came from.
+
+    Raises:
+        ValueError: as ``load_mdlm``.
+    """
+    where = folder / "config.json"
+    network, length = DiT(read_sizes(config, SIZES, where)), positive_integer(config, "model_length", where)
+    path, weights = read_weights(folder)
+    load_weights(nn.ModuleDict({"backbone": network}), weights, path)
+    return network, length, path
+
+
+def read_sizes(config: dict[str, Any], names: dict[str, str], path: Path) -> DiTConfig:
+    """The sizes of a network, ``names`` saying what the config at ``path`` calls each of them."""
+    return DiTConfig(**{field: positive_integer(config, key, path) for field, key in names.items()})
+
+
+def positive_integer(config: dict[str, Any], key: str, path: Path) -> int:
     value = config.get(key)
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{path}: {key} must be a positive integer, got {value!r}; it is not the config of an MDLM checkpoint")
+        raise ValueError(f"{path}: {key} must be a positive integer, got {value!r}; the config is damaged, or another model's")
     return value
