@@ -14,6 +14,7 @@ from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.models.native import FORMAT, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
+from jumpsteps.models.tauldr import is_tauldr, load_tauldr
 from jumpsteps.tasks import countdown, toy
 
 __all__ = ["BUILT_IN", "load"]
@@ -42,8 +43,8 @@ def load(
 
     Args:
         name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
-            project or in the published SEDD or MDLM layout; or a hub id such as "louaaron/sedd-small" or
-            "kuleshov-group/mdlm-owt".
+            project or in the published SEDD or MDLM layout; a folder with a yaml config and a .pt file in the published tauLDR
+            layout; or a hub id such as "louaaron/sedd-small" or "kuleshov-group/mdlm-owt".
         device: where the network goes.
         trust_remote_code: whether Python code that comes with the model may run; LLaDA and Dream need it.
         mask_id: MASK of a masked language model whose tokenizer and config do not name it.
@@ -97,6 +98,9 @@ def refuse(options: TextOptions, name: str) -> None:
 
 
 def load_folder(folder: Path, name: str, device: torch.device, options: TextOptions) -> LoadedModel:
+    if is_tauldr(folder):
+        refuse(options, name)
+        return load_tauldr(folder, name, device)
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
         return load_masked_lm(folder, name, device, **options)

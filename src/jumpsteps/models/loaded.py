@@ -1,8 +1,11 @@
 """A model that is ready to use."""
 
 import hashlib
+import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +14,7 @@ from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import Provenance
 from jumpsteps.tasks.task import Task
 
-__all__ = ["LoadedModel", "file_hash", "load_weights"]
+__all__ = ["LoadedModel", "file_hash", "load_weights", "read_pickle"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,25 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Copy weights into a network of the same layout.
+DAMAGES = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, struct.error)
+"""What ``torch.load`` raises for one damaged file or another."""
+
+
+def read_pickle(path: Path) -> Any:
+    """What ``torch.save`` wrote, on the CPU; nothing in the file is run.
+
+    Raises:
+        ValueError: a damaged file, or one that holds other things than tensors, numbers, texts, lists and dicts.
+    """
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except DAMAGES as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged, or holds more than tensors ({first}); download it again") from None
+
+
+def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path, config: str = "config.json") -> None:
+    """Copy weights into a network of the same layout; ``config`` is the file that the layout was read from.
 
     Raises:
         ValueError: keys are missing or unexpected, or a shape differs; names the first few.
@@ -54,13 +74,13 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Pat
     if missing or unexpected:
         raise ValueError(
             f"{path} does not hold this network: missing keys {brief(missing)}, unexpected keys {brief(unexpected)}; "
-            "check that config.json and weights belong together"
+            f"check that {config} and weights belong together"
         )
     for name, value in weights.items():
         if value.shape != wanted[name].shape:
             raise ValueError(
-                f"{path}: {name} has shape {list(value.shape)}, config.json asks for {list(wanted[name].shape)}; "
-                "check that config.json and weights belong together"
+                f"{path}: {name} has shape {list(value.shape)}, {config} asks for {list(wanted[name].shape)}; "
+                f"check that {config} and weights belong together"
             )
     network.load_state_dict(weights)
 
