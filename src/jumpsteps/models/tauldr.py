@@ -6,7 +6,7 @@ The folder holds ``config_001.yaml`` (or another .yaml) and ``ckpt_0001999999.pt
 * the CIFAR-10 model, ``GaussianTargetRateImageX0PredEMA``: ``models.unet`` with the Gaussian kernel and exponential noise;
 * the piano model, ``UniformRateSequenceTransformerEMA``: ``models.transformer`` with the uniform kernel. There each state jumps to
   each other one at rate ``rate_const``; ``Uniform`` jumps to all V states alike, so that its noise has rate V ``rate_const``. The
-  published code rounds the time down before it tells it to this network, which gives 0 in all of training; so it is told 0.
+  published code rounds the time down before it tells it to this network, which gives 0 for all t < 1; so it is told 0 at all times.
 
 Weights are under ``model`` in the .pt file, with names as in our networks under ``net.``, or ``net.module.`` from training on
 several GPUs. Their moving averages, a list in the order of the network's parameters, are used where they are there, as in the
