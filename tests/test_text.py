@@ -124,7 +124,7 @@ def test_a_tokenizer_from_the_hub(tmp_path, monkeypatch):
     save_words(tmp_path / "few", FEW)
     asked = []
 
-    def fetch(hub_id, allow_patterns):
+    def fetch(hub_id, allow_patterns, revision=None):
         asked.append((hub_id, allow_patterns))
         return str(tmp_path / "few")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -15,8 +15,9 @@ from jumpsteps.models.gidd import is_gidd, load_gidd
 from jumpsteps.models.loaded import LoadedModel, tune
 from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
-from jumpsteps.models.native import FORMAT, load_native
+from jumpsteps.models.native import is_native, load_native
 from jumpsteps.models.sedd import is_sedd, load_sedd
+from jumpsteps.models.tauldr import is_tauldr, load_tauldr
 from jumpsteps.models.udlm import is_udlm, load_udlm
 from jumpsteps.tasks import countdown, toy
 from jumpsteps.text import Text, has_tokenizer, read_tokenizer
@@ -58,8 +59,8 @@ def load(
 
     Args:
         name: a built-in name (a key of ``BUILT_IN``, such as "countdown"); a folder with ``config.json`` and weights, of this
-            project or in the published SEDD, MDLM, UDLM, Duo or GIDD layout; or a hub id such as "louaaron/sedd-small" or
-            "kuleshov-group/mdlm-owt".
+            project or in the published SEDD, MDLM, UDLM, Duo or GIDD layout; a folder with a yaml config and a .pt file in the
+            published tauLDR layout; or a hub id such as "louaaron/sedd-small" or "kuleshov-group/mdlm-owt".
         device: where the network goes.
         dtype: number format of the network's parameters, such as torch.bfloat16; unless given float32 or, from Hugging Face,
             the config's.
@@ -125,6 +126,11 @@ def refuse(options: TextOptions, name: str) -> None:
 
 
 def load_folder(folder: Path, name: str, device: torch.device, options: TextOptions, tokenizer_folder: Path | None) -> LoadedModel:
+    if is_tauldr(folder):
+        refuse(options, name)
+        if tokenizer_folder is not None:
+            raise ValueError(f"{name} is not a model of text; leave out the tokenizer")
+        return load_tauldr(folder, name, device)
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)
@@ -139,18 +145,21 @@ def load_folder(folder: Path, name: str, device: torch.device, options: TextOpti
     return replace(model, text=Text(tokenizer, model.reverse.forward))
 
 
+LOADERS: list[tuple[Callable[[dict[str, Any]], bool], Callable[[Path, dict[str, Any], str, torch.device], LoadedModel]]] = [
+    (is_native, load_native),
+    (is_sedd, load_sedd),
+    (is_mdlm, load_mdlm),
+    (is_udlm, load_udlm),
+    (is_gidd, load_gidd),
+]
+"""Which ``config.json`` is whose."""
+
+
 def load_other(folder: Path, config: object, name: str, device: torch.device) -> LoadedModel:
     """A model whose network is this library's own."""
-    if isinstance(config, dict) and config.get("format") == FORMAT:
-        return load_native(folder, config, name, device)
-    if isinstance(config, dict) and is_sedd(config):
-        return load_sedd(folder, config, name, device)
-    if isinstance(config, dict) and is_mdlm(config):
-        return load_mdlm(folder, config, name, device)
-    if isinstance(config, dict) and is_udlm(config):
-        return load_udlm(folder, config, name, device)
-    if isinstance(config, dict) and is_gidd(config):
-        return load_gidd(folder, config, name, device)
+    for belongs, load_it in LOADERS:
+        if isinstance(config, dict) and belongs(config):
+            return load_it(folder, config, name, device)
     raise ValueError(
         f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor that of an MDLM, UDLM, Duo, GIDD or masked "
         "language model; no other kind is known"

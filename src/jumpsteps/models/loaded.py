@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from jumpsteps.schedule import Provenance
 from jumpsteps.tasks.task import Task
 from jumpsteps.text import Text
 
-__all__ = ["LoadedModel", "file_hash", "load_weights", "tune"]
+__all__ = ["LoadedModel", "file_hash", "load_weights", "read_pickle", "tune"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,21 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Copy weights into a network of the same layout.
+def read_pickle(path: Path) -> Any:
+    """What ``torch.save`` wrote, on the CPU; nothing in the file is run.
+
+    Raises:
+        ValueError: a damaged file, or one that holds other things than tensors, numbers, texts, lists and dicts.
+    """
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # Of a damaged file torch raises anything at all.
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged, or holds more than tensors ({first}); download it again") from None
+
+
+def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path, config: str = "config.json") -> None:
+    """Copy weights into a network of the same layout; ``config`` is the file that the layout was read from.
 
     Raises:
         ValueError: keys are missing or unexpected, or a shape differs; names the first few.
@@ -86,13 +99,13 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Pat
     if missing or unexpected:
         raise ValueError(
             f"{path} does not hold this network: missing keys {brief(missing)}, unexpected keys {brief(unexpected)}; "
-            "check that config.json and weights belong together"
+            f"check that {config} and weights belong together"
         )
     for name, value in weights.items():
         if value.shape != wanted[name].shape:
             raise ValueError(
-                f"{path}: {name} has shape {list(value.shape)}, config.json asks for {list(wanted[name].shape)}; "
-                "check that config.json and weights belong together"
+                f"{path}: {name} has shape {list(value.shape)}, {config} asks for {list(wanted[name].shape)}; "
+                f"check that {config} and weights belong together"
             )
     network.load_state_dict(weights)
 

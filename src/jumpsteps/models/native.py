@@ -66,6 +66,11 @@ def save_native(
     write_json(folder / "config.json", config)
 
 
+def is_native(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a checkpoint of this project."""
+    return config.get("format") == FORMAT
+
+
 def load_native(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
     """Read a checkpoint folder whose ``config.json`` is ``config``."""
     if config.get("schema_version") != SCHEMA_VERSION:

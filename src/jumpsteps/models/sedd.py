@@ -5,7 +5,6 @@ vocabulary has one symbol more than ``tokens``, MASK, and it is the last. Weight
 ``pytorch_model.bin``; their names are those of ``models.dit``. Sequences are token ids; text needs the model's tokenizer.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
-from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights, read_pickle
 from jumpsteps.models.native import read_safetensors
 from jumpsteps.noise import Geometric, LogLinear, NoiseSchedule
 from jumpsteps.reverse import LogScoreReverse
@@ -74,8 +73,4 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     path, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     if path.exists() or not pickled.exists():
         return path, read_safetensors(path)
-    try:
-        return pickled, torch.load(pickled, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{pickled} is damaged, or holds more than tensors ({first}); download it again") from None
+    return pickled, read_pickle(pickled)
