@@ -122,8 +122,8 @@ def trunk_flop(size: dict, batch: int) -> float:
 def ceilings(network: DiT, size: dict, batch: int, device: torch.device) -> dict[str, float]:
     """The compiled trunk alone, and the rate of large matrix products on random data."""
     x = torch.randint(size["symbols"], (batch, size["length"]), device=device)
-    c = network.condition(torch.tensor([0.5], device=device))
-    trunk = statistics.median(seconds(device, lambda: [network.trunk(x, c) for _ in range(20)], 3)) / 20
+    sigma = torch.tensor([0.5], device=device)
+    trunk = statistics.median(seconds(device, lambda: [network.trunk(x, sigma) for _ in range(20)], 3)) / 20
     n = size["matmul"]
     a, b = torch.randn(2, n, n, device=device, dtype=torch.bfloat16)
     product = statistics.median(seconds(device, lambda: [a @ b for _ in range(20)], 3)) / 20

@@ -93,6 +93,13 @@ def prior_law(model: Enumerable) -> Tensor:
     return model.product(site.expand(model.table.ndim, -1))
 
 
+def two_sample_p(first: Tensor, second: Tensor) -> float:
+    """The p-value of Pearson's test that two samples of indices, int64 [n] and [m], have the same law; rare cells are left out."""
+    size = int(max(first.max(), second.max())) + 1
+    counts = torch.stack([torch.bincount(draws, minlength=size) for draws in (first, second)])
+    return float(stats.chi2_contingency(counts[:, counts.sum(0) >= 20].numpy()).pvalue)
+
+
 def chi_square_p(draws: Tensor, law: Tensor) -> float:
     """The p-value of Pearson's test that ``draws`` (indices, int64 [n]) are independent with this law [S].
 

@@ -76,6 +76,57 @@ def test_bert_is_evaluated_between_cls_and_sep(tmp_path):
     torch.testing.assert_close(loaded.reverse.model(X, 0.4, where).double(), expected[where], atol=1e-5, rtol=0)
 
 
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": V}
+BOTTLENECK = {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16}
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options", "selects"),
+    [
+        ("Bert", {}, True),
+        ("Esm", {"mask_token_id": MASK, "pad_token_id": 0}, True),
+        (
+            "ModernBert",
+            {"bos_token_id": CLS, "eos_token_id": SEP, "cls_token_id": CLS, "sep_token_id": SEP, "pad_token_id": 0},
+            True,
+        ),
+        ("MobileBert", BOTTLENECK, False),  # its table is a product of two, not a layer
+    ],
+)
+@torch.no_grad()
+def test_the_head_sees_the_sites_that_are_asked_for(name, options, selects, shift):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**TINY, **options, max_position_embeddings=40)
+    network = transformers.AutoModelForMaskedLM.from_config(config).eval()
+    model = MaskedLanguageModel(network, vocab_size=V, mask_id=MASK, wrap=([CLS], [SEP]), shift=shift)
+    where = torch.rand(X.shape, generator=seeded(1)) < 0.4
+    where[:, 0] = True
+    seen = []
+    expected = model(X, 0.5)[where]
+    handle = network.get_output_embeddings().register_forward_hook(lambda layer, inputs, out: seen.append(inputs[0].shape[:2]))
+    torch.testing.assert_close(model(X, 0.5, where), expected, atol=1e-5, rtol=0)
+    assert seen == ([(1, int(where.sum()))] if selects else [])
+    handle.remove()
+    torch.testing.assert_close(model(X, 0.5)[where], expected)  # nothing is left behind
+
+
+@torch.no_grad()
+def test_the_trunk_is_compiled_and_a_network_without_one_is_refused(monkeypatch):
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: plain(self, **options, backend="eager"))
+    network = bert()
+    model = MaskedLanguageModel(network, vocab_size=V, mask_id=MASK, wrap=([CLS], [SEP]))
+    where = X == MASK
+    expected = model(X, 0.5)
+    model.compile_trunk()
+    for rows in (slice(0, 3), slice(0, 2), slice(2, 3)):
+        torch.testing.assert_close(model(X[rows], 0.5), expected[rows], atol=1e-5, rtol=0)
+        torch.testing.assert_close(model(X[rows], 0.5, where[rows]), expected[rows][where[rows]], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="Linear does not say what its trunk is and cannot be compiled"):
+        MaskedLanguageModel(torch.nn.Linear(2, 2), vocab_size=V, mask_id=MASK).compile_trunk()
+
+
 @torch.no_grad()
 def test_a_prompt_is_continued_and_a_schedule_is_found(tmp_path):
     bert_folder(tmp_path)

@@ -21,6 +21,7 @@ from jumpsteps.forward import ForwardProcess
 from jumpsteps.paths import Paths
 from jumpsteps.random import uniform
 from jumpsteps.reverse import Remembered, ReverseProcess, remember
+from jumpsteps.selection import rows_of, selected
 from jumpsteps.streams import blocks
 
 __all__ = ["Comparison", "View"]
@@ -87,10 +88,10 @@ class Comparison:
         total = torch.zeros(len(self.where), count, count, dtype=torch.float64, device=self.where.device)
         for block in blocks(self.where, count * forward.vocab_size // 4):  # Larger ones: all times take part in each.
             w = torch.stack([self.leave_one_out(view, block) for view in self.views], 1)
-            x = torch.stack([view.x[block] for view in self.views], 1)
+            x = torch.stack([selected(view.x, block) for view in self.views], 1)
             phi = shifting_contexts(forward, w, x, self.times) if factors is None else held_laws(forward, w, x, self.times, factors)
             later = forward.movable(x)[:, None] & torch.ones_like(total[0], dtype=torch.bool).triu(1)
-            total.index_add_(0, block.nonzero()[:, 0], torch.where(later, phi, 0).to(total.dtype))
+            total.index_add_(0, rows_of(block), torch.where(later, phi, 0).to(total.dtype))
         if not total.isfinite().all():
             raise ValueError("a jump has rate zero from an earlier time, so that a leap costs infinitely much; smooth the model")
         share = self.where.sum(-1) / self.paths.free.sum(-1)

@@ -253,7 +253,8 @@ class Absorbing(ForwardProcess):
 
     def reveal_probability(self, t: Time, s: Time) -> Tensor:
         """P(x_s is revealed | x_t is MASK) = (alpha(s) - alpha(t)) / (1 - alpha(t)), float64."""
-        return (self.noise.alpha(s) - self.noise.alpha(t)) / (1 - self.noise.alpha(t))
+        alpha = self.noise.alpha(t)
+        return (self.noise.alpha(s) - alpha) / (1 - alpha)
 
     def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)

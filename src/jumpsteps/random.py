@@ -63,17 +63,16 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     width = 1 if rows.shape[1] < MANY else math.isqrt(rows.shape[1])
     cumulative = run_sums(rows, width).cumsum(-1)
     total = cumulative[:, -1:]
-    valid = torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()
-    if not valid:
-        raise ValueError(
-            "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
-            "the model may have returned NaN, or given sites may have probability zero under it"
-        )
     threshold = below(total * uniform(tuple(total.shape), generator=generator, device=weights.device), total)
     drawn = torch.searchsorted(cumulative, threshold, right=True)
     if width > 1:
         before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
         drawn = drawn * width + symbol_of_run(rows, drawn, width, threshold - before)
+    if not (torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()):  # Last: here a GPU is waited for.
+        raise ValueError(
+            "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
+            "the model may have returned NaN, or given sites may have probability zero under it"
+        )
     return drawn.reshape(weights.shape[:-1])
 
 

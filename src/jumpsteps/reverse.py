@@ -26,6 +26,7 @@ from torch import Tensor
 
 from jumpsteps.forward import Absorbing, ForwardProcess, one_hot, precise
 from jumpsteps.noise import Time
+from jumpsteps.selection import selected
 
 __all__ = ["LeaveOneOutReverse", "LogScoreReverse", "Model", "PosteriorReverse", "Remembered", "ReverseProcess", "remember"]
 
@@ -56,7 +57,7 @@ class Remembered:
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Outputs [K, V] at ``where``, which selects some of the sites; x and t are those that were evaluated."""
         where = torch.ones_like(x, dtype=torch.bool) if where is None else where
-        return self.read(self.rows[self.row[where]], x[where])
+        return self.read(self.rows[selected(self.row, where)], selected(x, where))
 
 
 @runtime_checkable
@@ -80,7 +81,7 @@ def time_of_sites(t: Time, x: Tensor, where: Tensor | None) -> Time:
     if t.shape != x.shape[:1]:
         raise ValueError(f"t must be a number or have shape [B] = [{x.shape[0]}], got {list(t.shape)}")
     column = t[:, None]
-    return column if where is None else column.expand(x.shape)[where]
+    return column if where is None else selected(column.expand(x.shape), where)
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,6 @@ class ReverseProcess(ABC):
         refuse_time_zero(t)
         w = self.leave_one_out(x, t, where)
         return self.forward.reverse_rates(w, selected(x, where), time_of_sites(t, x, where))
-
-
-def selected(x: Tensor, where: Tensor | None) -> Tensor:
-    return x if where is None else x[where]
 
 
 def refuse_time_zero(t: Time) -> None:

@@ -19,6 +19,7 @@ from jumpsteps.forward import ForwardProcess
 from jumpsteps.random import categorical, poisson
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import JumpSchedule, Leap, TimeSchedule
+from jumpsteps.selection import selected
 from jumpsteps.streams import by_blocks
 
 __all__ = [
@@ -131,7 +132,7 @@ class Tweedie(Sampler):
         moving = reverse.forward.draw_moving(x, leap.t, leap.s, generator=generator)
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            sites = x[where]
+            sites = selected(x, where)
             w = reverse.leave_one_out(x, leap.t, where=where)
             return categorical(reverse.forward.bridge(w, sites, leap.t, leap.s), generator=generator)
 
@@ -173,7 +174,7 @@ class Euler(Sampler):
         movable = reverse.forward.movable(x)
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            sites = x[where]
+            sites = selected(x, where)
             leave = (leap.t - leap.s) * reverse.rates(x, leap.t, where=where).to(torch.float64)
             total = leave.sum(-1, keepdim=True)
             law = (leave / total.clamp_min(1)).scatter(-1, sites[:, None], (1 - total).clamp_min(0))
@@ -220,7 +221,7 @@ class TauLeaping(Sampler):
         jump = self.add_jumps if self.ordinal else self.single_jumps
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            sites = x[where]
+            sites = selected(x, where)
             mean = (leap.t - leap.s) * reverse.rates(x, leap.t, where=where).to(torch.float64)
             return jump(mean, sites, generator)
 

@@ -16,6 +16,7 @@ from jumpsteps.reverse import Model, Remembered, remember
 __all__ = ["Splitting"]
 
 T = TypeVar("T")
+V = TypeVar("V", Tensor, Time)
 
 
 class Splitting:
@@ -35,13 +36,13 @@ class Splitting:
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         def call(part: slice) -> Tensor:
-            return self.model(x[part], times(t, part), None if where is None else where[part])
+            return self.model(cut(x, part), cut(t, part), None if where is None else cut(where, part))
 
         pieces = self.in_pieces(call, x)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered:
-        kept = self.in_pieces(lambda part: remember(self.model, x[part], times(t, part), where[part]), x)
+        kept = self.in_pieces(lambda part: remember(self.model, cut(x, part), cut(t, part), cut(where, part)), x)
         return kept[0] if len(kept) == 1 else Remembered(torch.cat([one.rows for one in kept]), where, kept[0].read)
 
     def in_pieces(self, call: Callable[[slice], T], x: Tensor) -> list[T]:
@@ -57,5 +58,8 @@ class Splitting:
             torch.cuda.empty_cache()
 
 
-def times(t: Time, part: slice) -> Time:
-    return t[part] if isinstance(t, Tensor) and t.ndim else t
+def cut(value: V, part: slice) -> V:
+    """These rows of a tensor; a number, and a tensor that has no others, as it is."""
+    if not isinstance(value, Tensor) or value.ndim == 0 or part == slice(0, len(value)):
+        return value
+    return value[part]

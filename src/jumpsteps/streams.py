@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.reverse import ReverseProcess, remember
+from jumpsteps.selection import sites_of
 
 __all__ = ["blocks", "by_blocks", "site_entropies"]
 
@@ -20,7 +21,7 @@ BLOCK = {"cpu": 2**21, "cuda": 2**27}
 
 def blocks(where: Tensor, numbers: int) -> Iterator[Tensor]:
     """The selected sites in pieces, bool [B, L] each, in order; ``numbers`` are what one site takes."""
-    sites = where.flatten().nonzero()[:, 0]
+    sites = sites_of(where)
     most = max(BLOCK.get(where.device.type, BLOCK["cpu"]) // numbers, 1)
     if len(sites) <= most:
         yield where

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.forward import Absorbing, ForwardProcess
-from jumpsteps.models.compiled import Sizes, padded
+from jumpsteps.models.compiled import Sizes
 from jumpsteps.noise import NoiseSchedule, Time
 from jumpsteps.reverse import Remembered
+from jumpsteps.selection import rows_of, selected, sites_of
 
 __all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]
 
@@ -162,14 +163,12 @@ class DiT(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=False)
 
-    def trunk(self, x: Tensor, c: Tensor) -> Tensor:
-        """Hidden states [B, L, D]; c is the embedded noise level, [B, cond_dim] or [1, cond_dim]."""
-        if self.sizes is None:
-            return self.layers(x, c)
-        size = self.sizes.of(*x.shape)
-        return self.layers(padded(x, size), c if len(c) == 1 else padded(c, size))[: len(x)]
+    def trunk(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Hidden states [B, L, D]. Compiled, they are overwritten by the next call."""
+        return self.layers(x, sigma) if self.sizes is None else self.sizes.call(self.layers, x, sigma)
 
-    def layers(self, x: Tensor, c: Tensor) -> Tensor:
+    def layers(self, x: Tensor, sigma: Tensor) -> Tensor:
+        c = self.condition(sigma)
         cos, sin = self.rotary_emb(x.shape[1])
         hidden = self.vocab_embed(x)
         for block in self.blocks:
@@ -181,11 +180,11 @@ class DiT(nn.Module):
         return F.silu(self.sigma_map(sigma))
 
     def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
-        c = self.condition(sigma)
         if where is None:
-            return self.output_layer(self.trunk(x, c), c[:, None])
-        sites = where.flatten().nonzero()[:, 0]  # Before the trunk runs: on a GPU this waits for all that was asked before.
-        return self.output_layer(self.trunk(x, c).flatten(0, 1)[sites], c if len(c) == 1 else c[sites // x.shape[1]])
+            return self.output_layer(self.trunk(x, sigma), self.condition(sigma)[:, None])
+        sites_of(where)  # Now: once the trunk is at work a GPU would be waited for.
+        hidden, c = selected(self.trunk(x, sigma), where), self.condition(sigma)
+        return self.output_layer(hidden, c if len(c) == 1 else c[rows_of(where)])
 
 
 def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
@@ -214,8 +213,8 @@ class PosteriorNetwork(nn.Module):
 
     def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
         """The trunk's hidden states at the selected sites; the head runs on those that are read."""
-        c = self.network.condition(self.level(x, t))
-        hidden = self.network.trunk(x, c)[where]
+        level = self.level(x, t)
+        hidden, c = selected(self.network.trunk(x, level), where), self.network.condition(level)
         return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c)))
 
     def level(self, x: Tensor, t: Time) -> Tensor:
@@ -245,7 +244,7 @@ class LogScoreNetwork(nn.Module):
         sigma = noise_level(self.noise, x, t)
         if where is None:
             return self.read(self.network(x, sigma), x, sigma[:, None])
-        own, each = x[where], sigma if len(sigma) == 1 else sigma[where.nonzero()[:, 0]]
+        own, each = selected(x, where), sigma if len(sigma) == 1 else sigma[rows_of(where)]
         return self.read(self.network(x, sigma, where), own, each)
 
     def compile_trunk(self) -> None:
@@ -254,8 +253,7 @@ class LogScoreNetwork(nn.Module):
     def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
         """The trunk's hidden states at the selected sites; the head runs on those that are read."""
         sigma = noise_level(self.noise, x, t)
-        c = self.network.condition(sigma)
-        hidden = self.network.trunk(x, c)[where]
+        hidden, c = selected(self.network.trunk(x, sigma), where), self.network.condition(sigma)
         return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma))
 
     def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:

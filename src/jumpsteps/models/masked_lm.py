@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from jumpsteps.files import read_json
 from jumpsteps.forward import Absorbing
+from jumpsteps.models.compiled import Sizes, padded
 from jumpsteps.models.loaded import LoadedModel, brief, file_hash
 from jumpsteps.noise import LogLinear, Time
 from jumpsteps.reverse import PosteriorReverse
@@ -61,25 +62,70 @@ class MaskedLanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.shift = network, shift
+        self.sizes: Sizes | None = None
         never = torch.zeros(vocab_size, dtype=torch.bool) if known is None else missing(known, vocab_size)
         never[mask_id] = True
         self.register_buffer("never", never, persistent=False)
         self.register_buffer("before", torch.tensor(wrap[0], dtype=torch.int64), persistent=False)
         self.register_buffer("after", torch.tensor(wrap[1], dtype=torch.int64), persistent=False)
 
+    def compile_trunk(self) -> None:
+        """Compile what is below the head, for fixed shapes; see ``Sizes``.
+
+        Raises:
+            ValueError: a network that does not say what its trunk is.
+        """
+        trunk = getattr(self.network, "base_model", self.network)
+        if trunk is self.network:
+            raise ValueError(f"{type(self.network).__name__} does not say what its trunk is and cannot be compiled")
+        self.sizes = Sizes()
+        trunk.compile(dynamic=False)
+
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK and at ids that data cannot show."""
-        logits = self.logits(x)
-        logits = (logits if where is None else logits[where]).float()
-        return logits.masked_fill(self.get_buffer("never"), -torch.inf).log_softmax(-1)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Of the sites of x, [B, L, V]."""
         before, after = (self.get_buffer(name).expand(len(x), -1) for name in ("before", "after"))
-        logits: Tensor = self.network(torch.cat([before, x, after], 1)).logits
-        if self.shift:
-            logits = torch.cat([logits[:, :1], logits[:, :-1]], 1)
-        return logits[:, before.shape[1] :][:, : x.shape[1]]
+        tokens, first = torch.cat([before, x, after], 1), before.shape[1]
+        if self.sizes is not None:
+            tokens = padded(tokens, self.sizes.of(*tokens.shape))
+        if where is None:
+            logits = self.shifted(self.network(tokens).logits)[: len(x), first:][:, : x.shape[1]]
+        else:
+            row, site = where.nonzero().unbind(1)
+            logits = self.logits_at(tokens, row * tokens.shape[1] + (first + site - int(self.shift)).clamp_min(0))
+        return logits.float().masked_fill(self.get_buffer("never"), -torch.inf).log_softmax(-1)
+
+    def shifted(self, logits: Tensor) -> Tensor:
+        return torch.cat([logits[:, :1], logits[:, :-1]], 1) if self.shift else logits
+
+    def logits_at(self, tokens: Tensor, sites: Tensor) -> Tensor:
+        """Logits [K, V] at these sites of the flattened tokens [B, L].
+
+        The last matrix product, with the table of V output embeddings, is given the hidden states of these sites alone. In a
+        network where it is no layer of its own all logits are computed, and the rest thrown away.
+        """
+        selected = False
+
+        def select(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            nonlocal selected
+            if inputs[0].shape[:2] != tokens.shape:
+                return None
+            selected = True
+            return (inputs[0].flatten(0, 1)[sites][None], *inputs[1:])
+
+        head = find_head(self.network)
+        handle = head.register_forward_pre_hook(select) if head is not None else None
+        try:
+            logits: Tensor = self.network(tokens).logits
+        finally:
+            if handle is not None:
+                handle.remove()
+        return logits[0] if selected else logits.flatten(0, 1)[sites]
+
+
+def find_head(network: nn.Module) -> nn.Module | None:
+    """The layer of output embeddings, where the network says which it is."""
+    head = getattr(network, "get_output_embeddings", lambda: None)()
+    return head if isinstance(head, nn.Module) else None
 
 
 def missing(known: Iterable[int], vocab_size: int) -> Tensor:

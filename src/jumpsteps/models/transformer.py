@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.forward import one_hot
+from jumpsteps.models.compiled import Sizes
 from jumpsteps.models.times import as_told, time_features
 from jumpsteps.noise import Time
+from jumpsteps.selection import rows_of, selected
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerPosterior"]
 
@@ -123,6 +125,7 @@ class Transformer(nn.Module):
         self.output_resid_layers = nn.ModuleList(OutputLayer(config) for _ in range(config.n_output_layers))
         self.output_linear = nn.Linear(dim, config.vocab_size)
         self.input_embedding = nn.Linear(1 if config.ordinal else config.vocab_size, dim)
+        self.sizes: Sizes | None = None
         self.temb_net = nn.Sequential(nn.Linear(config.time_dim, wide), nn.ReLU(), nn.Linear(wide, 4 * config.time_dim))
 
     def condition(self, t: Tensor) -> Tensor:
@@ -137,9 +140,18 @@ class Transformer(nn.Module):
             return layer((2 * x[..., None] / self.config.vocab_size - 1).to(layer.weight.dtype))
         return F.embedding(x, layer.weight.T) + layer.bias
 
-    def trunk(self, x: Tensor, c: Tensor) -> Tensor:
-        """Hidden states [B, L, D] from all layers that look at several sites."""
-        hidden = self.embed(x)
+    def compile_trunk(self) -> None:
+        """Compile the layers that look at several sites, one kernel for all of them and each shape; see ``Sizes``."""
+        self.sizes = Sizes()
+        for layer in self.encoder_layers:
+            layer.compile(dynamic=False)
+
+    def trunk(self, x: Tensor, t: Tensor) -> Tensor:
+        """Hidden states [B, L, D] from all layers that look at several sites. Compiled, they are overwritten by the next call."""
+        return self.layers(x, t) if self.sizes is None else self.sizes.call(self.layers, x, t)
+
+    def layers(self, x: Tensor, t: Tensor) -> Tensor:
+        c, hidden = self.condition(t), self.embed(x)
         hidden = F.dropout(hidden + self.get_buffer("positions")[: x.shape[1]].to(hidden), self.config.dropout, self.training)
         for layer in self.encoder_layers:
             hidden = layer(hidden, c)
@@ -160,11 +172,11 @@ class Transformer(nn.Module):
         """
         if x.shape[1] > self.config.length:
             raise ValueError(f"a sequence has {x.shape[1]} tokens, the transformer was built for {self.config.length}; shorten it")
-        c = self.condition(t)
-        hidden = self.trunk(x, c)
         if where is None:
-            return self.head(hidden, x, c[:, None])
-        return self.head(hidden[where], x[where], c if len(c) == 1 else c[where.nonzero()[:, 0]])
+            return self.head(self.trunk(x, t), x, self.condition(t)[:, None])
+        tokens = selected(x, where)
+        hidden, c = selected(self.trunk(x, t), where), self.condition(t)
+        return self.head(hidden, tokens, c if len(c) == 1 else c[rows_of(where)])
 
 
 class TransformerPosterior(nn.Module):
@@ -177,6 +189,9 @@ class TransformerPosterior(nn.Module):
     def __init__(self, network: Transformer, *, told_time: bool = True) -> None:
         super().__init__()
         self.network, self.told_time = network, told_time
+
+    def compile_trunk(self) -> None:
+        self.network.compile_trunk()
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
