@@ -97,7 +97,7 @@ def measure(kernel: str, estimate: Estimate, size: dict[str, int], device: torch
     asked = replace(reverse, model=recorder)
     data = torch.randint(size["symbols"], (size["sequences"], size["length"]), generator=generator, device=device)
     paths = Paths.draw(reverse.forward, data, generator=generator)
-    estimate(asked, paths, 4, generator)  # warm up
+    estimate(asked, paths, size["points"], generator)  # The first run also waits for memory to be allocated.
     recorder.seen.clear()
     before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     if device.type == "cuda":

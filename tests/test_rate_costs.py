@@ -19,7 +19,7 @@ from jumpsteps.noise import Constant, Cosine, Geometric, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.paths import Paths
 from jumpsteps.profile import information_profile
-from jumpsteps.rate_costs import NO_HEALING, Healing, RateCosts, RateTable, rate_costs
+from jumpsteps.rate_costs import NO_HEALING, Healing, RateCosts, RateTable, local_plane, rate_costs
 from jumpsteps.reverse import PosteriorReverse, remember
 from jumpsteps.samplers import Euler, TauLeaping, Tweedie
 from jumpsteps.schedule import TimeSchedule, uniform
@@ -75,7 +75,7 @@ def test_rates_of_divergence_are_those_of_enumeration(name, hold_time):
     paths, times = paths_of(truth, 6000), [0.9, 0.6, 0.2]
     reverse = PosteriorReverse(truth.forward, truth)
     comparison = Comparison.draw(reverse, paths, 10**6, generator=seeded(2)).with_times(times)
-    parts = comparison.divergences(hold_time=hold_time)
+    (parts,) = comparison.divergences(hold_time)
     assert np.array_equal(parts.mean(-1)[np.tril_indices(3)], np.zeros(6))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         exact = exact_rate(truth, times[i], times[j], hold_time=hold_time)
@@ -319,3 +319,19 @@ def test_what_cannot_be_is_refused():
     paths = Paths.draw(forward, torch.zeros(4, 3, dtype=torch.int64), generator=seeded(0))
     with pytest.raises(ValueError, match="rate zero from an earlier time"):
         rate_costs(replace(reverse, forward=forward, model=sure), paths, generator=seeded(0))
+
+
+@pytest.mark.parametrize("n", [3, 7, 20])
+def test_the_smoothing_is_a_weighted_least_squares_fit_around_every_pair(n: int) -> None:
+    rng = np.random.default_rng(n)
+    at, (i, j) = np.sort(rng.random(n)), np.triu_indices(n, 1)
+    values = rng.standard_normal(len(i))
+    fitted = local_plane((i, j), values, at, 1.5)
+    for p in range(len(i)):
+        root = np.exp(-0.25 * ((i - i[p]) ** 2 + (j - j[p]) ** 2) / 1.5**2)
+        design = np.stack([np.ones(len(i)), at[i] - at[i[p]], at[j] - at[j[p]]], 1)
+        best, *_ = np.linalg.lstsq(root[:, None] * design, root * values, rcond=None)
+        if len(i) > 3:
+            assert abs(fitted[p] - best[0]) < 1e-4
+    plane = 2 + 3 * at[i] - at[j]
+    assert np.allclose(local_plane((i, j), plane, at, 1.5), plane, atol=1e-6)

@@ -11,6 +11,7 @@ bounded for large vocabularies. ``rate_costs`` makes costs of it.
 Shapes: S sites are compared at K times; w [S, K, V] are leave-one-out posteriors, x [S, K] own states.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,28 +75,28 @@ class Comparison:
     def times(self) -> list[float]:
         return [view.t for view in self.views]
 
-    def divergences(self, *, hold_time: bool) -> Floats:
+    def divergences(self, *hold_times: bool) -> list[Floats]:
         """The rates of divergence of each sequence per unit of noise, [K, K, B], from the i-th time at the j-th, i < j; else zero.
 
         Args:
-            hold_time: the leap's rates are frozen, or its context alone.
+            hold_times: for each result, whether the leap's rates are frozen, or its context alone.
 
         Raises:
             ValueError: a jump that is possible at one time and impossible from an earlier one.
         """
         count, forward = len(self.views), self.reverse.forward
-        factors = self.factors(hold_time=hold_time)
-        total = torch.zeros(len(self.where), count, count, dtype=torch.float64, device=self.where.device)
+        factors = [self.factors(hold_time=hold) for hold in hold_times]
+        total = torch.zeros(len(self.where), len(factors), count, count, dtype=torch.float64, device=self.where.device)
         for block in blocks(self.where, count * forward.vocab_size // 4):  # Larger ones: all times take part in each.
             w = torch.stack([self.leave_one_out(view, block) for view in self.views], 1)
             x = torch.stack([selected(view.x, block) for view in self.views], 1)
-            phi = shifting_contexts(forward, w, x, self.times) if factors is None else held_laws(forward, w, x, self.times, factors)
-            later = forward.movable(x)[:, None] & torch.ones_like(total[0], dtype=torch.bool).triu(1)
+            phi = torch.stack(each_leap(forward, w, x, self.times, factors), 1)
+            later = forward.movable(x)[:, None, None] & torch.ones_like(total[0, 0], dtype=torch.bool).triu(1)
             total.index_add_(0, rows_of(block), torch.where(later, phi, 0).to(total.dtype))
         if not total.isfinite().all():
             raise ValueError("a jump has rate zero from an earlier time, so that a leap costs infinitely much; smooth the model")
         share = self.where.sum(-1) / self.paths.free.sum(-1)
-        return (total / share[:, None, None]).permute(1, 2, 0).cpu().numpy()
+        return list((total / share[:, None, None, None]).permute(1, 2, 3, 0).cpu().numpy())
 
     def factors(self, *, hold_time: bool) -> Tensor | None:
         """The leap's rates at the j-th time over those of the i-th for the same law, [K, K]; None where they differ in shape."""
@@ -109,8 +110,15 @@ class Comparison:
         return w.to(torch.promote_types(view.model.rows.dtype, torch.float32))
 
 
-def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Tensor) -> Tensor:
-    """Sum of phi over symbols when a leap keeps its law up to a factor f, [S, K, K]; w [S, K, V], x [S, K], from i (row) at j.
+def each_leap(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Sequence[Tensor | None]) -> list[Tensor]:
+    """Sum of phi over symbols for each kind of leap, [S, K, K]; w [S, K, V], x [S, K], from i (row) at j."""
+    held = [f for f in factors if f is not None]
+    of_held = iter(held_laws(forward, w, x, times, held) if held else ())
+    return [shifting_contexts(forward, w, x, times) if f is None else next(of_held) for f in factors]
+
+
+def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Sequence[Tensor]) -> list[Tensor]:
+    """When a leap keeps its law up to a factor f, for each of the factors [K, K].
 
     With laws p = w q and rates r_y = R_b(y, x) p(y)/p(x), it is
     sum_y r_y (log p(y)/p'(y) - log p(x)/p'(x) - log f - 1) + f sum_y r'_y: all pairs of times are one matrix product.
@@ -119,9 +127,10 @@ def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float],
     law.masked_fill_(~forward.movable(x)[..., None], 1)  # Such sites do not jump; whatever they have must not be zero.
     into, own = forward.rates_into(x).to(w), law.gather(-1, x[:, None].expand(-1, len(times), -1))
     rates = into * law / own.diagonal(dim1=1, dim2=2)[..., None]
-    cross, onto, f = weighted_logs(law, rates.mT), (law @ into.mT) / own, factors.to(w)
+    cross, onto, total = weighted_logs(law, rates.mT), (law @ into.mT) / own, rates.sum(-1)[:, None]
     log_own = own.log() - own.diagonal(dim1=1, dim2=2).log()[:, None]
-    return cross.diagonal(dim1=1, dim2=2)[:, None] - cross + rates.sum(-1)[:, None] * (log_own - f.log() - 1) + f * onto
+    same = cross.diagonal(dim1=1, dim2=2)[:, None] - cross + total * (log_own - 1)
+    return [same - total * f.log() + f * onto for f in (factor.to(w) for factor in factors)]
 
 
 def weighted_logs(law: Tensor, weight: Tensor) -> Tensor:

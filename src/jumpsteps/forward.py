@@ -92,6 +92,10 @@ class ForwardProcess(ABC):
     def pull(self, law: Tensor, t: Time) -> Tensor:
         """The law w at time 0 with w q_{t|0} proportional to ``law``; negative parts of an inexact law are cut off."""
 
+    def pull_log(self, log_law: Tensor, t: Time) -> Tensor:
+        """``pull`` of exp(log_law)."""
+        return self.pull(log_law.softmax(-1), t)
+
     @abstractmethod
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         """q_{t|0}(x | x0) as a function of x0, float64; zero at an x0 that data never shows (MASK)."""
@@ -230,6 +234,11 @@ class Absorbing(ForwardProcess):
         w = law.clamp_min(0)
         w[..., self.mask_id] = 0
         return w / w.sum(-1, keepdim=True)
+
+    def pull_log(self, log_law: Tensor, t: Time) -> Tensor:
+        log_w = log_law.clone()
+        log_w[..., self.mask_id] = -torch.inf
+        return log_w.softmax(-1)
 
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]

@@ -163,25 +163,37 @@ class RateTable:
             return self
         apart = self.rho[j] - self.rho[i]
         rate = np.maximum(rate, 1e-6 * rate.max())
-        plane = local_plane(np.stack([i, j]), np.stack([self.rho[i], self.rho[j]]), bandwidth)
-        fitted = apart * np.exp(plane @ np.log(rate / apart))
+        plane = local_plane((i, j), np.log(rate / apart), self.rho[: len(self.times)], bandwidth)
         parts = self.parts.copy()
-        parts[i, j] *= (fitted / rate)[:, None]
+        parts[i, j] *= (apart * np.exp(plane) / rate)[:, None]
         return replace(self, parts=parts)
 
 
-def local_plane(places: NDArray[np.int64], at: Floats, bandwidth: float) -> Floats:
-    """The matrix [P, P] that fits a plane over ``at`` [2, P] around every point and takes its value there.
+def local_plane(pairs: tuple[NDArray[np.int64], NDArray[np.int64]], values: Floats, at: Floats, bandwidth: float) -> Floats:
+    """Values [P] at pairs of numbers in 0..n-1, each replaced by that of a plane over ``at`` [n] of both, fitted around the pair.
 
-    The fit has Gaussian weights over the distance of ``places`` [2, P].
+    The fit has Gaussian weights over the distance of the numbers. They are a product over the two, so that every sum over pairs is
+    two products with an n x n matrix.
     """
-    near = np.exp(-0.5 * ((places[:, :, None] - places[:, None]) ** 2).sum(0) / bandwidth**2)
-    x, y = at[:, None] - at[:, :, None]
-    design = np.stack([np.ones_like(x), x, y], -1)
-    weighted = near[..., None] * design
-    normal = weighted.transpose(0, 2, 1) @ design
-    normal += np.diag([0, 1e-9, 1e-9]) * np.trace(normal, axis1=1, axis2=2)[:, None, None]
-    return np.linalg.solve(normal, weighted.transpose(0, 2, 1))[:, 0]
+    numbers = np.arange(len(at))
+    near = np.exp(-0.5 * (numbers[:, None] - numbers) ** 2 / bandwidth**2)
+    x, y = (at[one] - at.mean() for one in pairs)
+
+    def around(terms: Floats) -> Floats:
+        table = np.zeros((len(at), len(at)))
+        table[pairs] = terms
+        return (near @ table @ near.T)[pairs]
+
+    one, sx, sy = around(np.ones_like(x)), around(x), around(y)
+    sxx, sxy, syy = around(x * x), around(x * y), around(y * y)
+    v, vx, vy = around(values), around(values * x), around(values * y)
+    dx, dy = sx - x * one, sy - y * one
+    dxy = sxy - x * sy - y * sx + x * y * one
+    dxx, dyy = sxx - 2 * x * sx + x * x * one, syy - 2 * y * sy + y * y * one
+    ridge = 1e-9 * (one + dxx + dyy)
+    normal = np.array([[one, dx, dy], [dx, dxx + ridge, dxy], [dy, dxy, dyy + ridge]])
+    right = np.array([v, vx - x * v, vy - y * v])
+    return np.linalg.solve(normal.transpose(2, 0, 1), right.T[..., None])[:, 0, 0]
 
 
 def cost_table(table: RateTable, grid: Floats, parts: Floats) -> Floats:
@@ -284,17 +296,17 @@ def rate_costs(
         raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
     healing = healing or (Healing() if reverse.forward.heals else NO_HEALING)
     comparison = Comparison.draw(reverse, paths, sites or min(SITES, NUMBERS // reverse.forward.vocab_size), generator=generator)
+    holds = (True, False) if hold_time else (False,)
     fresh, found, settled = first_times(reverse.forward, min(points, max(points // 4, 3))), None, False
     while len(fresh):
         comparison = comparison.with_times(fresh.tolist())
-        tables = [
-            RateTable(reverse.forward, np.asarray(comparison.times), comparison.divergences(hold_time=hold), healing)
-            for hold in ((True, False) if hold_time else (False,))
-        ]
-        smooth = [table.smoothed(bandwidth) for table in tables]
-        found, before = RateCosts.on_grid(smooth[0], smooth[-1], intervals), found
-        settled = before is not None and unchanged(before, found, leaps)
-        fresh = halved(tables[0], 0 if settled else min(len(comparison.times), points - len(comparison.times)))
+        times = np.asarray(comparison.times)
+        tables = [RateTable(reverse.forward, times, parts, healing) for parts in comparison.divergences(*holds)]
+        if leaps > 0 or len(times) == points:
+            smooth = [table.smoothed(bandwidth) for table in tables]
+            found, before = RateCosts.on_grid(smooth[0], smooth[-1], intervals), found
+            settled = before is not None and unchanged(before, found, leaps)
+        fresh = halved(tables[0], 0 if settled else min(len(times), points - len(times)))
     assert found is not None
     return found
 
