@@ -82,6 +82,20 @@ def test_euler_is_there(tmp_path, capsys):
     assert run(capsys, "sample", "countdown-exact", "--nfe", 2, "-n", 1, "--sampler", "euler", "-o", tmp_path / "x.npz")[0] == 0
 
 
+def test_a_network_is_loaded_in_another_format_and_compiled(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def spy(name, **options):
+        asked.append((options["dtype"], options["compile"]))
+        return load(name, **(options | {"compile": False}))
+
+    monkeypatch.setattr("jumpsteps.cli.load", spy)
+    out = tmp_path / "x.npz"
+    assert run(capsys, "sample", "countdown", "--nfe", 1, "-n", 1, "--dtype", "bfloat16", "--compile", "-o", out)[0] == 0
+    assert run(capsys, "sample", "countdown", "--nfe", 1, "-n", 1, "-o", out)[0] == 0
+    assert asked == [(torch.bfloat16, True), (None, False)]
+
+
 def test_data_from_files(tmp_path, capsys):
     tokens = np.tile(np.arange(256)[::-1] % 32, (6, 1))
     np.savez(tmp_path / "d.npz", samples=tokens)
@@ -106,6 +120,9 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["sample", "nothing", "--nfe", 2], "there is no model 'nothing'"),
+        (["sample", "countdown", "--nfe", 2, "--dtype", "int8"], "there is no number format 'int8'; choose float32 or bfloat16"),
+        (["sample", "countdown-exact", "--nfe", 2, "--dtype", "bfloat16"], "is an exact law, not a network; leave out dtype"),
+        (["sample", "countdown-exact", "--nfe", 2, "--compile"], "is an exact law, not a network; leave out dtype and compile"),
         (["sample", "countdown-exact", "--nfe", 2, "--sampler", "magic"], "choose tweedie or euler"),
         (["sample", "countdown-exact", "--nfe", 2, "--schedule", "none.json"], "there is no schedule 'none.json'"),
         (["sample", "countdown-exact", "--nfe", 2, "--device", "abacus"], "no device 'abacus'"),

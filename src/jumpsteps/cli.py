@@ -75,6 +75,7 @@ SEARCHES: list[Method] = [
     ClosedForm("equal-entropy", equal_entropy),
 ]
 METHODS: dict[str, Method] = {method.name: method for method in SEARCHES}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], JumpSchedule]]] = {
     "uniform": (uniform, uniform_jumps),
     "cosine": (cosine, cosine_jumps),
@@ -118,7 +119,8 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
         if vars(args).get(one) is not None and vars(args).get(other) is not None:
             raise ValueError(f"--{one} and --{other} exclude each other; pass one of them")
     options = {"trust_remote_code": args.trust_remote_code, "mask_id": args.mask_id, "length": args.length}
-    return load(args.model, device=device, **options, tokenizer=args.tokenizer)
+    dtype = None if args.dtype is None else pick("number format", args.dtype, DTYPES)
+    return load(args.model, device=device, dtype=dtype, compile=args.compile, **options, tokenizer=args.tokenizer)
 
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
@@ -474,6 +476,8 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--prompt", help="text that sequences start with; it stays as it is")
     given = ".npz file of sites that stay as they are: arrays tokens, int [L] or [n, L], and mask, bool, true where they are given"
     to.add_argument("--given", metavar="FILE", help=given)
+    to.add_argument("--dtype", help=f"number format of the network's parameters: {choices(DTYPES)}; the model's own unless given")
+    to.add_argument("--compile", action="store_true", help="compile the network's trunk; the first calls take seconds more")
     to.add_argument("--sampler", help=f"{choices(SAMPLERS)}; unless given, the schedule's own, or tweedie")
     to.add_argument("--order", help=f"reveal order of jumps: {choices(ORDERS)}; in searches also learned")
     to.add_argument("--seed", type=int, default=0, help="seed of all randomness")
