@@ -25,7 +25,7 @@ def test_the_readme_runs(capsys):
 
 
 def test_a_model_of_your_own_runs():
-    own, given = blocks("docs/models.md")
+    own, given, *_ = blocks("docs/models.md")
     names = {
         "network": lambda x: torch.zeros(*x.shape, 6),
         "tokens": torch.randint(5, (4, 7)),
@@ -37,6 +37,27 @@ def test_a_model_of_your_own_runs():
     assert names["samples"].shape == (4, 7)
     exec(given.replace("simulate(reverse", "run = simulate(reverse"), names)
     assert (names["run"].samples[:, :2] == torch.tensor([1, 2])).all()
+
+
+def test_the_interfaces_that_people_know_run():
+    pytest.importorskip("diffusers")
+    *_, scheduler, loop = blocks("docs/models.md")
+    model, generator = jumpsteps.load("countdown-exact"), torch.Generator().manual_seed(0)
+    names = {"model": model, "schedules": {8: uniform(8)}, "generator": generator}
+    exec(scheduler, names)
+    assert names["x"].shape == (4, 256)
+    assert (names["x"] < 32).all()
+
+    class Answer:
+        def __init__(self, x):
+            self.logits = torch.randn(*x.shape, 5, generator=generator)
+
+    prompt = torch.tensor([[1, 2]])
+    names = {"torch": torch, "prompt": prompt, "length": 20, "MASK": 9, "network": Answer, "schedules": {8: uniform(8)}}
+    exec(loop, names)
+    assert names["x"].shape == (1, 22)
+    assert torch.equal(names["x"][:, :2], prompt)
+    assert (names["x"] < 5).all()
 
 
 @pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
