@@ -15,7 +15,7 @@ from jumpsteps.gillespie import Gillespie
 from jumpsteps.masked_samplers import Ancestral, KGillespie, ReMDM
 from jumpsteps.noise import Constant, Cosine, LogLinear
 from jumpsteps.rate_matrix import RateMatrix
-from jumpsteps.reverse import LogScoreReverse, PosteriorReverse
+from jumpsteps.reverse import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
 from jumpsteps.samplers import Euler, PredictorCorrector, TauLeaping, ThetaTrapezoidal, Tweedie
 from jumpsteps.schedule import JumpSchedule, Provenance, TimeSchedule, cosine, uniform
 from jumpsteps.simulate import Given, simulate
@@ -31,7 +31,9 @@ MASKED = Absorbing(vocab_size=4, noise=LogLinear(), mask_id=3)
 def reverse_of(name, output="posterior"):
     forward = kernel(name, 3)
     truth = Enumerable.random(forward, symbols=3, length=4, seed=0)
-    return PosteriorReverse(forward, truth) if output == "posterior" else LogScoreReverse(forward, ExactLogScore(truth))
+    if output == "log-score":
+        return LogScoreReverse(forward, ExactLogScore(truth))
+    return (PosteriorReverse if output == "posterior" else LeaveOneOutReverse)(forward, truth)
 
 
 def loop(scheduler, model, generator, steps=4, hold=lambda x: x):
@@ -57,6 +59,7 @@ def loop(scheduler, model, generator, steps=4, hold=lambda x: x):
         ("absorbing", "posterior", ReMDM(cap=0.3)),
         ("uniform", "log-score", TauLeaping(ordinal=True)),
         ("gaussian", "posterior", Tweedie()),
+        ("uniform", "leave-one-out", Tweedie()),
     ],
 )
 def test_the_loop_gives_the_samples_of_simulate(name, output, sampler):
@@ -202,7 +205,7 @@ def test_samplers_that_want_more_than_one_output_are_refused(sampler):
         ({"noise": {"type": "LogLinear", "eps": 2}}, "0 < eps < 1"),
         ({"sampler": {"type": "theta-rk2"}}, "unknown sampler 'theta-rk2' for a step of diffusers; choose tweedie"),
         ({"sampler": {"type": "remdm"}, "kernel": {"type": "uniform", "vocab_size": 4}}, "remdm serves the absorbing kernel"),
-        ({"output": "logits"}, r"output must be one of \['posterior', 'log-score'\], got 'logits'"),
+        ({"output": "logits"}, r"output must be one of \['posterior', 'log-score', 'leave-one-out'\], got 'logits'"),
         ({"timestep_spacing": "linear"}, r"timestep_spacing must be one of \[None, 'uniform', 'cosine'\], got 'linear'"),
         ({"schedules": [{"nfe": 4}]}, "config is damaged: KeyError"),
         ({"schedules": [{"nfe": 2, "times": [1.0, 1.0, 0.0]}]}, "decrease strictly"),

@@ -22,7 +22,7 @@ from jumpsteps.forward import ForwardProcess
 from jumpsteps.masked_samplers import ReMDM
 from jumpsteps.models.native import build_forward, forward_to_json
 from jumpsteps.noise import Time
-from jumpsteps.reverse import LogScoreReverse, PosteriorReverse, ReverseProcess, time_of_sites
+from jumpsteps.reverse import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse, ReverseProcess, time_of_sites
 from jumpsteps.samplers import Euler, Sampler, TauLeaping, Tweedie
 from jumpsteps.schedule import Leap, Schedule, TimeSchedule, cosine, read_schedule, schedule_to_json, uniform
 
@@ -37,7 +37,11 @@ __all__ = ["JumpStepsScheduler"]
 SAMPLERS: dict[str, type[Sampler]] = {"tweedie": Tweedie, "euler": Euler, "tau-leaping": TauLeaping, "remdm": ReMDM}
 """Those whose leap is one model call at x_t for all sequences, along times."""
 
-OUTPUTS: dict[str, type[ReverseProcess]] = {"posterior": PosteriorReverse, "log-score": LogScoreReverse}
+OUTPUTS: dict[str, type[ReverseProcess]] = {
+    "posterior": PosteriorReverse,
+    "log-score": LogScoreReverse,
+    "leave-one-out": LeaveOneOutReverse,
+}
 SPACINGS = {"uniform": uniform, "cosine": cosine}
 
 
@@ -48,7 +52,8 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         kernel: type and settings, such as {"type": "absorbing", "vocab_size": 50258, "mask_id": 50257}.
         noise: type and settings of the noise schedule, such as {"type": "LogLinear", "eps": 0.001}.
         sampler: type (a key of ``SAMPLERS``) and settings; Tweedie's unless given.
-        output: what the model gives: "posterior", logits of p(x0 | x_t), or "log-score", log p_t(y)/p_t(x).
+        output: what the model gives: "posterior", logits of p(x0 | x_t); "log-score", log p_t(y)/p_t(x); or "leave-one-out", logits
+            of the law that takes the place of x0.
         schedules: optimised times, one entry for each number of steps, as in a file of schedules.
         timestep_spacing: "uniform" or "cosine" for numbers of steps that ``schedules`` has none for; None to refuse them.
 
