@@ -41,6 +41,7 @@ class FakeHub:
 
     def __init__(self, error=None):
         self.error, self.made, self.told, self.files = error, None, None, {}
+        self.there = set()
 
     def __call__(self):
         return self
@@ -49,6 +50,9 @@ class FakeHub:
         self.made = (repo_id, options)
         if self.error:
             raise self.error
+
+    def file_exists(self, repo_id, name):
+        return name in self.there
 
     def upload_folder(self, *, folder_path, **told):
         self.told, self.files = told, {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
@@ -169,3 +173,19 @@ def test_what_a_search_returns_can_be_shared(tmp_path):
     plain = {2: uniform(2), 4: uniform(4)}
     ScheduleSet(plain).save_pretrained(tmp_path)
     assert ScheduleSet.from_pretrained(tmp_path) == plain
+
+
+def test_the_card_of_something_else_is_not_replaced(tmp_path, hub):
+    (tmp_path / "README.md").write_text("a model")
+    schedules = ScheduleSet({2: uniform(2)})
+    with pytest.raises(ValueError, match=r"has a README.md and no schedules.json: it is of something else; choose another name"):
+        schedules.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "a model"
+    hub.there = {"README.md"}
+    with pytest.raises(ValueError, match=r"someone/model has a README.md and no schedules.json"):
+        schedules.push_to_hub("someone/model")
+    assert hub.told is None
+    hub.there = {"README.md", "schedules.json"}
+    schedules.push_to_hub("someone/model")
+    assert hub.told["repo_id"] == "someone/model"

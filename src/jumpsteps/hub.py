@@ -52,18 +52,19 @@ class ScheduleSet(dict[int, Schedule]):
     """
 
     def save_pretrained(self, folder: Path | str, *, repo_id: str | None = None) -> None:
-        """Write ``schedules.json`` and ``README.md`` into a folder; files of these names are replaced.
+        """Write ``schedules.json`` and ``README.md`` into a folder; those of an older set are replaced.
 
         Args:
             folder: made if it is not there.
             repo_id: the name that the card loads the schedules by; the folder's unless given.
 
         Raises:
-            ValueError: no schedules.
+            ValueError: no schedules, or a folder whose ``README.md`` is of something else.
         """
         if not self:
             raise ValueError("there are no schedules to save; make some with optimize_schedule")
         folder = Path(folder)
+        refuse_others((folder / "README.md").exists(), (folder / FILE).exists(), folder)
         save_schedules(folder / FILE, self)
         with replacing(folder / "README.md") as temporary:
             temporary.write_text(card(self, repo_id or folder.resolve().name), encoding="utf-8")
@@ -97,7 +98,7 @@ class ScheduleSet(dict[int, Schedule]):
             The address of the commit.
 
         Raises:
-            ValueError: no schedules, or the hub did not take them.
+            ValueError: no schedules, a repository whose ``README.md`` is of something else, or the hub did not take them.
         """
         from huggingface_hub import HfApi
 
@@ -106,12 +107,25 @@ class ScheduleSet(dict[int, Schedule]):
             api = HfApi()
             try:
                 api.create_repo(repo_id, private=private, exist_ok=True)
-                commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
+                has_card, has_schedules = (api.file_exists(repo_id, name) for name in ("README.md", FILE))
             except Exception as error:  # Which errors the hub's HTTP client raises depends on the version of huggingface_hub.
-                raise ValueError(
-                    f"the hub did not take {repo_id!r} ({first_line(error)}); log in with 'hf auth login' and check the name"
-                ) from error
+                raise not_taken(repo_id, error) from error
+            refuse_others(has_card, has_schedules, repo_id)
+            try:
+                commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
+            except Exception as error:
+                raise not_taken(repo_id, error) from error
         return commit.commit_url
+
+
+def not_taken(repo_id: str, error: Exception) -> ValueError:
+    return ValueError(f"the hub did not take {repo_id!r} ({first_line(error)}); log in with 'hf auth login' and check the name")
+
+
+def refuse_others(has_card: bool, has_schedules: bool, place: Path | str) -> None:
+    """Raises ValueError for a place, such as a model's, whose card would be lost."""
+    if has_card and not has_schedules:
+        raise ValueError(f"{place} has a README.md and no {FILE}: it is of something else; choose another name for the schedules")
 
 
 def card(schedules: Mapping[int, Schedule], name: str) -> str:
