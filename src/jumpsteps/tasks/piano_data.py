@@ -254,12 +254,8 @@ def bars_of_beats(track: Track, content: bytes) -> tuple[NDArray[np.float64], ND
     except ValueError:  # Not UTF-8, not numbers, lines of different lengths, or not three columns.
         raise Unused(f"no beats: {BEATS} is not three columns of numbers") from None
     lines = np.flatnonzero(begins == 1)
-    if (
-        not np.isfinite(seconds).all()
-        or not (np.diff(seconds) > 0).all()
-        or len(lines) < 2
-        or len(seconds) * STEPS_PER_BEAT > LONGEST
-    ):
+    in_order = bool(np.isfinite(seconds).all() and (np.diff(seconds) > 0).all())
+    if not in_order or len(lines) < 2 or len(seconds) * STEPS_PER_BEAT > LONGEST:
         raise Unused(f"no beats: the times of {BEATS} do not increase, or it has no bars")
     return track.ticks_at(seconds), lines
 
