@@ -31,7 +31,7 @@ BEATS = "beat_midi.txt"
 BARS = LENGTH // BAR
 OFF_GRID = 0.125
 """In sixteenths: the mean distance of a song's notes from the nearest sixteenth above which it is left out. It is 0.125 where a
-quarter of the notes fall half-way between, 0.17 for triplets of eighths, and 0.25 where there is no relation at all."""
+quarter of the notes fall half-way between, 0.22 for triplets of eighths, and 0.25 where there is no relation at all."""
 
 
 @dataclass(frozen=True)
