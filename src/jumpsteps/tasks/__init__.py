@@ -1,8 +1,8 @@
 """Tasks: data, a metric and a way to show a sample."""
 
-from jumpsteps.tasks import countdown
+from jumpsteps.tasks import countdown, piano
 from jumpsteps.tasks.task import Task
 
 __all__ = ["TASKS", "Task"]
 
-TASKS: dict[str, Task] = {countdown.TASK.name: countdown.TASK}
+TASKS: dict[str, Task] = {task.name: task for task in (countdown.TASK, piano.TASK)}
