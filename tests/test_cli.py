@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from jumpsteps import load, optimize_schedule
 from jumpsteps.cli import SAMPLERS, main
 from jumpsteps.data import load_tokens
 from jumpsteps.demo import DemoConfig, run_demo
+from jumpsteps.simulate import Given
 
 
 def run(capsys, *arguments):
@@ -403,3 +405,77 @@ def test_comparisons_and_explanations_with_given_sites(tmp_path, capsys):
     assert "1 of 4 sites given" in out
     assert "KL(data || samples)" not in out
     assert "KL(data || samples)" in run(capsys, *asked)[1]
+
+
+@pytest.fixture
+def sung(monkeypatch):
+    """countdown-exact with a task that writes .txt files and reads given sites from text; the samples and masks it wrote."""
+
+    def read_given(path, length):
+        tokens = torch.tensor([int(word) for word in path.read_text().split()] + [0] * length)[:length]
+        return Given(tokens, torch.arange(length) < len(path.read_text().split()))
+
+    def write(path, sample, mask):
+        written[path.name] = (sample, mask)
+        path.with_name(path.name + ".txt").write_text("song")
+
+    written, model = {}, load("countdown-exact")
+    model = replace(model, task=replace(model.task, write=write, read_given=read_given))
+    monkeypatch.setattr("jumpsteps.cli.load", lambda name, **options: model)
+    return written
+
+
+@pytest.mark.parametrize("out", ["out/", "out", "v1.0/", "there.is"])
+def test_a_task_writes_each_sample_into_a_folder(tmp_path, capsys, monkeypatch, sung, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.is").mkdir()
+    (tmp_path / "s.song").write_text("7 6 5")
+    code, said, err = run(capsys, "sample", "m", "--nfe", 1, "-n", 10, "--given", "s.song", "-o", out)
+    assert (code, err) == (0, "")
+    names = [f"sample-{i:02d}" for i in range(1, 11)]
+    assert {path.name for path in (tmp_path / out).iterdir()} == {"samples.npz", *(f"{name}.txt" for name in names)}
+    assert "written to {0}/samples.npz and {0}/sample-*\n".format(out.rstrip("/")) in said
+    samples = torch.from_numpy(np.load(tmp_path / out / "samples.npz")["samples"])
+    assert list(sung) == names
+    assert torch.equal(torch.stack([sample for sample, _ in sung.values()]), samples)
+    assert (samples[:, :3] == torch.tensor([7, 6, 5])).all()
+    assert all(torch.equal(mask, torch.arange(256) < 3) for _, mask in sung.values())
+
+
+def test_given_sites_of_each_sample_go_with_it_and_npz_files_are_read_as_ever(tmp_path, capsys, sung):
+    mask = np.arange(256) < np.array([[4], [9]])
+    np.savez(tmp_path / "g.npz", tokens=np.full((2, 256), 3), mask=mask)
+    asked = ["sample", "m", "--nfe", 1, "-n", 2]
+    assert run(capsys, *asked, "--given", tmp_path / "g.npz", "-o", tmp_path / "out")[0] == 0
+    assert np.array_equal([mask for _, mask in sung.values()], mask)
+    assert all((sample[mask] == 3).all() for sample, mask in sung.values())
+    assert run(capsys, *asked, "-o", tmp_path / "free")[0] == 0
+    assert [mask for _, mask in sung.values()] == [None, None]
+    sung.clear()
+    assert run(capsys, *asked, "-o", tmp_path / "x.npz")[0] == 0
+    assert not sung
+    assert (tmp_path / "x.npz").is_file()
+
+
+def test_a_search_reads_given_sites_by_the_task(tmp_path, capsys, sung):
+    (tmp_path / "s.song").write_text("7 6 5")
+    asked = ["optimize", "m", "--nfe", 2, "--sequences", 2, "--given", tmp_path / "s.song", "-o", tmp_path / "s.json"]
+    assert run(capsys, *asked)[0] == 0
+    (entry,) = json.loads((tmp_path / "s.json").read_text())["schedules"]
+    assert entry["provenance"]["data"] == "countdown, 3 of 256 sites given"
+
+
+def test_folders_that_cannot_be(tmp_path, capsys, monkeypatch, sung):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    code, _, err = run(capsys, "sample", "m", "--nfe", 1, "-o", "taken")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "taken is a file, and the samples need a folder" in err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "sample", "countdown-exact", "--nfe", 1, "-o", "out/")
+    assert (code, err) == (1, "error: out/ is a folder; name a file to write to\n")
+    assert run(capsys, "sample", "countdown-exact", "--nfe", 1, "-n", 1, "-o", "plain")[0] == 0
+    assert np.load("plain")["samples"].shape == (1, 256)
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "plain"}

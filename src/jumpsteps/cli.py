@@ -1,6 +1,7 @@
 """The command line. Names become objects here; the work is done elsewhere."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from jumpsteps.schedule import (
     uniform_jumps,
 )
 from jumpsteps.simulate import Given
+from jumpsteps.tasks.task import WriteSample
 from jumpsteps.text import Text
 from jumpsteps.version import __version__
 
@@ -148,10 +150,12 @@ def given_for(model: LoadedModel, args: argparse.Namespace, device: torch.device
     """The sites that ``--prompt`` or ``--given`` gives, on the device."""
     if args.prompt is not None:
         given = given_prompt(args.prompt, text_of(model, "--prompt", "--given"), model.length)
-    elif args.given is not None:
-        given = load_given(args.given, model.length, model.reverse.forward)
-    else:
+    elif args.given is None:
         return None
+    elif model.task is not None and model.task.read_given is not None and not args.given.lower().endswith(".npz"):
+        given = model.task.read_given(Path(args.given), model.length)
+    else:
+        given = load_given(args.given, model.length, model.reverse.forward)
     return Given(given.tokens.to(device), given.mask.to(device))
 
 
@@ -257,6 +261,25 @@ def check_file(path: Path | None) -> None:
         raise ValueError(f"{path} is a folder; name a file to write to")
 
 
+def output_of(out: str, model: LoadedModel) -> tuple[Path, WriteSample | None]:
+    """The file that the tokens go to; if ``out`` is a folder, also what writes each sample into it, which only some tasks can.
+
+    A folder is one that is there, or a name that ends in / or, for these tasks, has no suffix.
+    """
+    path, folder = Path(out), out.endswith(("/", os.sep))
+    write = None if model.task is None else model.task.write
+    if write is not None and (folder or path.is_dir() or not path.suffix):
+        if path.exists() and not path.is_dir():
+            raise ValueError(
+                f"{path} is a file, and the samples need a folder; name another folder, or a .npz file for tokens only"
+            )
+        return path / "samples.npz", write
+    if folder:
+        raise ValueError(f"{out} is a folder; name a file to write to")
+    check_file(path)
+    return path, None
+
+
 def text_file(tokens: Path) -> Path:
     """Where the text of a file of samples goes."""
     path = tokens.with_suffix(".txt")
@@ -266,15 +289,28 @@ def text_file(tokens: Path) -> Path:
     return path
 
 
-def write_samples(args: argparse.Namespace, model: LoadedModel, samples: Tensor, nfe: int) -> None:
-    """Write samples, and their text if there is a tokenizer; show the first."""
-    save_samples(args.out, samples, nfe)
-    files = str(args.out)
+def write_each(write: WriteSample, folder: Path, samples: Tensor, given: Given | None) -> None:
+    """Write samples one by one as sample-01, sample-02, ..."""
+    digits = len(str(len(samples)))
+    masks = [None] * len(samples) if given is None else given.mask.expand(samples.shape).cpu()
+    for i, (sample, mask) in enumerate(zip(samples.cpu(), masks, strict=True), 1):
+        write(folder / f"sample-{i:0{digits}d}", sample, mask)
+
+
+def write_samples(
+    file: Path, write: WriteSample | None, model: LoadedModel, samples: Tensor, nfe: int, given: Given | None
+) -> None:
+    """Write samples, their text if there is a tokenizer, and each by itself if the task can ``write`` it; show the first."""
+    save_samples(file, samples, nfe)
+    files = str(file)
     if model.text is not None:
         texts = [model.text.decode(sample) for sample in samples.tolist()]
-        save_text(text_file(args.out), texts)
-        files += f" and {text_file(args.out)}"
+        save_text(text_file(file), texts)
+        files += f" and {text_file(file)}"
         print(texts[0])
+    if write is not None:
+        write_each(write, file.parent, samples, given)
+        files += f" and {file.with_name('sample-*')}"
     if model.task is not None:
         print(model.task.show(samples[0].cpu()))
         print(f"{model.task.metric_name}: {100 * float(model.task.metric(samples).mean()):.2f}%")
@@ -304,11 +340,11 @@ def optimize_command(args: argparse.Namespace) -> None:
 
 
 def sample_command(args: argparse.Namespace) -> None:
-    check_file(args.out)
     device, sampler = device_of(args.device), sampler_of(args)
     model = load_model(args, device)
+    file, write = output_of(args.out, model)
     if model.text is not None:
-        text_file(args.out)
+        text_file(file)
     given, schedule = given_samples(model, args, device), None
     if sampler is None or sampler.takes is not None:
         if args.nfe is None:
@@ -322,7 +358,7 @@ def sample_command(args: argparse.Namespace) -> None:
     samples, nfe = sample_batches(
         model.reverse, sampler, schedule, shape, generator=generator, batch=batch, given=given, progress=bar
     )
-    write_samples(args, model, samples, nfe)
+    write_samples(file, write, model, samples, nfe, given)
 
 
 def compare_command(args: argparse.Namespace) -> None:
@@ -418,9 +454,9 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument(
         "-o",
         "--out",
-        type=Path,
-        default=Path("samples.npz"),
-        help=".npz file with arrays samples [n, L] and nfe; the text goes to a .txt file beside it",
+        default="samples.npz",
+        help=".npz file with arrays samples [n, L] and nfe; the text goes to a .txt file beside it; or, for a task that writes "
+        "files of its own (piano: .png, .mid, .wav), a folder for all",
     )
 
     compare = command(commands, "compare", compare_command, "measure schedules side by side, with 95%% intervals")
@@ -474,7 +510,8 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--length", type=positive, help="L for a masked language model; as long as it allows unless given")
     to.add_argument("--tokenizer", help="folder or hub id of the model's tokenizer; the one in the model's folder unless given")
     to.add_argument("--prompt", help="text that sequences start with; it stays as it is")
-    given = ".npz file of sites that stay as they are: arrays tokens, int [L] or [n, L], and mask, bool, true where they are given"
+    given = "sites that stay as they are: a .npz file of arrays tokens, int [L] or [n, L], and mask, bool, true where they are "
+    given += "given; or a file that the model's task reads (piano: .mid)"
     to.add_argument("--given", metavar="FILE", help=given)
     to.add_argument("--dtype", help=f"number format of the network's parameters: {choices(DTYPES)}; the model's own unless given")
     to.add_argument("--compile", action="store_true", help="compile the network's trunk; the first calls take seconds more")

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["Task"]
+from jumpsteps.simulate import Given
+
+__all__ = ["Task", "WriteSample"]
+
+WriteSample = Callable[[Path, Tensor, Tensor | None], None]
+"""(path, int64 [L], given sites bool [L] or None): writes one sample to files whose names are the path and a suffix."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,8 @@ class Task:
         metric: int64 [B, L] -> float64 [B], one number per sample; its mean is reported; less is better.
         metric_name: what the metric measures.
         show: int64 [L] -> text.
+        write: writes one sample to files of the data's own formats, such as pictures; None where there are none.
+        read_given: (file, L) -> given sites, [L] or [n, L], from a file of the data's own format; None where there is none.
     """
 
     name: str
@@ -30,3 +38,5 @@ class Task:
     metric: Callable[[Tensor], Tensor]
     metric_name: str
     show: Callable[[Tensor], str]
+    write: WriteSample | None = None
+    read_given: Callable[[Path, int], Given] | None = None
