@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.midi import LONGEST, REST, quantise, read_steps, read_track, write_steps
+from jumpsteps.melody import REST
+from jumpsteps.midi import LONGEST, quantise, read_steps, read_track, write_steps
 
 
 def varint(value):
@@ -233,10 +234,10 @@ def test_no_file_and_no_library(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("tokens", "options", "message"),
     [
-        ([60, 129], {}, "the tokens are 60..129, pitches are 0..127 and a rest is 128"),
-        ([-1, 60], {}, "the tokens are -1..60"),
-        ([[60]], {}, r"expected one sequence of tokens, int \[n\], got torch.int64 \[1, 1\]"),
-        ([], {}, "expected one sequence of tokens"),
+        ([60, 129], {}, "the symbols are 60..129; pitches are 0..127 and a rest is 128"),
+        ([-1, 60], {}, "the symbols are -1..60"),
+        ([[60]], {}, r"a melody is int64 \[n\], one sequence of symbols, got torch.int64 \[1, 1\]"),
+        ([], {}, "a melody is int64"),
         ([60.0], {}, r"got torch.float32 \[1\]"),
         ([60], {"beats_per_minute": 3}, "the tempo must be 4..1000 beats per minute, got 3"),
         ([60], {"beats_per_minute": float("nan")}, "the tempo must be"),

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from helpers import LEVEL, chi_square_p, seeded
-from jumpsteps.midi import REST
+from jumpsteps.melody import REST
+from jumpsteps.midi import write_steps
 from jumpsteps.tasks import TASKS
-from jumpsteps.tasks.piano import given_bars, ngram_overlap, note_distance, note_outliers, notes_in_key, show
+from jumpsteps.tasks.piano import given_bars, ngram_overlap, note_distance, note_outliers, notes_in_key, read_given, show
 from jumpsteps.tasks.piano_data import MidiOptions, PianoData, is_test, read_arrays, read_midi
 from test_midi import midi, note, signature, tempo, track
 
@@ -389,3 +390,32 @@ def test_the_task_brings_no_data():
     assert task.metric(sequence(C_MAJOR, [76, 48, 61, 66])).tolist() == [0.5]
     with pytest.raises(ValueError, match=r"the task piano brings no data; pass --data FILE with tokens \[n, 256\]"):
         task.sample_data(4, seeded(0))
+
+
+def melody_of(bars):
+    """One pitch for each bar, 60, 61, ...; ``None`` is a bar of rests."""
+    return torch.cat([torch.full((16,), 128 if pitch is None else pitch) for pitch in bars])
+
+
+@pytest.mark.parametrize(("bars", "first"), [([60, 62, 64], 0), ([None, None, 65, 67, 69], 2), ([60, 62], 0)])
+def test_the_given_bars_of_a_file_begin_with_its_first_note(tmp_path, bars, first):
+    write_steps(tmp_path / "song.mid", melody_of(bars))
+    given = read_given(tmp_path / "song.mid", 256)
+    assert given.tokens.shape == given.mask.shape == (256,)
+    assert torch.equal(given.tokens[:32], melody_of(bars)[16 * first : 16 * first + 32])
+    assert given.mask.tolist() == [True] * 32 + [False] * 224
+
+
+def test_a_file_without_two_bars_is_refused(tmp_path):
+    write_steps(tmp_path / "short.mid", melody_of([None, 60]))
+    with pytest.raises(ValueError, match=r"has 16 sixteenths from the bar of its first note, two bars are 32; pass more$"):
+        read_given(tmp_path / "short.mid", 256)
+    (tmp_path / "empty.mid").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty.mid is empty; pass a MIDI file"):
+        read_given(tmp_path / "empty.mid", 256)
+
+
+def test_of_a_polyphonic_file_the_highest_pitch_is_given(tmp_path):
+    path, end = tmp_path / "two.mid", 32 * 120
+    path.write_bytes(midi(track(*note(0, end, 60), *note(0, end, 67))))
+    assert (read_given(path, 256).tokens[:32] == 67).all()

@@ -2,14 +2,15 @@
 
 import sys
 import wave
-from types import SimpleNamespace
 
 import pytest
 import torch
 from matplotlib.colors import to_hex
 
 from jumpsteps import piano_roll
-from jumpsteps.piano_roll import note_name, plot_rolls
+from jumpsteps.melody import note_name
+from jumpsteps.midi import read_steps
+from jumpsteps.piano_roll import plot_rolls
 from jumpsteps.song import write_song
 
 MELODY = torch.tensor([60] * 12 + [128] * 12 + [67] * 12 + [64] * 4 + [128] * 8)  # three bars
@@ -117,18 +118,14 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
     assert not any(tmp_path.iterdir())
 
 
-def test_a_song_is_a_picture_a_midi_file_and_a_sound(tmp_path, monkeypatch):
-    asked = []
-
-    def write_midi(path, tokens, *, tempo=120.0, program=0):
-        asked.append((path, tokens, tempo, program))
-
-    monkeypatch.setitem(sys.modules, "jumpsteps.midi", SimpleNamespace(write_midi=write_midi))
+def test_a_song_is_a_picture_a_midi_file_and_a_sound(tmp_path):
     write_song(tmp_path / "a.b", MELODY, GIVEN, tempo=90)
-    assert asked == [(tmp_path / "a.b.mid", MELODY, 90, 0)]
-    assert {path.name for path in tmp_path.iterdir()} == {"a.b.png", "a.b.wav"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.b.png", "a.b.mid", "a.b.wav"}
+    read = read_steps(tmp_path / "a.b.mid")
+    assert torch.equal(read.tokens, MELODY)
+    assert read.beats_per_minute == pytest.approx(90, abs=1e-3)
     with wave.open(str(tmp_path / "a.b.wav")) as file:
         assert file.getnframes() == 48 * 60 * 44_100 // (4 * 90)
     assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
     write_song(tmp_path / "c", MELODY)
-    assert asked[1][2] == 120
+    assert read_steps(tmp_path / "c.mid").beats_per_minute == 120

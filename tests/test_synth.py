@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from jumpsteps.synth import RATE, render, runs, write_wav
+from jumpsteps.melody import runs
+from jumpsteps.synth import RATE, render, write_wav
 
 SIXTEENTH = 5512.5  # samples of a sixteenth at 120 beats per minute
 MELODY = torch.tensor([60] * 4 + [64] * 2 + [128] * 2 + [100] + [33] * 3 + [127] * 2 + [0] * 2)

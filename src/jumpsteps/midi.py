@@ -1,7 +1,6 @@
 """MIDI files to and from monophonic sequences of sixteenth notes. Needs the extra ``music`` (mido).
 
-Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, ``REST`` = 128 is silence; a held note repeats its pitch, so that
-a repeated note of the same pitch is not told from a held one. A sixteenth is a quarter of the file's beat, which is a quarter note:
+For the symbols see ``melody``. A sixteenth is a quarter of the file's beat, which is a quarter note:
 files are read in ticks, and neither tempo nor time signature changes the symbols.
 """
 
@@ -18,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpsteps.files import replacing
+from jumpsteps.melody import REST, STEPS_PER_BEAT, check_melody, runs
 
-__all__ = ["LONGEST", "REST", "STEPS_PER_BEAT", "Steps", "Track", "quantise", "read_steps", "read_track", "write_steps"]
+__all__ = ["LONGEST", "Steps", "Track", "quantise", "read_steps", "read_track", "write_steps"]
 
-REST = 128
-STEPS_PER_BEAT = 4
 LONGEST = 1 << 16
 """The longest sequence that is made of a file, in sixteenths: 4096 bars."""
 DRUMS = 9
@@ -241,7 +239,7 @@ def write_steps(path: Path | str, tokens: Tensor, *, beats_per_minute: float = 1
         ValueError: not such tokens, a tempo or programme out of range, or mido is not installed.
     """
     mido = import_mido()
-    check_tokens(tokens)
+    check_melody(tokens)
     if not 4 <= beats_per_minute <= 1000:
         raise ValueError(f"the tempo must be 4..1000 beats per minute, got {beats_per_minute}")
     if not 0 <= program <= 127:
@@ -255,8 +253,8 @@ def write_steps(path: Path | str, tokens: Tensor, *, beats_per_minute: float = 1
         mido.Message("program_change", program=program),
     ]
     messages, silent = [], 0
-    values, counts = torch.unique_consecutive(tokens.cpu(), return_counts=True)
-    for pitch, ticks in zip(values.tolist(), (counts * step).tolist(), strict=True):
+    for start, stop, pitch in runs(tokens):
+        ticks = (stop - start) * step
         if pitch == REST:
             silent = ticks
             continue
@@ -266,11 +264,3 @@ def write_steps(path: Path | str, tokens: Tensor, *, beats_per_minute: float = 1
     file.tracks.append(mido.MidiTrack([*head, *messages, mido.MetaMessage("end_of_track", time=silent)]))
     with replacing(path) as temporary:
         file.save(temporary)
-
-
-def check_tokens(tokens: Tensor) -> None:
-    if tokens.ndim != 1 or not tokens.numel() or tokens.dtype.is_floating_point or tokens.dtype.is_complex:
-        raise ValueError(f"expected one sequence of tokens, int [n], got {tokens.dtype} {list(tokens.shape)}; pass one row")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high > REST:
-        raise ValueError(f"the tokens are {low}..{high}, pitches are 0..127 and a rest is {REST}")

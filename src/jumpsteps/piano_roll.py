@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from jumpsteps.melody import REST, STEPS_PER_BAR, check_melody, note_name, runs
 from jumpsteps.plots import COLOURS, new_figure, write
-from jumpsteps.synth import REST, check_tokens, runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["STEPS_PER_BAR", "note_name", "plot_rolls"]
+__all__ = ["plot_rolls"]
 
-STEPS_PER_BAR = 16
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 BLACK_KEYS = frozenset({1, 3, 6, 8, 10})
 LABELLED = ((14, (0, 2, 4, 5, 7, 9, 11)), (30, (0, 4, 7)), (128, (0,)))
 """Which notes of an octave are named beside the picture, by how many pitches it spans at most."""
@@ -37,7 +35,7 @@ def plot_rolls(path: Path | str, melodies: Mapping[str, Tensor], *, given: Tenso
     if not melodies:
         raise ValueError("there are no melodies to draw; pass at least one")
     for tokens in melodies.values():
-        check_tokens(tokens)
+        check_melody(tokens)
         if given is not None and (given.dtype != torch.bool or given.shape != tokens.shape):
             raise ValueError(
                 f"given sites are bool {list(tokens.shape)}, one for each symbol, got {given.dtype} {list(given.shape)}"
@@ -61,11 +59,6 @@ def pitch_range(tokens: Tensor) -> tuple[int, int]:
     low, high = (int(pitches.min()), int(pitches.max())) if len(pitches) else (60, 72)
     missing = max(12 - (high - low), 0)
     return low - missing // 2, high + (missing + 1) // 2
-
-
-def note_name(pitch: int) -> str:
-    """A MIDI pitch as it is called where middle C, 60, is C4."""
-    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def draw_keyboard(axes: "Axes", low: int, high: int) -> None:

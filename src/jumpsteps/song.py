@@ -1,10 +1,10 @@
 """A melody to see, to edit and to hear: a picture, a MIDI file and a sound. Needs the extras of the first two."""
 
-import importlib
 from pathlib import Path
 
 from torch import Tensor
 
+from jumpsteps.midi import write_steps
 from jumpsteps.piano_roll import plot_rolls
 from jumpsteps.synth import write_wav
 
@@ -24,7 +24,7 @@ def write_song(path: Path, tokens: Tensor, given: Tensor | None = None, *, tempo
         ValueError: tokens or a tempo that are none, ``given`` of another shape, or what an extra brings is not installed.
     """
     write_wav(with_ending(path, ".wav"), tokens, tempo=tempo)
-    importlib.import_module("jumpsteps.midi").write_midi(with_ending(path, ".mid"), tokens, tempo=tempo)
+    write_steps(with_ending(path, ".mid"), tokens, beats_per_minute=tempo)
     plot_rolls(with_ending(path, ".png"), {path.name: tokens}, given=given)
 
 

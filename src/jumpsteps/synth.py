@@ -1,7 +1,6 @@
 r"""Melodies of sixteenth notes as sound: additive synthesis of a plucked string, and WAV files of it.
 
-Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, ``REST`` = 128 is silence; a run of equal pitches is one note.
-A note of frequency f = 440 · 2^{(pitch - 69)/12} Hz sounds as
+A run of equal pitches is one note (symbols: ``melody``). A note of frequency f = 440 · 2^{(pitch - 69)/12} Hz sounds as
 
 .. math:: e(t) \sum_{h=1}^{H} \frac{1}{h} e^{-h d t} \sin(2 \pi h f t), \quad d = 1.2 \sqrt{f / 440} \text{ per second},
 
@@ -12,20 +11,17 @@ harmonics as stay below half the sample rate, at most ``HARMONICS``.
 
 import math
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpsteps.files import replacing
+from jumpsteps.melody import REST, STEPS_PER_BEAT, check_melody, runs
 
-__all__ = ["RATE", "REST", "STEPS_PER_BEAT", "check_tokens", "render", "runs", "write_wav"]
+__all__ = ["RATE", "render", "write_wav"]
 
-REST = 128
-STEPS_PER_BEAT = 4
 RATE = 44_100
 """Samples per second; with half as many, the highest of the 128 pitches (12,544 Hz) could not sound."""
 HARMONICS = 8
@@ -62,7 +58,7 @@ def render(tokens: Tensor, *, tempo: float = 120.0) -> NDArray[np.float64]:
     Raises:
         ValueError: not such tokens, or a tempo that is not 4..1000.
     """
-    check_tokens(tokens)
+    check_melody(tokens)
     if not 4 <= tempo <= 1000:
         raise ValueError(f"the tempo must be 4..1000 beats per minute, got {tempo}")
     # Every edge is rounded by itself, so that errors do not add up along the melody.
@@ -92,19 +88,3 @@ def envelope(samples: int) -> NDArray[np.float64]:
         ramp = min(round(seconds * RATE), samples // 2)
         side[:ramp] = np.sin(0.5 * math.pi * np.arange(ramp) / ramp) ** 2
     return level
-
-
-def runs(values: Tensor) -> Iterator[tuple[int, int, int]]:
-    """(start, stop, value) of the runs of equal values, int [n], in order."""
-    found, lengths = torch.unique_consecutive(values.cpu(), return_counts=True)
-    stops = lengths.cumsum(0)
-    yield from zip((stops - lengths).tolist(), stops.tolist(), found.tolist(), strict=True)
-
-
-def check_tokens(tokens: Tensor) -> None:
-    """Raises ValueError for anything but one sequence of symbols 0..128."""
-    if tokens.ndim != 1 or not tokens.numel() or tokens.dtype != torch.int64:
-        raise ValueError(f"a melody is int64 [n], one sequence of symbols, got {tokens.dtype} {list(tokens.shape)}; pass one row")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high > REST:
-        raise ValueError(f"the symbols are {low}..{high}; pitches are 0..127 and a rest is {REST}")

@@ -1,7 +1,6 @@
 """Monophonic piano (Campbell et al. 2022, Sec. 6.3; Park et al. 2025, Sec. 4.3): 16 bars of 16 sixteenths, the first two given.
 
-A sequence is int64 [256]. Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, 128 is a rest; a held note repeats its
-pitch, so that a repeated note is not told from a held one. tauLDR's Lakh pianoroll arrays have the same shape, the same 129 symbols
+A sequence is int64 [256] (symbols: ``melody``). tauLDR's Lakh pianoroll arrays have the same shape, the same 129 symbols
 and no symbol for holding either, but their symbols are in a scrambled order, for which a key is published beside them:
 ``tasks.piano_data``.
 
@@ -9,13 +8,16 @@ Metrics compare the generated 14 bars; notes are weighed by their length, as eve
 """
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from jumpsteps.melody import REST, STEPS_PER_BAR, note_name
 from jumpsteps.metrics import hellinger, histogram, outlier_share
-from jumpsteps.midi import REST
+from jumpsteps.midi import read_steps
 from jumpsteps.simulate import Given
+from jumpsteps.song import write_song
 from jumpsteps.tasks.task import Task
 
 __all__ = [
@@ -29,14 +31,14 @@ __all__ = [
     "note_distance",
     "note_outliers",
     "notes_in_key",
+    "read_given",
     "show",
 ]
 
-BAR = 16
+BAR = STEPS_PER_BAR
 LENGTH = 16 * BAR
 GIVEN = 2 * BAR
 SYMBOLS = REST + 1
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 MAJOR, HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 
 
@@ -117,9 +119,25 @@ def show(sample: Tensor) -> str:
     return "\n".join(" ".join(f"{cell:3s}" for cell in cells[i : i + BAR]).rstrip() for i in range(0, len(cells), BAR))
 
 
-def name(pitch: int) -> str:
-    """A pitch as it is called where middle C, 60, is C4."""
-    return "-" if pitch == REST else f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
+def name(symbol: int) -> str:
+    return "-" if symbol == REST else note_name(symbol)
+
+
+def read_given(path: Path, length: int) -> Given:
+    """The first two bars of a MIDI file's melody as given sites, [L]: from the bar in which the first note begins.
+
+    The melody is the first track that has notes; of several pitches at once the highest is kept.
+
+    Raises:
+        ValueError: a file that cannot be read, or that ends within these two bars.
+    """
+    tokens = read_steps(path).tokens
+    known = tokens[int((tokens != REST).nonzero()[0]) // BAR * BAR :][:GIVEN]
+    if len(known) < GIVEN:
+        raise ValueError(f"{path} has {len(known)} sixteenths from the bar of its first note, two bars are {GIVEN}; pass more")
+    filled = torch.full((length,), REST)
+    filled[:GIVEN] = known
+    return given_bars(filled)
 
 
 def no_data(n: int, generator: torch.Generator) -> Tensor:
@@ -137,4 +155,6 @@ TASK = Task(
     metric=lambda samples: 1 - notes_in_key(samples),
     metric_name="notes out of key",
     show=show,
+    write=write_song,
+    read_given=read_given,
 )

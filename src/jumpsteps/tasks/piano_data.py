@@ -22,7 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jumpsteps.files import replacing
-from jumpsteps.midi import LONGEST, REST, STEPS_PER_BEAT, Track, import_mido, quantise, read_track
+from jumpsteps.melody import REST, STEPS_PER_BEAT
+from jumpsteps.midi import LONGEST, Track, import_mido, quantise, read_track
 from jumpsteps.tasks.piano import BAR, GIVEN, LENGTH, SYMBOLS
 
 __all__ = ["MidiOptions", "PianoData", "Report", "read_arrays", "read_midi"]
