@@ -193,7 +193,9 @@ class DiT(nn.Module):
         cos, sin = self.rotary_emb(x.shape[1])
         hidden = self.vocab_embed(x)
         if self.site_embed is not None:
-            hidden = hidden + self.site_embed(torch.arange(x.shape[1], device=x.device))
+            if x.shape[1] > self.config.length:
+                raise ValueError(f"a sequence has {x.shape[1]} tokens, the DiT was built for {self.config.length}; shorten it")
+            hidden = hidden + self.site_embed.embedding[: x.shape[1]]
         for block in self.blocks:
             hidden = block(hidden, c, cos, sin)
         return hidden

@@ -84,10 +84,10 @@ def save_native(
     output: str,
     task: str,
     length: int,
-    data: dict[str, str] | None = None,
+    data: str | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a checkpoint folder; parameters are stored as ``dtype``; ``data`` says what the network was trained on."""
+    """Write a checkpoint folder; parameters are stored as ``dtype``; ``data`` names what the network was trained on."""
     folder = Path(folder)
     kernel, noise = forward_to_json(forward)
     config = {
