@@ -66,7 +66,7 @@ def averaged(name, folder):
 
 @pytest.mark.parametrize("name", PIANO)
 def test_a_recipe_trains_and_what_it_saves_samples(tmp_path, name):
-    """30 steps take the bound of the 224 free sites from 224 log 129 = 1089 near 224 log 7 = 436, on data that was trained on and on
+    """30 steps take the bound of 224 free sites from 224 log 129 = 1089 near 224 log 7 = 436, on data that was trained on and on
     data that was not; the folder holds the averaged weights in bfloat16, and samples keep what is given."""
     assert train_recipe(tiny(name), tmp_path, CPU, data=Path("x"), steps=30, batch=8, progress=False)
     for key in ("loss", "held_out_loss"):
