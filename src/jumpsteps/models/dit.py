@@ -172,6 +172,8 @@ class DiT(nn.Module):
         self.config = config
         self.vocab_embed = Embedding(config.vocab_size, config.hidden_size)
         self.site_embed = Embedding(config.length, config.hidden_size) if config.length else None
+        if self.site_embed is not None:
+            nn.init.zeros_(self.site_embed.embedding)
         self.sigma_map = NoiseEmbedding(config.cond_dim)
         self.rotary_emb = Rotary(config.hidden_size // config.n_heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
