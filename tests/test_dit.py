@@ -1,6 +1,7 @@
 """The network against a straightforward evaluation written from the paper's description, and its two readings."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,21 @@ def test_the_network_equals_the_reference(network):
     for row in range(3):
         # Angles and normalisations are float32 in the network.
         assert torch.allclose(out[row], reference(network.state_dict(), x[row], float(sigma[row])), rtol=1e-5, atol=2e-5)
+
+
+@torch.no_grad()
+def test_places_are_embedded_and_the_noise_level_scaled(network):
+    """The same as a network without, whose tokens are pairs of a token and a place, told the scaled level."""
+    told = DiT(replace(CONFIG, length=9, level_scale=30.0)).double().eval()
+    weights = network.state_dict()
+    site = torch.randn(9, 24, generator=seeded(4), dtype=torch.float64)
+    told.load_state_dict(weights | {"site_embed.embedding": site})
+    x, sigma = torch.randint(11, (3, 7), generator=seeded(1)), torch.tensor([0.0, 0.01, 0.3])
+    pairs = weights["vocab_embed.embedding"][None] + site[:, None]
+    network.vocab_embed.embedding = torch.nn.Parameter(pairs.flatten(0, 1))
+    torch.testing.assert_close(told(x, sigma), network(x + 11 * torch.arange(7), 30 * sigma))
+    with pytest.raises(ValueError, match="a sequence has 10 tokens, the DiT was built for 9"):
+        told(torch.zeros(1, 10, dtype=torch.int64), sigma[:1])
 
 
 @torch.no_grad()

@@ -12,8 +12,11 @@ from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
 from jumpsteps.models.native import build, save_native
 from jumpsteps.models.sedd import noise_of
+from jumpsteps.models.transformer import TransformerConfig
+from jumpsteps.models.unet import UNetConfig
 from jumpsteps.noise import Cosine, Geometric, LogLinear
 from jumpsteps.rate_matrix import Gaussian
+from jumpsteps.reverse import LeaveOneOutReverse, PosteriorReverse
 
 SEDD = {
     "tokens": 20,
@@ -115,6 +118,62 @@ def test_native_folders_round_trip(tmp_path, output):
     assert torch.equal(model.reverse.posterior(TOKENS, 0.4), reverse.posterior(TOKENS, 0.4))
     assert model.task is not None
     assert not any(p.is_file() and p.name.startswith(".") for p in tmp_path.iterdir())
+
+
+UNIFORM = Uniform(vocab_size=21, noise=Cosine(0.01))
+TRANSFORMER = TransformerConfig(
+    vocab_size=21, length=12, hidden_size=8, feedforward_size=8, n_layers=1, n_heads=2, n_output_layers=1, time_dim=4
+)
+UNET = UNetConfig(vocab_size=21, shape=(1, 2, 6), channels=4, multipliers=(1, 2), n_blocks=1, time_dim=4)
+DIT = DiTConfig(vocab_size=21, hidden_size=8, n_blocks=1, n_heads=2, cond_dim=4, length=12, level_scale=7.0)
+MASKED = Absorbing(vocab_size=21, noise=Cosine(0.01))
+
+
+@pytest.mark.parametrize(
+    ("config", "forward", "output", "told"),
+    [
+        (TRANSFORMER, UNIFORM, "posterior", True),
+        (TRANSFORMER, MASKED, "posterior", False),
+        (TRANSFORMER, UNIFORM, "leave-one-out", True),
+        (UNET, UNIFORM, "posterior", True),
+        (DIT, UNIFORM, "leave-one-out", True),
+    ],
+)
+@torch.no_grad()
+def test_native_folders_of_other_networks_round_trip(tmp_path, config, forward, output, told):
+    torch.manual_seed(0)
+    network, reverse = build(config, forward, output)
+    for p in network.parameters():
+        torch.nn.init.normal_(p)
+    save_native(tmp_path, network.eval(), forward, output=output, task="none", length=12, data="x sha256:00", dtype=torch.float32)
+    model = jumpsteps.load(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["data"] == "x sha256:00"
+    assert model.reverse.model.network.config == config
+    assert type(model.reverse) is (LeaveOneOutReverse if output == "leave-one-out" else PosteriorReverse)
+    x = torch.randint(20, (3, 12), generator=seeded(2))
+    x[:, ::2] = 20
+    assert torch.equal(model.reverse.leave_one_out(x, 0.4), reverse.leave_one_out(x, 0.4))
+    assert torch.equal(model.reverse.model(x, 0.4), model.reverse.model(x, 0.9)) != told
+    if forward is MASKED:
+        assert not model.reverse.posterior(x, 0.4)[..., 20].any()
+
+
+def test_networks_that_cannot_be_are_refused(tmp_path):
+    for config, forward, output in (
+        (UNET, MASKED, "posterior"),
+        (DIT, MASKED, "leave-one-out"),
+        (TRANSFORMER, UNIFORM, "log-score"),
+    ):
+        with pytest.raises(ValueError, match=f"no network with output '{output}' for the {forward.name} kernel is a"):
+            build(config, forward, output)
+    native_folder(tmp_path)
+    path = tmp_path / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"type": "dit"', '"type": "perceptron"'))
+    with pytest.raises(ValueError, match="unknown network 'perceptron'; this jumpsteps knows dit, transformer, unet"):
+        jumpsteps.load(tmp_path)
+    path.write_text(text.replace('"type": "dit",', "").replace('"length": 0,', "").replace('"level_scale": 1.0', '"dropout": 0.0'))
+    assert jumpsteps.load(tmp_path).reverse.model.network.config.hidden_size == 16
 
 
 def test_weights_are_stored_in_bfloat16(tmp_path):

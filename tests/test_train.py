@@ -23,9 +23,9 @@ def alternating(n, generator):
     return (start + torch.arange(6)) % 3
 
 
-def fresh(output="posterior"):
+def fresh(output="posterior", dropout=0.0):
     torch.manual_seed(0)
-    return build(DiTConfig(vocab_size=4, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), FORWARD, output)
+    return build(DiTConfig(vocab_size=4, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8, dropout=dropout), FORWARD, output)
 
 
 def run(out, config=CONFIG, output="posterior", loss=None):
@@ -73,8 +73,21 @@ class Stopped(Exception):
     pass
 
 
+def counted():
+    """A loss of held-out data: the number of times it was asked for."""
+    calls = []
+    return lambda: float(calls.append(torch.rand(3)) or len(calls))
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
-    _, _, whole = run(tmp_path / "whole")
+    """With dropout, and with evaluations that draw from torch's own generator."""
+    config = replace(CONFIG, evaluate_every=4)
+
+    def run_in(out, data, evaluate):
+        network, reverse = fresh(dropout=0.5)
+        return train(reverse, network, MaskedCrossEntropy(), data, config, out, evaluate=evaluate, progress=False)
+
+    _, whole = run_in(tmp_path / "whole", alternating, counted())
     calls = 0
 
     def dying(n, generator):
@@ -84,15 +97,61 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             raise Stopped
         return alternating(n, generator)
 
-    network, reverse = fresh()
     with pytest.raises(Stopped):
-        train(reverse, network, MaskedCrossEntropy(), dying, CONFIG, tmp_path / "cut", progress=False)
-    done, _, resumed = run(tmp_path / "cut")
+        run_in(tmp_path / "cut", dying, counted())
+    torch.manual_seed(123)
+    done, resumed = run_in(tmp_path / "cut", alternating, counted())
     assert done
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     logs = [[json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()] for d in ("whole", "cut")]
-    assert [e["step"] for e in logs[0]] == [e["step"] for e in logs[1]] == [4, 8, 12]
-    assert logs[0][2]["loss"] == logs[1][2]["loss"]
+    assert [e["step"] for e in logs[0]] == [e["step"] for e in logs[1]] == [4, 4, 8, 8, 12, 12]
+    losses = [[e["loss"] for e in log if "loss" in e] for log in logs]
+    assert losses[0][2] == losses[1][2]
+
+
+def test_training_leaves_the_random_state_alone(tmp_path):
+    torch.manual_seed(7)
+    expected = torch.rand(2)
+    network, reverse = fresh(dropout=0.5)
+    torch.manual_seed(7)
+    train(reverse, network, MaskedCrossEntropy(), alternating, CONFIG, tmp_path, progress=False)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_dropout_differs_from_step_to_step_and_from_the_noise(tmp_path):
+    seen = []
+
+    def loss(reverse, x0, *, generator):
+        seen.extend([torch.rand(4), torch.rand(4, generator=generator)])
+        return MaskedCrossEntropy()(reverse, x0, generator=generator)
+
+    network, reverse = fresh()
+    data = lambda n, generator: torch.zeros(n, 6, dtype=torch.int64)  # noqa: E731
+    train(reverse, network, loss, data, replace(CONFIG, steps=3), tmp_path, progress=False)
+    assert len({tuple(draws.tolist()) for draws in seen}) == 6
+
+
+def test_held_out_losses_are_of_the_averaged_weights(tmp_path):
+    """Every ``evaluate_every`` steps and after the last, in evaluation mode, without gradients; training goes on as without."""
+    config = replace(CONFIG, evaluate_every=5)
+    _, _, plain = run(tmp_path / "plain", config)
+    network, reverse = fresh()
+    seen = []
+
+    def evaluate():
+        assert not network.training
+        assert not torch.is_grad_enabled()
+        seen.append({name: p.detach().clone() for name, p in network.named_parameters()})
+        return 1.0 + len(seen)
+
+    arguments = reverse, network, MaskedCrossEntropy(), alternating, config, tmp_path / "evaluated"
+    _, average = train(*arguments, evaluate=evaluate, progress=False)
+    assert all(torch.equal(plain[name], average[name]) for name in plain)
+    assert all(torch.equal(seen[-1][name], average[name]) for name in average)
+    assert any(not torch.equal(p, average[name]) for name, p in network.named_parameters())
+    lines = [json.loads(line) for line in (tmp_path / "evaluated" / "metrics.jsonl").read_text().splitlines()]
+    held_out = [(e["step"], e["held_out_loss"]) for e in lines if "held_out_loss" in e]
+    assert held_out == [(5, 2.0), (10, 3.0), (12, 4.0)]
 
 
 def test_a_run_stops_when_its_time_is_up(tmp_path):

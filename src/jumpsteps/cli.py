@@ -424,9 +424,9 @@ def explain_command(args: argparse.Namespace) -> None:
 
 
 def train_command(args: argparse.Namespace) -> None:
-    recipe, device = pick("recipe", args.task, RECIPES), device_of(args.device)
-    limits = {"steps": args.steps, "batch": args.batch}
-    done = train_recipe(recipe, args.out, device, **limits, max_minutes=args.max_minutes, progress=sys.stderr.isatty())
+    recipe, device = pick("recipe", args.recipe, RECIPES), device_of(args.device)
+    limits = {"steps": args.steps, "batch": args.batch, "max_minutes": args.max_minutes}
+    done = train_recipe(recipe, args.out, device, data=args.data, **limits, progress=sys.stderr.isatty())
     print(f"{'finished' if done else 'stopped early; run the same command to go on'}; checkpoint in {args.out}")
 
 
@@ -477,7 +477,8 @@ def parser() -> argparse.ArgumentParser:
     )
 
     train = command(commands, "train", train_command, "train a model by its recipe; a second run with the same folder goes on")
-    train.add_argument("task", metavar="TASK", help=choices(RECIPES))
+    train.add_argument("recipe", metavar="RECIPE", help=choices(RECIPES))
+    train.add_argument("--data", type=Path, help="for the piano recipes: a folder or zip of MIDI files, or a folder of arrays")
     train.add_argument("--out", type=Path, required=True, help="checkpoint folder")
     train.add_argument("--steps", type=positive, help="optimiser steps; the recipe's unless given")
     train.add_argument("--batch", type=positive, help="sequences per step; the recipe's unless given")

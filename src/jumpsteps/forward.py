@@ -361,6 +361,9 @@ class Uniform(ForwardProcess):
     def rates_from(self, x: Tensor) -> Tensor:
         return self.rates_into(x)
 
+    def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
+        return like(self.noise.rate(t) / self.vocab_size, ratio) * ratio.scatter(-1, x[..., None], 0)
+
     def exit_bound(self, total: Tensor) -> Tensor:
         return -1 / torch.expm1(-total)
 

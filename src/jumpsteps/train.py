@@ -1,6 +1,7 @@
 """One training loop for every task: EMA, bf16, warm-up, clipping, resumable to the bit on one device.
 
-All randomness of step k comes from (seed, k), so that a run that was stopped and resumed sees the same data as one that was not.
+All randomness of step k, dropout included, comes from (seed, k), so that a run that was stopped and resumed sees the same as one
+that was not.
 """
 
 import json
@@ -9,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class TrainConfig:
         ema: decay of the averaged weights, which are the ones that are kept.
         bf16: run the network under bfloat16 autocast.
         compile: torch.compile the network.
-        log_every, save_every: in steps; the latest state is also saved at the end.
+        log_every, save_every, evaluate_every: in steps; the state is also saved, and evaluated, at the end.
         max_seconds: stop (resumably) after this much time.
     """
 
@@ -50,6 +50,7 @@ class TrainConfig:
     compile: bool = False
     log_every: int = 100
     save_every: int = 2000
+    evaluate_every: int = 1000
     max_seconds: float | None = None
 
 
@@ -102,6 +103,10 @@ def generator_of_step(config: TrainConfig, step: int, device: torch.device) -> t
     return torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
 
 
+DROPOUT = 2**31
+"""Added to the seed of a step's data and noise for that of its dropout, which torch's own generator draws; a CPU keeps 32 bits."""
+
+
 def train(
     reverse: ReverseProcess,
     network: nn.Module,
@@ -110,12 +115,15 @@ def train(
     config: TrainConfig,
     out: Path | str,
     *,
+    evaluate: Callable[[], float] | None = None,
     progress: bool = True,
 ) -> tuple[bool, dict[str, Tensor]]:
     """Train ``network``, which ``reverse.model`` calls; return whether the last step was reached, and the averaged parameters.
 
     Writes ``out/training.pt`` (state; a later call with the same ``out`` goes on from there) and ``out/metrics.jsonl`` (one
-    JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds).
+    JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds). ``evaluate``, a
+    loss of data that is not trained on, is called every ``evaluate_every`` steps with the averaged parameters in the network; its
+    value is written to lines of their own: step, held_out_loss, seconds.
 
     Raises:
         ValueError: ``out`` holds a run with other settings.
@@ -134,13 +142,27 @@ def train(
     network.train()
     if config.compile:
         network.compile()
-    run(state, reverse, loss, data, config, out, progress)
+    with torch.random.fork_rng([device_of(network)] if device_of(network).type == "cuda" else []):
+        run(state, reverse, loss, data, config, out, evaluate, progress)
     state.save(out / "training.pt", config)
     network.eval()
     return state.step == config.steps, average
 
 
-def run(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig, out: Path, progress: bool) -> None:
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def run(
+    state: State,
+    reverse: ReverseProcess,
+    loss: Loss,
+    data: Data,
+    config: TrainConfig,
+    out: Path,
+    evaluate: Callable[[], float] | None,
+    progress: bool,
+) -> None:
     """Optimiser steps until the last one, or until the time is up."""
     began, before = time.monotonic(), state.seconds
     losses: list[Tensor] = []
@@ -152,6 +174,8 @@ def run(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: T
         if state.step % config.log_every == 0:
             log(out, state, float(torch.stack(losses).mean()), float(norm), learning_rate(config, step))
             losses.clear()
+        if evaluate is not None and (state.step % config.evaluate_every == 0 or state.step == config.steps):
+            write(out, state, {"held_out_loss": evaluated(state, evaluate)})
         if state.step % config.save_every == 0:
             state.save(out / "training.pt", config)
         if config.max_seconds is not None and time.monotonic() - began > config.max_seconds:
@@ -160,8 +184,9 @@ def run(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: T
 
 def optimise(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """One optimiser step on the loss per site; returns the loss per sequence and the gradient's norm."""
-    device = next(state.network.parameters()).device
+    device = device_of(state.network)
     generator = generator_of_step(config, state.step, device)
+    torch.manual_seed(generator.initial_seed() + DROPOUT)
     x0 = data(config.batch, generator)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
         value = loss(reverse, x0, generator=generator).mean()
@@ -181,12 +206,34 @@ def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float
     torch._foreach_lerp_(list(average.values()), [weights[name].detach() for name in average], 1 - decay)
 
 
+def evaluated(state: State, evaluate: Callable[[], float]) -> float:
+    """What ``evaluate`` says of the averaged parameters."""
+    swap_average(state)
+    state.network.eval()
+    try:
+        with torch.no_grad():
+            return evaluate()
+    finally:
+        state.network.train()
+        swap_average(state)
+
+
+def swap_average(state: State) -> None:
+    """Put the averaged parameters into the network, and the network's in their place."""
+    for name, parameter in state.network.named_parameters():
+        parameter.data, state.average[name] = state.average[name], parameter.data
+
+
 def log(out: Path, state: State, loss: float, norm: float, rate: float) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False")
-    entry: dict[str, Any] = {"step": state.step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
+    write(out, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate})
+
+
+def write(out: Path, state: State, values: dict[str, float]) -> None:
+    """Add a line to the log."""
     with open(out / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(entry | {"seconds": state.seconds}) + "\n")
+        file.write(json.dumps({"step": state.step, **values, "seconds": state.seconds}) + "\n")
 
 
 def forget_log_after(path: Path, step: int) -> None:

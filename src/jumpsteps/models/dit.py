@@ -25,7 +25,16 @@ __all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """Sizes of a DiT. ``vocab_size`` counts MASK; ``cond_dim`` is the width of the noise-level embedding."""
+    """Sizes of a DiT.
+
+    Attributes:
+        vocab_size: V, MASK included.
+        hidden_size: D, a multiple of 2 x n_heads.
+        cond_dim: width of the noise-level embedding.
+        length: sites that have an embedding of their place, added to that of the token, so that the network can tell where in the
+            sequence it is; 0 for none. Rotary positions alone tell distances only.
+        level_scale: the noise level is multiplied by this before its sines are taken, whose highest frequency is 1.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -33,6 +42,8 @@ class DiTConfig:
     n_heads: int
     cond_dim: int = 128
     dropout: float = 0.0
+    length: int = 0
+    level_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.hidden_size % (2 * self.n_heads):
@@ -160,6 +171,9 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.vocab_embed = Embedding(config.vocab_size, config.hidden_size)
+        self.site_embed = Embedding(config.length, config.hidden_size) if config.length else None
+        if self.site_embed is not None:
+            nn.init.zeros_(self.site_embed.embedding)
         self.sigma_map = NoiseEmbedding(config.cond_dim)
         self.rotary_emb = Rotary(config.hidden_size // config.n_heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
@@ -180,13 +194,17 @@ class DiT(nn.Module):
         c = self.condition(sigma)
         cos, sin = self.rotary_emb(x.shape[1])
         hidden = self.vocab_embed(x)
+        if self.site_embed is not None:
+            if x.shape[1] > self.config.length:
+                raise ValueError(f"a sequence has {x.shape[1]} tokens, the DiT was built for {self.config.length}; shorten it")
+            hidden = hidden + self.site_embed.embedding[: x.shape[1]]
         for block in self.blocks:
             hidden = block(hidden, c, cos, sin)
         return hidden
 
     def condition(self, sigma: Tensor) -> Tensor:
         """The embedded noise level, [B, cond_dim] or [1, cond_dim]."""
-        return F.silu(self.sigma_map(sigma))
+        return F.silu(self.sigma_map(self.config.level_scale * sigma))
 
     def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
         if where is None:

@@ -1,5 +1,6 @@
 """The project's own checkpoint folders: ``config.json`` and ``model.safetensors``."""
 
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,39 +15,79 @@ from jumpsteps.files import replacing, write_json
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.transformer import Transformer, TransformerConfig, TransformerPosterior
+from jumpsteps.models.unet import UNet, UNetConfig, UNetPosterior
 from jumpsteps.rate_matrix import Gaussian, MatrixKernel
-from jumpsteps.reverse import LogScoreReverse, PosteriorReverse, ReverseProcess
+from jumpsteps.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
 from jumpsteps.tasks import TASKS
 
-__all__ = ["FORMAT", "build", "build_forward", "forward_to_json", "load_native", "read_safetensors", "save_native"]
+__all__ = [
+    "FORMAT",
+    "NetworkConfig",
+    "build",
+    "build_forward",
+    "forward_to_json",
+    "load_native",
+    "read_safetensors",
+    "save_native",
+]
 
 FORMAT = "jumpsteps-model"
 SCHEMA_VERSION = 1
+Network = DiT | Transformer | UNet
+NetworkConfig = DiTConfig | TransformerConfig | UNetConfig
+NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Network]]] = {
+    "dit": (DiTConfig, DiT),
+    "transformer": (TransformerConfig, Transformer),
+    "unet": (UNetConfig, UNet),
+}
 KERNELS: dict[str, type[ForwardProcess]] = {"absorbing": Absorbing, "uniform": Uniform, "gaussian": Gaussian}
 
 
-def build(config: DiTConfig, forward: ForwardProcess, output: str) -> tuple[DiT, ReverseProcess]:
-    """A network with fresh weights and its reverse process; ``output`` is "posterior" or "log-score"."""
-    network = DiT(config)
-    if output == "posterior":
-        return network, PosteriorReverse(forward, PosteriorNetwork(network, forward))
-    if output == "log-score" and not isinstance(forward, MatrixKernel):
+def build(config: NetworkConfig, forward: ForwardProcess, output: str) -> tuple[Network, ReverseProcess]:
+    """A network with fresh weights and its reverse process.
+
+    Args:
+        output: what the network gives: "posterior", p(x0^l | x_t); "leave-one-out", p(x0^l | x_t^-l), for kernels without MASK; or
+            "log-score", from a DiT and not for kernels given by a matrix.
+
+    Raises:
+        ValueError: such a network has no such output for this kernel.
+    """
+    network = next(make for kind, make in NETWORKS.values() if isinstance(config, kind))(config)
+    if output == "posterior" and not (isinstance(network, UNet) and isinstance(forward, Absorbing)):
+        return network, PosteriorReverse(forward, law_of(network, forward))
+    if output == "leave-one-out" and not isinstance(forward, Absorbing):
+        return network, LeaveOneOutReverse(forward, law_of(network, forward))
+    if output == "log-score" and isinstance(network, DiT) and not isinstance(forward, MatrixKernel):
         scale = isinstance(forward, Absorbing)
         return network, LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
-    raise ValueError(f"no network with output {output!r} for the {forward.name} kernel; use 'posterior'")
+    raise ValueError(
+        f"no network with output {output!r} for the {forward.name} kernel is a {type(network).__name__}; use a DiT and 'posterior'"
+    )
+
+
+def law_of(network: Network, forward: ForwardProcess) -> Model:
+    """The network's output as log-probabilities of x0; it is told the time unless the kernel is the absorbing one."""
+    if isinstance(network, DiT):
+        return PosteriorNetwork(network, forward)
+    if isinstance(network, Transformer):
+        return TransformerPosterior(network, told_time=not isinstance(forward, Absorbing))
+    return UNetPosterior(network)
 
 
 def save_native(
     folder: Path | str,
-    network: DiT,
+    network: Network,
     forward: ForwardProcess,
     *,
     output: str,
     task: str,
     length: int,
+    data: str | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a checkpoint folder; weights are stored as ``dtype``."""
+    """Write a checkpoint folder; parameters are stored as ``dtype``; ``data`` names what the network was trained on."""
     folder = Path(folder)
     kernel, noise = forward_to_json(forward)
     config = {
@@ -57,13 +98,30 @@ def save_native(
         "output": output,
         "kernel": kernel,
         "noise": noise,
-        "network": asdict(network.config),
+        "network": network_to_json(network.config),
+    } | ({} if data is None else {"data": data})
+    parameters = dict(network.named_parameters())
+    weights = {
+        name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
+        for name, value in network.state_dict().items()
     }
-    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in network.state_dict().items()}
-    weights["rotary_emb.inv_freq"] = network.rotary_emb.get_buffer("inv_freq").detach().to("cpu", torch.float32)
     with replacing(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
     write_json(folder / "config.json", config)
+
+
+def network_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """A network's sizes as a config holds them; ``network_config`` reads them."""
+    return {"type": next(name for name, (kind, _) in NETWORKS.items() if isinstance(config, kind)), **asdict(config)}
+
+
+def network_config(content: dict[str, Any]) -> NetworkConfig:
+    """The sizes of a network in a config; one without a type is a DiT."""
+    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    name = sizes.pop("type", "dit")
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; this jumpsteps knows {', '.join(NETWORKS)}")
+    return NETWORKS[name][0](**sizes)
 
 
 def is_native(config: dict[str, Any]) -> bool:
@@ -77,7 +135,7 @@ def load_native(folder: Path, config: dict[str, Any], name: str, device: torch.d
         raise ValueError(f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}")
     try:
         forward = build_forward(config["kernel"], config["noise"])
-        network, reverse = build(DiTConfig(**config["network"]), forward, config["output"])
+        network, reverse = build(network_config(config["network"]), forward, config["output"])
         length, task = int(config["length"]), TASKS.get(config["task"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from None
