@@ -1,14 +1,18 @@
 """The task piano: data sets of tiny MIDI files that are put together here, arrays, and metrics worked out by hand."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from helpers import LEVEL, chi_square_p, seeded
+from jumpsteps.cli import main
 from jumpsteps.melody import REST
-from jumpsteps.midi import write_steps
+from jumpsteps.midi import read_steps, write_steps
+from jumpsteps.models.native import build, save_native
+from jumpsteps.recipes import RECIPES
 from jumpsteps.tasks import TASKS
 from jumpsteps.tasks.piano import given_bars, ngram_overlap, note_distance, note_outliers, notes_in_key, read_given, show
 from jumpsteps.tasks.piano_data import MidiOptions, PianoData, is_test, read_arrays, read_midi
@@ -419,3 +423,19 @@ def test_of_a_polyphonic_file_the_highest_pitch_is_given(tmp_path):
     path, end = tmp_path / "two.mid", 32 * 120
     path.write_bytes(midi(track(*note(0, end, 60), *note(0, end, 67))))
     assert (read_given(path, 256).tokens[:32] == 67).all()
+
+
+def test_a_song_is_continued_on_the_command_line(tmp_path, capsys):
+    recipe = RECIPES["piano-uniform"]
+    torch.manual_seed(0)
+    network, _ = build(replace(recipe.network, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), recipe.forward, recipe.output)
+    save_native(tmp_path / "model", network, recipe.forward, output=recipe.output, task="piano", length=256)
+    write_steps(tmp_path / "song.mid", melody_of([60, 62, 64]))
+    options = ["--given", str(tmp_path / "song.mid"), "--nfe", "2", "-n", "2", "--sampler", "tau-leaping", "--device", "cpu"]
+    assert main(["sample", str(tmp_path / "model"), *options, "-o", f"{tmp_path / 'out'}/"]) == 0
+    out = {path.name for path in (tmp_path / "out").iterdir()}
+    assert out == {"samples.npz", *(f"sample-0{i}.{kind}" for i in (1, 2) for kind in ("png", "mid", "wav"))}
+    samples = torch.from_numpy(np.load(tmp_path / "out" / "samples.npz")["samples"])
+    assert (samples[:, :32] == melody_of([60, 62])).all()
+    assert torch.equal(read_steps(tmp_path / "out" / "sample-02.mid").tokens, samples[1])
+    assert "notes out of key" in capsys.readouterr().out

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from jumpsteps.models.dit import DiTConfig
 from jumpsteps.models.native import NetworkConfig, build, save_native
 from jumpsteps.noise import Constant, LogLinear
 from jumpsteps.reverse import ReverseProcess
-from jumpsteps.tasks import countdown
+from jumpsteps.tasks import countdown, piano, piano_data
 from jumpsteps.train import Data, TrainConfig, train
 
 __all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
@@ -74,14 +73,10 @@ COUNTDOWN_SMOOTHING = 1e-3
 """Share of fresh starts in the training data. A network that has only seen sequences without a mistake does not know what to do
 after one of its own; with this share, that of ``MarkovChain.smoothing``, it does, at the price of a floor of 0.1% violations."""
 
-PIANO_LENGTH, PIANO_SYMBOLS, PIANO_GIVEN = 256, 129, 32
-"""16 bars of 16 sixteenths; 128 pitches and a rest; the first two bars are given."""
-
 
 def read_piano(path: Path, device: torch.device) -> Corpus:
     """MIDI files, or arrays where the folder has ``train.npy``."""
-    piano: Any = import_module("jumpsteps.tasks.piano_data")
-    return (piano.read_arrays if (path / "train.npy").exists() else piano.read_midi)(path).to(device)
+    return (piano_data.read_arrays if (path / "train.npy").exists() else piano_data.read_midi)(path).to(device)
 
 
 def piano_network(vocab_size: int) -> DiTConfig:
@@ -93,7 +88,7 @@ def piano_network(vocab_size: int) -> DiTConfig:
         n_heads=8,
         cond_dim=64,
         dropout=0.1,
-        length=PIANO_LENGTH,
+        length=piano.LENGTH,
         level_scale=250.0,
     )
 
@@ -121,21 +116,21 @@ RECIPES: dict[str, Recipe] = {
     ),
     "piano-uniform": Recipe(
         task="piano",
-        length=PIANO_LENGTH,
-        forward=Uniform(vocab_size=PIANO_SYMBOLS, noise=Constant(0.03 * PIANO_SYMBOLS)),
-        network=piano_network(PIANO_SYMBOLS),
+        length=piano.LENGTH,
+        forward=Uniform(vocab_size=piano.SYMBOLS, noise=Constant(0.03 * piano.SYMBOLS)),
+        network=piano_network(piano.SYMBOLS),
         output="leave-one-out",
-        loss=ScoreEntropy(given=PIANO_GIVEN, cross_entropy=1e-3),
+        loss=ScoreEntropy(given=piano.GIVEN, cross_entropy=1e-3),
         data=PIANO_DATA,
         config=PIANO_CONFIG,
     ),
     "piano-absorbing": Recipe(
         task="piano",
-        length=PIANO_LENGTH,
-        forward=Absorbing(vocab_size=PIANO_SYMBOLS + 1, noise=LogLinear()),
-        network=piano_network(PIANO_SYMBOLS + 1),
+        length=piano.LENGTH,
+        forward=Absorbing(vocab_size=piano.SYMBOLS + 1, noise=LogLinear()),
+        network=piano_network(piano.SYMBOLS + 1),
         output="posterior",
-        loss=MaskedCrossEntropy(given=PIANO_GIVEN),
+        loss=MaskedCrossEntropy(given=piano.GIVEN),
         data=PIANO_DATA,
         config=PIANO_CONFIG,
     ),
