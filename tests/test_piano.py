@@ -434,8 +434,8 @@ def test_a_song_is_continued_on_the_command_line(tmp_path, capsys):
     options = ["--given", str(tmp_path / "song.mid"), "--nfe", "2", "-n", "2", "--sampler", "tau-leaping", "--device", "cpu"]
     assert main(["sample", str(tmp_path / "model"), *options, "-o", f"{tmp_path / 'out'}/"]) == 0
     out = {path.name for path in (tmp_path / "out").iterdir()}
-    assert out == {"samples.npz", *(f"sample-0{i}.{kind}" for i in (1, 2) for kind in ("png", "mid", "wav"))}
+    assert out == {"samples.npz", *(f"sample-{i}.{kind}" for i in (1, 2) for kind in ("png", "mid", "wav"))}
     samples = torch.from_numpy(np.load(tmp_path / "out" / "samples.npz")["samples"])
     assert (samples[:, :32] == melody_of([60, 62])).all()
-    assert torch.equal(read_steps(tmp_path / "out" / "sample-02.mid").tokens, samples[1])
+    assert torch.equal(read_steps(tmp_path / "out" / "sample-2.mid").tokens, samples[1])
     assert "notes out of key" in capsys.readouterr().out
