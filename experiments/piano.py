@@ -4,7 +4,7 @@
 
 For every test song: the Hellinger distance of the notes' frequencies in a few samples from those in as many samples of NFE 512
 (uniform times, tau-leaping; for the absorbing model Tweedie's sampler), all with the same two bars given; shares of outliers, of
-notes out of key, and overlap of trigrams with the given bars. Means over songs with 95% bootstrap intervals over songs. Searches see
+notes out of key, and overlap of trigrams with the given bars. Means over songs with 95% bootstrap intervals over them. Searches see
 64 training sequences with their first two bars given. Writes OUT/piano.json, OUT/<kernel>-<sampler>.png and prints tables.
 """
 
