@@ -11,9 +11,10 @@ import torch
 
 from jumpsteps import demo as demo_module
 from jumpsteps import load, optimize_schedule
-from jumpsteps.cli import SAMPLERS, main
+from jumpsteps.cli import main
 from jumpsteps.data import load_tokens
 from jumpsteps.demo import DemoConfig, run_demo
+from jumpsteps.names import SAMPLERS
 from jumpsteps.simulate import Given
 
 
@@ -91,7 +92,7 @@ def test_a_network_is_loaded_in_another_format_and_compiled(tmp_path, capsys, mo
         asked.append((options["dtype"], options["compile"]))
         return load(name, **(options | {"compile": False}))
 
-    monkeypatch.setattr("jumpsteps.cli.load", spy)
+    monkeypatch.setattr("jumpsteps.inputs.load", spy)
     out = tmp_path / "x.npz"
     assert run(capsys, "sample", "countdown", "--nfe", 1, "-n", 1, "--dtype", "bfloat16", "--compile", "-o", out)[0] == 0
     assert run(capsys, "sample", "countdown", "--nfe", 1, "-n", 1, "-o", out)[0] == 0
@@ -422,7 +423,7 @@ def sung(monkeypatch):
 
     written, model = {}, load("countdown-exact")
     model = replace(model, task=replace(model.task, write=write, read_given=read_given))
-    monkeypatch.setattr("jumpsteps.cli.load", lambda name, **options: model)
+    monkeypatch.setattr("jumpsteps.inputs.load", lambda name, **options: model)
     return written
 
 
