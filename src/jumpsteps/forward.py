@@ -6,7 +6,7 @@ sum to zero, so that :math:`q_{t|s} = \exp((\bar\sigma(t) - \bar\sigma(s)) R_b)`
 kernel it serves:
 
 * ``push`` and ``pull``: w -> w q_{t|0} and back;
-* ``likelihood``: q_{t|0}(x | x0) as a function of x0;
+* ``likelihood``: q_{t|0}(x | x0) as a function of x0; ``leave_out``: what is left of a posterior without it;
 * ``reverse_rates``: the rates of the time reversal, from the leave-one-out posterior w;
 * ``draw_moving`` and ``bridge``: one exact leap of one site, t -> s, given w.
 
