@@ -41,7 +41,7 @@ def traced(monkeypatch):
 
 
 def networks(output="posterior", kernel="absorbing"):
-    """The same weights twice, the second to be compiled."""
+    """The same weights twice, the second to be compiled; so that a site's law depends on the symbols of the others."""
     forward = Absorbing(vocab_size=4, noise=LogLinear()) if kernel == "absorbing" else Uniform(vocab_size=4, noise=LogLinear())
     made = []
     for _ in range(2):
@@ -50,6 +50,13 @@ def networks(output="posterior", kernel="absorbing"):
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.copy_(0.6 * torch.randn(parameter.shape))
+            for block in network.blocks:
+                block.attn_qkv.weight.mul_(2)
+                block.adaLN_modulation.bias[16:24] = 2  # what attention adds counts
+            network.output_layer.linear.weight.normal_()
+            network.output_layer.norm_final.weight.fill_(1)
+            for parameter in (network.output_layer.linear.bias, *network.output_layer.adaLN_modulation.parameters()):
+                parameter.zero_()
         network.eval()
         made.append(LoadedModel("random", reverse, L, "", None))
     return made
