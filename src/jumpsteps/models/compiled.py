@@ -18,6 +18,8 @@ Layers = Callable[[Tensor, Tensor], Tensor]
 class Recorded:
     """A call recorded as a CUDA graph, whose output the next replay overwrites."""
 
+    @torch.inference_mode(False)  # A tensor that is made in inference mode could not be written to outside.
+    @torch.no_grad()
     def __init__(self, layers: Layers, x: Tensor, level: Tensor) -> None:
         self.inputs = x.clone(), level.clone()
         aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
