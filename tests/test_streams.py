@@ -56,9 +56,14 @@ def test_blocks_are_the_selected_sites_in_order(monkeypatch):
     assert [int(piece.sum()) for piece in streams.blocks(torch.zeros_like(where), V + 1)] == [0]
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
 @pytest.mark.parametrize(
-    "sampler", [Tweedie(), Euler(), Ancestral(), ReMDM(cap=0.3), KGillespie(), MaskGIT()], ids=lambda s: s.name
+    ("sampler", "name"),
+    [
+        pytest.param(sampler, name, id=f"{sampler.name}-{name}")
+        for sampler in SAME_DRAWS
+        for name in ("absorbing", "uniform")
+        if name in (sampler.kernels or (name,))
+    ],
 )
 def test_a_run_by_blocks_draws_the_same_samples(sampler: Sampler, name: str, monkeypatch):
     forward = kernel(name, V)
