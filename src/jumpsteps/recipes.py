@@ -119,7 +119,7 @@ RECIPES: dict[str, Recipe] = {
         length=piano.LENGTH,
         forward=Uniform(vocab_size=piano.SYMBOLS, noise=Constant(0.03 * piano.SYMBOLS)),
         network=piano_network(piano.SYMBOLS),
-        output="leave-one-out",
+        output="posterior",
         loss=ScoreEntropy(given=piano.GIVEN, cross_entropy=1e-3),
         data=PIANO_DATA,
         config=PIANO_CONFIG,
