@@ -3,9 +3,11 @@
 import json
 import math
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
+import jumpsteps
 from helpers import seeded
 
 V, L, D, HEADS, BLOCKS, COND = 21, 12, 24, 3, 2, 10
@@ -48,6 +50,24 @@ def write_folder(path, config, weights, pickled=False):
     else:
         save_file(weights, path / "model.safetensors")
     return path
+
+
+def without(weights, name):
+    return {key: value for key, value in weights.items() if key != name}
+
+
+def check_that_damage_is_refused(folder):
+    """Cut weights, no weights, and a pickled file that is none; the folder is a whole one."""
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is damaged"):
+        jumpsteps.load(folder)
+    file.unlink()
+    with pytest.raises(ValueError, match="there is no file"):
+        jumpsteps.load(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is damaged, or holds more than tensors"):
+        jumpsteps.load(folder)
 
 
 def silu(x):

@@ -1,9 +1,12 @@
 """Selected sites, remembered for the mask that was asked for last."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
 from helpers import seeded
-from jumpsteps.selection import last, rows_of, selected, sites_of
+from jumpsteps import selection
+from jumpsteps.selection import rows_of, selected, sites_of
 
 WHERE = torch.rand(4, 6, generator=seeded(0)) < 0.5
 X = torch.randn(4, 6, 3, generator=seeded(1))
@@ -46,4 +49,15 @@ def test_masks_of_inference_mode_are_not_remembered():
         assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])
         where[0] = True
         assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])
-    assert last.mask is None or last.mask() is not where
+    assert selection.last is None or selection.last[0]() is not where
+
+
+def test_threads_get_the_sites_of_their_own_mask():
+    masks = [torch.rand(4, 6, generator=seeded(i)) < 0.5 for i in range(8)]
+    expected = [where.flatten().nonzero()[:, 0] for where in masks]
+
+    def wrong(i: int) -> int:
+        return sum(not torch.equal(sites_of(masks[i]), expected[i]) for _ in range(2_000))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(wrong, range(8))) == 0

@@ -3,6 +3,7 @@
 import copy
 import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,13 @@ import yaml
 from scipy.linalg import expm
 
 import jumpsteps
+import test_transformer
+import test_unet
 from helpers import gaussian_rates, seeded
 from jumpsteps import Given, TimeSchedule, Tweedie, simulate
 from jumpsteps.forward import Uniform
 from jumpsteps.models.loaded import file_hash
 from jumpsteps.models.tauldr import is_tauldr, load_tauldr
-from jumpsteps.models.transformer import TransformerConfig
-from jumpsteps.models.unet import UNetConfig
 from jumpsteps.noise import Constant, Exponential
 from jumpsteps.rate_matrix import Gaussian
 from tauldr_reference import PlainTransformer, PlainUNet, random_weights
@@ -154,37 +155,13 @@ def test_the_forward_processes_are_the_published_ones(tmp_path):
 def test_every_setting_reaches_the_network(tmp_path):
     config = change("image", "model.fix_logistic", True)
     config["model"] |= {"dropout": 0.25, "skip_rescale": False}
-    assert load(folder_of(tmp_path / "image", config=config)).reverse.model.network.config == UNetConfig(
-        vocab_size=7,
-        shape=(2, 4, 6),
-        channels=8,
-        multipliers=(1, 2),
-        n_blocks=2,
-        attention_at=1,
-        time_dim=6,
-        time_scale=100.0,
-        dropout=0.25,
-        rescale=False,
-        symmetric=True,
-    )
+    found = load(folder_of(tmp_path / "image", config=config)).reverse.model.network.config
+    assert found == replace(test_unet.CONFIG, dropout=0.25, rescale=False, symmetric=True)
     weights = random_weights(TRANSFORMER.layout(ordinal=True))
     config = change("piano", "model.use_one_hot_input", False)
     config["model"]["dropout"] = 0.25
-    assert load(folder_of(tmp_path / "piano", "piano", weights=weights, config=config)).reverse.model.network.config == (
-        TransformerConfig(
-            vocab_size=5,
-            length=6,
-            hidden_size=8,
-            feedforward_size=12,
-            n_layers=2,
-            n_heads=2,
-            n_output_layers=2,
-            time_dim=7,
-            time_scale=100.0,
-            ordinal=True,
-            dropout=0.25,
-        )
-    )
+    found = load(folder_of(tmp_path / "piano", "piano", weights=weights, config=config)).reverse.model.network.config
+    assert found == replace(test_transformer.CONFIG, ordinal=True, dropout=0.25)
 
 
 def published_rates(kind, t):

@@ -10,7 +10,20 @@ from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.udlm import is_udlm
 from jumpsteps.noise import LogLinear
 from jumpsteps.reverse import LeaveOneOutReverse, PosteriorReverse
-from reference_dit import BLOCKS, COND, HEADS, D, L, V, backbone, logits_of, random_weights, write_folder
+from reference_dit import (
+    BLOCKS,
+    COND,
+    HEADS,
+    D,
+    L,
+    V,
+    backbone,
+    check_that_damage_is_refused,
+    logits_of,
+    random_weights,
+    without,
+    write_folder,
+)
 
 SIZES = {
     "cond_dim": COND,
@@ -187,10 +200,6 @@ def test_other_configs_are_not_taken_for_udlm():
     assert not is_udlm({"format": "jumpsteps-model"})
 
 
-def without(name):
-    return {key: value for key, value in PUBLISHED.items() if key != name}
-
-
 @pytest.mark.parametrize(
     ("weights", "change", "message"),
     [
@@ -206,7 +215,11 @@ def without(name):
             {"time_conditioning": False},
             "time_conditioning is False; a network that is not told the time is not supported",
         ),
-        (without("backbone.sigma_map.mlp.0.bias"), {}, "missing keys backbone.sigma_map.mlp.0.bias, unexpected keys none"),
+        (
+            without(PUBLISHED, "backbone.sigma_map.mlp.0.bias"),
+            {},
+            "missing keys backbone.sigma_map.mlp.0.bias, unexpected keys none",
+        ),
         (PUBLISHED | {"backbone.cond_map.embedding_table.weight": torch.ones(2)}, {}, "unexpected keys backbone.cond_map"),
         (WEIGHTS, {}, "missing keys backbone.*, unexpected keys blocks"),
     ],
@@ -219,14 +232,4 @@ def test_a_folder_that_does_not_fit_is_refused(tmp_path, weights, change, messag
 
 
 def test_damaged_weights_are_refused(tmp_path):
-    folder = write_folder(tmp_path / "model", DUO, PUBLISHED)
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match="is damaged"):
-        jumpsteps.load(folder)
-    file.unlink()
-    with pytest.raises(ValueError, match="there is no file"):
-        jumpsteps.load(folder)
-    (folder / "pytorch_model.bin").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="is damaged, or holds more than tensors"):
-        jumpsteps.load(folder)
+    check_that_damage_is_refused(write_folder(tmp_path / "model", DUO, PUBLISHED))

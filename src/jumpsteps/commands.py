@@ -30,11 +30,7 @@ from jumpsteps.paths import Paths
 from jumpsteps.plots import plot_comparison, plot_error_curve
 from jumpsteps.recipes import RECIPES, train_recipe
 from jumpsteps.report import table
-from jumpsteps.schedule import (
-    Schedule,
-    TimeSchedule,
-    save_schedules,
-)
+from jumpsteps.schedule import Schedule, TimeSchedule, save_schedules
 from jumpsteps.simulate import Given
 from jumpsteps.tasks.task import WriteSample
 
@@ -70,7 +66,7 @@ def text_file(tokens: Path) -> Path:
 
 
 def write_each(write: WriteSample, folder: Path, samples: Tensor, given: Given | None) -> None:
-    """Write samples one by one as sample-01, sample-02, ..."""
+    """Write samples one by one as sample-1, sample-2, ..., all numbers with as many digits as the last."""
     digits = len(str(len(samples)))
     masks = [None] * len(samples) if given is None else given.mask.expand(samples.shape).cpu()
     for i, (sample, mask) in enumerate(zip(samples.cpu(), masks, strict=True), 1):

@@ -15,12 +15,7 @@ from jumpsteps.names import DTYPES, FIXED, METHODS, ORDERS, SAMPLERS, pick
 from jumpsteps.optimize import LearnedOrder, Method, ShortestPath, optimize_schedule
 from jumpsteps.orders import Random
 from jumpsteps.samplers import Sampler, Tweedie
-from jumpsteps.schedule import (
-    JumpSchedule,
-    Schedule,
-    at_nfe,
-    load_schedules,
-)
+from jumpsteps.schedule import JumpSchedule, Schedule, at_nfe, load_schedules
 from jumpsteps.simulate import Given
 from jumpsteps.text import Text
 

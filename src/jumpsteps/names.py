@@ -11,14 +11,7 @@ from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, K
 from jumpsteps.optimize import JYS, LearnedOrder, Method, ShortestPath
 from jumpsteps.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
 from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.schedule import (
-    JumpSchedule,
-    TimeSchedule,
-    cosine,
-    cosine_jumps,
-    uniform,
-    uniform_jumps,
-)
+from jumpsteps.schedule import JumpSchedule, TimeSchedule, cosine, cosine_jumps, uniform, uniform_jumps
 
 __all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "SAMPLERS", "choices", "pick"]
 

@@ -6,35 +6,27 @@ kept for the mask that was asked for last.
 
 import weakref
 
-import torch
 from torch import Tensor
 
 __all__ = ["rows_of", "selected", "sites_of"]
 
 
-class Last:
-    """The mask that was asked for last, while it lives and is not written to."""
-
-    def __init__(self) -> None:
-        self.mask: weakref.ref[Tensor] | None = None
-        self.version = 0
-        self.sites = torch.empty(0, dtype=torch.int64)
-
-    def of(self, where: Tensor) -> Tensor:
-        if where.is_inference():
-            return where.flatten().nonzero()[:, 0]
-        if self.mask is None or self.mask() is not where or self.version != where._version:
-            self.sites = where.flatten().nonzero()[:, 0]
-            self.mask, self.version = weakref.ref(where), where._version
-        return self.sites
-
-
-last = Last()
+last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
+"""The mask that was asked for last, how often it had been written to, and its sites; replaced as a whole, so that threads which
+sample at the same time never see one mask with the sites of another."""
 
 
 def sites_of(where: Tensor) -> Tensor:
     """The selected sites of the flattened mask, in order, int64 [K]."""
-    return last.of(where)
+    global last
+    known = last
+    if where.is_inference():  # Such tensors do not count how often they are written to.
+        return where.flatten().nonzero()[:, 0]
+    if known is not None and known[0]() is where and known[1] == where._version:
+        return known[2]
+    sites = where.flatten().nonzero()[:, 0]
+    last = weakref.ref(where), where._version, sites
+    return sites
 
 
 def rows_of(where: Tensor) -> Tensor:

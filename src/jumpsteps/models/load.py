@@ -81,6 +81,7 @@ def load(
 
 
 def find(name: str | Path, device: torch.device, options: TextOptions, tokenizer: str | Path | None) -> LoadedModel:
+    """The model as it is stored: built in, from a folder, or from the hub."""
     if str(name) in BUILT_IN:
         refuse(options, str(name))
         if tokenizer is not None:
