@@ -21,9 +21,10 @@ from scipy.optimize import minimize
 from jumpsteps.exact import Enumerable, kl_divergence
 from jumpsteps.files import write_json
 from jumpsteps.forward import Uniform
+from jumpsteps.healing import NO_HEALING, Healing
 from jumpsteps.noise import Constant, Exponential
 from jumpsteps.paths import Paths
-from jumpsteps.rate_costs import NO_HEALING, Healing, RateCosts, rate_costs
+from jumpsteps.rate_costs import RateCosts, rate_costs
 from jumpsteps.rate_matrix import Gaussian
 from jumpsteps.reverse import PosteriorReverse
 from jumpsteps.search import shortest_paths
@@ -41,6 +42,7 @@ MODELS = {
 }
 WEIGHTS = {
     "none": NO_HEALING,
+    "measured d": Healing(),
     "rho^2": Healing(math.inf, 2.0),
     "rho^4": Healing(math.inf, 4.0),
     "rho^8": Healing(math.inf, 8.0),
@@ -82,7 +84,7 @@ def measure(model: Enumerable) -> dict[str, object]:
         costs = rate_costs(reverse, paths, leaps=0, generator=made[2])
         found = {}
         for name, healing in WEIGHTS.items():
-            table = replace(costs.table, healing=healing)
+            table = costs.table if healing.doubt is None else replace(costs.table, healing=healing)
             found[name] = shortest_paths(RateCosts.on_grid(table, table, 256), NFE)
         if not least:
             least = {n: best(model, [list(found[name][n].times) for name in ("rho^4", "d = 0.01")]) for n in NFE}

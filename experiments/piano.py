@@ -1,46 +1,51 @@
-"""Piano (Park et al. 2025, Sec. 4.3, Figure 8 left): 14 bars after two given ones, distance of notes from those of 512 model calls.
+"""Piano (Park et al. 2025, Sec. 4.3, Figure 8 left): 14 bars after two given ones, against samples of 512 model calls.
 
     python experiments/piano.py OUT --uniform MODEL --absorbing MODEL --data FOLDER [--device cuda]
 
-For every test song: the Hellinger distance of the notes' frequencies in a few samples from those in as many samples of NFE 512
-(uniform times, tau-leaping; for the absorbing model Tweedie's sampler), all with the same two bars given; shares of outliers, of
-notes out of key, and overlap of trigrams with the given bars. Means over songs with 95% bootstrap intervals over them. Searches see
-64 training sequences with their first two bars given. Writes OUT/piano.json, OUT/<kernel>-<sampler>.png and prints tables.
+For every test song 16 samples by each schedule, and as many of NFE 512 (uniform times; tau-leaping for the uniform kernel,
+Tweedie's sampler for the absorbing one) as a reference, all with the same two bars given:
+
+* hellinger: the Hellinger distance of the notes' frequencies in the 16 samples from those in the reference's;
+* energy: the energy distance of the laws of single samples' histograms of notes; pairs: of notes beside each other. They are
+  without the noise of the first, and not blind to how much the samples differ (``metrics.energy_distance``);
+* outliers, notes out of key, trigrams that the given bars have.
+
+Means over songs with 95% bootstrap intervals over them. Searches see 64 training sequences with their first two bars given.
+"published" is tau-leaping as tauLDR ends it: equal times end at t = 0.01, and one more call denoises. Writes OUT/piano.json,
+OUT/<kernel>-<sampler>.png and prints tables.
 """
 
 import argparse
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
 from jumpsteps.compare import Row, sample_batches, times_of
 from jumpsteps.files import write_json
+from jumpsteps.healing import NO_HEALING
 from jumpsteps.masked_samplers import KGillespie
-from jumpsteps.metrics import bootstrap_interval, hellinger
+from jumpsteps.metrics import Interval, bootstrap_interval, energy_distance, hellinger
 from jumpsteps.models import LoadedModel
 from jumpsteps.optimize import JYS, Method, ShortestPath
 from jumpsteps.orders import Spread
 from jumpsteps.plots import plot_comparison
 from jumpsteps.report import table
 from jumpsteps.samplers import Euler, Sampler, TauLeaping, Tweedie
-from jumpsteps.schedule import Schedule, uniform
+from jumpsteps.schedule import Schedule, TimeSchedule, cosine, uniform, uniform_jumps
 from jumpsteps.simulate import Given
 from jumpsteps.tasks import piano
 from jumpsteps.tasks.piano_data import PianoData, read_arrays
 
 NFE = (2, 4, 8, 16, 32, 64)
-REFERENCE, SEARCHED = 512, 64
-TIMES: dict[str, Method | None] = {"uniform": None, "jys": JYS(), "shortest-path": ShortestPath()}
-JUMPS: dict[str, Method | None] = {"shortest-path-spread": ShortestPath(order=Spread())}
-RUNS: dict[str, list[tuple[Sampler, dict[str, Method | None]]]] = {
-    "uniform": [(TauLeaping(), TIMES), (Euler(), TIMES), (Tweedie(), TIMES)],
-    "absorbing": [(Tweedie(), TIMES), (KGillespie(), JUMPS)],
-}
-REFERENCE_SAMPLER: dict[str, Sampler] = {"uniform": TauLeaping(), "absorbing": Tweedie()}
+REFERENCE, SEARCHED, T_MIN = 512, 64, 0.01
+FREE = piano.LENGTH - piano.GIVEN
+SYMBOLS = piano.SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -66,52 +71,133 @@ class Trial:
             self.model.reverse, sampler, schedule, shape, generator=generator, batch=self.batch, given=self.given, progress=False
         )
 
-    def schedules(self, method: Method | None, sampler: Sampler) -> Mapping[int, Schedule]:
-        if method is None:
-            return {n: uniform(sampler.leaps(n)) for n in NFE}
+    def search(self, method: Method, sampler: Sampler, nfe: tuple[int, ...] = NFE) -> dict[int, Schedule]:
         generator = torch.Generator(self.data.device).manual_seed(0)
         mask = self.given.mask[0]
         return optimize_schedule(
-            self.model.reverse, self.data, NFE, generator=generator, method=method, sampler=sampler, given_mask=mask
+            self.model.reverse, self.data, nfe, generator=generator, method=method, sampler=sampler, given_mask=mask
         )
+
+    def grouped(self, samples: Tensor) -> Tensor:
+        """The generated bars by song, [S, repeats, 224]."""
+        return samples[:, piano.GIVEN :].reshape(self.songs, -1, FREE)
 
     def by_song(self, values: Tensor) -> Tensor:
         """The mean of [n] numbers over the samples of each song, [S]."""
         return values.cpu().reshape(self.songs, -1).mean(-1)
 
 
-def trial(model: LoadedModel, data: PianoData, songs: int, repeats: int, batch: int, device: torch.device) -> Trial:
+def searched(method: Method) -> Callable[[Trial, Sampler], Mapping[int, Schedule]]:
+    return lambda trial, sampler: trial.search(method, sampler)
+
+
+def published(method: JYS | None) -> Callable[[Trial, Sampler], Mapping[int, Schedule]]:
+    """Times that end at 0.01, equal ones or those of JYS, and the call that denoises: one call more."""
+
+    def find(trial: Trial, sampler: Sampler) -> Mapping[int, Schedule]:
+        if method is None:
+            return {n + 1: TimeSchedule([*np.linspace(1, T_MIN, n + 1), 0.0]) for n in NFE}
+        return {n + 1: TimeSchedule([*s.times[:-1], T_MIN, 0.0]) for n, s in trial.search(method, sampler).items()}
+
+    return find
+
+
+Find = Callable[[Trial, Sampler], Mapping[int, Schedule]]
+TIMES: dict[str, Find] = {
+    "uniform": lambda trial, sampler: {n: uniform(n) for n in NFE},
+    "cosine": lambda trial, sampler: {n: cosine(n) for n in NFE},
+    "jys": searched(JYS()),
+    "shortest-path": searched(ShortestPath()),
+}
+VARIANTS: dict[str, Find] = {
+    "jys-full": searched(JYS(full=True)),
+    "jys-context": searched(JYS(hold_time=False)),
+    "no-healing": searched(ShortestPath(healing=NO_HEALING)),
+}
+PUBLISHED: dict[str, Find] = {
+    "uniform": published(None),
+    "jys": published(JYS(t_min=T_MIN)),
+    "shortest-path": lambda trial, sampler: trial.search(ShortestPath(), sampler, tuple(n + 1 for n in NFE)),
+}
+JUMPS: dict[str, Find] = {
+    "uniform": lambda trial, sampler: {n: uniform_jumps(n, FREE) for n in NFE},
+    "shortest-path": searched(ShortestPath()),
+    "spread": searched(ShortestPath(order=Spread())),
+}
+RUNS: dict[str, list[tuple[str, Sampler, dict[str, Find]]]] = {
+    "uniform": [
+        ("tau-leaping", TauLeaping(), TIMES | VARIANTS),
+        ("tau-leaping-published", TauLeaping(), PUBLISHED),
+        ("euler", Euler(), TIMES),
+        ("tweedie", Tweedie(), TIMES),
+    ],
+    "absorbing": [("tweedie", Tweedie(), TIMES), ("k-gillespie", KGillespie(), JUMPS)],
+}
+REFERENCE_SAMPLER: dict[str, Sampler] = {"uniform": TauLeaping(), "absorbing": Tweedie()}
+
+
+def make_trial(model: LoadedModel, data: PianoData, songs: int, repeats: int, batch: int, device: torch.device) -> Trial:
     first = {int(song): i for i, song in reversed(list(enumerate(data.test_song.tolist())))}
     tokens = data.test[sorted(first.values())[:songs]].to(device)
     seen = data.to(device).sample_data(SEARCHED, torch.Generator(device).manual_seed(7))
     return Trial(model, piano.given_bars(tokens.repeat_interleave(repeats, 0)), len(tokens), seen, batch)
 
 
-def metrics(test: Trial, reference: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+def pairs(samples: Tensor) -> Tensor:
+    """Sixteenths beside each other as one symbol."""
+    return samples[..., :-1] * SYMBOLS + samples[..., 1:]
+
+
+def measures(trial: Trial, reference: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     """By name, int64 [n, 256] -> one number for each song."""
-
-    def made(samples: Tensor) -> Tensor:
-        return samples[:, piano.GIVEN :].reshape(test.songs, -1).cpu()
-
+    known = trial.grouped(reference)
     return {
-        "hellinger": lambda samples: hellinger(made(samples), made(reference), piano.SYMBOLS),
-        "outliers": lambda samples: test.by_song(piano.note_outliers(samples, reference)),
-        "out_of_key": lambda samples: 1 - test.by_song(piano.notes_in_key(samples)),
-        "trigrams_of_given_bars": lambda samples: test.by_song(piano.ngram_overlap(samples)),
+        "hellinger": lambda samples: hellinger(trial.grouped(samples).flatten(1), known.flatten(1), SYMBOLS).cpu(),
+        "energy": lambda samples: energy_distance(trial.grouped(samples), known, SYMBOLS),
+        "pairs": lambda samples: energy_distance(pairs(trial.grouped(samples)), pairs(known), SYMBOLS**2),
+        "outliers": lambda samples: trial.by_song(piano.note_outliers(samples, reference)),
+        "out_of_key": lambda samples: 1 - trial.by_song(piano.notes_in_key(samples)),
+        "trigrams_of_given_bars": lambda samples: trial.by_song(piano.ngram_overlap(samples)),
     }
 
 
-def measure(test: Trial, sampler: Sampler, methods: Mapping[str, Method | None], measures) -> tuple[list[Row], list[dict]]:
-    rows, details = [], []
-    for name, method in methods.items():
-        for schedule in test.schedules(method, sampler).values():
-            samples, calls = test.sample(sampler, schedule, seed=1)
-            assert torch.equal(samples[:, : piano.GIVEN], test.given.tokens[:, : piano.GIVEN])
-            found = {what: bootstrap_interval(f(samples), torch.Generator().manual_seed(0)) for what, f in measures.items()}
-            rows.append(Row(calls, name, times_of(schedule, test.model.reverse), found["hellinger"]))
-            known = asdict(schedule.provenance)
-            details.append({"nfe": calls, "schedule": name, "provenance": known} | {k: asdict(v) for k, v in found.items()})
+def intervals(samples: Tensor, measured: dict[str, Callable[[Tensor], Tensor]]) -> dict[str, Interval]:
+    return {name: bootstrap_interval(f(samples), torch.Generator().manual_seed(0)) for name, f in measured.items()}
+
+
+def measure(trial: Trial, sampler: Sampler, finds: Mapping[str, Find], measured) -> tuple[dict[str, list[Row]], list[dict]]:
+    """Rows for each metric, and everything that is known."""
+    rows: dict[str, list[Row]] = {name: [] for name in measured}
+    details = []
+    for name, find in finds.items():
+        began = time.monotonic()
+        schedules = find(trial, sampler)
+        seconds = time.monotonic() - began
+        for schedule in schedules.values():
+            samples, calls = trial.sample(sampler, schedule, seed=1)
+            assert torch.equal(samples[:, : piano.GIVEN], trial.given.tokens[:, : piano.GIVEN])
+            found = intervals(samples, measured)
+            for metric, interval in found.items():
+                rows[metric].append(Row(calls, name, times_of(schedule, trial.model.reverse), interval))
+            known = {"search_seconds": seconds, "provenance": asdict(schedule.provenance), "schedule": name, "nfe": calls}
+            details.append(known | {metric: asdict(interval) for metric, interval in found.items()})
+        print(f"{sampler.name}, {name}: search {seconds:.1f} s, {schedule.provenance.model_calls} calls", flush=True)
     return rows, details
+
+
+def run_kernel(kernel: str, trial: Trial, out: Path) -> dict[str, object]:
+    """All samplers and schedules of a kernel; prints tables and writes pictures."""
+    reference, again = (trial.sample(REFERENCE_SAMPLER[kernel], uniform(REFERENCE), seed=seed)[0] for seed in (0, 2))
+    measured, results = measures(trial, reference), {}
+    for title, sampler, finds in RUNS[kernel]:
+        rows, results[f"{kernel}, {title}"] = measure(trial, sampler, finds, measured)
+        for metric in rows:
+            print(f"\n{kernel}, {title}\n{table(rows[metric], metric)}", flush=True)
+        label = f"piano, {kernel} kernel, {title}, {trial.songs} songs"
+        plot_comparison(out / f"{kernel}-{title}.png", rows["hellinger"], metric_name="Hellinger distance", title=label)
+    floor = {name: asdict(interval) for name, interval in intervals(again, measured).items()}
+    print(f"\n{kernel}, NFE {REFERENCE} again:", {name: round(100 * one["mean"], 2) for name, one in floor.items()}, flush=True)
+    return results | {f"{kernel}, again": floor}
 
 
 def run() -> None:
@@ -122,23 +208,14 @@ def run() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--songs", type=int, default=1000, help="test songs at most")
-    parser.add_argument("--repeats", type=int, default=4, help="samples for each song")
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=16, help="samples for each song")
+    parser.add_argument("--batch", type=int, default=1488)
     args = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
     device, data, results = torch.device(args.device), read_arrays(args.data), {}
     for kernel in (kernel for kernel in RUNS if vars(args)[kernel]):
-        test = trial(load(vars(args)[kernel], device=device), data, args.songs, args.repeats, args.batch, device)
-        reference, _ = test.sample(REFERENCE_SAMPLER[kernel], uniform(REFERENCE), seed=0)
-        measures = metrics(test, reference)
-        for sampler, methods in RUNS[kernel]:
-            rows, results[f"{kernel}, {sampler.name}"] = measure(test, sampler, methods, measures)
-            print(f"\n{kernel}, {sampler.name}\n{table(rows, 'Hellinger distance')}", flush=True)
-            title = f"piano, {kernel} kernel, {sampler.name}, {test.songs} songs"
-            plot_comparison(args.out / f"{kernel}-{sampler.name}.png", rows, metric_name="Hellinger distance", title=title)
-        again, _ = test.sample(REFERENCE_SAMPLER[kernel], uniform(REFERENCE), seed=2)
-        floor = bootstrap_interval(measures["hellinger"](again), torch.Generator().manual_seed(0))
-        print(f"{kernel}: two samples of NFE {REFERENCE} from each other: {100 * floor.mean:.2f} %", flush=True)
-        results[f"{kernel}, floor"] = asdict(floor)
+        model = load(vars(args)[kernel], device=device)
+        results |= run_kernel(kernel, make_trial(model, data, args.songs, args.repeats, args.batch, device), args.out)
     about = {"data": data.name, "repeats": args.repeats, "reference": REFERENCE, "searched": SEARCHED}
     write_json(args.out / "piano.json", about | {"results": results})
 

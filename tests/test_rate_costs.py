@@ -13,13 +13,14 @@ from jumpsteps import streams
 from jumpsteps.divergence import Comparison
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, Uniform
+from jumpsteps.healing import NO_HEALING, Healing
 from jumpsteps.models.dit import DiTConfig
 from jumpsteps.models.native import build
 from jumpsteps.noise import Constant, Cosine, Geometric, LogLinear
 from jumpsteps.optimize import JYS, ShortestPath, optimize_schedule
 from jumpsteps.paths import Paths
 from jumpsteps.profile import information_profile
-from jumpsteps.rate_costs import NO_HEALING, Healing, RateCosts, RateTable, local_plane, rate_costs
+from jumpsteps.rate_costs import RateCosts, RateTable, local_plane, rate_costs
 from jumpsteps.reverse import PosteriorReverse, remember
 from jumpsteps.samplers import Euler, TauLeaping, Tweedie
 from jumpsteps.schedule import TimeSchedule, uniform
@@ -119,7 +120,8 @@ def test_the_table_agrees_with_the_prediction_of_every_leap():
     last = len(costs.grid) - 1
     for i, k in ((0, last), (0, 5), (3, 4), (7, last)):
         noise = 1 - float(truth.forward.noise.alpha(costs.grid[k]))
-        each = 0.002 / (0.002 + noise) * costs.leap(costs.grid[i], costs.grid[k])
+        doubt = costs.table.healing.doubt
+        each = doubt / (doubt + noise) * costs.leap(costs.grid[i], costs.grid[k])
         assert costs.value[i, k] == pytest.approx(each.mean(), rel=1e-9)
         assert costs.stderr[i, k] == pytest.approx(each.std(ddof=1) / np.sqrt(50), rel=1e-9)
     path = shortest_path(costs, 3)

@@ -12,6 +12,7 @@ from jumpsteps.costs import LeapCosts
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
 from jumpsteps.gillespie import Gillespie
+from jumpsteps.healing import Healing
 from jumpsteps.hub import ScheduleSet
 from jumpsteps.klub import Klub
 from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
@@ -23,7 +24,6 @@ from jumpsteps.order_costs import JumpCosts, jump_costs
 from jumpsteps.orders import RevealOrder, Spread
 from jumpsteps.paths import Paths
 from jumpsteps.profile import InformationProfile, information_profile
-from jumpsteps.rate_costs import Healing
 from jumpsteps.rate_matrix import Gaussian, RateMatrix
 from jumpsteps.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
 from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie

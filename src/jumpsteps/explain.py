@@ -17,9 +17,10 @@ import torch
 
 from jumpsteps.costs import Floats, spread
 from jumpsteps.exact import Enumerable, kl_divergence
+from jumpsteps.healing import NO_HEALING
 from jumpsteps.klub import Klub
 from jumpsteps.paths import Paths
-from jumpsteps.rate_costs import NO_HEALING, rate_costs
+from jumpsteps.rate_costs import rate_costs
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import TimeSchedule
 

@@ -133,6 +133,10 @@ class ForwardProcess(ABC):
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
         """x_t given x_s = x, for s < t."""
 
+    def staying(self, t: float) -> Tensor:
+        """q_{t|0}(y | y), the probability that a site shows its symbol still, for every y, float64 [V]."""
+        return self.transition(0.0, t).diagonal()
+
     def check_states(self, x: Tensor, what: str) -> None:
         """Raises ValueError for a token outside 0..V-1; says that ``what`` holds it."""
         if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < self.vocab_size):
@@ -343,6 +347,10 @@ class Uniform(ForwardProcess):
         more = torch.log1p(self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
         dtype = precise(log_posterior)
         return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
+
+    def staying(self, t: float) -> Tensor:
+        alpha = self.noise.alpha(t)
+        return (alpha + (1 - alpha) / self.vocab_size).expand(self.vocab_size)
 
     def movable(self, x: Tensor) -> Tensor:
         return torch.ones_like(x, dtype=torch.bool)

@@ -6,7 +6,16 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-__all__ = ["Interval", "bootstrap_interval", "group_means", "hellinger", "histogram", "mean_interval", "outlier_share"]
+__all__ = [
+    "Interval",
+    "bootstrap_interval",
+    "energy_distance",
+    "group_means",
+    "hellinger",
+    "histogram",
+    "mean_interval",
+    "outlier_share",
+]
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,37 @@ def hellinger(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
     check_rows(samples, reference)
     p, q = (histogram(tokens, symbols) / tokens.shape[1] for tokens in (samples, reference))
     return (p.sqrt() - q.sqrt()).norm(dim=-1) / 2**0.5
+
+
+def energy_distance(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
+    r"""How far apart the laws of histograms are, for each of G groups: int64 [G, n, L] and [G, m, L] -> float64 [G].
+
+    .. math:: 2 E H(x, y) - E H(x, x') - E H(y, y'),
+
+    x, x' different samples, y, y' different ones of the reference, H the Hellinger distance of the histograms of two of them. It is
+    zero for equal laws only, because H is a distance in a Hilbert space (Szekely & Rizzo 2013; Lyons 2013), and estimated without
+    bias, so that it can come out negative. A pooled histogram sees the mean of the law alone, and adds its noise to the distance.
+
+    Raises:
+        ValueError: another number of groups, or fewer than two sequences in a group.
+    """
+    if samples.ndim != 3 or reference.ndim != 3 or len(samples) != len(reference) or min(samples.shape[1], reference.shape[1]) < 2:
+        raise ValueError(
+            "expected samples [G, n, L] and reference [G, m, L] with at least two sequences in each group, "
+            f"got {list(samples.shape)} and {list(reference.shape)}"
+        )
+    x, y = (torch.stack([(histogram(group, symbols) / group.shape[1]).sqrt() for group in each]) for each in (samples, reference))
+    return torch.tensor([2 * apart(a, b).mean() - among(a) - among(b) for a, b in zip(x, y, strict=True)], dtype=torch.float64)
+
+
+def apart(a: Tensor, b: Tensor) -> Tensor:
+    """Hellinger distances of all pairs of roots of laws, [n, D] and [m, D] -> [n, m]."""
+    return (1 - a @ b.T).clamp_min(0).sqrt()
+
+
+def among(a: Tensor) -> Tensor:
+    """The mean distance of two different ones of [n, D]."""
+    return apart(a, a).fill_diagonal_(0).sum() / (len(a) * (len(a) - 1))
 
 
 def outlier_share(samples: Tensor, reference: Tensor, symbols: int, ignored: int | None = None) -> Tensor:

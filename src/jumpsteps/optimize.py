@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jumpsteps.costs import LeapCosts
 from jumpsteps.forward import Absorbing
+from jumpsteps.healing import Healing
 from jumpsteps.klub import JumpKlub, Klub
 from jumpsteps.learn_order import learn_order
 from jumpsteps.masked_samplers import Ancestral, KGillespie
@@ -17,7 +18,7 @@ from jumpsteps.order_costs import jump_costs
 from jumpsteps.orders import Random, RevealOrder
 from jumpsteps.paths import Paths
 from jumpsteps.profile import grid_of_times, information_profile
-from jumpsteps.rate_costs import Healing, rate_costs
+from jumpsteps.rate_costs import rate_costs
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.samplers import Euler, Sampler, TauLeaping, Tweedie
 from jumpsteps.schedule import JumpSchedule, Provenance, Schedule, TimeSchedule

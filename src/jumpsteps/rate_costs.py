@@ -34,42 +34,19 @@ from numpy.typing import NDArray
 from jumpsteps.costs import Floats, LeapCosts, leaps_only, spread
 from jumpsteps.divergence import Comparison
 from jumpsteps.forward import ForwardProcess
+from jumpsteps.healing import NO_HEALING, RARE, Healing, measured, time_of_hits
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import Schedule, TimeSchedule
 from jumpsteps.search import shortest_paths
 
-__all__ = ["NO_HEALING", "Healing", "RateCosts", "rate_costs"]
+__all__ = ["RateCosts", "rate_costs"]
 
 SITES, NUMBERS = 2**13, 2**25
 """Sites, and sites times symbols, that are compared at most, unless the caller says how many."""
 
 LATEST = 1e-3
 """Jumps of a site that are expected before the last measured time; rates are not defined at t = 0."""
-
-
-@dataclass(frozen=True)
-class Healing:
-    """What later leaps leave of a leap's error, where the kernel lets them change every site again.
-
-    The next call of the model repairs what looks more like noise than like data: of a leap to time s the share d / (d + n(s)) is
-    kept, n(s) the probability that noise has hit a site by then. All is kept of the leap to t = 0.
-
-    Attributes:
-        doubt: d, how likely data look like a mistake; infinite where nothing is repaired.
-        power: p of an additional weight rho(tau)^p of what goes wrong at tau.
-    """
-
-    doubt: float = 0.002
-    power: float = 0.0
-
-    def kept(self, noise: Floats) -> Floats:
-        """The share that is kept where sites have been hit with these probabilities."""
-        return 1 / (1 + noise / self.doubt)
-
-
-NO_HEALING = Healing(math.inf)
-"""Costs are divergences of paths: a bound for every kernel, and what counts for the absorbing one, where nothing heals."""
 
 
 @dataclass(frozen=True)
@@ -297,9 +274,10 @@ def rate_costs(
     healing = healing or (Healing() if reverse.forward.heals else NO_HEALING)
     comparison = Comparison.draw(reverse, paths, sites or min(SITES, NUMBERS // reverse.forward.vocab_size), generator=generator)
     holds = (True, False) if hold_time else (False,)
-    fresh, found, settled = first_times(reverse.forward, min(points, max(points // 4, 3))), None, False
+    fresh, found, settled = first_times(reverse.forward, min(points, max(points // 4, 3)), rare=healing.doubt is None), None, False
     while len(fresh):
         comparison = comparison.with_times(fresh.tolist())
+        healing = measured(healing, comparison)
         times = np.asarray(comparison.times)
         tables = [RateTable(reverse.forward, times, parts, healing) for parts in comparison.divergences(*holds)]
         if leaps > 0 or len(times) == points:
@@ -311,11 +289,13 @@ def rate_costs(
     return found
 
 
-def first_times(forward: ForwardProcess, points: int) -> Floats:
-    """Times equally spaced in rho, from 1 to the last that is measured."""
+def first_times(forward: ForwardProcess, points: int, *, rare: bool) -> Floats:
+    """Times equally spaced in rho, from 1 to the last that is measured; if ``rare`` an inner one is moved to where noise is."""
     first, last = math.exp(-forward.gap * float(forward.noise.total(1.0))), math.exp(-forward.gap * LATEST / forward.fastest)
     times = forward.noise.inverse(torch.from_numpy(-np.log(np.linspace(first, last, points)) / forward.gap)).numpy()
-    times[0] = 1.0
+    times[0], wanted = 1.0, time_of_hits(forward, RARE)
+    if rare and times[-1] < wanted < 1:
+        times[1 + np.abs(times[1:-1] - wanted).argmin()] = wanted
     return np.maximum(times, 1e-6)
 
 

@@ -132,7 +132,7 @@ RECIPES: dict[str, Recipe] = {
         output="posterior",
         loss=MaskedCrossEntropy(given=piano.GIVEN),
         data=PIANO_DATA,
-        config=PIANO_CONFIG,
+        config=replace(PIANO_CONFIG, steps=7000),
     ),
 }
 
