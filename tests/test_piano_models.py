@@ -60,9 +60,10 @@ def test_every_shipped_checkpoint_is_built_in_whole_and_small():
     assert sum(file.stat().st_size for file in CHECKPOINTS.rglob("*") if file.is_file()) <= 120e6
 
 
-def test_they_are_the_recipes_networks(model):
-    recipe = RECIPES[model.name]
-    assert model.name in NAMES
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_the_recipes_networks(name):
+    model, recipe = jumpsteps.load(name), RECIPES[name]
+    assert model.name == name
     assert model.reverse.forward == recipe.forward
     assert model.reverse.model.network.config == recipe.network
     assert (model.length, model.task.name) == (recipe.length, recipe.task) == (256, "piano")
