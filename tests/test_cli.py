@@ -182,6 +182,17 @@ def test_files_without_tokens_are_refused(tmp_path, capsys):
         assert "holds no tokens" in err
 
 
+def test_a_folder_with_the_name_of_a_built_in_model_is_not_taken_in_silence(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy-uniform").mkdir()
+    sample = ["--nfe", 1, "-n", 1, "--device", "cpu", "-o", "x.npz"]
+    code, _, err = run(capsys, "sample", "toy-uniform", *sample)
+    assert (code, err) == (0, "note: 'toy-uniform' is the built-in model; for the folder of this name pass ./toy-uniform\n")
+    code, _, err = run(capsys, "sample", "./toy-uniform", *sample)
+    assert code == 1
+    assert "there is no file toy-uniform/config.json" in err.replace("./", "")
+
+
 def test_a_schedule_of_another_model_is_used_with_a_note(tmp_path, capsys):
     path = tmp_path / "s.json"
     run(capsys, "optimize", "countdown-exact", "--nfe", 2, "--sequences", 4, "-o", path)

@@ -1,5 +1,6 @@
 """What is said of a schedule, against the quantities themselves."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -69,6 +70,8 @@ def test_a_model_that_cannot_be_enumerated_has_no_exact_numbers():
     assert found.tweedie is None
     assert found.leaps[0].cde is None
     assert "KL(" not in show(found)
+    large = replace(found, leaps=tuple(replace(leap, context=np.array([4000.0, 3000.0])) for leap in found.leaps))
+    assert show(large).split().count("3500.0000") == 2  # columns do not run together
 
 
 def test_entropies_in_blocks_are_those_of_all_sites_at_once(monkeypatch):

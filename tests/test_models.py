@@ -10,6 +10,7 @@ from helpers import seeded
 from jumpsteps import load
 from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.dit import DiT, DiTConfig, LogScoreNetwork
+from jumpsteps.models.load import load_shipped
 from jumpsteps.models.native import build, save_native
 from jumpsteps.models.sedd import noise_of
 from jumpsteps.models.transformer import TransformerConfig
@@ -226,6 +227,13 @@ def test_pickles_that_run_code_are_not_read(tmp_path):
 def test_unknown_names_say_what_is_known():
     with pytest.raises(ValueError, match=r"not built in \(countdown, countdown-exact, .*\), not a folder, not a hub id"):
         jumpsteps.load("nothing")
+
+
+def test_a_shipped_checkpoint_that_is_not_there_says_what_to_do():
+    with pytest.raises(
+        ValueError, match=r"^the checkpoint 'poetry' is not installed; reinstall jumpsteps, or 'jumpsteps train poetry"
+    ):
+        load_shipped("poetry", torch.device("cpu"))
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):

@@ -13,6 +13,7 @@ from jumpsteps.melody import REST
 from jumpsteps.midi import read_steps, write_steps
 from jumpsteps.models.native import build, save_native
 from jumpsteps.recipes import RECIPES
+from jumpsteps.schedule import load_schedules
 from jumpsteps.tasks import TASKS
 from jumpsteps.tasks.piano import given_bars, ngram_overlap, note_distance, note_outliers, notes_in_key, read_given, show
 from jumpsteps.tasks.piano_data import MidiOptions, PianoData, is_test, read_arrays, read_midi
@@ -392,7 +393,7 @@ def test_the_task_brings_no_data():
     task = TASKS["piano"]
     assert (task.length, task.symbols) == (256, 129)
     assert task.metric(sequence(C_MAJOR, [76, 48, 61, 66])).tolist() == [0.5]
-    with pytest.raises(ValueError, match=r"the task piano brings no data; pass --data FILE with tokens \[n, 256\]"):
+    with pytest.raises(ValueError, match=r"the task piano brings no data; pass --data PATH: a folder or zip of MIDI files"):
         task.sample_data(4, seeded(0))
 
 
@@ -425,17 +426,55 @@ def test_of_a_polyphonic_file_the_highest_pitch_is_given(tmp_path):
     assert (read_given(path, 256).tokens[:32] == 67).all()
 
 
-def test_a_song_is_continued_on_the_command_line(tmp_path, capsys):
-    recipe = RECIPES["piano-uniform"]
+@pytest.fixture
+def tiny_model(tmp_path_factory):
+    """A folder with a network of random weights."""
+    recipe, folder = RECIPES["piano-uniform"], tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     network, _ = build(replace(recipe.network, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), recipe.forward, recipe.output)
-    save_native(tmp_path / "model", network, recipe.forward, output=recipe.output, task="piano", length=256)
+    save_native(folder, network, recipe.forward, output=recipe.output, task="piano", length=256)
+    return str(folder)
+
+
+def test_a_song_is_continued_on_the_command_line(tmp_path, tiny_model, capsys):
     write_steps(tmp_path / "song.mid", melody_of([60, 62, 64]))
     options = ["--given", str(tmp_path / "song.mid"), "--nfe", "2", "-n", "2", "--sampler", "tau-leaping", "--device", "cpu"]
-    assert main(["sample", str(tmp_path / "model"), *options, "-o", f"{tmp_path / 'out'}/"]) == 0
+    assert main(["sample", tiny_model, *options, "-o", f"{tmp_path / 'out'}/"]) == 0
     out = {path.name for path in (tmp_path / "out").iterdir()}
     assert out == {"samples.npz", *(f"sample-{i}.{kind}" for i in (1, 2) for kind in ("png", "mid", "wav"))}
     samples = torch.from_numpy(np.load(tmp_path / "out" / "samples.npz")["samples"])
     assert (samples[:, :32] == melody_of([60, 62])).all()
     assert torch.equal(read_steps(tmp_path / "out" / "sample-2.mid").tokens, samples[1])
     assert "notes out of key" in capsys.readouterr().out
+
+
+def test_schedules_are_searched_with_songs(tmp_path, tiny_model, capsys):
+    for part, seed in (("train", 1), ("test", 2)):
+        np.save(tmp_path / f"{part}.npy", melody(48, seed=seed).reshape(-1, 256))
+    write(tmp_path / "songs", {f"{name}.mid": plain(melody(17)) for name in ("001", "010")})  # "010" is for testing
+    task = TASKS["piano"]
+    for path, read in ((tmp_path, read_arrays), (tmp_path / "songs", read_midi)):
+        options = ["--data", str(path), "--nfe", "2", "--sequences", "3", "--device", "cpu", "-o", str(tmp_path / "s.json")]
+        assert main(["optimize", tiny_model, *options]) == 0
+        (schedule,) = load_schedules(tmp_path / "s.json").values()
+        assert (schedule.provenance.data, schedule.provenance.sequences) == (read(path).name, 3)
+        tokens, _ = task.read_data(path, 9, seeded(0))
+        assert torch.equal(tokens, read(path).sample_data(9, seeded(0)))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (["--data", "x.mid"], "x.mid is neither a folder nor a zip; pass one of MIDI files"),
+        (["--data", "none"], "there is no folder or zip none; pass one of MIDI files"),
+        (["--data", "none.npy"], "there is no file none.npy; pass --data"),
+        ([], "the task piano brings no data; pass --data PATH"),
+    ],
+)
+def test_a_search_without_songs_is_one_line(tmp_path, tiny_model, capsys, monkeypatch, data, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.mid").write_text("a song")
+    assert main(["optimize", tiny_model, "--nfe", "2", *data]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1

@@ -110,7 +110,9 @@ def add_model(to: argparse.ArgumentParser) -> None:
 
 def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
     to.add_argument("--nfe", type=positive, nargs="+", required=required, help="numbers of model calls")
-    to.add_argument("--data", help="a task's name, or a .npy or .npz file of tokens [n, L]; the model's own task unless given")
+    data = "a task's name, a .npy or .npz file of tokens [n, L], or files that the model's task reads (piano: a folder or zip of "
+    data += "MIDI files, or a folder of arrays); the model's own task unless given"
+    to.add_argument("--data", help=data)
     to.add_argument("--text", metavar="FILE", help="in place of --data: a text in UTF-8, cut into sequences of L tokens")
     to.add_argument("--sequences", type=positive, default=64, help="sequences of data that a search sees")
 

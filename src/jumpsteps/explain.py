@@ -111,14 +111,14 @@ def divergences(truth: Enumerable | None, schedule: TimeSchedule) -> tuple[float
 
 def show(explanation: Explanation) -> str:
     """The table as text."""
-    lines = ["leap".rjust(18) + "".join(name.rjust(16) for name in ("CDE", "context", "rates", "KLUB, middle"))]
+    lines = ["leap".rjust(18) + "".join(name.rjust(22) for name in ("CDE", "context", "rates", "KLUB, middle"))]
     for leap in explanation.leaps:
         cells = [exact(leap.cde), measured(leap.context), measured(leap.rates), f"{leap.klub:.4f}"]
-        lines.append(f"{leap.t:8.4f} ->{leap.s:7.4f}" + "".join(cell.rjust(16) for cell in cells))
+        lines.append(f"{leap.t:8.4f} ->{leap.s:7.4f}" + "".join(cell.rjust(22) for cell in cells))
     context, rates = (sum(getattr(leap, name) for leap in explanation.leaps) for name in ("context", "rates"))
     known = [leap.cde for leap in explanation.leaps if leap.cde is not None]
     cells = [exact(sum(known) if known else None), measured(context), measured(rates)]
-    lines.append("sum".rjust(18) + "".join(cell.rjust(16) for cell in cells))
+    lines.append("sum".rjust(18) + "".join(cell.rjust(22) for cell in cells))
     if explanation.tweedie is not None and explanation.euler is not None:
         lines.append(f"KL(data || samples): Tweedie {explanation.tweedie:.4f}, Euler {explanation.euler:.4f}")
     return "\n".join(lines)

@@ -56,6 +56,8 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
             raise ValueError(f"--{one} and --{other} exclude each other; pass one of them")
     options = {"trust_remote_code": args.trust_remote_code, "mask_id": args.mask_id, "length": args.length}
     dtype = None if args.dtype is None else pick("number format", args.dtype, DTYPES)
+    if args.model in BUILT_IN and Path(args.model).is_dir():
+        print(f"note: {args.model!r} is the built-in model; for the folder of this name pass ./{args.model}", file=sys.stderr)
     return load(args.model, device=device, dtype=dtype, compile=args.compile, **options, tokenizer=args.tokenizer)
 
 
@@ -72,6 +74,8 @@ def data_for(model: LoadedModel, args: argparse.Namespace, generator: torch.Gene
     if args.text is not None:
         return load_text(args.text, text_of(model, "--text", "--data"), model.length, args.sequences, generator)
     if args.data is not None and (model.task is None or args.data != model.task.name):
+        if model.task is not None and model.task.read_data is not None and not args.data.lower().endswith((".npy", ".npz")):
+            return model.task.read_data(Path(args.data), args.sequences, generator)
         return load_tokens(args.data, args.sequences, generator)
     if model.task is None:
         raise ValueError(

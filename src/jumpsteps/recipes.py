@@ -75,8 +75,7 @@ after one of its own; with this share, that of ``MarkovChain.smoothing``, it doe
 
 
 def read_piano(path: Path, device: torch.device) -> Corpus:
-    """MIDI files, or arrays where the folder has ``train.npy``."""
-    return (piano_data.read_arrays if (path / "train.npy").exists() else piano_data.read_midi)(path).to(device)
+    return piano_data.read_songs(path).to(device)
 
 
 def piano_network(vocab_size: int) -> DiTConfig:

@@ -167,13 +167,13 @@ def load_other(folder: Path, config: object, name: str, device: torch.device) ->
     )
 
 
-def load_countdown(device: torch.device) -> LoadedModel:
-    """The trained CountDown network, from the package's ``checkpoints`` folder (in a source tree: at its root)."""
+def load_shipped(name: str, device: torch.device) -> LoadedModel:
+    """A trained network that comes with the package, from its ``checkpoints`` folder (in a source tree: at its root)."""
     package = Path(__file__).parents[1]
-    for folder in (package / "checkpoints" / "countdown", package.parents[1] / "checkpoints" / "countdown"):
+    for folder in (package / "checkpoints" / name, package.parents[1] / "checkpoints" / name):
         if folder.is_dir():
-            return load_native(folder, read_json(folder / "config.json"), "countdown", device)
-    raise ValueError("the checkpoint 'countdown' is not installed; reinstall jumpsteps, or 'jumpsteps train countdown --out DIR'")
+            return load_native(folder, read_json(folder / "config.json"), name, device)
+    raise ValueError(f"the checkpoint {name!r} is not installed; reinstall jumpsteps, or 'jumpsteps train {name} --out DIR'")
 
 
 def load_countdown_exact(kernel: str, device: torch.device) -> LoadedModel:
@@ -195,10 +195,12 @@ def load_toy(kernel: str, device: torch.device) -> LoadedModel:
 
 
 BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
-    "countdown": load_countdown,
+    "countdown": partial(load_shipped, "countdown"),
     "countdown-exact": partial(load_countdown_exact, "absorbing"),
     "countdown-exact-uniform": partial(load_countdown_exact, "uniform"),
     "countdown-exact-gaussian": partial(load_countdown_exact, "gaussian"),
+    "piano-uniform": partial(load_shipped, "piano-uniform"),
+    "piano-absorbing": partial(load_shipped, "piano-absorbing"),
     "toy-absorbing": partial(load_toy, "absorbing"),
     "toy-uniform": partial(load_toy, "uniform"),
     "toy-gaussian": partial(load_toy, "gaussian"),

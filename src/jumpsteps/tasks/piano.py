@@ -142,9 +142,17 @@ def read_given(path: Path, length: int) -> Given:
 
 def no_data(n: int, generator: torch.Generator) -> Tensor:
     raise ValueError(
-        "the task piano brings no data; pass --data FILE with tokens [n, 256] (.npy), "
-        "which jumpsteps.tasks.piano_data makes of MIDI files"
+        "the task piano brings no data; pass --data PATH: a folder or zip of MIDI files such as POP909, a folder of arrays, or a "
+        ".npy or .npz file of tokens [n, 256]"
     )
+
+
+def read_data(path: Path, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    """n training sequences of a folder or zip, int64 [n, 256], and the data's name; see ``piano_data.read_songs``."""
+    from jumpsteps.tasks import piano_data  # which needs this module
+
+    data = piano_data.read_songs(path)
+    return data.sample_data(n, generator), data.name
 
 
 TASK = Task(
@@ -157,4 +165,5 @@ TASK = Task(
     show=show,
     write=write_song,
     read_given=read_given,
+    read_data=read_data,
 )

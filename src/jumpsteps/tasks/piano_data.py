@@ -26,7 +26,7 @@ from jumpsteps.melody import REST, STEPS_PER_BEAT
 from jumpsteps.midi import LONGEST, Track, import_mido, quantise, read_track
 from jumpsteps.tasks.piano import BAR, GIVEN, LENGTH, SYMBOLS
 
-__all__ = ["MidiOptions", "PianoData", "Report", "read_arrays", "read_midi"]
+__all__ = ["MidiOptions", "PianoData", "Report", "read_arrays", "read_midi", "read_songs"]
 
 BEATS = "beat_midi.txt"
 BARS = LENGTH // BAR
@@ -151,6 +151,11 @@ class Found:
         self.windows[test].append(found)
         self.sixteenths += sum(run.size for run in tokens)
         self.polyphonic += polyphonic
+
+
+def read_songs(path: Path) -> PianoData:
+    """``read_arrays`` of a folder with ``train.npy``, ``read_midi`` of anything else."""
+    return read_arrays(path) if (path / "train.npy").exists() else read_midi(path)
 
 
 def read_midi(path: Path | str, options: MidiOptions = MidiOptions(), *, progress: bool = False) -> PianoData:

@@ -29,6 +29,8 @@ class Task:
         show: int64 [L] -> text.
         write: writes one sample to files of the data's own formats, such as pictures; None where there are none.
         read_given: (file, L) -> given sites, [L] or [n, L], from a file of the data's own format; None where there is none.
+        read_data: (path, n, generator) -> n sequences, int64 [n, L] on the generator's device, and the data's name with a SHA-256,
+            from files of the data's own format; None where there are none.
     """
 
     name: str
@@ -40,3 +42,4 @@ class Task:
     show: Callable[[Tensor], str]
     write: WriteSample | None = None
     read_given: Callable[[Path, int], Given] | None = None
+    read_data: Callable[[Path, int, torch.Generator], tuple[Tensor, str]] | None = None
