@@ -478,3 +478,9 @@ def test_a_search_without_songs_is_one_line(tmp_path, tiny_model, capsys, monkey
     err = capsys.readouterr().err
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
+
+
+def test_each_test_song_once():
+    test = torch.arange(5)[:, None].expand(5, 256)
+    data = PianoData("made up", test.to(torch.uint8), test, torch.tensor([3, 3, 1, 2, 1]))
+    assert data.songs()[:, 0].tolist() == [0, 2, 3]

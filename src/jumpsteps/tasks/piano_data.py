@@ -89,6 +89,11 @@ class PianoData:
         """The same data, the training sequences on a device, so that drawing them there copies nothing."""
         return replace(self, train=self.train.to(device))
 
+    def songs(self) -> Tensor:
+        """The first test sequence of each song, int64 [S, 256]."""
+        first = {song: row for row, song in reversed(list(enumerate(self.test_song.tolist())))}
+        return self.test[sorted(first.values())]
+
     def sample_data(self, n: int, generator: torch.Generator) -> Tensor:
         """n training sequences drawn with replacement, each shifted at random, int64 [n, 256] on the generator's device.
 

@@ -1,0 +1,78 @@
+"""Why tau-leaping fails on the piano: how much of a state looks like noise after each leap, and how much the model is told of.
+
+    python experiments/piano_lag.py MODEL FOLDER [--device cuda] [--nfe 8]
+
+A piano model of the uniform kernel goes on after the first two bars of the test songs, with tau-leaping and with Tweedie's sampler,
+along equal times and those of JYS. A sixteenth looks like noise if the others make its symbol less likely than 1/129. For each
+leap: jumps that are expected at a sixteenth, the share of sixteenths with several jumps, which tau-leaping rejects; after it the
+share that looks like noise, on forward paths of the songs themselves, too, and the probability that noise has hit a sixteenth,
+which is what the model is told by the time. A quarter of an hour on two cores.
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jumpsteps import load, optimize_schedule
+from jumpsteps.optimize import JYS
+from jumpsteps.reverse import ReverseProcess
+from jumpsteps.samplers import Sampler, TauLeaping, Tweedie
+from jumpsteps.schedule import Leap, TimeSchedule, uniform
+from jumpsteps.tasks import piano
+from jumpsteps.tasks.piano_data import read_arrays
+
+SEED = 1
+
+
+def looks_like_noise(reverse: ReverseProcess, x: Tensor, t: float) -> float:
+    own = reverse.leave_one_out(x, t).gather(-1, x[..., None])
+    return float((own[:, piano.GIVEN :] < 1 / piano.SYMBOLS).double().mean())
+
+
+def follow(reverse: ReverseProcess, songs: Tensor, sampler: Sampler, schedule: TimeSchedule) -> None:
+    """Print a line for each leap but the last."""
+    generator = torch.Generator(songs.device).manual_seed(SEED)
+    given = piano.given_bars(songs).mask
+    path = reverse.forward.sample_path(songs, generator=torch.Generator(songs.device).manual_seed(SEED + 1))
+    noise = reverse.forward.sample_prior(tuple(songs.shape), generator=generator, device=songs.device)
+    x = torch.where(given, songs, noise)
+    for t, s in pairwise(schedule.times[:-1]):
+        jumps = (t - s) * reverse.rates(x, t).sum(-1)[:, piano.GIVEN :]
+        several = 1 - torch.exp(-jumps) * (1 + jumps)
+        x = torch.where(given, songs, sampler.step(reverse, x, Leap(t, s), None, generator=generator)[0])
+        true = torch.where(given, songs, path(s))
+        numbers = (
+            float(jumps.mean()),
+            float(several.mean()),
+            1 - float(reverse.forward.noise.alpha(s)),
+            looks_like_noise(reverse, true, s),
+            looks_like_noise(reverse, x, s),
+        )
+        print(f"{t:8.3f} -> {s:.3f}" + "".join(f"{value:12.3f}" for value in numbers), flush=True)
+
+
+@torch.no_grad()
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--nfe", type=int, default=8)
+    args = parser.parse_args()
+    device, data = torch.device(args.device), read_arrays(args.data)
+    reverse, songs = load(args.model, device=device).reverse, data.songs().to(device)
+    generator = torch.Generator(device).manual_seed(0)
+    seen, mask = data.sample_data(64, generator).to(device), piano.given_bars(songs).mask[0]
+    options = {"generator": generator, "method": JYS(), "given_mask": mask}
+    jys = optimize_schedule(reverse, seen, [args.nfe], **options)[args.nfe]
+    for sampler in (TauLeaping(), Tweedie()):
+        for name, schedule in (("uniform", uniform(args.nfe)), ("jys", jys)):
+            print(f"{sampler.name}, {name}\n          leap       jumps     several        told  true noise       noise")
+            follow(reverse, songs, sampler, schedule)
+
+
+if __name__ == "__main__":
+    run()
