@@ -1,6 +1,6 @@
 """Piano (Park et al. 2025, Sec. 4.3, Figure 8 left): 14 bars after two given ones, against samples of 512 model calls.
 
-    python experiments/piano.py OUT --uniform MODEL --absorbing MODEL --data FOLDER [--device cuda]
+    python experiments/piano.py OUT --uniform MODEL --absorbing MODEL --data DATA [--device cuda]
 
 For every test song 16 samples by each schedule, and as many of NFE 512 (uniform times; tau-leaping for the uniform kernel,
 Tweedie's sampler for the absorbing one) as a reference, all with the same two bars given:
@@ -41,7 +41,7 @@ from jumpsteps.samplers import Euler, Sampler, TauLeaping, Tweedie
 from jumpsteps.schedule import Schedule, TimeSchedule, cosine, uniform, uniform_jumps
 from jumpsteps.simulate import Given
 from jumpsteps.tasks import piano
-from jumpsteps.tasks.piano_data import PianoData, read_arrays
+from jumpsteps.tasks.piano_data import PianoData, read_songs
 
 NFE = (2, 4, 8, 16, 32, 64)
 REFERENCE, SEARCHED, T_MIN = 512, 64, 0.01
@@ -240,7 +240,7 @@ def run() -> None:
     parser.add_argument("--batch", type=int, default=1488)
     args = parser.parse_args()
     torch.set_float32_matmul_precision("high")
-    device, data, file = torch.device(args.device), read_arrays(args.data), args.out / "piano.json"
+    device, data, file = torch.device(args.device), read_songs(args.data), args.out / "piano.json"
     results = read_json(file)["results"] if file.exists() else {}
     for kernel in (kernel for kernel in RUNS if vars(args)[kernel]):
         model = load(vars(args)[kernel], device=device)
