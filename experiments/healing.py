@@ -5,7 +5,7 @@
 Five models whose laws are enumerated (CountDown with 4 symbols at 4 sites, random tables; uniform, Gaussian kernels), NFE 2 to 8:
 the KL divergence of the data from the samples of Tweedie's sampler, exactly, for the shortest path under each weight, over that of
 the best schedule, which a Nelder-Mead search on the divergence itself finds. Costs are estimated on 400 sequences, three times. The
-table is in docs/theory.md. Needs scipy; 3 minutes on one core.
+table is in docs/theory.md. Needs scipy; 1 minute on one core.
 """
 
 import argparse

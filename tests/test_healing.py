@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from helpers import kernel, seeded
+from jumpsteps import streams
 from jumpsteps.divergence import Comparison
 from jumpsteps.exact import Enumerable, MarkovChain
 from jumpsteps.forward import Uniform
@@ -14,7 +15,7 @@ from jumpsteps.healing import NO_HEALING, RARE, Healing, measured, time_of_hits
 from jumpsteps.noise import Constant, Geometric
 from jumpsteps.paths import Paths
 from jumpsteps.rate_costs import first_times, rate_costs
-from jumpsteps.reverse import PosteriorReverse
+from jumpsteps.reverse import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.tasks import countdown
 
 
@@ -53,15 +54,38 @@ def truth_hit(truth: Enumerable, s: float) -> float:
     return 1 - math.exp(float(truth.forward.rate_matrix().diagonal().min()) * float(truth.forward.noise.total(s)))
 
 
+def views_of(truth: Enumerable, times: list[float], sequences: int = 8000) -> Comparison:
+    paths = Paths.draw(truth.forward, truth.sample_data(sequences, generator=seeded(0)), generator=seeded(1))
+    return Comparison.draw(PosteriorReverse(truth.forward, truth), paths, 10**6, generator=seeded(2)).with_times(times)
+
+
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
 def test_the_doubt_is_that_of_enumeration(name):
-    """8,000 sequences of two sites: within 5%."""
+    """8,000 sequences of two sites: within 5%. Views at earlier and later times than that of rare noise are not looked at."""
     truth = truth_of(name)
     s = time_of_hits(truth.forward, RARE)
     assert truth_hit(truth, s) == pytest.approx(RARE)
-    paths = Paths.draw(truth.forward, truth.sample_data(8000, generator=seeded(0)), generator=seeded(1))
-    views = Comparison.draw(PosteriorReverse(truth.forward, truth), paths, 10**6, generator=seeded(2)).with_times([1.0, s, 0.5])
+    views = views_of(truth, [1.0, 0.5, s, s / 10])
     assert measured(Healing(), views).doubt == pytest.approx(exact_doubt(truth, s), rel=0.05)
+
+
+def test_noise_is_that_of_the_view_that_there_is():
+    """Where no view is at the time of rare noise. A power stays as it was."""
+    truth = truth_of("gaussian")
+    found = measured(Healing(power=2.0), views_of(truth, [1.0, 0.5]))
+    assert found.doubt == pytest.approx(exact_doubt(truth, 0.5), rel=0.05)
+    assert found.power == 2
+
+
+def test_mistakes_are_judged_where_noise_has_hit_three_sites_of_a_hundred():
+    assert RARE == 0.03
+
+
+def test_sites_are_summed_over_blocks(monkeypatch):
+    views = views_of(truth_of("gaussian"), [1.0, 0.5], sequences=50)
+    whole = measured(Healing(), views).doubt
+    monkeypatch.setitem(streams.BLOCK, "cpu", 4 * 3 * 7)
+    assert measured(Healing(), views).doubt == pytest.approx(whole, rel=1e-9)
 
 
 def test_the_uniform_kernel_counts_hits_that_change_nothing():
@@ -69,10 +93,8 @@ def test_the_uniform_kernel_counts_hits_that_change_nothing():
     truth = truth_of("uniform")
     s = time_of_hits(truth.forward, RARE)
     assert 1 - float(truth.forward.noise.alpha(s)) == pytest.approx(RARE)
-    paths = Paths.draw(truth.forward, truth.sample_data(8000, generator=seeded(0)), generator=seeded(1))
-    views = Comparison.draw(PosteriorReverse(truth.forward, truth), paths, 10**6, generator=seeded(2)).with_times([1.0, s])
     exact = exact_doubt(truth, s) * RARE / truth_hit(truth, s)
-    assert measured(Healing(), views).doubt == pytest.approx(exact, rel=0.05)
+    assert measured(Healing(), views_of(truth, [1.0, s])).doubt == pytest.approx(exact, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "absorbing"])
@@ -92,11 +114,13 @@ def test_data_that_are_harder_to_tell_from_mistakes_have_more_doubt():
 
 
 def test_nothing_is_measured_where_a_doubt_is_given_and_nothing_heals_with_the_absorbing_kernel():
-    for name, healing, doubt in (("uniform", Healing(0.01), 0.01), ("absorbing", None, math.inf)):
+    """Nor is the model asked where noise is rare."""
+    for name, healing, doubt in (("uniform", Healing(0.01), 0.01), ("absorbing", None, math.inf), ("uniform", None, None)):
         truth = truth_of(name)
         paths = Paths.draw(truth.forward, truth.sample_data(8, generator=seeded(0)), generator=seeded(1))
         costs = rate_costs(PosteriorReverse(truth.forward, truth), paths, points=6, healing=healing, generator=seeded(2))
-        assert costs.table.healing.doubt == doubt
+        assert costs.table.healing.doubt == doubt or (doubt is None and 0 < costs.table.healing.doubt < math.inf)
+        assert (time_of_hits(truth.forward, RARE) in costs.table.times) == (doubt is None)
 
 
 def test_sites_that_do_not_depend_on_each_other_cost_nothing():
@@ -108,14 +132,23 @@ def test_sites_that_do_not_depend_on_each_other_cost_nothing():
     assert np.abs(costs.value[0, 1:]).max() == pytest.approx(0, abs=1e-9)
 
 
+def test_a_model_that_says_the_same_at_all_times_makes_no_mistakes_at_all():
+    forward = kernel("uniform", 3)
+    reverse = LeaveOneOutReverse(forward, lambda x, t, where: torch.tensor([0.0, -1, -2]).expand(int(where.sum()), 3))
+    paths = Paths.draw(forward, torch.zeros(4, 2, dtype=torch.int64), generator=seeded(0))
+    views = Comparison.draw(reverse, paths, 8, generator=seeded(1)).with_times([1.0, 0.5])
+    assert 0 < measured(Healing(), views).doubt < math.inf
+
+
 @pytest.mark.parametrize("points", [3, 4, 8])
 def test_the_model_is_asked_where_noise_is_rare(points):
     forward = Uniform(vocab_size=3, noise=Constant(3.87))
-    times = first_times(forward, points, rare=True)
+    times, equal = (first_times(forward, points, rare=rare) for rare in (True, False))
     assert len(times) == points
+    assert times[[0, -1]].tolist() == equal[[0, -1]].tolist()
     assert (np.diff(times) < 0).all()
     assert time_of_hits(forward, RARE) in times
-    assert time_of_hits(forward, RARE) not in first_times(forward, points, rare=False)
+    assert time_of_hits(forward, RARE) not in equal
     noisy = Uniform(vocab_size=3, noise=Geometric(lowest=0.05, highest=20.0))
     assert (np.diff(first_times(noisy, points, rare=True)) < 0).all()
 
