@@ -131,7 +131,7 @@ RECIPES: dict[str, Recipe] = {
         output="posterior",
         loss=MaskedCrossEntropy(given=piano.GIVEN),
         data=PIANO_DATA,
-        config=replace(PIANO_CONFIG, steps=7000),
+        config=replace(PIANO_CONFIG, steps=7000),  # Its held-out loss turns there, the uniform kernel's after 17,000 steps.
     ),
 }
 
