@@ -29,7 +29,7 @@ from torch import Tensor
 from jumpsteps import load, optimize_schedule
 from jumpsteps.compare import Row, sample_batches, times_of
 from jumpsteps.files import read_json, write_json
-from jumpsteps.healing import NO_HEALING
+from jumpsteps.healing import NO_HEALING, Healing
 from jumpsteps.masked_samplers import KGillespie
 from jumpsteps.metrics import Interval, bootstrap_interval, energy_distance, hellinger
 from jumpsteps.models import LoadedModel
@@ -68,9 +68,7 @@ class Trial:
         """int64 [n, 256] and the model calls."""
         generator = torch.Generator(self.given.tokens.device).manual_seed(seed)
         shape = (len(self.given.tokens), piano.LENGTH)
-        return sample_batches(
-            self.model.reverse, sampler, schedule, shape, generator=generator, batch=self.batch, given=self.given, progress=False
-        )
+        return sample_batches(self.model.reverse, sampler, schedule, shape, generator=generator, batch=self.batch, given=self.given)
 
     def search(self, method: Method, sampler: Sampler, nfe: tuple[int, ...] = NFE) -> dict[int, Schedule]:
         generator = torch.Generator(self.data.device).manual_seed(0)
@@ -88,11 +86,15 @@ class Trial:
         return values.cpu().reshape(self.songs, -1).mean(-1)
 
 
-def searched(method: Method) -> Callable[[Trial, Sampler], Mapping[int, Schedule]]:
+Find = Callable[[Trial, Sampler], Mapping[int, Schedule]]
+"""Schedules by NFE."""
+
+
+def searched(method: Method) -> Find:
     return lambda trial, sampler: trial.search(method, sampler)
 
 
-def published(method: JYS | None) -> Callable[[Trial, Sampler], Mapping[int, Schedule]]:
+def published(method: JYS | None) -> Find:
     """Times that end at 0.01, equal ones or those of JYS, and the call that denoises: one call more."""
 
     def find(trial: Trial, sampler: Sampler) -> Mapping[int, Schedule]:
@@ -103,7 +105,6 @@ def published(method: JYS | None) -> Callable[[Trial, Sampler], Mapping[int, Sch
     return find
 
 
-Find = Callable[[Trial, Sampler], Mapping[int, Schedule]]
 TIMES: dict[str, Find] = {
     "uniform": lambda trial, sampler: {n: uniform(n) for n in NFE},
     "cosine": lambda trial, sampler: {n: cosine(n) for n in NFE},
@@ -114,6 +115,7 @@ VARIANTS: dict[str, Find] = {
     "jys-full": searched(JYS(full=True)),
     "jys-context": searched(JYS(hold_time=False)),
     "no-healing": searched(ShortestPath(healing=NO_HEALING)),
+    "constant-healing": searched(ShortestPath(healing=Healing(0.002))),
 }
 PUBLISHED: dict[str, Find] = {
     "uniform": published(None),
@@ -127,7 +129,8 @@ JUMPS: dict[str, Find] = {
 }
 RUNS: dict[str, list[tuple[str, Sampler, dict[str, Find]]]] = {
     "uniform": [
-        ("tau-leaping", TauLeaping(), TIMES | VARIANTS),
+        ("tau-leaping", TauLeaping(), TIMES),
+        ("tau-leaping-variants", TauLeaping(), VARIANTS),
         ("tau-leaping-published", TauLeaping(), PUBLISHED),
         ("euler", Euler(), TIMES),
         ("tweedie", Tweedie(), TIMES),
@@ -152,13 +155,16 @@ def make_trial(model: LoadedModel, data: PianoData, songs: int, repeats: int, ba
     return Trial(model, piano.given_bars(tokens.repeat_interleave(repeats, 0)), len(tokens), seen, batch)
 
 
+Measures = dict[str, Callable[[Tensor], Tensor]]
+"""By name, int64 [n, 256] -> one number for each song, [S]."""
+
+
 def pairs(samples: Tensor) -> Tensor:
     """Sixteenths beside each other as one symbol."""
     return samples[..., :-1] * SYMBOLS + samples[..., 1:]
 
 
-def measures(trial: Trial, reference: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """By name, int64 [n, 256] -> one number for each song."""
+def measures(trial: Trial, reference: Tensor) -> Measures:
     known = trial.grouped(reference)
     return {
         "hellinger": lambda samples: hellinger(trial.grouped(samples).flatten(1), known.flatten(1), SYMBOLS).cpu(),
@@ -170,11 +176,13 @@ def measures(trial: Trial, reference: Tensor) -> dict[str, Callable[[Tensor], Te
     }
 
 
-def intervals(samples: Tensor, measured: dict[str, Callable[[Tensor], Tensor]]) -> dict[str, Interval]:
+def intervals(samples: Tensor, measured: Measures) -> dict[str, Interval]:
     return {name: bootstrap_interval(f(samples), torch.Generator().manual_seed(0)) for name, f in measured.items()}
 
 
-def measure(trial: Trial, sampler: Sampler, finds: Mapping[str, Find], measured) -> tuple[dict[str, list[Row]], list[dict]]:
+def measure(
+    trial: Trial, sampler: Sampler, finds: Mapping[str, Find], measured: Measures
+) -> tuple[dict[str, list[Row]], list[dict]]:
     """Rows for each metric, and everything that is known."""
     rows: dict[str, list[Row]] = {name: [] for name in measured}
     details = []

@@ -11,6 +11,16 @@ import jumpsteps
 from helpers import seeded
 
 V, L, D, HEADS, BLOCKS, COND = 21, 12, 24, 3, 2, 10
+SIZES = {
+    "cond_dim": COND,
+    "dropout": 0.1,
+    "hidden_dim": D,
+    "model_length": L,
+    "n_blocks": BLOCKS,
+    "n_heads": HEADS,
+    "vocab_size": V,
+}
+"""As MDLM's, UDLM's and Duo's configs have them."""
 
 
 def layout():

@@ -77,10 +77,6 @@ def test_noise_is_that_of_the_view_that_there_is():
     assert found.power == 2
 
 
-def test_mistakes_are_judged_where_noise_has_hit_three_sites_of_a_hundred():
-    assert RARE == 0.03
-
-
 def test_sites_are_summed_over_blocks(monkeypatch):
     views = views_of(truth_of("gaussian"), [1.0, 0.5], sequences=50)
     whole = measured(Healing(), views).doubt

@@ -10,35 +10,10 @@ from helpers import seeded
 from jumpsteps.forward import Absorbing
 from jumpsteps.models.mdlm import is_mdlm, load_mdlm
 from jumpsteps.noise import LogLinear
-from reference_dit import (
-    BLOCKS,
-    COND,
-    HEADS,
-    D,
-    L,
-    V,
-    backbone,
-    check_that_damage_is_refused,
-    logits_of,
-    random_weights,
-    without,
-    write_folder,
-)
+from reference_dit import SIZES, D, L, V, backbone, check_that_damage_is_refused, logits_of, random_weights, without, write_folder
 
 MASK = V - 1
-CONFIG = {
-    "architectures": ["MDLM"],
-    "cond_dim": COND,
-    "dropout": 0.1,
-    "hidden_dim": D,
-    "model_length": L,
-    "model_type": "mdlm",
-    "n_blocks": BLOCKS,
-    "n_heads": HEADS,
-    "time_conditioning": False,
-    "torch_dtype": "float32",
-    "vocab_size": V,
-}
+CONFIG = SIZES | {"architectures": ["MDLM"], "model_type": "mdlm", "time_conditioning": False, "torch_dtype": "float32"}
 TOKENS = torch.randint(V, (3, L), generator=seeded(1)).index_fill(1, torch.tensor([0, 5, 6]), MASK)
 HIDDEN = TOKENS == MASK
 

@@ -10,30 +10,8 @@ from jumpsteps.forward import Absorbing, Uniform
 from jumpsteps.models.udlm import is_udlm
 from jumpsteps.noise import LogLinear
 from jumpsteps.reverse import LeaveOneOutReverse, PosteriorReverse
-from reference_dit import (
-    BLOCKS,
-    COND,
-    HEADS,
-    D,
-    L,
-    V,
-    backbone,
-    check_that_damage_is_refused,
-    logits_of,
-    random_weights,
-    without,
-    write_folder,
-)
+from reference_dit import SIZES, D, L, V, backbone, check_that_damage_is_refused, logits_of, random_weights, without, write_folder
 
-SIZES = {
-    "cond_dim": COND,
-    "dropout": 0.1,
-    "hidden_dim": D,
-    "model_length": L,
-    "n_blocks": BLOCKS,
-    "n_heads": HEADS,
-    "vocab_size": V,
-}
 HUB = {"return_dict": False, "torch_dtype": "float32", "transformers_version": "4.38.2"}
 UDLM = (
     SIZES | HUB | {"architectures": ["UDLM"], "model_type": "udlm", "cfg": False, "cfg_num_classes": -1, "time_conditioning": True}

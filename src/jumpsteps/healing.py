@@ -17,13 +17,15 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from jumpsteps.costs import Floats
 from jumpsteps.divergence import Comparison
 from jumpsteps.forward import ForwardProcess
+from jumpsteps.noise import Time
 from jumpsteps.streams import blocks
 
-__all__ = ["NO_HEALING", "RARE", "Healing", "measured", "time_of_hits"]
+__all__ = ["NO_HEALING", "RARE", "Healing", "hit_by", "measured", "time_of_hits"]
 
 RARE = 0.03
 """The share of sites that noise has hit where mistakes are judged."""
@@ -56,8 +58,13 @@ NO_HEALING = Healing(math.inf)
 """Costs are divergences of paths: a bound for every kernel, and what counts for the absorbing one, where nothing heals."""
 
 
+def hit_by(forward: ForwardProcess, t: Time) -> Tensor:
+    """The probability that noise has hit a site by time t, at the fastest rate of leaving a state; float64, of t's shape."""
+    return -torch.expm1(-forward.fastest * forward.noise.total(t))
+
+
 def time_of_hits(forward: ForwardProcess, share: float) -> float:
-    """The time at which noise has hit so large a share of the sites; 1 if it never does."""
+    """The time at which ``hit_by`` is this share; 1 if it never is."""
     total = torch.tensor(-math.log1p(-share) / forward.fastest, dtype=torch.float64)
     return 1.0 if total >= forward.noise.total(1.0) else float(forward.noise.inverse(total))
 
@@ -80,8 +87,7 @@ def measured(healing: Healing, comparison: Comparison) -> Healing:
         wrong += float(excess.sum(dtype=torch.float64))
         taken = after * forward.staying(late.t).to(after) / forward.push(after, late.t)
         kept += float((excess * taken).sum(dtype=torch.float64))
-    hit = -math.expm1(-forward.fastest * float(forward.noise.total(late.t)))
-    return replace(healing, doubt=max(hit * kept, SMALLEST) / max(wrong - kept, SMALLEST))
+    return replace(healing, doubt=max(float(hit_by(forward, late.t)) * kept, SMALLEST) / max(wrong - kept, SMALLEST))
 
 
 SMALLEST = 1e-12

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "MARKERS", "new_figure", "plot_comparison", "plot_error_curve", "write"]
 
-COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44", "#222222")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, title: str) -> None:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from jumpsteps.costs import Floats, LeapCosts, leaps_only, spread
 from jumpsteps.divergence import Comparison
 from jumpsteps.forward import ForwardProcess
-from jumpsteps.healing import NO_HEALING, RARE, Healing, measured, time_of_hits
+from jumpsteps.healing import NO_HEALING, RARE, Healing, hit_by, measured, time_of_hits
 from jumpsteps.paths import Paths
 from jumpsteps.reverse import ReverseProcess
 from jumpsteps.schedule import Schedule, TimeSchedule
@@ -110,8 +110,7 @@ class RateTable:
 
     def kept(self, times: Floats) -> Floats:
         """The share of the cost of leaps to these times that is kept."""
-        total = self.forward.noise.total(torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64)))
-        return self.healing.kept(-torch.expm1(-self.forward.fastest * total).numpy())
+        return self.healing.kept(hit_by(self.forward, torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64))).numpy())
 
     def steps(self) -> Floats:
         """The cost of the leap from each knot to the next, [K]."""
