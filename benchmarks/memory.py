@@ -15,19 +15,19 @@ from pathlib import Path
 
 import torch
 
-from jumpsteps.costs import LeapCosts
-from jumpsteps.files import write_json
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.models.dit import DiTConfig
-from jumpsteps.models.native import build
-from jumpsteps.noise import LogLinear, Time
-from jumpsteps.order_costs import jump_costs
-from jumpsteps.orders import Spread
-from jumpsteps.paths import Paths
-from jumpsteps.profile import InformationProfile, information_profile
-from jumpsteps.rate_costs import rate_costs
-from jumpsteps.reverse import Model, Remembered, ReverseProcess, remember
-from jumpsteps.streams import blocks
+from jumpsteps.core.files import write_json
+from jumpsteps.denoiser.chunks import blocks
+from jumpsteps.denoiser.reverse import Model, Remembered, ReverseProcess, remember
+from jumpsteps.models.formats.native import build
+from jumpsteps.models.networks.dit import DiTConfig
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import LogLinear, Time
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.search.costs.by_count import jump_costs
+from jumpsteps.search.costs.by_path import rate_costs
+from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
+from jumpsteps.search.costs.table import LeapCosts
+from jumpsteps.search.paths import Paths
 
 SIZES = {
     "cuda": {"symbols": 50_257, "sequences": 16, "length": 1024, "points": 64, "blocks": 12},

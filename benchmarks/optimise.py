@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from jumpsteps import load
-from jumpsteps.compare import compare
-from jumpsteps.files import write_json
-from jumpsteps.forward import Absorbing
-from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
-from jumpsteps.orders import Spread
-from jumpsteps.schedule import Schedule
+from jumpsteps.core.files import write_json
+from jumpsteps.evaluation.compare import compare
+from jumpsteps.process.kernel import Absorbing
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
 
 NFE = (2, 4, 8, 16, 32, 64)
 SEQUENCES = 64

@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jumpsteps.files import write_json
-from jumpsteps.forward import Absorbing
-from jumpsteps.models.dit import DiT, DiTConfig
+from jumpsteps.core.files import write_json
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.models.formats.native import build
 from jumpsteps.models.loaded import LoadedModel, tune
-from jumpsteps.models.native import build
-from jumpsteps.noise import LogLinear
-from jumpsteps.reverse import ReverseProcess
-from jumpsteps.samplers import Tweedie
-from jumpsteps.schedule import uniform
-from jumpsteps.simulate import simulate
+from jumpsteps.models.networks.dit import DiT, DiTConfig
+from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.schedules.schedule import uniform
 
 SIZES = {
     "cuda": {"symbols": 50_258, "length": 1024, "width": 768, "blocks": 12, "batches": [8, 32], "matmul": 8192},

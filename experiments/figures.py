@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from jumpsteps import load
-from jumpsteps.compare import compare
-from jumpsteps.files import write_json
-from jumpsteps.klub import Klub
+from jumpsteps.core.files import write_json
+from jumpsteps.evaluation.compare import compare
+from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, write
 from jumpsteps.models import LoadedModel
-from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
-from jumpsteps.paths import Paths
-from jumpsteps.plots import COLOURS, MARKERS, new_figure, write
-from jumpsteps.schedule import Schedule, TimeSchedule
+from jumpsteps.schedules.schedule import Schedule, TimeSchedule
+from jumpsteps.search.klub import Klub
+from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.search.paths import Paths
 
 KERNELS = {"absorbing": "countdown-exact", "uniform": "countdown-exact-uniform", "gaussian": "countdown-exact-gaussian"}
 INTERVALS = ((1.0, 0.001), (0.9, 0.5), (0.5, 0.1))

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from jumpsteps.exact import Enumerable, kl_divergence
-from jumpsteps.files import write_json
-from jumpsteps.forward import Uniform
-from jumpsteps.healing import NO_HEALING, Healing
-from jumpsteps.noise import Constant, Exponential
-from jumpsteps.paths import Paths
-from jumpsteps.rate_costs import RateCosts, rate_costs
-from jumpsteps.rate_matrix import Gaussian
-from jumpsteps.reverse import PosteriorReverse
-from jumpsteps.search import shortest_paths
+from jumpsteps.core.files import write_json
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable, kl_divergence
+from jumpsteps.process.kernel import Uniform
+from jumpsteps.process.noise import Constant, Exponential
+from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.search.costs.by_path import RateCosts, rate_costs
+from jumpsteps.search.costs.correction import NO_HEALING, Healing
+from jumpsteps.search.dynamic_programming import shortest_paths
+from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import toy
 
 NFE = (2, 3, 4, 6, 8)

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-from jumpsteps.closed_form import ClosedForm, equal_entropy, equal_error
-from jumpsteps.compare import Row, compare
-from jumpsteps.exact import MarkovChain
-from jumpsteps.files import write_json
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import Constant, Cosine, Exponential, LogLinear
-from jumpsteps.optimize import JYS, Method, ShortestPath, optimize_schedule
-from jumpsteps.orders import Spread
-from jumpsteps.rate_matrix import Gaussian
-from jumpsteps.report import table
-from jumpsteps.reverse import PosteriorReverse
-from jumpsteps.schedule import Schedule, cosine, uniform
+from jumpsteps.core.files import write_json
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.evaluation.compare import Row, compare
+from jumpsteps.evaluation.report import table
+from jumpsteps.exact.enumerable import MarkovChain
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Constant, Cosine, Exponential, LogLinear
+from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import Schedule, cosine, uniform
+from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
+from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
 from jumpsteps.tasks import countdown
 
 V, SEQUENCES, SEED = countdown.SYMBOLS, 64, 100

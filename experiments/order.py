@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jumpsteps import laws
-from jumpsteps.exact import Enumerable
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import Constant, Exponential, LogLinear
-from jumpsteps.rate_matrix import Gaussian
-from jumpsteps.schedule import TimeSchedule
+from jumpsteps.exact import transition_matrices as laws
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Constant, Exponential, LogLinear
+from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.schedules.schedule import TimeSchedule
 
 LEAPS = (16, 32, 64, 128, 256)
 PROCESSES: dict[str, ForwardProcess] = {

@@ -27,21 +27,21 @@ import torch
 from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
-from jumpsteps.compare import Row, sample_batches, times_of
-from jumpsteps.files import read_json, write_json
-from jumpsteps.healing import NO_HEALING, Healing
-from jumpsteps.masked_samplers import KGillespie
-from jumpsteps.metrics import Interval, bootstrap_interval, energy_distance, hellinger
+from jumpsteps.core.files import read_json, write_json
+from jumpsteps.evaluation.compare import Row, sample_batches, times_of
+from jumpsteps.evaluation.metrics import Interval, bootstrap_interval, energy_distance, hellinger
+from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, plot_comparison, write
+from jumpsteps.evaluation.report import table
 from jumpsteps.models import LoadedModel
-from jumpsteps.optimize import JYS, Method, ShortestPath
-from jumpsteps.orders import Spread
-from jumpsteps.plots import COLOURS, MARKERS, new_figure, plot_comparison, write
-from jumpsteps.report import table
-from jumpsteps.samplers import Euler, Sampler, TauLeaping, Tweedie
-from jumpsteps.schedule import Schedule, TimeSchedule, cosine, uniform, uniform_jumps
-from jumpsteps.simulate import Given
+from jumpsteps.sampling.loop import Given
+from jumpsteps.sampling.one_stage import Euler, Sampler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import Schedule, TimeSchedule, cosine, uniform, uniform_jumps
+from jumpsteps.search.costs.correction import NO_HEALING, Healing
+from jumpsteps.search.optimize import JYS, Method, ShortestPath
 from jumpsteps.tasks import piano
-from jumpsteps.tasks.piano_data import PianoData, read_songs
+from jumpsteps.tasks.music.dataset import PianoData, read_songs
 
 NFE = (2, 4, 8, 16, 32, 64)
 REFERENCE, SEARCHED, T_MIN = 512, 64, 0.01

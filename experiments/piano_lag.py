@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
-from jumpsteps.optimize import JYS
-from jumpsteps.reverse import ReverseProcess
-from jumpsteps.samplers import Sampler, TauLeaping, Tweedie
-from jumpsteps.schedule import Leap, TimeSchedule, uniform
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.sampling.one_stage import Sampler, TauLeaping, Tweedie
+from jumpsteps.schedules.schedule import Leap, TimeSchedule, uniform
+from jumpsteps.search.optimize import JYS
 from jumpsteps.tasks import piano
-from jumpsteps.tasks.piano_data import read_songs
+from jumpsteps.tasks.music.dataset import read_songs
 
 SEED = 1
 

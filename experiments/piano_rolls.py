@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
-from jumpsteps.masked_samplers import KGillespie
-from jumpsteps.melody import REST
-from jumpsteps.optimize import ShortestPath
-from jumpsteps.orders import Spread
-from jumpsteps.piano_roll import plot_rolls
-from jumpsteps.samplers import TauLeaping, Tweedie
-from jumpsteps.schedule import Schedule, uniform
-from jumpsteps.simulate import Given, simulate
-from jumpsteps.song import write_song
+from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import Schedule, uniform
+from jumpsteps.search.optimize import ShortestPath
 from jumpsteps.tasks import piano
+from jumpsteps.tasks.music.melody import REST
+from jumpsteps.tasks.music.piano_roll import plot_rolls
+from jumpsteps.tasks.music.song import write_song
 
 QUARTERS = (64, 64, 65, 67, 67, 65, 64, 62)
 """The first two bars, a pitch for each quarter note."""

@@ -10,9 +10,9 @@ About 2 minutes on two cores.
 import numpy as np
 import torch
 
-from jumpsteps.paths import Paths
-from jumpsteps.profile import InformationProfile, grid_of_times, information_profile
-from jumpsteps.search import shortest_paths
+from jumpsteps.search.costs.information_profile import InformationProfile, grid_of_times, information_profile
+from jumpsteps.search.dynamic_programming import shortest_paths
+from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
 
 NFE = (4, 8, 16, 32, 64)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from jumpsteps.compare import Row, compare, sample_batches, save_results
-from jumpsteps.gillespie import Gillespie
-from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
-from jumpsteps.metrics import mean_interval
-from jumpsteps.reverse import ReverseProcess
-from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.schedule import JumpSchedule, Schedule, uniform, uniform_jumps
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.evaluation.compare import Row, compare, sample_batches, save_results
+from jumpsteps.evaluation.metrics import mean_interval
+from jumpsteps.sampling.event_driven import Gillespie
+from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
+from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.schedules.schedule import JumpSchedule, Schedule, uniform, uniform_jumps
 from jumpsteps.tasks import countdown
 
 NFE = (4, 8, 16, 32, 64, 128)

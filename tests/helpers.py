@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from jumpsteps.exact import Enumerable
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import Exponential, LogLinear, NoiseSchedule, Time
-from jumpsteps.rate_matrix import Gaussian, MatrixKernel, RateMatrix
-from jumpsteps.reverse import Model
+from jumpsteps.denoiser.reverse import Model
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Exponential, LogLinear, NoiseSchedule, Time
+from jumpsteps.process.rate_matrix import Gaussian, MatrixKernel, RateMatrix
 
 # two workers on two cores: more threads would only wait for each other
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import jumpsteps
-from jumpsteps.schedule import uniform
+from jumpsteps.schedules.schedule import uniform
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,28 +8,28 @@
 >>> run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), schedules[8], (16, model.length), generator=generator)
 """
 
-from jumpsteps.costs import LeapCosts
-from jumpsteps.exact import Enumerable, MarkovChain
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.gillespie import Gillespie
-from jumpsteps.healing import Healing
-from jumpsteps.hub import ScheduleSet
-from jumpsteps.klub import Klub
-from jumpsteps.masked_samplers import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
-from jumpsteps.metrics import Interval, mean_interval
+from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.evaluation.metrics import Interval, mean_interval
+from jumpsteps.exact.enumerable import Enumerable, MarkovChain
+from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import LoadedModel, load
-from jumpsteps.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
-from jumpsteps.optimize import JYS, LearnedOrder, ShortestPath, optimize_schedule
-from jumpsteps.order_costs import JumpCosts, jump_costs
-from jumpsteps.orders import RevealOrder, Spread
-from jumpsteps.paths import Paths
-from jumpsteps.profile import InformationProfile, information_profile
-from jumpsteps.rate_matrix import Gaussian, RateMatrix
-from jumpsteps.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
-from jumpsteps.samplers import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, save_schedules
-from jumpsteps.search import error_curve, shortest_path
-from jumpsteps.simulate import Given, Simulation, simulate
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
+from jumpsteps.process.rate_matrix import Gaussian, RateMatrix
+from jumpsteps.sampling.event_driven import Gillespie
+from jumpsteps.sampling.loop import Given, Simulation, simulate
+from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
+from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.schedules.orders import RevealOrder, Spread
+from jumpsteps.schedules.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, save_schedules
+from jumpsteps.search.costs.by_count import JumpCosts, jump_costs
+from jumpsteps.search.costs.correction import Healing
+from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
+from jumpsteps.search.costs.table import LeapCosts
+from jumpsteps.search.dynamic_programming import error_curve, shortest_path
+from jumpsteps.search.klub import Klub
+from jumpsteps.search.optimize import JYS, LearnedOrder, ShortestPath, optimize_schedule
+from jumpsteps.search.paths import Paths
 from jumpsteps.version import __version__
 
 __all__ = [

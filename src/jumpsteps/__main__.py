@@ -2,7 +2,7 @@
 
 import sys
 
-from jumpsteps.cli import main
+from jumpsteps.cli.options import main
 
 
 def run() -> None:

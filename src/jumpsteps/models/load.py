@@ -10,17 +10,17 @@ from typing import Any, TypedDict
 
 import torch
 
-from jumpsteps.files import read_json
-from jumpsteps.models.gidd import is_gidd, load_gidd
+from jumpsteps.core.files import read_json
+from jumpsteps.models.formats.gidd import is_gidd, load_gidd
+from jumpsteps.models.formats.masked_lm import is_masked_lm, load_masked_lm
+from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
+from jumpsteps.models.formats.native import is_native, load_native
+from jumpsteps.models.formats.sedd import is_sedd, load_sedd
+from jumpsteps.models.formats.tauldr import is_tauldr, load_tauldr
+from jumpsteps.models.formats.udlm import is_udlm, load_udlm
 from jumpsteps.models.loaded import LoadedModel, tune
-from jumpsteps.models.masked_lm import is_masked_lm, load_masked_lm
-from jumpsteps.models.mdlm import is_mdlm, load_mdlm
-from jumpsteps.models.native import is_native, load_native
-from jumpsteps.models.sedd import is_sedd, load_sedd
-from jumpsteps.models.tauldr import is_tauldr, load_tauldr
-from jumpsteps.models.udlm import is_udlm, load_udlm
+from jumpsteps.models.tokenizer import Text, has_tokenizer, read_tokenizer
 from jumpsteps.tasks import countdown, toy
-from jumpsteps.text import Text, has_tokenizer, read_tokenizer
 
 __all__ = ["BUILT_IN", "load"]
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from jumpsteps.reverse import ReverseProcess
-from jumpsteps.schedule import Provenance
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.models.tokenizer import Text
+from jumpsteps.schedules.schedule import Provenance
 from jumpsteps.tasks.task import Task
-from jumpsteps.text import Text
 
 __all__ = ["LoadedModel", "file_hash", "load_weights", "read_pickle", "tune"]
 

@@ -11,11 +11,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from jumpsteps.exact import MarkovChain
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import Constant, Exponential, LogLinear
-from jumpsteps.rate_matrix import Gaussian
-from jumpsteps.reverse import PosteriorReverse
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.exact.enumerable import MarkovChain
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Constant, Exponential, LogLinear
+from jumpsteps.process.rate_matrix import Gaussian
 from jumpsteps.tasks.task import Task
 
 __all__ = ["KERNELS", "LENGTH", "SYMBOLS", "TASK", "chain", "exact_reverse", "sample_data", "show", "violations"]

@@ -2,7 +2,7 @@
 
 A sequence is int64 [256] (symbols: ``melody``). tauLDR's Lakh pianoroll arrays have the same shape, the same 129 symbols
 and no symbol for holding either, but their symbols are in a scrambled order, for which a key is published beside them:
-``tasks.piano_data``.
+``tasks.music.dataset``.
 
 Metrics compare the generated 14 bars; notes are weighed by their length, as every sixteenth counts once.
 """
@@ -13,17 +13,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jumpsteps.melody import REST, STEPS_PER_BAR, note_name
-from jumpsteps.metrics import hellinger, histogram, outlier_share
-from jumpsteps.midi import read_steps
-from jumpsteps.simulate import Given
-from jumpsteps.song import write_song
+from jumpsteps.evaluation.metrics import hellinger, histogram, outlier_share
+from jumpsteps.sampling.loop import Given
+from jumpsteps.tasks.music import dataset
+from jumpsteps.tasks.music.melody import GIVEN, LENGTH, REST, STEPS_PER_BAR, SYMBOLS, note_name
+from jumpsteps.tasks.music.midi import read_steps
+from jumpsteps.tasks.music.song import write_song
 from jumpsteps.tasks.task import Task
 
 __all__ = [
-    "BAR",
     "GIVEN",
     "LENGTH",
+    "STEPS_PER_BAR",
     "SYMBOLS",
     "TASK",
     "given_bars",
@@ -35,10 +36,6 @@ __all__ = [
     "show",
 ]
 
-BAR = STEPS_PER_BAR
-LENGTH = 16 * BAR
-GIVEN = 2 * BAR
-SYMBOLS = REST + 1
 MAJOR, HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 
 
@@ -116,7 +113,9 @@ def show(sample: Tensor) -> str:
     """One sequence as text, a line for each bar: a note by its name where it begins, '.' while it is held, '-' for rests."""
     cells = [name(pitch) for pitch in sample[:1].tolist()]
     cells += [("-" if now == REST else ".") if now == before else name(now) for before, now in pairwise(sample.tolist())]
-    return "\n".join(" ".join(f"{cell:3s}" for cell in cells[i : i + BAR]).rstrip() for i in range(0, len(cells), BAR))
+    return "\n".join(
+        " ".join(f"{cell:3s}" for cell in cells[i : i + STEPS_PER_BAR]).rstrip() for i in range(0, len(cells), STEPS_PER_BAR)
+    )
 
 
 def name(symbol: int) -> str:
@@ -132,7 +131,7 @@ def read_given(path: Path, length: int) -> Given:
         ValueError: a file that cannot be read, or that ends within these two bars.
     """
     tokens = read_steps(path).tokens
-    known = tokens[int((tokens != REST).nonzero()[0]) // BAR * BAR :][:GIVEN]
+    known = tokens[int((tokens != REST).nonzero()[0]) // STEPS_PER_BAR * STEPS_PER_BAR :][:GIVEN]
     if len(known) < GIVEN:
         raise ValueError(f"{path} has {len(known)} sixteenths from the bar of its first note, two bars are {GIVEN}; pass more")
     filled = torch.full((length,), REST)
@@ -148,10 +147,8 @@ def no_data(n: int, generator: torch.Generator) -> Tensor:
 
 
 def read_data(path: Path, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
-    """n training sequences of a folder or zip, int64 [n, 256], and the data's name; see ``piano_data.read_songs``."""
-    from jumpsteps.tasks import piano_data  # which needs this module
-
-    data = piano_data.read_songs(path)
+    """n training sequences of a folder or zip, int64 [n, 256], and the data's name; see ``dataset.read_songs``."""
+    data = dataset.read_songs(path)
     return data.sample_data(n, generator), data.name
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jumpsteps.simulate import Given
+from jumpsteps.sampling.loop import Given
 
 __all__ = ["Task", "WriteSample"]
 

@@ -4,11 +4,11 @@ from functools import reduce
 
 from torch import Tensor
 
-from jumpsteps.exact import Enumerable
-from jumpsteps.forward import Absorbing, ForwardProcess, Uniform
-from jumpsteps.noise import Constant, Exponential, LogLinear
-from jumpsteps.rate_matrix import Gaussian
-from jumpsteps.reverse import PosteriorReverse
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Constant, Exponential, LogLinear
+from jumpsteps.process.rate_matrix import Gaussian
 from jumpsteps.tasks import countdown
 from jumpsteps.tasks.task import Task
 

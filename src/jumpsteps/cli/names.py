@@ -1,0 +1,66 @@
+"""Names that the command line takes, and the objects they stand for."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+
+from jumpsteps.sampling.event_driven import Gillespie
+from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
+from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.schedules.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
+from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule, cosine, cosine_jumps, uniform, uniform_jumps
+from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
+from jumpsteps.search.optimize import JYS, LearnedOrder, Method, ShortestPath
+
+__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "SAMPLERS", "choices", "pick"]
+
+SAMPLERS: dict[str, Sampler] = {
+    sampler.name: sampler
+    for sampler in (
+        Tweedie(),
+        Euler(),
+        TauLeaping(),
+        TauLeaping(ordinal=True),
+        ThetaTrapezoidal(),
+        ThetaRK2(),
+        PredictorCorrector(Tweedie()),
+        PredictorCorrector(Euler()),
+        Ancestral(),
+        ReMDM(),
+        KGillespie(),
+        MaskGIT(),
+        FirstHitting(),
+        EntropyBounded(),
+        Gillespie(),
+    )
+}
+ORDERS: dict[str, RevealOrder] = {order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())}
+SEARCHES: list[Method] = [
+    ShortestPath(),
+    *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
+    LearnedOrder(),
+    JYS(),
+    JYS(full=True),
+    JYS(full=True, hold_time=False),
+    ClosedForm("equal-error", equal_error),
+    ClosedForm("equal-entropy", equal_entropy),
+]
+METHODS: dict[str, Method] = {method.name: method for method in SEARCHES}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], JumpSchedule]]] = {
+    "uniform": (uniform, uniform_jumps),
+    "cosine": (cosine, cosine_jumps),
+}
+
+T = TypeVar("T")
+
+
+def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        raise ValueError(f"there is no {kind} {name!r}; choose {' or '.join(known)}")
+    return known[name]
+
+
+def choices(known: Mapping[str, object]) -> str:
+    return ", ".join(known)

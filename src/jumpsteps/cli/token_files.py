@@ -1,0 +1,126 @@
+"""Files of tokens and of text: what users bring, and what ``jumpsteps sample`` writes."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jumpsteps.core.files import replacing
+from jumpsteps.models.loaded import file_hash
+from jumpsteps.models.tokenizer import Text
+from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.sampling.loop import Given
+
+__all__ = ["given_prompt", "load_given", "load_text", "load_tokens", "save_samples", "save_text"]
+
+
+def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    """n rows, drawn without replacement, of a .npy array or of the array ``samples`` or ``tokens`` of a .npz file.
+
+    Returns:
+        int64 [n, L] on the generator's device (all rows if there are fewer than n), and the data's name with its SHA-256.
+
+    Raises:
+        ValueError: no such file, or not such an array.
+    """
+    path = Path(path)
+    try:
+        content = np.load(path)
+        array = content if isinstance(content, np.ndarray) else content["samples" if "samples" in content else "tokens"]
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}; pass --data a task's name, or a .npy or .npz file of tokens") from None
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+        raise ValueError(
+            f"{path} holds no tokens; expected .npy, or .npz with an array 'samples' or 'tokens', int [n, L]"
+        ) from None
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer) or not len(array):
+        raise ValueError(f"{path} holds an array {array.dtype} {list(array.shape)}; tokens are integers [n, L]")
+    return draw(torch.from_numpy(array.astype(np.int64)), n, generator), f"{path.name} sha256:{file_hash(path)}"
+
+
+def draw(tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """n rows without replacement, or all of them in random order, on the generator's device."""
+    rows = torch.randperm(len(tokens), generator=generator, device=generator.device)[:n].cpu()
+    return tokens[rows].to(generator.device)
+
+
+def load_text(path: Path | str, text: Text, length: int, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    """n pieces of L = ``length`` tokens, drawn without replacement, of a text file in UTF-8.
+
+    The file is tokenised as a whole and cut into pieces one after another; a last piece of fewer tokens is dropped.
+
+    Returns:
+        int64 [n, L] on the generator's device (all pieces if there are fewer than n), and the data's name with its SHA-256.
+
+    Raises:
+        ValueError: no such file, no text in UTF-8, text that holds MASK, or fewer than L tokens.
+    """
+    path = Path(path)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}; pass --text a text file in UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8 ({error.reason} at byte {error.start}); convert it") from None
+    tokens = text.encode(content)
+    if len(tokens) < length:
+        raise ValueError(f"{path} holds {len(tokens)} tokens, and one sequence needs {length}; pass a longer text")
+    pieces = torch.tensor(tokens[: len(tokens) // length * length]).reshape(-1, length)
+    return draw(pieces, n, generator), f"{path.name} sha256:{file_hash(path)}"
+
+
+def given_prompt(words: str, text: Text, length: int) -> Given:
+    """The tokens of a text as given sites at the start of sequences of L = ``length`` sites.
+
+    Raises:
+        ValueError: a text without tokens, with MASK, or so long that no site is left to sample.
+    """
+    tokens = text.encode(words)
+    if not 0 < len(tokens) < length:
+        raise ValueError(
+            f"the prompt has {len(tokens)} tokens; with {length} sites it must have 1..{length - 1}, so that one is free"
+        )
+    filled = torch.tensor(tokens + [0] * (length - len(tokens)))
+    return Given(filled, torch.arange(length) < len(tokens))
+
+
+def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
+    """Given sites from a .npz file: ``tokens``, int [L] or [n, L], and ``mask``, bool of the same shape, true where they are given.
+
+    Raises:
+        ValueError: no such file, no such arrays, another L, a sequence without a free site, or tokens that data cannot hold.
+    """
+    path = Path(path)
+    wanted = f"arrays 'tokens' int [{length}] or [n, {length}] and 'mask' bool of the same shape"
+    try:
+        content = np.load(path)
+        tokens, mask = (content[name] for name in ("tokens", "mask"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}; pass --given a .npz file with {wanted}") from None
+    except (KeyError, IndexError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"{path} holds no given sites; expected .npz with {wanted}") from None
+    fits = tokens.shape == mask.shape and tokens.ndim in (1, 2) and tokens.size > 0 and tokens.shape[-1] == length
+    if not (fits and np.issubdtype(tokens.dtype, np.integer) and mask.dtype == bool):
+        raise ValueError(
+            f"{path} holds tokens {tokens.dtype} {list(tokens.shape)} and mask {mask.dtype} {list(mask.shape)}; expected {wanted}"
+        )
+    if mask.all(-1).any():
+        raise ValueError(f"{path} gives every site of a sequence, so there is nothing to sample; leave one free")
+    given = Given(torch.from_numpy(tokens.astype(np.int64)), torch.from_numpy(mask))
+    forward.check_data(given.tokens[given.mask], str(path))
+    return given
+
+
+def save_samples(path: Path | str, samples: Tensor, nfe: int) -> None:
+    """Write ``samples`` int64 [n, L] and ``nfe`` to a .npz file."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, samples=samples.cpu().numpy(), nfe=np.int64(nfe))
+
+
+def save_text(path: Path | str, texts: list[str]) -> None:
+    """Write texts to a file in UTF-8, each below a line that counts them."""
+    blocks = [f"===== sample {i} of {len(texts)} =====\n{text}\n" for i, text in enumerate(texts, 1)]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(blocks), encoding="utf-8", newline="\n")

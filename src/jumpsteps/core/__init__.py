@@ -1,0 +1,1 @@
+"""What everything else stands on: exact random draws, site masks, information measures, atomic files."""

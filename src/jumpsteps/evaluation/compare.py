@@ -1,0 +1,130 @@
+"""Schedules side by side: same sampler, same number of model calls, same seeds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jumpsteps.core.files import write_json
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.evaluation.metrics import Interval, mean_interval
+from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.one_stage import Sampler, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.schedule import JumpSchedule, Schedule
+from jumpsteps.version import __version__
+
+__all__ = ["Row", "compare", "default_sampler", "sample_batches", "save_results"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One schedule, measured.
+
+    Attributes:
+        nfe: calls of the model that the run made.
+        schedule: the schedule's name.
+        times: the schedule; for one that counts jumps, the times at which so many sites are masked.
+        metric: mean and interval of the metric over the samples.
+    """
+
+    nfe: int
+    schedule: str
+    times: tuple[float, ...]
+    metric: Interval
+
+
+def sample_batches(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    shape: tuple[int, int],
+    *,
+    generator: torch.Generator,
+    batch: int,
+    given: Given | None = None,
+    progress: bool = False,
+) -> tuple[Tensor, int]:
+    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost.
+
+    Args:
+        given: sites held fixed in all samples, [L], or in each of them, [n, L].
+    """
+    n, length = shape
+    if n < 1 or batch < 1:
+        raise ValueError(f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}")
+    if given is not None:
+        given.check(shape, reverse.forward)
+    runs = []
+    for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
+        stop = min(start + batch, n)
+        known = None if given is None else given.rows(start, stop)
+        runs.append(simulate(reverse, sampler, schedule, (stop - start, length), generator=generator, given=known))
+    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
+
+
+def compare(
+    reverse: ReverseProcess,
+    sampler: Sampler | None,
+    schedules: Mapping[str, Mapping[int, Schedule]],
+    shape: tuple[int, int],
+    *,
+    metric: Callable[[Tensor], Tensor],
+    seed: int,
+    device: torch.device,
+    batch: int = 16,
+    given: Given | None = None,
+    progress: bool = False,
+) -> list[Row]:
+    """Sample with every schedule and measure.
+
+    Args:
+        sampler: for all schedules; unless given, Tweedie's for times and k-Gillespie for jumps.
+        schedules: name -> NFE -> schedule.
+        shape: (n, L), n samples for every schedule.
+        metric: int64 [B, L] -> [B].
+        seed: every run starts from it.
+        given: sites held fixed in all samples, [L], or in each of them, [n, L].
+
+    Returns:
+        Rows ordered by NFE, then as the schedules are.
+
+    Raises:
+        ValueError: fewer than two samples.
+    """
+    if shape[0] < 2:
+        raise ValueError(f"a comparison needs at least two samples for its intervals, got {shape[0]}; raise -n")
+    jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
+    order = {name: i for i, name in enumerate(schedules)}
+    rows = []
+    for _, name, schedule in tqdm(sorted(jobs, key=lambda job: (job[0], order[job[1]])), desc="comparing", disable=not progress):
+        generator = torch.Generator(device).manual_seed(seed)
+        chosen = sampler or default_sampler(schedule)
+        samples, calls = sample_batches(reverse, chosen, schedule, shape, generator=generator, batch=batch, given=given)
+        rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
+    return rows
+
+
+def default_sampler(schedule: Schedule) -> Sampler:
+    """Tweedie's sampler for times, k-Gillespie for jumps: the same law of a leap, at times or in numbers."""
+    return KGillespie() if isinstance(schedule, JumpSchedule) else Tweedie()
+
+
+def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:
+    return (*(leap.t for leap in schedule.plan(reverse.forward)), 0.0)
+
+
+def save_results(path: Path | str, rows: list[Row], about: Mapping[str, Any]) -> None:
+    """Write rows and what they are about (model, sampler, seed ...) as JSON."""
+    content = {
+        "format": "jumpsteps-results",
+        "schema_version": 1,
+        "version": __version__,
+        **about,
+        "rows": [asdict(row) for row in rows],
+    }
+    write_json(path, content)

@@ -1,0 +1,105 @@
+"""Pictures. Needs the extra ``plots`` (matplotlib)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jumpsteps.core.files import replacing
+from jumpsteps.evaluation.compare import Row
+from jumpsteps.schedules.schedule import Schedule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "MARKERS", "new_figure", "plot_comparison", "plot_error_curve", "write"]
+
+COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, title: str) -> None:
+    """The metric against NFE with its intervals, beside the schedules of the NFE nearest to 16. Writes a PNG.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    names = list(dict.fromkeys(row.schedule for row in rows))
+    figure = new_figure(10, 4)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    for i, name in enumerate(names):
+        plot_metric(left, [row for row in rows if row.schedule == name], name, i)
+    budgets = sorted({row.nfe for row in rows})
+    left.set(xscale="log", yscale="log", xlabel="model calls (NFE)", ylabel=f"{metric_name}, %", title=title)
+    left.set_xticks(budgets, [str(n) for n in budgets])
+    left.minorticks_off()
+    ticks = [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if left.get_ylim()[0] <= v <= left.get_ylim()[1]]
+    left.set_yticks(ticks, [f"{v:g}" for v in ticks])
+    left.grid(alpha=0.3)
+    left.legend(frameon=False)
+    plot_schedules(right, rows, names, min(budgets, key=lambda n: (abs(n - 16), n)))
+    write(figure, path)
+
+
+def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: str) -> None:
+    """The predicted errors of schedules against their NFE, with 95% intervals. Writes a PNG.
+
+    Raises:
+        ValueError: the schedules say nothing of their errors, or matplotlib is not installed.
+    """
+    known = [schedule.provenance for schedule in found.values()]
+    cost = [one.predicted_cost for one in known if one.predicted_cost is not None]
+    error = [1.96 * (one.predicted_cost_stderr or 0.0) for one in known]
+    if len(cost) < len(known):
+        raise ValueError(f"method {known[0].method} does not predict errors, so there is no curve; use the shortest path")
+    figure = new_figure(5, 4)
+    axes = figure.subplots()
+    axes.errorbar(list(found), cost, error, color=COLOURS[3], marker=MARKERS[3], capsize=3, markersize=4)
+    axes.set(xscale="log", yscale="log", xlabel="model calls (NFE)", ylabel="predicted error, nats per sequence", title=title)
+    axes.set_xticks(list(found), [str(n) for n in found])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    write(figure, path)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """In inches; raises ValueError if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ValueError("pictures need matplotlib: pip install 'jumpsteps[plots]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def write(figure: "Figure", path: Path | str) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def plot_metric(axes: "Axes", rows: list[Row], name: str, i: int) -> None:
+    mean = [100 * row.metric.mean for row in rows]
+    below = [100 * (row.metric.mean - max(row.metric.low, 0)) for row in rows]
+    above = [100 * (row.metric.high - row.metric.mean) for row in rows]
+    axes.errorbar(
+        [row.nfe for row in rows],
+        mean,
+        [below, above],
+        label=name,
+        color=COLOURS[i % len(COLOURS)],
+        marker=MARKERS[i % len(MARKERS)],
+        capsize=3,
+        markersize=5,
+    )
+
+
+def plot_schedules(axes: "Axes", rows: list[Row], names: list[str], nfe: int) -> None:
+    for i, name in enumerate(names):
+        for row in rows:
+            if row.schedule == name and row.nfe == nfe:
+                axes.plot(row.times, [-i] * len(row.times), marker="|", markersize=16, linewidth=1, color=COLOURS[i % len(COLOURS)])
+    axes.set(xlim=(1.03, -0.03), ylim=(0.7 - len(names), 0.7))
+    axes.set(xlabel="time t (1 noise, 0 data)", title=f"times of the steps, NFE {nfe}")
+    axes.set_yticks([-i for i in range(len(names))], names)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,1 @@
+"""Models whose distributions can be computed exactly: the ground truth of tests, demo and docs."""

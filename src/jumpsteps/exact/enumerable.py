@@ -1,0 +1,225 @@
+r"""Exact models: laws small or regular enough that every quantity of the theory can be computed.
+
+* ``MarkovChain``: a stationary chain along the sequence. The posterior given any site-wise noisy observation is
+  forward-backward, so that it serves every kernel at any length.
+* ``Enumerable``: any table of probabilities on at most a few thousand states. Marginals, time reversal, the exact law of a
+  sampler's leap and the compounding decoding error, all by matrix algebra in float64.
+
+Both are models (of the posterior parameterisation) and both are what tests, demo and docs measure against.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.noise import Time
+from jumpsteps.schedules.schedule import TimeSchedule
+
+__all__ = ["Enumerable", "MarkovChain", "kl_divergence"]
+
+MAX_STATES = 4096
+
+
+def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) in nats along the last axis; infinite where p has mass and q has none."""
+    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+
+
+def pad_states(weights: Tensor, forward: ForwardProcess) -> Tensor:
+    """[..., N] over data symbols to [..., V] over states: zero at MASK, which must be the last state."""
+    missing = forward.vocab_size - weights.shape[-1]
+    masks = forward.vocab_size - forward.mask_id if isinstance(forward, Absorbing) else 0
+    if missing != masks or missing > 1:
+        raise ValueError(
+            f"{weights.shape[-1]} data symbols do not fit the {forward.name} kernel with {forward.vocab_size} states; "
+            "the absorbing kernel has one state more than data has symbols, MASK, and it is the last"
+        )
+    return torch.nn.functional.pad(weights, (0, missing))
+
+
+@dataclass(frozen=True)
+class MarkovChain:
+    """The exact posterior of a Markov chain: a ``Model`` for ``PosteriorReverse``.
+
+    Attributes:
+        forward: the forward process that made the noise.
+        initial: law of the first symbol, float64 [N].
+        transition: row-stochastic, float64 [N, N].
+        smoothing: weight of the uniform law mixed into each row of ``transition``, so that evidence which the chain cannot
+            produce (a sampler's own mistakes) still has a posterior.
+    """
+
+    forward: ForwardProcess
+    initial: Tensor
+    transition: Tensor
+    smoothing: float = 1e-3
+
+    def __post_init__(self) -> None:
+        pad_states(self.initial, self.forward)
+        if not (self.transition.sum(-1) - 1).abs().max() < 1e-9 or not abs(float(self.initial.sum()) - 1) < 1e-9:
+            raise ValueError("initial and every row of transition must sum to one")
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """log p(x0^l | x_t), float64 [B, L, V] or [K, V]."""
+        n = len(self.initial)
+        times = t[:, None] if isinstance(t, Tensor) and t.ndim else t
+        evidence = self.forward.likelihood(x, times)[..., :n]
+        posterior = self.smooth(evidence / evidence.amax(-1, keepdim=True))
+        chosen = posterior if where is None else posterior[where]
+        return pad_states(chosen, self.forward).log()
+
+    def smooth(self, evidence: Tensor) -> Tensor:
+        """p(x0^l | evidence), float64 [B, L, N], by one pass in both directions at once."""
+        batch, length, n = evidence.shape
+        mixed = (1 - self.smoothing) * self.transition + self.smoothing / n
+        steps = torch.stack([mixed, mixed.T]).to(evidence)
+        both = torch.stack([evidence, evidence.flip(1)]).permute(2, 0, 1, 3).contiguous()
+        message = torch.stack([self.initial.to(evidence), torch.ones_like(self.initial).to(evidence)])
+        message = message[:, None].expand(2, batch, n).contiguous()
+        messages = torch.empty(length, 2, batch, n, dtype=evidence.dtype, device=evidence.device)
+        for site in range(length):
+            messages[site] = message
+            message = torch.bmm(message * both[site], steps)
+            message /= message.sum(-1, keepdim=True)
+        before, after = messages[:, 0], messages[:, 1].flip(0)
+        posterior = (before * after).permute(1, 0, 2) * evidence
+        return posterior / posterior.sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Enumerable:
+    """Any law on V^L states, enumerated: a ``Model`` for ``PosteriorReverse``, and the truth about it.
+
+    States are numbered as ``states`` lists them; S = V^L. Matrices have rows x_t and columns x_s.
+
+    Attributes:
+        forward: the forward process.
+        table: p_0 over data symbols, float64 [N, ..., N] with one axis per site; positive, sums to one.
+    """
+
+    forward: ForwardProcess
+    table: Tensor
+    states: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        v, length = self.forward.vocab_size, self.table.ndim
+        if v**length > MAX_STATES:
+            raise ValueError(f"{v} states at {length} sites are {v**length}, more than {MAX_STATES}; use a smaller model")
+        if not (self.table > 0).all() or not abs(float(self.table.sum()) - 1) < 1e-9:
+            raise ValueError("every state of the table must have positive probability, and all must sum to one")
+        pad_states(self.table, self.forward)
+        grid = torch.cartesian_prod(*[torch.arange(v)] * length).reshape(-1, length)
+        object.__setattr__(self, "states", grid)
+
+    @classmethod
+    def random(cls, forward: ForwardProcess, *, symbols: int, length: int, seed: int, concentration: float = 0.5) -> "Enumerable":
+        """A random table: gamma weights, more uneven the smaller ``concentration``."""
+        generator = torch.Generator().manual_seed(seed)
+        alpha = torch.full((symbols,) * length, concentration, dtype=torch.float64)
+        weights = torch._standard_gamma(alpha, generator=generator) + 1e-3
+        return cls(forward, weights / weights.sum())
+
+    def index(self, x: Tensor) -> Tensor:
+        """The number of each state, int64 [B]; x int64 [B, L]."""
+        powers = self.forward.vocab_size ** torch.arange(self.table.ndim - 1, -1, -1)
+        return (x * powers.to(x)).sum(-1)
+
+    def data_law(self) -> Tensor:
+        """p_0, float64 [S]."""
+        law = self.table
+        for axis in range(law.ndim):
+            law = pad_states(law.movedim(axis, -1), self.forward).movedim(-1, axis)
+        return law.reshape(-1)
+
+    def transition(self, s: float, t: float) -> Tensor:
+        """q_{t|s} of whole states, [S, S], row x_s."""
+        return reduce(torch.kron, [self.forward.transition(s, t)] * self.table.ndim)
+
+    def marginal(self, t: float) -> Tensor:
+        """p_t, [S]."""
+        return self.data_law() @ self.transition(0.0, t)
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """log p(x0^l | x_t), float64 [B, L, V] or [K, V]; by Bayes' rule over all states."""
+        times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
+        joint = self.data_law().to(x.device).repeat(len(x), 1)
+        for time in times.unique().tolist():
+            rows = times == time
+            likelihood = self.forward.transition(0.0, time).to(x.device).T[x[rows]]
+            for site in range(x.shape[1]):
+                joint[rows] *= likelihood[:, site][:, self.states[:, site].to(x.device)]
+        posterior = self.site_marginals(joint / joint.sum(-1, keepdim=True))
+        return (posterior if where is None else posterior[where]).log()
+
+    def site_marginals(self, law: Tensor) -> Tensor:
+        """Marginals of single sites, [..., L, V], of laws [..., S]."""
+        cube = law.reshape(*law.shape[:-1], *[self.forward.vocab_size] * self.table.ndim)
+        first = law.ndim - 1
+        axes = range(first, first + self.table.ndim)
+        return torch.stack([cube.sum([a for a in axes if a != keep]) if len(axes) > 1 else cube for keep in axes], -2)
+
+    def product(self, marginals: Tensor) -> Tensor:
+        """The law [..., S] with independent sites and these marginals [..., L, V]."""
+        law = torch.ones(*marginals.shape[:-2], len(self.states), dtype=marginals.dtype)
+        for site in range(self.table.ndim):
+            law = law * marginals[..., site, self.states[:, site]]
+        return law
+
+    def conditional(self, t: float, s: float) -> Tensor:
+        """p(x_s | x_t), [S, S], row x_t."""
+        joint = self.marginal(s)[:, None] * self.transition(s, t)
+        return (joint / self.marginal(t)).T
+
+    def reverse_rates(self, t: float) -> Tensor:
+        """Rates of the time reversal, [S, S], row x; zero diagonal. 1/time."""
+        v, length = self.forward.vocab_size, self.table.ndim
+        site = self.forward.rate(t)
+        eye = torch.eye(v, dtype=torch.float64)
+        rates = sum(
+            (reduce(torch.kron, [site if i == j else eye for j in range(length)]) for i in range(length)),
+            start=torch.zeros(v**length, v**length, dtype=torch.float64),
+        )
+        p = self.marginal(t)
+        reversal = rates.T * p / p[:, None]
+        return reversal.fill_diagonal_(0)
+
+    def tweedie_leap(self, t: float, s: float) -> Tensor:
+        """The exact law of a Tweedie leap, [S, S]: each site from its own exact conditional, independently."""
+        return self.product(self.site_marginals(self.conditional(t, s)))
+
+    def euler_leap(self, t: float, s: float) -> Tensor:
+        """The exact law of an Euler leap, [S, S], from the enumerated time reversal."""
+        if s == 0:
+            return self.tweedie_leap(t, s)
+        rates, v, length = self.reverse_rates(t), self.forward.vocab_size, self.table.ndim
+        marginals = torch.zeros(len(self.states), length, v, dtype=torch.float64)
+        for site in range(length):
+            others = [j for j in range(length) if j != site]
+            same = (self.states[:, None, others] == self.states[None, :, others]).all(-1)
+            target = torch.nn.functional.one_hot(self.states[:, site], v).to(rates)
+            leave = (t - s) * (rates * same) @ target
+            total = leave.sum(-1, keepdim=True)
+            leave = leave / total.clamp_min(1)
+            marginals[:, site] = leave + (1 - total).clamp_min(0) * target
+        return self.product(marginals)
+
+    def compounding_error(self, t: float, s: float) -> Tensor:
+        """E KL(p(x_s | x_t) || prod_l p(x_s^l | x_t)), the CDE of the leap (Park et al. 2025, Eq. 3-4), nats."""
+        return self.marginal(t) @ kl_divergence(self.conditional(t, s), self.tweedie_leap(t, s))
+
+    def run_law(self, leap: Callable[[float, float], Tensor], schedule: TimeSchedule, start: Tensor) -> Tensor:
+        """The law [S] at the end of a run that makes ``leap`` along ``schedule`` from the law ``start`` [S]."""
+        law = start
+        for t, s in pairwise(schedule.times):
+            law = law @ leap(t, s)
+        return law
+
+    def sample_data(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """Exact samples of p_0, int64 [n, L]."""
+        picks = torch.multinomial(self.data_law(), n, replacement=True, generator=generator)
+        return self.states[picks]

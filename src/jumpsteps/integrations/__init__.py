@@ -1,0 +1,1 @@
+"""Schedules in other libraries' pipelines, and on the Hugging Face hub."""

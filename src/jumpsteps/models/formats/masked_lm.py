@@ -1,0 +1,270 @@
+"""Masked language models of Hugging Face transformers, read as denoisers of masked diffusion.
+
+A folder holds ``config.json``, the weights (``model.safetensors`` or ``pytorch_model.bin``, sharded or not) and usually a
+tokenizer. Two kinds are known:
+
+* those whose ``architectures`` end in ``ForMaskedLM`` (BERT, RoBERTa, ESM ...);
+* diffusion language models that bring their own Python code: LLaDA (Nie et al. 2025) and Dream (Ye et al. 2025).
+
+None of them is told the time: for the absorbing kernel the posterior does not depend on it. Sequences are token ids without the
+tokens that a tokenizer puts around a text, such as BERT's [CLS] and [SEP]; the model adds them and leaves their sites out.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jumpsteps.core.files import read_json
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.models.loaded import LoadedModel, brief, file_hash
+from jumpsteps.models.networks.compiled import Sizes, padded
+from jumpsteps.models.tokenizer import Text, first_line, has_tokenizer, read_tokenizer, transformers
+from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.noise import LogLinear, Time
+
+__all__ = ["MaskedLanguageModel", "is_masked_lm", "load_masked_lm"]
+
+DIFFUSION_MASKS = {"llada": 126336, "Dream": 151666}
+"""MASK of the diffusion language models known by their ``model_type``, should neither tokenizer nor config name it."""
+
+SHIFTED = {"Dream"}
+"""Model types whose logits for site l stand at l - 1, as in the causal model that they were trained from."""
+
+WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"]
+
+
+class MaskedLanguageModel(nn.Module):
+    """A masked language model as log p(x0 | x_t): a ``Model`` for ``PosteriorReverse`` with the absorbing kernel.
+
+    Args:
+        network: token ids int64 [B, L] to an object whose ``logits`` are [B, L, V].
+        vocab_size: V.
+        mask_id: MASK, which data never shows.
+        known: the ids that data can show; all but MASK unless given.
+        wrap: token ids put before and after every sequence; their sites are left out of the output.
+        shift: whether the logits for site l stand at l - 1 (at the first site: at that site itself).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        vocab_size: int,
+        mask_id: int,
+        known: Iterable[int] | None = None,
+        wrap: tuple[Sequence[int], Sequence[int]] = ((), ()),
+        shift: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.shift = network, shift
+        self.sizes: Sizes | None = None
+        never = torch.zeros(vocab_size, dtype=torch.bool) if known is None else missing(known, vocab_size)
+        never[mask_id] = True
+        self.register_buffer("never", never, persistent=False)
+        self.register_buffer("before", torch.tensor(wrap[0], dtype=torch.int64), persistent=False)
+        self.register_buffer("after", torch.tensor(wrap[1], dtype=torch.int64), persistent=False)
+
+    def compile_trunk(self) -> None:
+        """Compile what is below the head, for fixed shapes; see ``Sizes``.
+
+        Raises:
+            ValueError: a network that does not say what its trunk is.
+        """
+        trunk = getattr(self.network, "base_model", self.network)
+        if trunk is self.network:
+            raise ValueError(f"{type(self.network).__name__} does not say what its trunk is and cannot be compiled")
+        self.sizes = Sizes()
+        trunk.compile(dynamic=False)
+
+    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK and at ids that data cannot show."""
+        before, after = (self.get_buffer(name).expand(len(x), -1) for name in ("before", "after"))
+        tokens, first = torch.cat([before, x, after], 1), before.shape[1]
+        if self.sizes is not None:
+            tokens = padded(tokens, self.sizes.of(*tokens.shape))
+        if where is None:
+            logits = self.shifted(self.network(tokens).logits)[: len(x), first:][:, : x.shape[1]]
+        else:
+            row, site = where.nonzero().unbind(1)
+            logits = self.logits_at(tokens, row * tokens.shape[1] + (first + site - int(self.shift)).clamp_min(0))
+        return logits.float().masked_fill(self.get_buffer("never"), -torch.inf).log_softmax(-1)
+
+    def shifted(self, logits: Tensor) -> Tensor:
+        return torch.cat([logits[:, :1], logits[:, :-1]], 1) if self.shift else logits
+
+    def logits_at(self, tokens: Tensor, sites: Tensor) -> Tensor:
+        """Logits [K, V] at these sites of the flattened tokens [B, L].
+
+        The last matrix product, with the table of V output embeddings, is given the hidden states of these sites alone. In a
+        network where it is no layer of its own all logits are computed, and the rest thrown away.
+        """
+        selected = False
+
+        def select(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            nonlocal selected
+            if inputs[0].shape[:2] != tokens.shape:
+                return None
+            selected = True
+            return (inputs[0].flatten(0, 1)[sites][None], *inputs[1:])
+
+        head = find_head(self.network)
+        handle = head.register_forward_pre_hook(select) if head is not None else None
+        try:
+            logits: Tensor = self.network(tokens).logits
+        finally:
+            if handle is not None:
+                handle.remove()
+        return logits[0] if selected else logits.flatten(0, 1)[sites]
+
+
+def find_head(network: nn.Module) -> nn.Module | None:
+    """The layer of output embeddings, where the network says which it is."""
+    head = getattr(network, "get_output_embeddings", lambda: None)()
+    return head if isinstance(head, nn.Module) else None
+
+
+def missing(known: Iterable[int], vocab_size: int) -> Tensor:
+    """bool [V]: the ids that are not in ``known``."""
+    never = torch.ones(vocab_size, dtype=torch.bool)
+    never[[token for token in known if token < vocab_size]] = False
+    return never
+
+
+def is_masked_lm(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a masked language model that ``load_masked_lm`` reads."""
+    return has_masked_head(config) or config.get("model_type") in DIFFUSION_MASKS
+
+
+def has_masked_head(config: dict[str, Any]) -> bool:
+    return any(name.endswith("ForMaskedLM") for name in config.get("architectures") or [])
+
+
+def load_masked_lm(
+    folder: Path,
+    name: str,
+    device: torch.device,
+    *,
+    trust_remote_code: bool = False,
+    mask_id: int | None = None,
+    length: int | None = None,
+    tokenizer_folder: Path | None = None,
+) -> LoadedModel:
+    """Read the folder of a masked language model. Nothing is fetched from a network.
+
+    Args:
+        trust_remote_code: whether Python code in the folder may run; LLaDA and Dream need it.
+        mask_id: MASK; by default the tokenizer's, else the config's ``mask_token_id``, else the one known for the model type.
+        length: L, without the tokens around a sequence; by default as long as the positions and the tokenizer allow.
+        tokenizer_folder: holds the tokenizer; ``folder`` unless given, if it does.
+
+    Raises:
+        ValueError: transformers is not installed; the folder holds no masked language model, or one that transformers cannot
+            read; its code may not run; its MASK or its length is not known; the tokenizer has an id that is no symbol of the model.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or not is_masked_lm(config):
+        raise ValueError(f"{folder / 'config.json'} is not that of a masked language model (BERT and its like, LLaDA, Dream)")
+    library = transformers()
+    check_trust(folder, config, library, trust_remote_code)
+    files = weight_files(folder)
+    if tokenizer_folder is None and has_tokenizer(folder):
+        tokenizer_folder = folder
+    tokenizer = None if tokenizer_folder is None else read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
+    network = read_network(folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin")
+    kind, vocab_size = config.get("model_type", ""), int(network.config.vocab_size)
+    mask_id = find_mask(folder, mask_id, tokenizer, network.config)
+    wrap = tokens_around(tokenizer) if has_masked_head(config) else ([], [])
+    length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
+    forward = Absorbing(vocab_size=vocab_size, noise=LogLinear(), mask_id=mask_id)
+    text, known = (None, None) if tokenizer is None else (Text(tokenizer, forward), tokenizer.get_vocab().values())
+    model = MaskedLanguageModel(network, vocab_size=vocab_size, mask_id=mask_id, known=known, wrap=wrap, shift=kind in SHIFTED)
+    return LoadedModel(name, PosteriorReverse(forward, model.to(device).eval()), length, digest_of(files), None, text)
+
+
+def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool) -> None:
+    """Refuse a model whose code is in the folder, and not in transformers, unless that code may run."""
+    if "auto_map" in config and config.get("model_type") not in library.CONFIG_MAPPING and not trusted:
+        raise ValueError(f"{folder} brings Python code of its own; read it, then pass --trust-remote-code to let it run")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights: the one, or the shards that an index names."""
+    found = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    if found is None:
+        raise ValueError(f"there are no weights in {folder}; it should hold one of {', '.join(WEIGHTS)}")
+    if found.suffix != ".json":
+        return [found]
+    index = read_json(found)
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{found} names no files of weights; download it again")
+    files = [folder / name for name in sorted(set(shards.values()))]
+    absent = [path.name for path in files if not path.exists()]
+    if absent:
+        raise ValueError(f"{folder} lacks {brief(absent)}, which {found.name} names; download them again")
+    return files
+
+
+def digest_of(files: list[Path]) -> str:
+    """SHA-256 of the one file, or of the SHA-256s of several in the order of their names."""
+    hashes = [file_hash(path) for path in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def read_network(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool, *, pickled: bool) -> Any:
+    """The network with all its weights, in the number format of the config."""
+    masked_head = has_masked_head(config)
+    kind = library.AutoModelForMaskedLM if masked_head else library.AutoModel
+    options = {"trust_remote_code": trusted, "local_files_only": True, "use_safetensors": not pickled, "weights_only": True}
+    try:
+        if not masked_head:  # Dream's own loading code cannot return what it missed.
+            return kind.from_pretrained(folder, dtype="auto", **options)
+        network, about = kind.from_pretrained(folder, dtype="auto", output_loading_info=True, **options)
+    except Exception as error:  # What transformers and a model's own code raise is not theirs to promise.
+        raise ValueError(f"transformers {library.__version__} cannot read {folder} ({first_line(error)})") from error
+    if about["missing_keys"]:
+        raise ValueError(f"the weights in {folder} lack {brief(sorted(about['missing_keys']))}; it is not a masked language model")
+    return network
+
+
+def find_mask(folder: Path, asked: int | None, tokenizer: Any, config: Any) -> int:
+    candidates = [
+        asked,
+        getattr(tokenizer, "mask_token_id", None),
+        getattr(config, "mask_token_id", None),
+        DIFFUSION_MASKS.get(config.model_type),
+    ]
+    for mask_id in candidates:
+        if mask_id is not None:
+            return mask_id
+    raise ValueError(f"neither the tokenizer nor config.json of {folder} names a mask token; pass mask_id")
+
+
+def tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text, such as [CLS] and [SEP]; nothing if it has no mask token to tell by."""
+    if tokenizer is None or tokenizer.mask_token_id is None:
+        return [], []
+    ids = tokenizer(tokenizer.mask_token)["input_ids"]
+    site = ids.index(tokenizer.mask_token_id)
+    return ids[:site], ids[site + 1 :]
+
+
+def find_length(folder: Path, asked: int | None, tokenizer: Any, config: Any, around: int) -> int:
+    """L, without the ``around`` tokens that the model adds."""
+    limits = [
+        getattr(config, "max_position_embeddings", None),
+        getattr(config, "max_sequence_length", None),
+        getattr(tokenizer, "model_max_length", None),
+    ]
+    longest = min((limit - around for limit in limits if limit is not None and limit < 10**9), default=asked)
+    if longest is None:
+        raise ValueError(f"config.json of {folder} does not say how long a sequence is; pass length")
+    length = longest if asked is None else asked
+    if not 1 <= length <= longest:
+        raise ValueError(f"length must lie in 1..{longest} for {folder}, got {length}")
+    return length

@@ -1,0 +1,84 @@
+"""Published MDLM checkpoints (Sahoo et al. 2024): a folder with ``config.json`` and the weights.
+
+The config is the hub's: ``model_type`` "mdlm", ``vocab_size``, ``model_length``, ``hidden_dim``, ``cond_dim``, ``n_blocks``,
+``n_heads``, ``time_conditioning``. Weights are in ``model.safetensors`` or ``pytorch_model.bin``; their names are those of
+``models.dit`` under ``backbone.``. The network is that of SEDD; its output is read as logits of p(x0 | x_t), MASK excluded.
+
+The config names neither MASK nor the noise schedule. MASK is the last symbol, as in every model trained with a tokenizer that
+has no MASK of its own (GPT-2: 50,257 tokens, so MASK is 50257); the noise is log-linear. A model trained with a tokenizer that
+has one (BERT's, for LM1B) puts it elsewhere, and is not for this loader. Sequences are token ids; text needs the tokenizer.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.models.formats.sedd import read_weights
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.networks.dit import DiT, DiTConfig, PosteriorNetwork, noise_level
+from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.noise import LogLinear, Time
+
+__all__ = ["is_mdlm", "load_mdlm", "positive_integer", "read_backbone", "read_sizes"]
+
+SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_dim",
+    "n_blocks": "n_blocks",
+    "n_heads": "n_heads",
+    "cond_dim": "cond_dim",
+}
+"""What the config calls the sizes of a ``DiTConfig``."""
+
+
+class TimedPosteriorNetwork(PosteriorNetwork):
+    """A ``PosteriorNetwork`` that is told sigma-bar(t) whatever the kernel: ``time_conditioning`` in the config."""
+
+    def level(self, x: Tensor, t: Time) -> Tensor:
+        return noise_level(self.noise, x, t)
+
+
+def is_mdlm(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of an MDLM checkpoint."""
+    return config.get("model_type") == "mdlm"
+
+
+def load_mdlm(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+    """Read an MDLM checkpoint folder.
+
+    Raises:
+        ValueError: a config without the sizes, or weights that are missing, damaged or do not fit.
+    """
+    network, length, path = read_backbone(folder, config)
+    forward = Absorbing(vocab_size=network.config.vocab_size, noise=LogLinear())
+    kind = TimedPosteriorNetwork if config.get("time_conditioning", False) else PosteriorNetwork
+    model = kind(network, forward).to(device).eval()
+    return LoadedModel(name, PosteriorReverse(forward, model), length, file_hash(path), None)
+
+
+def read_backbone(folder: Path, config: dict[str, Any]) -> tuple[DiT, int, Path]:
+    """The network of a folder in MDLM's layout, the length of a sequence, and the file that the weights came from.
+
+    Raises:
+        ValueError: as ``load_mdlm``.
+    """
+    where = folder / "config.json"
+    network, length = DiT(read_sizes(config, SIZES, where)), positive_integer(config, "model_length", where)
+    path, weights = read_weights(folder)
+    load_weights(nn.ModuleDict({"backbone": network}), weights, path)
+    return network, length, path
+
+
+def read_sizes(config: dict[str, Any], names: dict[str, str], path: Path) -> DiTConfig:
+    """The sizes of a network, ``names`` saying what the config at ``path`` calls each of them."""
+    return DiTConfig(**{field: positive_integer(config, key, path) for field, key in names.items()})
+
+
+def positive_integer(config: dict[str, Any], key: str, path: Path) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{path}: {key} must be a positive integer, got {value!r}; the config is damaged, or another model's")
+    return value

@@ -1,0 +1,183 @@
+"""The project's own checkpoint folders: ``config.json`` and ``model.safetensors``."""
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from jumpsteps.core.files import replacing, write_json
+from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
+from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
+from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
+from jumpsteps.process import noise as noises
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.rate_matrix import Gaussian, MatrixKernel
+from jumpsteps.tasks import TASKS
+
+__all__ = [
+    "FORMAT",
+    "NetworkConfig",
+    "build",
+    "build_forward",
+    "forward_to_json",
+    "load_native",
+    "read_safetensors",
+    "save_native",
+]
+
+FORMAT = "jumpsteps-model"
+SCHEMA_VERSION = 1
+Network = DiT | Transformer | UNet
+NetworkConfig = DiTConfig | TransformerConfig | UNetConfig
+NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Network]]] = {
+    "dit": (DiTConfig, DiT),
+    "transformer": (TransformerConfig, Transformer),
+    "unet": (UNetConfig, UNet),
+}
+KERNELS: dict[str, type[ForwardProcess]] = {"absorbing": Absorbing, "uniform": Uniform, "gaussian": Gaussian}
+
+
+def build(config: NetworkConfig, forward: ForwardProcess, output: str) -> tuple[Network, ReverseProcess]:
+    """A network with fresh weights and its reverse process.
+
+    Args:
+        output: what the network gives: "posterior", p(x0^l | x_t); "leave-one-out", p(x0^l | x_t^-l), for kernels without MASK; or
+            "log-score", from a DiT and not for kernels given by a matrix.
+
+    Raises:
+        ValueError: such a network has no such output for this kernel.
+    """
+    network = next(make for kind, make in NETWORKS.values() if isinstance(config, kind))(config)
+    if output == "posterior" and not (isinstance(network, UNet) and isinstance(forward, Absorbing)):
+        return network, PosteriorReverse(forward, law_of(network, forward))
+    if output == "leave-one-out" and not isinstance(forward, Absorbing):
+        return network, LeaveOneOutReverse(forward, law_of(network, forward))
+    if output == "log-score" and isinstance(network, DiT) and not isinstance(forward, MatrixKernel):
+        scale = isinstance(forward, Absorbing)
+        return network, LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
+    raise ValueError(
+        f"no network with output {output!r} for the {forward.name} kernel is a {type(network).__name__}; use a DiT and 'posterior'"
+    )
+
+
+def law_of(network: Network, forward: ForwardProcess) -> Model:
+    """The network's output as log-probabilities of x0; it is told the time unless the kernel is the absorbing one."""
+    if isinstance(network, DiT):
+        return PosteriorNetwork(network, forward)
+    if isinstance(network, Transformer):
+        return TransformerPosterior(network, told_time=not isinstance(forward, Absorbing))
+    return UNetPosterior(network)
+
+
+def save_native(
+    folder: Path | str,
+    network: Network,
+    forward: ForwardProcess,
+    *,
+    output: str,
+    task: str,
+    length: int,
+    data: str | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write a checkpoint folder; parameters are stored as ``dtype``; ``data`` names what the network was trained on."""
+    folder = Path(folder)
+    kernel, noise = forward_to_json(forward)
+    config = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "task": task,
+        "length": length,
+        "output": output,
+        "kernel": kernel,
+        "noise": noise,
+        "network": network_to_json(network.config),
+    } | ({} if data is None else {"data": data})
+    parameters = dict(network.named_parameters())
+    weights = {
+        name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    write_json(folder / "config.json", config)
+
+
+def network_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """A network's sizes as a config holds them; ``network_config`` reads them."""
+    return {"type": next(name for name, (kind, _) in NETWORKS.items() if isinstance(config, kind)), **asdict(config)}
+
+
+def network_config(content: dict[str, Any]) -> NetworkConfig:
+    """The sizes of a network in a config; one without a type is a DiT."""
+    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    name = sizes.pop("type", "dit")
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; this jumpsteps knows {', '.join(NETWORKS)}")
+    return NETWORKS[name][0](**sizes)
+
+
+def is_native(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a checkpoint of this project."""
+    return config.get("format") == FORMAT
+
+
+def load_native(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+    """Read a checkpoint folder whose ``config.json`` is ``config``."""
+    if config.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}")
+    try:
+        forward = build_forward(config["kernel"], config["noise"])
+        network, reverse = build(network_config(config["network"]), forward, config["output"])
+        length, task = int(config["length"]), TASKS.get(config["task"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from None
+    path = folder / "model.safetensors"
+    load_weights(network, read_safetensors(path), path)
+    network.to(device).eval()
+    return LoadedModel(name, reverse, length, file_hash(path), task)
+
+
+def forward_to_json(forward: ForwardProcess) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Kernel and noise schedule as a config holds them; ``build_forward`` reads them.
+
+    Raises:
+        ValueError: a kernel that a config cannot hold.
+    """
+    if forward.name not in KERNELS:
+        raise ValueError(f"the {forward.name} kernel cannot be written to a config; those that can: {', '.join(KERNELS)}")
+    parts = {field.name: getattr(forward, field.name) for field in fields(forward) if field.name != "noise"}
+    return {"type": forward.name, **parts}, {"type": type(forward.noise).__name__, **vars(forward.noise)}
+
+
+def build_forward(kernel: dict[str, Any], noise: dict[str, Any]) -> ForwardProcess:
+    """The forward process of a config; its noise schedule's type must be one that ``jumpsteps.noise`` exports."""
+    kernel, noise = dict(kernel), dict(noise)
+    noise_type, kernel_type = noise.pop("type"), kernel.pop("type")
+    known = [n for n in noises.__all__ if n not in ("NoiseSchedule", "Time")]
+    if noise_type not in known:
+        raise ValueError(f"unknown noise schedule {noise_type!r}; this jumpsteps knows {', '.join(known)}")
+    if kernel_type not in KERNELS:
+        raise ValueError(f"unknown kernel {kernel_type!r}; this jumpsteps knows {', '.join(KERNELS)}")
+    return KERNELS[kernel_type](noise=getattr(noises, noise_type)(**noise), **kernel)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        ValueError: no such file, or not a safetensors file.
+    """
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); download or train it again") from None

@@ -1,0 +1,76 @@
+"""Published SEDD checkpoints (Lou, Meng, Ermon 2024): a folder with ``config.json`` and the weights.
+
+The config is the training run's: ``tokens``, ``graph.type``, ``noise.type`` and ``model``. With ``graph.type`` "absorb" the
+vocabulary has one symbol more than ``tokens``, MASK, and it is the last. Weights are in ``model.safetensors`` or
+``pytorch_model.bin``; their names are those of ``models.dit``. Sequences are token ids; text needs the model's tokenizer.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jumpsteps.denoiser.reverse import LogScoreReverse
+from jumpsteps.models.formats.native import read_safetensors
+from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights, read_pickle
+from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Geometric, LogLinear, NoiseSchedule
+
+__all__ = ["is_sedd", "load_sedd"]
+
+
+def is_sedd(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a SEDD checkpoint."""
+    return {"tokens", "graph", "noise", "model"} <= config.keys()
+
+
+def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+    """Read a SEDD checkpoint folder.
+
+    Raises:
+        ValueError: a graph or noise schedule other than those of the published models, or weights that do not fit.
+    """
+    try:
+        forward, sizes = forward_of(config), config["model"]
+        dit = DiTConfig(
+            vocab_size=forward.vocab_size,
+            hidden_size=sizes["hidden_size"],
+            n_blocks=sizes["n_blocks"],
+            n_heads=sizes["n_heads"],
+            cond_dim=sizes["cond_dim"],
+        )
+        length, scale = int(sizes["length"]), bool(sizes["scale_by_sigma"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} lacks {error}; it is not the config of a SEDD checkpoint") from None
+    network = DiT(dit)
+    path, weights = read_weights(folder)
+    load_weights(network, weights, path)
+    network.to(device).eval()
+    reverse = LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
+    return LoadedModel(name, reverse, length, file_hash(path), None)
+
+
+def forward_of(config: dict[str, Any]) -> ForwardProcess:
+    graph, tokens, noise = config["graph"]["type"], int(config["tokens"]), noise_of(config["noise"])
+    if graph == "absorb":
+        return Absorbing(vocab_size=tokens + 1, noise=noise)
+    if graph == "uniform":
+        return Uniform(vocab_size=tokens, noise=noise)
+    raise ValueError(f"graph {graph!r} is not supported; SEDD models are 'absorb' or 'uniform'")
+
+
+def noise_of(config: dict[str, Any]) -> NoiseSchedule:
+    if config["type"] == "loglinear":
+        return LogLinear()
+    if config["type"] == "geometric":
+        return Geometric(lowest=float(config["sigma_min"]), highest=float(config["sigma_max"]))
+    raise ValueError(f"noise schedule {config['type']!r} is not supported; SEDD models are 'loglinear' or 'geometric'")
+
+
+def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    path, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    if path.exists() or not pickled.exists():
+        return path, read_safetensors(path)
+    return pickled, read_pickle(pickled)

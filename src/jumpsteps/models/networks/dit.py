@@ -1,0 +1,289 @@
+r"""The diffusion transformer of SEDD, and the two ways to read its output.
+
+Bidirectional attention with rotary positions; the noise level modulates every block (adaLN). Architecture and parameter
+names are those of the published SEDD checkpoints (Lou, Meng, Ermon 2024, App. C.2; block design of Peebles & Xie 2023), so
+that their weights load unchanged. The head is separate from the trunk: it runs on the sites a caller asks for, and on no others.
+
+Shapes: x int64 [B, L]; sigma [B], or [1] for all; D the width; ``where`` bool [B, L] selects K sites.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jumpsteps.core.site_mask import rows_of, selected, sites_of
+from jumpsteps.denoiser.reverse import Remembered
+from jumpsteps.models.networks.compiled import Sizes
+from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.noise import NoiseSchedule, Time
+
+__all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes of a DiT.
+
+    Attributes:
+        vocab_size: V, MASK included.
+        hidden_size: D, a multiple of 2 x n_heads.
+        cond_dim: width of the noise-level embedding.
+        length: sites that have an embedding of their place, added to that of the token, so that the network can tell where in the
+            sequence it is; 0 for none. Rotary positions alone tell distances only.
+        level_scale: the noise level is multiplied by this before its sines are taken, whose highest frequency is 1.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    n_blocks: int
+    n_heads: int
+    cond_dim: int = 128
+    dropout: float = 0.0
+    length: int = 0
+    level_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (2 * self.n_heads):
+            raise ValueError(
+                f"hidden_size must be a multiple of 2 x n_heads, got hidden_size={self.hidden_size}, n_heads={self.n_heads}"
+            )
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation in float32 with a scale and no bias, then the modulation x (1 + scale) + shift."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        weight = self.weight.float()
+        if shift.numel() == weight.numel():  # One noise level for all sequences: the normalisation can do it all in one pass.
+            weight = weight * (1 + scale.float()).flatten()
+            return F.layer_norm(x.float(), weight.shape, weight, shift.float().flatten()).to(x.dtype)
+        return torch.addcmul(shift, F.layer_norm(x.float(), weight.shape, weight).to(x.dtype), 1 + scale)
+
+
+class Embedding(nn.Module):
+    def __init__(self, vocab_size: int, dim: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.empty(vocab_size, dim))
+        nn.init.kaiming_uniform_(self.embedding, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embedding[x]
+
+
+class NoiseEmbedding(nn.Module):
+    """Sinusoidal features of sigma (period up to 10,000) through a two-layer network."""
+
+    features = 256
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(self.features, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        half = self.features // 2
+        frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=sigma.device, dtype=torch.float32) / half)
+        angle = sigma.float()[:, None] * frequency
+        return self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(next(self.parameters()).dtype))
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding (Su et al. 2021), halves rotated against each other."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", 1 / 10_000 ** (torch.arange(0, dim, 2).float() / dim))
+
+    def forward(self, length: int) -> tuple[Tensor, Tensor]:
+        """cos and sin, float32 [L, head dim / 2]."""
+        frequency: Tensor = self.get_buffer("inv_freq").float()
+        angle = torch.arange(length, device=frequency.device, dtype=torch.float32)[:, None] * frequency
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+class Block(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.heads, self.dropout = config.n_heads, config.dropout
+        self.norm1 = LayerNorm(dim)
+        self.attn_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.attn_out = nn.Linear(dim, dim, bias=False)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.adaLN_modulation = nn.Linear(config.cond_dim, 6 * dim)
+        nn.init.zeros_(self.adaLN_modulation.weight)
+        nn.init.zeros_(self.adaLN_modulation.bias)
+
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        q, k, v = self.attn_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        return self.attn_out(mixed.transpose(1, 2).flatten(2))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """``mlp``. On a GPU the activation ends the matrix product before it, which saves a pass over the widest tensor."""
+        if not x.is_cuda or torch.is_grad_enabled():
+            return self.mlp(x)
+        first, last = self.mlp[0], self.mlp[2]
+        assert isinstance(first, nn.Linear)
+        wide = torch._addmm_activation(first.bias, x.flatten(0, 1), first.weight.T, use_gelu=True)
+        return last(wide).unflatten(0, x.shape[:2])
+
+    def forward(self, x: Tensor, c: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, -1)
+        update = self.attend(self.norm1(x, shift1, scale1), cos, sin)
+        x = torch.addcmul(x, gate1, F.dropout(update, self.dropout, self.training))
+        update = self.feed_forward(self.norm2(x, shift2, scale2))
+        return torch.addcmul(x, gate2, F.dropout(update, self.dropout, self.training))
+
+
+class Head(nn.Module):
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.norm_final = LayerNorm(config.hidden_size)
+        self.linear = nn.Linear(config.hidden_size, config.vocab_size)
+        self.adaLN_modulation = nn.Linear(config.cond_dim, 2 * config.hidden_size)
+        for layer in (self.linear, self.adaLN_modulation):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor, c: Tensor) -> Tensor:
+        """hidden [..., D] with one row of c [..., cond_dim] each, broadcasting."""
+        shift, scale = self.adaLN_modulation(c).chunk(2, -1)
+        return self.linear(self.norm_final(hidden, shift, scale))
+
+
+class DiT(nn.Module):
+    """Tokens and a noise level to V numbers per site."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_embed = Embedding(config.vocab_size, config.hidden_size)
+        self.site_embed = Embedding(config.length, config.hidden_size) if config.length else None
+        if self.site_embed is not None:
+            nn.init.zeros_(self.site_embed.embedding)
+        self.sigma_map = NoiseEmbedding(config.cond_dim)
+        self.rotary_emb = Rotary(config.hidden_size // config.n_heads)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.output_layer = Head(config)
+        self.sizes: Sizes | None = None
+
+    def compile_trunk(self) -> None:
+        """Compile the blocks, one kernel for all of them and each shape; see ``Sizes``."""
+        self.sizes = Sizes()
+        for block in self.blocks:
+            block.compile(dynamic=False)
+
+    def trunk(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Hidden states [B, L, D]. Compiled, they are overwritten by the next call."""
+        return self.layers(x, sigma) if self.sizes is None else self.sizes.call(self.layers, x, sigma)
+
+    def layers(self, x: Tensor, sigma: Tensor) -> Tensor:
+        c = self.condition(sigma)
+        cos, sin = self.rotary_emb(x.shape[1])
+        hidden = self.vocab_embed(x)
+        if self.site_embed is not None:
+            if x.shape[1] > self.config.length:
+                raise ValueError(f"a sequence has {x.shape[1]} tokens, the DiT was built for {self.config.length}; shorten it")
+            hidden = hidden + self.site_embed.embedding[: x.shape[1]]
+        for block in self.blocks:
+            hidden = block(hidden, c, cos, sin)
+        return hidden
+
+    def condition(self, sigma: Tensor) -> Tensor:
+        """The embedded noise level, [B, cond_dim] or [1, cond_dim]."""
+        return F.silu(self.sigma_map(self.config.level_scale * sigma))
+
+    def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
+        if where is None:
+            return self.output_layer(self.trunk(x, sigma), self.condition(sigma)[:, None])
+        sites_of(where)  # Now: once the trunk is at work a GPU would be waited for.
+        hidden, c = selected(self.trunk(x, sigma), where), self.condition(sigma)
+        return self.output_layer(hidden, c if len(c) == 1 else c[rows_of(where)])
+
+
+def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
+    """sigma-bar(t), float32: [B] for times [B], [1] for one time."""
+    return noise.total(t).to(x.device, torch.float32).reshape(-1)
+
+
+class PosteriorNetwork(nn.Module):
+    """The network's output as logits of p(x0 | x_t): a ``Model`` for ``PosteriorReverse``.
+
+    For the absorbing kernel the posterior does not depend on t, so the network is not told the time (Sahoo et al. 2024,
+    Sec. 3.5; Ou et al. 2024): its noise-level input is zero. For other kernels it is told sigma-bar(t).
+    """
+
+    def __init__(self, network: DiT, forward_process: ForwardProcess) -> None:
+        super().__init__()
+        self.network, self.noise = network, forward_process.noise
+        self.mask_id = forward_process.mask_id if isinstance(forward_process, Absorbing) else None
+
+    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
+        return self.read(self.network(x, self.level(x, t), where))
+
+    def compile_trunk(self) -> None:
+        self.network.compile_trunk()
+
+    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+        """The trunk's hidden states at the selected sites; the head runs on those that are read."""
+        level = self.level(x, t)
+        hidden, c = selected(self.network.trunk(x, level), where), self.network.condition(level)
+        return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c)))
+
+    def level(self, x: Tensor, t: Time) -> Tensor:
+        return noise_level(self.noise, x, t) if self.mask_id is None else torch.zeros(1, device=x.device)
+
+    def read(self, output: Tensor) -> Tensor:
+        logits = output.float()
+        if self.mask_id is not None:
+            never = torch.arange(logits.shape[-1], device=logits.device) == self.mask_id
+            logits = logits.masked_fill(never, -torch.inf)
+        return logits.log_softmax(-1)
+
+
+class LogScoreNetwork(nn.Module):
+    """The network's output as log p_t(y)/p_t(x): a ``Model`` for ``LogScoreReverse`` (Lou, Meng, Ermon 2024, App. C.2).
+
+    Args:
+        scale_by_sigma: subtract log(e^sigma - 1) + log(V - 1), the absorbing kernel's scale; SEDD's published choice.
+    """
+
+    def __init__(self, network: DiT, noise: NoiseSchedule, *, scale_by_sigma: bool = True) -> None:
+        super().__init__()
+        self.network, self.noise, self.scale_by_sigma = network, noise, scale_by_sigma
+
+    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        """Log-scores, float32 [B, L, V] or [K, V]; zero at the site's own symbol."""
+        sigma = noise_level(self.noise, x, t)
+        if where is None:
+            return self.read(self.network(x, sigma), x, sigma[:, None])
+        own, each = selected(x, where), sigma if len(sigma) == 1 else sigma[rows_of(where)]
+        return self.read(self.network(x, sigma, where), own, each)
+
+    def compile_trunk(self) -> None:
+        self.network.compile_trunk()
+
+    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+        """The trunk's hidden states at the selected sites; the head runs on those that are read."""
+        sigma = noise_level(self.noise, x, t)
+        hidden, c = selected(self.network.trunk(x, sigma), where), self.network.condition(sigma)
+        return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma))
+
+    def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
+        """output [..., V], the sites' tokens and their noise levels [...]."""
+        scale = torch.expm1(sigma).log() + math.log(output.shape[-1] - 1) if self.scale_by_sigma else torch.zeros_like(sigma)
+        return (output - scale[..., None]).scatter_(-1, own[..., None], 0)

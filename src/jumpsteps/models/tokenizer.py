@@ -1,0 +1,90 @@
+"""Text in and text out: a Hugging Face tokenizer beside a model."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jumpsteps.process.kernel import Absorbing, ForwardProcess
+
+__all__ = ["Text", "has_tokenizer", "read_tokenizer", "transformers"]
+
+TOKENIZERS = ["tokenizer_config.json", "tokenizer.json", "vocab.txt", "vocab.json"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text to tokens and back, for one model.
+
+    Attributes:
+        tokenizer: of Hugging Face transformers.
+        forward: the model's forward process, which says what its symbols are.
+
+    Raises:
+        ValueError: the tokenizer has an id that is no symbol of the model.
+    """
+
+    tokenizer: Any
+    forward: ForwardProcess
+
+    def __post_init__(self) -> None:
+        highest = max(self.tokenizer.get_vocab().values())
+        if highest >= self.forward.vocab_size:
+            raise ValueError(
+                f"the tokenizer has token ids up to {highest}, the model's symbols are 0..{self.forward.vocab_size - 1}; "
+                "pass the tokenizer that the model was trained with"
+            )
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, without the tokens that the tokenizer puts around a text.
+
+        Raises:
+            ValueError: the text holds MASK, which is noise and not data.
+        """
+        tokens: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if isinstance(self.forward, Absorbing) and self.forward.mask_id in tokens:
+            mask = self.tokenizer.convert_ids_to_tokens(self.forward.mask_id)
+            raise ValueError(f"the text holds {mask!r}, the model's MASK (token {self.forward.mask_id}); take it out")
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of one sequence; tokens such as [PAD] or an end of text are written out."""
+        text: str = self.tokenizer.decode(tokens)
+        return text
+
+
+def transformers() -> ModuleType:
+    """The library, or a ValueError that says how to install it."""
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"models of text need transformers ({reason}): pip install 'jumpsteps[text]'") from None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).exists() for name in TOKENIZERS)
+
+
+def read_tokenizer(folder: Path, *, trusted: bool) -> Any:
+    """The tokenizer in a folder; nothing is fetched from a network.
+
+    Args:
+        trusted: whether Python code in the folder may run.
+
+    Raises:
+        ValueError: transformers is not installed, or there is no tokenizer that it can read.
+    """
+    if not has_tokenizer(folder):
+        raise ValueError(f"there is no tokenizer in {folder}; it should hold one of {', '.join(TOKENIZERS)}")
+    library = transformers()
+    try:
+        return library.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
+    except Exception as error:  # What transformers and a model's own code raise is not theirs to promise.
+        raise ValueError(f"the tokenizer in {folder} cannot be read ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,1 @@
+"""Forward processes: noise schedules and corruption kernels."""

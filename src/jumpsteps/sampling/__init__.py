@@ -1,0 +1,1 @@
+"""Samplers: one step of the reverse process each, and the loop that runs them."""

@@ -1,0 +1,79 @@
+r"""The exact sampler: one jump at a time, at its own time."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jumpsteps.core.draws import categorical, exponential, uniform
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.sampling.one_stage import Info, Sampler, denoise, nothing_clipped
+from jumpsteps.schedules.schedule import Leap
+
+__all__ = ["Gillespie"]
+
+
+@dataclass(frozen=True)
+class Gillespie(Sampler):
+    r"""Gillespie's algorithm for rates that change in time, by thinning: exact down to ``t_min``.
+
+    The kernel bounds the rate at which any site can leave, whatever the model says (``ForwardProcess.exit_bound``). Candidates
+    come at that bound, in closed form; one model call, at the candidate's own time and for its site alone, accepts it
+    with the ratio of the true rate to the bound and says where it jumps. Below ``t_min`` one Tweedie leap ends the run.
+    A rate above the bound, which no exact model has, is counted in ``Info.clipped``.
+
+    Source: Gillespie (1977); Lewis & Shedler (1979) for thinning. Kernels: all. Schedule: none; one call for each candidate of the
+    slowest sequence.
+    """
+
+    t_min: float = 1e-3
+    name = "gillespie"
+    takes = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.t_min < 1:
+            raise ValueError(f"t_min must lie between 0 and 1, got {self.t_min}")
+
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
+        """Each sequence has its own time, float64 [B]."""
+        return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+
+    def step(
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Info]:
+        if not (state > self.t_min).any():
+            done = torch.zeros_like(state)
+            return denoise(reverse, x, self.t_min, generator), done, Info(nothing_clipped(x).clipped, done)
+        movable = reverse.forward.movable(x)
+        time = self.candidate(reverse, movable.sum(-1), state, generator)
+        active = time > self.t_min
+        clipped = torch.zeros_like(x[:, 0])
+        if active.any():
+            site = self.pick(movable, generator) & active[:, None]
+            x, clipped[active] = self.thin(reverse, x, time, site, generator)
+        return x, time, Info(clipped, time)
+
+    def candidate(self, reverse: ReverseProcess, sites: Tensor, time: Tensor, generator: torch.Generator) -> Tensor:
+        """The time of the next candidate of each sequence, [B]; t_min when there is none."""
+        forward = reverse.forward
+        waiting = exponential(sites, generator=generator)
+        total = forward.exit_bound_time(forward.exit_bound_integral(forward.noise.total(time)) - waiting)
+        return forward.noise.inverse(total).clamp_min(self.t_min)
+
+    def pick(self, movable: Tensor, generator: torch.Generator) -> Tensor:
+        """bool [B, L]: one movable site of each sequence."""
+        keys = uniform(tuple(movable.shape), generator=generator, device=movable.device) + ~movable
+        return torch.zeros_like(movable).scatter(-1, keys.argmin(-1, keepdim=True), True) & movable
+
+    def thin(
+        self, reverse: ReverseProcess, x: Tensor, time: Tensor, site: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The state after the candidates, and whether their rate exceeded the bound."""
+        forward, rows = reverse.forward, site.any(-1)
+        t = time[rows]
+        rates = reverse.rates(x[rows], t, where=site[rows]).to(torch.float64)
+        bound = forward.noise.rate(t) * forward.exit_bound(forward.noise.total(t))
+        share = rates.sum(-1) / bound
+        accepted = uniform((len(t),), generator=generator, device=x.device) < share
+        y = x[site].masked_scatter(accepted, categorical(rates[accepted], generator=generator))
+        return x.masked_scatter(site, y), (share > 1 + 1e-9).to(x.dtype)

@@ -1,0 +1,187 @@
+"""The sampling loop. There is one: it starts from noise, leaps along a schedule and counts every call of the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jumpsteps.denoiser.batching import Splitting
+from jumpsteps.denoiser.reverse import Model, Remembered, ReverseProcess, remember
+from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.noise import Time
+from jumpsteps.sampling.one_stage import Sampler
+from jumpsteps.schedules.schedule import JumpSchedule, Leap, Schedule
+
+__all__ = ["CallCounter", "Given", "Simulation", "simulate"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Sites that are known and stay as they are: a prompt, given bars, known pixels.
+
+    Attributes:
+        tokens: int64 [L] or [B, L]; read where ``mask`` is true only.
+        mask: bool, same shape.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+    def check(self, shape: tuple[int, int], forward: ForwardProcess) -> None:
+        """Raises ValueError for other shapes, and for tokens that data cannot hold."""
+        if self.tokens.shape != self.mask.shape or self.tokens.shape not in (shape[1:], torch.Size(shape)):
+            raise ValueError(
+                f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} must both have shape "
+                f"[L] = [{shape[1]}] or [B, L] = {list(shape)}"
+            )
+        forward.check_data(self.tokens[self.mask], "given")
+
+    def rows(self, start: int, stop: int) -> "Given":
+        """What is given in these sequences of a batch."""
+        return self if self.mask.ndim == 1 else Given(self.tokens[start:stop], self.mask[start:stop])
+
+    def clamp(self, x: Tensor) -> Tensor:
+        return torch.where(self.mask.to(x.device), self.tokens.to(x), x)
+
+
+class CallCounter:
+    """A model that counts its calls, sees given sites as they are given, and takes batches larger than memory in pieces.
+
+    Attributes:
+        model: the model; a call for a batch counts once, in however many pieces it is made.
+        given: sites that a sampler of several stages may have moved since the last leap; None for none.
+        calls: so far.
+    """
+
+    def __init__(self, model: Model, given: Given | None = None) -> None:
+        self.model, self.given = Splitting(model), given
+        self.calls = 0
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        return self.model(self.clamped(x), t, where)
+
+    def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered:
+        self.calls += 1
+        return remember(self.model, self.clamped(x), t, where)
+
+    def clamped(self, x: Tensor) -> Tensor:
+        # Samplers that ask for some of the sequences only ask once in a step, for rows of the state, which are clamped.
+        if self.given is not None and self.given.mask.shape in (x.shape, x.shape[1:]):
+            return self.given.clamp(x)
+        return x
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The outcome of a run.
+
+    Attributes:
+        samples: int64 [B, L].
+        nfe: calls of the model that were made.
+        moved: int64 [steps, B], sites that each step changed; a leap is one step but for samplers that choose their own.
+        clipped: int64 [steps, B], see ``Info``.
+    """
+
+    samples: Tensor
+    nfe: int
+    moved: Tensor
+    clipped: Tensor
+
+
+@torch.no_grad()
+def simulate(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    shape: tuple[int, int],
+    *,
+    generator: torch.Generator,
+    given: Given | None = None,
+    initial: Tensor | None = None,
+    callback: Callable[[float, Tensor], None] | None = None,
+    progress: bool = False,
+) -> Simulation:
+    """Run ``sampler`` along ``schedule``.
+
+    Args:
+        schedule: of the kind that the sampler takes; None for a sampler that chooses its own leaps.
+        shape: (B, L).
+        generator: all randomness; samples live on its device.
+        given: sites held fixed at every state, the first included.
+        initial: int64 [B, L], the state at the schedule's first time, in place of noise.
+        callback: called with (t, x) for the first state and after every step; t is the latest time of any sequence.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that belongs to another kernel, that
+            does not start at t = 1 though the run starts from noise, or whose jumps are not as many as the free sites; ``given`` or
+            ``initial`` that do not fit the shape; an empty shape.
+    """
+    forward = reverse.forward
+    sampler.check(forward)
+    if min(shape) < 1:
+        raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
+    leaps = plan(sampler, schedule, forward)
+    counter = CallCounter(reverse.model, given)
+    reverse = replace(reverse, model=counter)
+    x = start(reverse, leaps[0].t, shape, generator, initial)
+    if given is not None:
+        given.check(shape, forward)
+        x = given.clamp(x)
+    if isinstance(schedule, JumpSchedule):
+        check_jumps(schedule, forward.movable(x).sum(-1))
+    if callback is not None:
+        callback(leaps[0].t, x)
+    state = sampler.init(reverse, x, leaps[0].t)
+    moved, clipped = [], []
+    for leap in tqdm(leaps, desc="sampling", disable=not progress):
+        arrived = False
+        while not arrived:
+            new, state, info = sampler.step(reverse, x, leap, state, generator=generator)
+            if given is not None:
+                new = given.clamp(new)
+            time = leap.s if info.time is None else float(info.time.max())
+            if callback is not None:
+                callback(time, new)
+            moved.append((new != x).sum(-1))
+            clipped.append(info.clipped)
+            x, arrived = new, time <= leap.s
+    return Simulation(x, counter.calls, torch.stack(moved), torch.stack(clipped))
+
+
+def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -> list[Leap]:
+    """The leaps of a run."""
+    wanted = sampler.takes
+    if wanted is None:
+        if schedule is not None:
+            raise ValueError(f"sampler {sampler.name} chooses its own leaps; pass schedule=None")
+        return [Leap(1.0, 0.0)]
+    if not isinstance(schedule, wanted):
+        given = "none" if schedule is None else type(schedule).__name__
+        other = "tweedie" if wanted is JumpSchedule else "k-gillespie"
+        raise ValueError(f"sampler {sampler.name} takes a {wanted.__name__}, got {given}; make one, or use {other}")
+    schedule.check_kernel(forward)
+    return schedule.plan(forward)
+
+
+def check_jumps(schedule: JumpSchedule, free: Tensor) -> None:
+    if (free != schedule.total).any():
+        raise ValueError(
+            f"the schedule's jumps sum to {schedule.total}, the sequences have {int(free.min())} to {int(free.max())} masked "
+            "sites; make the schedule for as many, and give all sequences the same number of known sites"
+        )
+
+
+def start(reverse: ReverseProcess, t: float, shape: tuple[int, int], generator: torch.Generator, initial: Tensor | None) -> Tensor:
+    """The state at the schedule's first time."""
+    if initial is not None:
+        if tuple(initial.shape) != tuple(shape):
+            raise ValueError(f"initial has shape {list(initial.shape)}, the run was asked for {list(shape)}")
+        reverse.forward.check_states(initial, "initial")
+        return initial
+    if t != 1:
+        raise ValueError(f"a run from noise starts at t = 1, the schedule starts at {t}; pass initial= for a later start")
+    return reverse.forward.sample_prior(shape, generator=generator, device=generator.device)

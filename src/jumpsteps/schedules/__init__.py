@@ -1,0 +1,1 @@
+"""Schedules: the times of a run, or how many sites each step reveals, and in which order."""

@@ -1,0 +1,247 @@
+r"""Reveal orders: which sites of a masked sequence come first.
+
+For the absorbing kernel any order that does not look at the data leaves the law exact in the limit of one site for each leap: a
+random order is the forward process's choice, not a necessity. Sites of one leap are drawn as if they were independent, so an order
+is good if sites that come together depend little on each other. An order that spreads out reveals distant sites first and fills the
+gaps when they are nearly determined (cf. Besnier et al. 2025, arXiv 2503.17076, for images).
+
+Shapes: ranks are int64 [B, L], a permutation of 0..L-1 for each sequence; rank 0 is revealed first.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from jumpsteps.core.draws import categorical, uniform
+
+__all__ = [
+    "ORDERS",
+    "Blocks",
+    "Dilated",
+    "Fixed",
+    "Golden",
+    "Mixture",
+    "Random",
+    "RevealOrder",
+    "Sequential",
+    "Spread",
+    "order_from_json",
+    "order_to_json",
+]
+
+
+@dataclass(frozen=True)
+class RevealOrder(ABC):
+    """A way to order the sites of a sequence.
+
+    Attributes:
+        name: e.g. "spread"; a key of ``ORDERS``.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        """Numbers [B, L]; sites are revealed from the smallest to the largest."""
+
+    def ranks(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        """The rank of every site, int64 [B, L]."""
+        return self.keys(batch, length, generator=generator).argsort(dim=-1, stable=True).argsort(-1)
+
+
+@dataclass(frozen=True)
+class Random(RevealOrder):
+    """A uniformly random permutation: the forward process's own order."""
+
+    name = "random"
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        return uniform((batch, length), generator=generator, device=generator.device)
+
+
+@dataclass(frozen=True)
+class Sequential(RevealOrder):
+    """From left to right."""
+
+    name = "sequential"
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        return torch.arange(length, device=generator.device).expand(batch, -1)
+
+
+def shifted(batch: int, length: int, generator: torch.Generator) -> Tensor:
+    """Positions after a random cyclic shift of each sequence, [B, L]."""
+    shift = torch.randint(length, (batch, 1), generator=generator, device=generator.device)
+    return (torch.arange(length, device=generator.device) + shift) % length
+
+
+@dataclass(frozen=True)
+class Spread(RevealOrder):
+    """Van der Corput's order with a random cyclic shift: every prefix is spread evenly over the sites.
+
+    The rank of a position is its bits reversed; in more dimensions the bits of the coordinates are interleaved first.
+
+    Attributes:
+        layout: the sites' grid, row-major, such as (32, 32) for an image; a line unless given.
+    """
+
+    layout: tuple[int, ...] | None = None
+    name = "spread"
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        layout = tuple(self.layout or (length,))
+        if math.prod(layout) != length:
+            raise ValueError(f"layout {layout} has {math.prod(layout)} sites, the sequences have {length}")
+        bits = max(1, (max(layout) - 1).bit_length())
+        site = torch.arange(length, device=generator.device)
+        key = torch.zeros(batch, length, dtype=torch.int64, device=generator.device)
+        for axis, size in enumerate(layout):
+            position = shifted(batch, size, generator)[:, site // math.prod(layout[axis + 1 :]) % size]
+            for bit in range(bits):
+                key |= (position >> bit & 1) << ((bits - 1 - bit) * len(layout) + axis)
+        return key
+
+
+@dataclass(frozen=True)
+class Dilated(RevealOrder):
+    """Multiples of the largest power of two first, then of the next: from left to right within a level, shifted at random.
+
+    Source: after Luxembourg et al. (2025), arXiv 2506.19037.
+    """
+
+    name = "dilated"
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        position = shifted(batch, length, generator)
+        spacing = position & -position
+        spacing = torch.where(position == 0, 2 * length, spacing)
+        return position - spacing * length
+
+
+@dataclass(frozen=True)
+class Golden(RevealOrder):
+    """The fractional part of (golden ratio x position + a random shift): a Kronecker sequence; neighbours never come together."""
+
+    name = "golden"
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        shift = uniform((batch, 1), generator=generator, device=generator.device)
+        ratio = 0.5 * (math.sqrt(5) - 1)
+        return (ratio * torch.arange(length, dtype=torch.float64, device=generator.device) + shift) % 1
+
+
+@dataclass(frozen=True)
+class Blocks(RevealOrder):
+    """Blocks from left to right (semi-autoregressive), each in an order of its own.
+
+    Attributes:
+        size: of a block, in sites.
+        inner: the order within a block.
+    """
+
+    size: int = 32
+    inner: RevealOrder = Random()
+    name = "blocks"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"a block needs at least one site, got size={self.size}")
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        blocks = -(-length // self.size)
+        inner = self.inner.ranks(batch * blocks, self.size, generator=generator).reshape(batch, blocks * self.size)
+        return inner[:, :length] + self.size * (torch.arange(length, device=inner.device) // self.size)
+
+
+@dataclass(frozen=True)
+class Fixed(RevealOrder):
+    """One permutation for all sequences.
+
+    Attributes:
+        permutation: the rank of each site.
+        shift: shift it cyclically at random, for data that look the same everywhere.
+    """
+
+    permutation: tuple[int, ...]
+    shift: bool = False
+    name = "fixed"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "permutation", tuple(self.permutation))
+        if sorted(self.permutation) != list(range(len(self.permutation))):
+            raise ValueError("a fixed order needs every rank 0..L-1 once")
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        if length != len(self.permutation):
+            raise ValueError(f"this order is for {len(self.permutation)} sites, the sequences have {length}")
+        ranks = torch.tensor(self.permutation, device=generator.device)
+        return ranks[shifted(batch, length, generator)] if self.shift else ranks.expand(batch, -1)
+
+
+@dataclass(frozen=True)
+class Mixture(RevealOrder):
+    """One of several orders for each sequence, at random.
+
+    Attributes:
+        orders: to choose from.
+        weights: their probabilities, up to a factor; equal unless given.
+    """
+
+    orders: tuple[RevealOrder, ...]
+    weights: tuple[float, ...] | None = None
+    name = "mixture"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "orders", tuple(self.orders))
+        if not self.orders or (self.weights is not None and len(self.weights) != len(self.orders)):
+            raise ValueError("a mixture needs at least one order, and a weight for each if any")
+
+    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        weights = torch.tensor(self.weights or [1.0] * len(self.orders), dtype=torch.float64, device=generator.device)
+        which = categorical(weights.expand(batch, -1), generator=generator)
+        every = torch.stack([order.ranks(batch, length, generator=generator) for order in self.orders])
+        return every[which, torch.arange(batch, device=which.device)]
+
+
+ORDERS: dict[str, type[RevealOrder]] = {
+    kind.name: kind for kind in (Random, Spread, Dilated, Golden, Sequential, Blocks, Fixed, Mixture)
+}
+"""By name, for files."""
+
+
+def order_to_json(order: RevealOrder) -> dict[str, Any]:
+    """What a file of schedules holds of an order."""
+    content: dict[str, Any] = {"type": order.name}
+    for part in fields(order):
+        value = getattr(order, part.name)
+        if isinstance(value, RevealOrder):
+            value = order_to_json(value)
+        elif part.name == "orders":
+            value = [order_to_json(one) for one in value]
+        content[part.name] = value
+    return content
+
+
+def order_from_json(content: Mapping[str, Any]) -> RevealOrder:
+    """The order of ``order_to_json``.
+
+    Raises:
+        ValueError: an unknown type.
+    """
+    parts = dict(content)
+    kind = parts.pop("type", None)
+    if kind not in ORDERS:
+        raise ValueError(f"unknown reveal order {kind!r}; this jumpsteps knows {', '.join(ORDERS)}")
+    for name, value in parts.items():
+        if isinstance(value, Mapping):
+            parts[name] = order_from_json(value)
+        elif name == "orders":
+            parts[name] = tuple(order_from_json(one) for one in value)
+        elif isinstance(value, list):
+            parts[name] = tuple(value)
+    return ORDERS[kind](**parts)

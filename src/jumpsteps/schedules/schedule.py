@@ -1,0 +1,402 @@
+r"""Schedules: when the steps of a run are taken.
+
+* ``TimeSchedule``: the times of a run, 1 = t_0 > t_1 > ... > t_N = 0, one leap between each two.
+* ``JumpSchedule``: how many sites jump in each leap, for samplers of the absorbing kernel that count.
+
+Either gives numbers of tokens to loops that count them (``tokens_per_step``), and ``to_jumps`` and ``to_times`` turn one into the
+other.
+
+A schedule carries where it came from, because it is only good for the kernel, sampler and model it was found for. Files hold
+several schedules, one for each number of model calls.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from jumpsteps.core.files import read_json, write_json
+from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.noise import LogLinear, NoiseSchedule
+from jumpsteps.schedules.orders import Random, RevealOrder, order_from_json, order_to_json
+
+__all__ = [
+    "JumpSchedule",
+    "Leap",
+    "Provenance",
+    "Schedule",
+    "TimeSchedule",
+    "cosine",
+    "cosine_jumps",
+    "load_schedules",
+    "save_schedules",
+    "uniform",
+    "uniform_jumps",
+]
+
+FORMAT = "jumpsteps-schedules"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a schedule was found. Empty fields are unknown.
+
+    Attributes:
+        method: how the times were chosen.
+        kernel, noise: the forward process, e.g. "absorbing" and "LogLinear(eps=0.001)".
+        sampler: the sampler the schedule is for.
+        model, model_hash: name and SHA-256 of the model's weights.
+        data: what the search saw.
+        sequences: how many sequences it saw.
+        seed: of the search.
+        model_calls: calls of the model that the search made.
+        predicted_cost: the search's own estimate of the run's error, nats per sequence.
+        predicted_cost_stderr: its standard error.
+        version: of jumpsteps.
+    """
+
+    method: str = ""
+    kernel: str = ""
+    noise: str = ""
+    sampler: str = ""
+    model: str = ""
+    model_hash: str = ""
+    data: str = ""
+    sequences: int | None = None
+    seed: int | None = None
+    model_calls: int | None = None
+    predicted_cost: float | None = None
+    predicted_cost_stderr: float | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Leap:
+    """One leap of a run.
+
+    Attributes:
+        t, s: the time before and after.
+        jumps: how many sites jump, where the schedule says so.
+        order: which of the masked sites those are.
+    """
+
+    t: float
+    s: float
+    jumps: int | None = None
+    order: RevealOrder = Random()
+
+
+@dataclass(frozen=True)
+class TimeSchedule:
+    """Strictly decreasing times in [0, 1], as Python floats (float64).
+
+    Raises:
+        ValueError: fewer than two times, a time outside [0, 1], or times that do not decrease.
+    """
+
+    times: tuple[float, ...]
+    provenance: Provenance = Provenance()
+
+    def __init__(self, times: Iterable[float], provenance: Provenance = Provenance()) -> None:
+        values = tuple(float(t) for t in times)
+        if len(values) < 2:
+            raise ValueError(f"a time schedule needs at least two times, got {list(values)}")
+        if not all(math.isfinite(t) and 0 <= t <= 1 for t in values):
+            raise ValueError(f"times must lie in [0, 1], got {list(values)}")
+        for before, after in pairwise(values):
+            if not after < before:
+                raise ValueError(f"times must decrease strictly from noise (1) to data (0), got {before} before {after}")
+        object.__setattr__(self, "times", values)
+        object.__setattr__(self, "provenance", provenance)
+
+    @property
+    def leaps(self) -> int:
+        """The number of leaps; the NFE of a sampler with one model call per leap."""
+        return len(self.times) - 1
+
+    def plan(self, forward: ForwardProcess) -> list[Leap]:
+        """The leaps, in order."""
+        return [Leap(t, s) for t, s in pairwise(self.times)]
+
+    def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
+        """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
+        check_kernel(self.provenance, forward, model)
+
+    def tokens_per_step(self, length: int, noise: NoiseSchedule = LogLinear()) -> tuple[int, ...]:
+        r"""How many masked tokens each leap reveals, for loops that count (LLaDA's): whole numbers that sum to ``length``.
+
+        A token that is masked at the first time t_0 is still masked at s with probability
+        :math:`(1 - \alpha(s)) / (1 - \alpha(t_0))`, which is s / t_0 for log-linear noise. The expected number of masked tokens is
+        rounded at every time (a half up), so that each leap is less than one token away from its expectation; a leap has 0 tokens
+        only where it expects less than one.
+
+        Args:
+            length: masked tokens at the start; those of a prompt do not count.
+            noise: the noise schedule of the absorbing kernel that the times are for; LLaDA's and MDLM's unless given.
+
+        Raises:
+            ValueError: no token, a schedule for another kernel or noise, or one that does not end at t = 0.
+        """
+        return tuple(before - after for before, after in pairwise(self.masked_tokens(length, noise)))
+
+    def to_jumps(self, forward: ForwardProcess, length: int) -> "JumpSchedule":
+        """``tokens_per_step`` as a schedule for samplers that count jumps, in random order; every leap has at least one jump.
+
+        The inverse of ``JumpSchedule.to_times``: its times give back its counts. Times that are turned into counts and back are
+        rounded.
+
+        Raises:
+            ValueError: as ``tokens_per_step``; a kernel other than absorbing; fewer tokens than leaps.
+        """
+        left = self.masked_tokens(length, noise_of_masks(forward))
+        return JumpSchedule(jumps_between(left), converted(self.provenance, forward))
+
+    def masked_tokens(self, length: int, noise: NoiseSchedule) -> list[int]:
+        """The expected number of masked tokens at every time, rounded, when all ``length`` are masked at the first."""
+        check_noise(self.provenance, noise)
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}; it is the number of masked tokens at the start")
+        if self.times[-1] != 0:
+            raise ValueError(f"the schedule ends at t = {self.times[-1]}, where tokens are still masked; append the time 0")
+        first = masked_share(noise, self.times[0])
+        # Rounding errors of the noise schedule must not decide which way a half goes.
+        return [math.floor(round(length * masked_share(noise, t) / first, 6) + 0.5) for t in self.times]
+
+
+@dataclass(frozen=True)
+class JumpSchedule:
+    """How many sites jump in each leap: positive integers that sum to the number of free sites; and which.
+
+    Raises:
+        ValueError: no leap, or a leap without a jump.
+    """
+
+    counts: tuple[int, ...]
+    provenance: Provenance = Provenance()
+    order: RevealOrder = Random()
+
+    def __init__(self, counts: Iterable[int], provenance: Provenance = Provenance(), order: RevealOrder = Random()) -> None:
+        values = tuple(counts)
+        if not values or any(int(n) != n or n < 1 for n in values):
+            raise ValueError(f"a jump schedule needs positive whole numbers, one for each leap, got {list(values)}")
+        object.__setattr__(self, "counts", tuple(int(n) for n in values))
+        object.__setattr__(self, "provenance", provenance)
+        object.__setattr__(self, "order", order)
+
+    @property
+    def leaps(self) -> int:
+        """The number of leaps; the NFE of a sampler with one model call per leap."""
+        return len(self.counts)
+
+    @property
+    def total(self) -> int:
+        """The number of free sites that it is for."""
+        return sum(self.counts)
+
+    def plan(self, forward: ForwardProcess) -> list[Leap]:
+        """The leaps, in order, with the times at which as many sites are masked on average."""
+        left = [self.total - done for done in accumulate(self.counts, initial=0)]
+        times = [time_of_masked(forward, n, self.total) for n in left]
+        return [Leap(t, s, n, self.order) for t, s, n in zip(times, times[1:], self.counts, strict=False)]
+
+    def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
+        """Raises ValueError if the schedule was found for another kernel or another noise schedule."""
+        check_kernel(self.provenance, forward, model)
+
+    def tokens_per_step(self, length: int) -> tuple[int, ...]:
+        """How many masked tokens each leap reveals: the counts.
+
+        Raises:
+            ValueError: a ``length`` (masked tokens at the start, without the prompt) other than ``total``.
+        """
+        if length != self.total:
+            raise ValueError(
+                f"the schedule is for {self.total} masked tokens, got length={length}; optimise for as many, or rescale it: "
+                "schedule.to_times(forward).tokens_per_step(length)"
+            )
+        return self.counts
+
+    def to_times(self, forward: ForwardProcess) -> TimeSchedule:
+        r"""The times along which a run from noise has as many sites masked on average, for samplers that follow times.
+
+        With n of L sites left, t solves :math:`(1 - \alpha(t)) / (1 - \alpha(1)) = n / L`; t = n / L for log-linear noise. The
+        model's own times, in ``plan``, differ by the sites that the noise leaves unmasked at t = 1, of which a run from noise has
+        none. ``TimeSchedule.to_jumps`` and ``tokens_per_step`` with L tokens give the same counts back.
+
+        Raises:
+            ValueError: a kernel other than absorbing, a schedule for another noise, or one with a reveal order, which times do not
+                have.
+        """
+        noise = noise_of_masks(forward)
+        check_noise(self.provenance, noise)
+        if self.order != Random():
+            raise ValueError(f"the schedule reveals in {self.order.name} order, times in random order; optimise times instead")
+        left = [self.total - done for done in accumulate(self.counts)]
+        total = [-math.log1p(-masked_share(noise, 1.0) * n / self.total) for n in left[:-1]]
+        return TimeSchedule([1.0, *(float(noise.inverse(value)) for value in total), 0.0], converted(self.provenance, forward))
+
+
+Schedule = TimeSchedule | JumpSchedule
+
+
+def time_of_masked(forward: ForwardProcess, masked: int, total: int) -> float:
+    """The time at which ``masked`` of ``total`` sites are masked on average; at most 1."""
+    if masked in (0, total):
+        return float(masked > 0)
+    lowest = float(forward.noise.alpha(1.0))
+    return float(forward.noise.time_of_alpha(max(1 - masked / total, lowest)))
+
+
+def masked_share(noise: NoiseSchedule, t: float) -> float:
+    """1 - alpha(t)."""
+    return -math.expm1(-float(noise.total(t)))
+
+
+def noise_of_masks(forward: ForwardProcess) -> NoiseSchedule:
+    if not isinstance(forward, Absorbing):
+        raise ValueError(f"times and numbers of jumps are converted for the absorbing kernel, which masks; got {forward.name}")
+    return forward.noise
+
+
+def check_noise(provenance: Provenance, noise: NoiseSchedule) -> None:
+    """Raises ValueError for times that do not belong to the absorbing kernel with this noise schedule."""
+    if provenance.kernel not in ("", Absorbing.name):
+        raise ValueError(f"the schedule is for the {provenance.kernel} kernel, which masks no tokens; optimise one for absorbing")
+    if provenance.noise not in ("", repr(noise)):
+        raise ValueError(f"the schedule is for the noise schedule {provenance.noise}, got {noise!r}; pass the one it was found for")
+
+
+def converted(provenance: Provenance, forward: ForwardProcess) -> Provenance:
+    """Of times made from jumps, or the other way round: the sampler is another one, and so is the error."""
+    same = replace(provenance, sampler="", predicted_cost=None, predicted_cost_stderr=None)
+    return replace(same, kernel=forward.name, noise=repr(forward.noise))
+
+
+def check_kernel(provenance: Provenance, forward: ForwardProcess, model: str) -> None:
+    for what, found, wanted in (
+        ("kernel", provenance.kernel, forward.name),
+        ("noise schedule", provenance.noise, repr(forward.noise)),
+    ):
+        if found and found != wanted:
+            raise ValueError(
+                f"schedule was optimised for the {what} {found}, {model} has {wanted}; "
+                "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+            )
+
+
+def uniform(leaps: int) -> TimeSchedule:
+    """Equal steps in time."""
+    check_leaps(leaps)
+    return TimeSchedule([1 - i / leaps for i in range(leaps)] + [0.0], Provenance(method="uniform"))
+
+
+def cosine(leaps: int) -> TimeSchedule:
+    """t_i = cos(pi/2 i/N): few sites first (MaskGIT, Chang et al. 2022, with t the masked fraction)."""
+    check_leaps(leaps)
+    times = [math.cos(0.5 * math.pi * i / leaps) for i in range(leaps)]
+    return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
+
+
+def uniform_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpSchedule:
+    """Jumps spread evenly over the leaps."""
+    return jumps_of(lambda done: 1 - done, leaps, total, "uniform", order)
+
+
+def cosine_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpSchedule:
+    """The masked share falls as cos(pi/2 i/N): few jumps first (MaskGIT, Chang et al. 2022)."""
+    return jumps_of(lambda done: math.cos(0.5 * math.pi * done), leaps, total, "cosine", order)
+
+
+def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: str, order: RevealOrder) -> JumpSchedule:
+    """A jump schedule from the share of sites still masked when a share of the leaps is done; every leap has a jump."""
+    check_leaps(leaps)
+    inner = [round(total * masked(i / leaps)) for i in range(1, leaps)]
+    return JumpSchedule(jumps_between([total, *inner, 0]), Provenance(method=method), order)
+
+
+def jumps_between(masked: list[int]) -> list[int]:
+    """The jumps between numbers of masked sites, the last of them 0; those in between are moved where a leap would have no jump."""
+    left, leaps = list(masked), len(masked) - 1
+    if leaps > left[0]:
+        raise ValueError(f"{left[0]} sites cannot jump in {leaps} leaps, at least one in each; ask for at most {left[0]} steps")
+    for i in range(1, leaps):
+        left[i] = min(left[i], left[i - 1] - 1)
+    for i in range(leaps - 1, 0, -1):
+        left[i] = max(left[i], left[i + 1] + 1)
+    return [before - after for before, after in pairwise(left)]
+
+
+def check_leaps(leaps: int) -> None:
+    if leaps < 1:
+        raise ValueError(f"the number of steps must be at least 1, got {leaps}")
+
+
+def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
+    """Write schedules, keyed by their NFE, to one JSON file."""
+    content = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "schedules": [schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())],
+    }
+    write_json(path, content)
+
+
+def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
+    """The entry of a file of schedules; ``read_schedule`` reads it."""
+    if isinstance(schedule, TimeSchedule):
+        written: dict[str, Any] = {"times": list(schedule.times)}
+    else:
+        written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+    return {"nfe": nfe, **written, "provenance": asdict(schedule.provenance)}
+
+
+def load_schedules(path: Path | str) -> dict[int, Schedule]:
+    """Read a file of schedules, keyed by their NFE.
+
+    Raises:
+        ValueError: no such file, not a file of schedules, a newer schema, or times or counts that are none.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema version {content.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}; "
+            "update jumpsteps or optimise again"
+        )
+    try:
+        return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_schedule(entry: Mapping[str, Any]) -> Schedule:
+    known = {field.name for field in fields(Provenance)}
+    provenance = Provenance(**{key: value for key, value in entry.get("provenance", {}).items() if key in known})
+    schedule: Schedule = TimeSchedule(entry["times"], provenance) if "times" in entry else read_jumps(entry, provenance)
+    if entry["nfe"] < schedule.leaps:
+        raise ValueError(f"NFE {entry['nfe']} is less than the {schedule.leaps} leaps of its schedule; optimise again")
+    return schedule
+
+
+def read_jumps(entry: Mapping[str, Any], provenance: Provenance) -> JumpSchedule:
+    return JumpSchedule(entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"})))
+
+
+def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:
+    """The schedule with this NFE.
+
+    Raises:
+        ValueError: the file holds none with this NFE.
+    """
+    if nfe not in schedules:
+        raise ValueError(
+            f"{path} holds schedules for NFE {sorted(schedules)}, not {nfe}; "
+            f"run 'jumpsteps optimize MODEL --nfe {nfe} -o {path}' or choose one of these"
+        )
+    return schedules[nfe]

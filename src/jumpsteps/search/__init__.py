@@ -1,0 +1,1 @@
+"""Searches: schedules and orders for a model, from data."""

@@ -1,0 +1,1 @@
+"""What steps cost: the tables that searches read."""

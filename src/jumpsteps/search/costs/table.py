@@ -1,0 +1,78 @@
+r"""What leaps cost: the table that a search reads.
+
+``LeapCosts`` is the expected error of every leap on a grid, in nats per sequence. Costs of leaps add up to a bound of the error of
+a run, so the best schedule is a shortest path (see ``search``). Three estimates make such tables, each from one pass over data:
+
+* ``profile``: absorbing kernel, Tweedie's sampler; times. One curve gives every leap.
+* ``order_costs``: absorbing kernel, a number of jumps in a reveal order.
+* ``rate_costs``: every kernel; times. Contexts, or whole rates, are frozen during a leap.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jumpsteps.schedules.schedule import Schedule
+
+__all__ = ["Floats", "LeapCosts", "smooth_logarithm", "spread"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LeapCosts(ABC):
+    """The cost of every leap on a grid.
+
+    Attributes:
+        grid: times, or numbers of masked sites, decreasing, [G].
+        value: value[i, k] is the cost of the leap grid[i] -> grid[k], i < k, nats per sequence; infinite where k <= i. [G, G].
+        model_calls: calls made to estimate it.
+    """
+
+    grid: Floats
+    value: Floats
+    model_calls: int
+
+    @property
+    @abstractmethod
+    def stderr(self) -> Floats:
+        """The standard error of ``value`` over sequences, [G, G]; computed when asked for, since no search needs it."""
+
+    @abstractmethod
+    def schedule(self, points: list[int]) -> Schedule:
+        """The schedule that visits these points of the grid."""
+
+    @abstractmethod
+    def predict(self, schedule: Schedule) -> tuple[float, float]:
+        """The summed cost of a schedule and its standard error, nats per sequence."""
+
+
+def leaps_only(table: Floats) -> Floats:
+    """The table [G, G] with infinity where no leap is."""
+    return np.where(np.tril(np.ones(table.shape, dtype=bool)), np.inf, table)
+
+
+def smooth_logarithm(curve: Floats, bandwidth: float, places: Floats, wanted: Floats) -> Floats:
+    """A positive curve [K], known at ``places`` [K], at the ``wanted`` ones [N]: its logarithm is fitted by a line around each.
+
+    Values below a thousandth of the largest are raised to it; a curve of zeros stays one.
+    """
+    highest = float(curve.max())
+    if highest <= 0:
+        return np.zeros(len(wanted))
+    return np.exp(local_line(places, wanted, bandwidth) @ np.log(np.maximum(curve, 1e-3 * highest)))
+
+
+def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
+    """The matrix [N, K] that fits a line, with Gaussian weights, around each wanted place and takes its value there."""
+    distance = places[None] - wanted[:, None]
+    weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
+    s0, s1, s2 = (np.sum(weight * distance**power, -1, keepdims=True) for power in range(3))
+    return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
+
+
+def spread(parts: Floats) -> Floats:
+    """Standard error of a mean, from the parts [..., B] of each sequence."""
+    return parts.std(-1, ddof=1) / np.sqrt(parts.shape[-1])

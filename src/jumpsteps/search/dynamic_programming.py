@@ -1,0 +1,209 @@
+r"""Searches over schedules.
+
+* ``golden_section`` and ``hierarchical``: Jump Your Steps (Park et al. 2025, Alg. 1 and 2). 1, 2, 4, 8 ... leaps: every interval
+  is split where the KLUB is largest.
+* ``shortest_paths``: the cheapest schedule on a grid for every number of leaps, from a table of leap costs; ``error_curve`` is what
+  they cost, ``fewest_leaps`` the first that is cheap enough.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+import numpy as np
+
+from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.costs.table import Floats, LeapCosts
+
+__all__ = [
+    "ErrorCurve",
+    "error_curve",
+    "fewest_leaps",
+    "golden_section",
+    "golden_section_integer",
+    "hierarchical",
+    "hierarchical_jumps",
+    "shortest_path",
+    "shortest_paths",
+]
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def golden_section(objective: Callable[[float], float], low: float, high: float, *, tolerance: float) -> float:
+    """The maximiser of a unimodal function on (low, high); never an end point. One evaluation for each step after the first.
+
+    Stops when the two inner points are closer than ``tolerance``.
+    """
+    if not low < high:
+        raise ValueError(f"golden section needs low < high, got {low} and {high}")
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = objective(left), objective(right)
+    while right - left > tolerance:
+        if at_left > at_right:
+            high, right, at_right = right, left, at_left
+            left = high - GOLDEN * (high - low)
+            at_left = objective(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + GOLDEN * (high - low)
+            at_right = objective(right)
+    return left if at_left > at_right else right
+
+
+def golden_section_integer(objective: Callable[[int], float], low: int, high: int) -> int:
+    """The maximiser of a unimodal function on the integers strictly between; one evaluation for each step after the first.
+
+    Golden section on integers divides by Fibonacci numbers (Kiefer 1953).
+    """
+    if high - low < 2:
+        raise ValueError(f"there is no integer between {low} and {high}")
+    known: dict[int, float] = {}
+
+    def at(n: int) -> float:
+        if n >= high:
+            return -math.inf
+        if n not in known:
+            known[n] = objective(n)
+        return known[n]
+
+    short, long = 1, 2
+    while low + short + long < high:
+        short, long = long, short + long
+    while long > 1:
+        left, right = low + short, low + long
+        if at(left) < at(right):
+            low = left
+        short, long = long - short, short
+    return low + 1
+
+
+def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: float) -> list[tuple[float, ...]]:
+    """Break (1, t_min) into 1, 2, 4, ..., 2^levels leaps; ``split(u, t)`` gives the time between u and t.
+
+    Returns:
+        The times of every level, decreasing; level k has 2^k leaps.
+    """
+    times: tuple[float, ...] = (1.0, t_min)
+    found = [times]
+    for _ in range(levels):
+        middle = [split(u, t) for u, t in pairwise(times)]
+        times = tuple(sorted({*times, *middle}, reverse=True))
+        found.append(times)
+    return found
+
+
+def hierarchical_jumps(split: Callable[[int, int], int], levels: int, *, total: int) -> list[tuple[int, ...]]:
+    """Break ``total`` jumps into 1, 2, 4, ..., 2^levels leaps; ``split(n_u, n_t)`` gives a number of masked sites between.
+
+    A leap of one jump cannot be broken; in its place the leap with the most jumps is broken once more.
+
+    Returns:
+        The numbers of masked sites before and after each leap of every level, decreasing; level k has 2^k leaps.
+
+    Raises:
+        ValueError: fewer jumps than leaps.
+    """
+    if total < 2**levels:
+        raise ValueError(f"{total} sites cannot jump in {2**levels} leaps, at least one in each; ask for fewer steps")
+    left: tuple[int, ...] = (total, 0)
+    found = [left]
+    for level in range(1, levels + 1):
+        middle = [split(u, t) for u, t in pairwise(left) if u - t > 1]
+        left = tuple(sorted({*left, *middle}, reverse=True))
+        while len(left) <= 2**level:
+            u, t = max(pairwise(left), key=lambda leap: leap[0] - leap[1])
+            left = tuple(sorted({*left, split(u, t)}, reverse=True))
+        found.append(left)
+    return found
+
+
+def shortest_paths(costs: LeapCosts, leaps: Iterable[int]) -> dict[int, Schedule]:
+    """The cheapest schedule from the grid's first time to its last, for each number of leaps.
+
+    Raises:
+        ValueError: a number of leaps below 1, or more leaps than the grid has intervals.
+    """
+    wanted = sorted(set(leaps))
+    check_leaps(costs, wanted)
+    found = {n: path for n, path in enumerate(islice(best_paths(costs), wanted[-1]), 1) if n in wanted}
+    return {n: costs.schedule(path) for n, path in found.items()}
+
+
+def check_leaps(costs: LeapCosts, wanted: list[int]) -> None:
+    intervals = len(costs.grid) - 1
+    if not wanted or wanted[0] < 1 or wanted[-1] > intervals:
+        raise ValueError(f"a grid of {intervals} intervals has schedules of 1 to {intervals} leaps, asked for {wanted}")
+
+
+def best_paths(costs: LeapCosts) -> Iterator[list[int]]:
+    """The cheapest paths of 1, 2, 3, ... leaps over the grid, as indices.
+
+    best_N(k) = min_i best_{N-1}(i) + cost(i, k): O(G^2) for each N, and no model calls.
+    """
+    best, last = costs.value[0], len(costs.grid) - 1
+    came_from: list[np.ndarray] = []
+    for _ in range(last):
+        yield trace(came_from, last)
+        through = best[:, None] + costs.value
+        came_from.append(through.argmin(0))
+        best = through.min(0)
+
+
+def trace(came_from: list[np.ndarray], last: int) -> list[int]:
+    """The path that ends at grid point ``last``, as grid indices from 0."""
+    path = [last]
+    for step in reversed(came_from):
+        path.append(int(step[path[-1]]))
+    return [0, *reversed(path)]
+
+
+def shortest_path(costs: LeapCosts, n: int) -> Schedule:
+    """The cheapest schedule of n leaps."""
+    return shortest_paths(costs, [n])[n]
+
+
+@dataclass(frozen=True)
+class ErrorCurve:
+    """The predicted error of the best schedules against their number of leaps.
+
+    Attributes:
+        leaps: 1, 2, 3 ..., int64 [N].
+        cost: nats per sequence, [N].
+        stderr: its standard error over the sequences of the search, [N].
+    """
+
+    leaps: np.ndarray
+    cost: Floats
+    stderr: Floats
+
+
+def error_curve(costs: LeapCosts, most: int) -> ErrorCurve:
+    """The predicted error of the cheapest schedules of 1 to ``most`` leaps.
+
+    Raises:
+        ValueError: fewer than 1, or more leaps than the grid has intervals.
+    """
+    found = shortest_paths(costs, range(1, most + 1))
+    cost, stderr = zip(*(costs.predict(schedule) for schedule in found.values()), strict=True)
+    return ErrorCurve(np.arange(1, most + 1), np.asarray(cost), np.asarray(stderr))
+
+
+def fewest_leaps(costs: LeapCosts, tolerance: float) -> Schedule:
+    """The cheapest schedule with the fewest leaps whose predicted error is at most ``tolerance`` nats per sequence.
+
+    Raises:
+        ValueError: no schedule on the grid has so small an error.
+    """
+    lowest = math.inf
+    for path in best_paths(costs):
+        schedule = costs.schedule(path)
+        cost = costs.predict(schedule)[0]
+        if cost <= tolerance:
+            return schedule
+        lowest = min(lowest, cost)
+    raise ValueError(
+        f"no schedule on this grid has a predicted error of {tolerance:g} nats per sequence or less, the least is {lowest:.3g}; "
+        "raise the tolerance, or the grid"
+    )

@@ -1,0 +1,134 @@
+r"""The Kullback-Leibler upper bound of one interval, as published.
+
+For u > s > t, the gain of stopping at s on the way from u to t:
+
+.. math:: \mathrm{KLUB} = (s - t) \, E \sum_l \sum_{y \ne x_s} \hat R_s(x_s \to y)
+          \log \frac{\hat R_s(x_s \to y)}{\hat R_u(x_u \to y)}
+
+(Park et al. 2025, Thm. 3.2 and Eq. 13-14). It is the path-space KL divergence (Girsanov) between the run that stops at s and
+the run that does not, with the rates held constant after s and the part that does not carry a logarithm left out. Both states
+come from the same forward path of the same data (common random numbers), so the objective is a smooth function of s.
+
+Where x_u and x_s differ at a site, :math:`\hat R_u(x_u \to y)` has no value at y = x_u. The coarse rate is therefore taken from
+the site's current state x_s, with context and time frozen at u; for the absorbing kernel the two are the same. Both rates
+are formed from leave-one-out posteriors, so that a log-score network whose scores do not add up to a law is normalised alike
+in both.
+
+Two choices depart from the published form. ``full`` adds the part without a logarithm, :math:`\hat R_u - \hat R_s`, so that the
+integrand is never negative. ``hold_time=False`` lets the time in the coarse rate run, so that only the context is that of u: then
+the bound has no part from rates that merely change in time, which Tweedie's leaps follow exactly. It matters where sigma(t) changes
+much: with tauLDR's Gaussian noise the published form is negative almost everywhere.
+
+``JumpKlub`` is the same for samplers that count jumps (k-Gillespie): with n_u > n_s > n_t sites masked, every one of the n_s - n_t
+jumps after the stop goes to a random masked site, and its symbol is drawn from p(x0 | x_s) in place of p(x0 | x_u),
+
+.. math:: \mathrm{KLUB} = (n_s - n_t) \, E \, \frac{1}{n_s} \sum_{l \text{ masked at } s}
+          \mathrm{KL}\big( p(x_0^l \mid x_s) \,\|\, p(x_0^l \mid x_u) \big).
+"""
+
+import torch
+from torch import Tensor
+
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.schedules.schedule import time_of_masked
+from jumpsteps.search.paths import Paths
+
+__all__ = ["JumpKlub", "Klub"]
+
+
+class Klub:
+    """The KLUB of u -> s -> t against u -> t, as a function of s: one model call at u, and one for each s.
+
+    Args:
+        reverse: the reverse process.
+        paths: forward paths of B sequences of data; given sites do not count.
+        u, t: the interval, u > t.
+        full: the whole Girsanov integrand, in place of its logarithm part.
+        hold_time: the coarse rates are those of time u; else only their context is.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, reverse: ReverseProcess, paths: Paths, u: float, t: float, *, full: bool = False, hold_time: bool = True
+    ) -> None:
+        if not 0 <= t < u <= 1:
+            raise ValueError(f"an interval needs 0 <= t < u <= 1, got u={u}, t={t}")
+        self.reverse, self.paths, self.u, self.t = reverse, paths, u, t
+        self.full, self.hold_time = full, hold_time
+        x_u = paths(u)
+        self.movable = paths.movable(x_u)
+        self.w = reverse.leave_one_out(x_u, u, where=self.movable)
+
+    @torch.no_grad()
+    def values(self, s: float) -> Tensor:
+        """One value per sequence, float64 [B], in nats.
+
+        Raises:
+            ValueError: s outside (t, u), or a jump that is possible at s and impossible from u, where the bound is infinite.
+        """
+        if not self.t < s < self.u:
+            raise ValueError(f"s must lie between t={self.t} and u={self.u}, got s={s}")
+        x = self.paths(s)
+        where = self.paths.movable(x)
+        fine = self.rates(self.reverse.leave_one_out(x, s, where=where), x[where], s)
+        coarse = self.rates(self.w[where[self.movable]], x[where], self.u if self.hold_time else s)
+        return (s - self.t) * log_ratios(fine, coarse, where, f"at s={s}", full=self.full)
+
+    def rates(self, w: Tensor, x: Tensor, t: float) -> Tensor:
+        return self.reverse.forward.reverse_rates(w.to(torch.float64), x, t)
+
+    def __call__(self, s: float) -> float:
+        """The mean over the sequences."""
+        return float(self.values(s).mean())
+
+
+class JumpKlub:
+    """The KLUB over numbers of masked sites, as a function of n_s: one model call at n_u, and one for each n_s.
+
+    Args:
+        reverse: an absorbing reverse process.
+        paths: forward paths of B sequences with the same number of free sites.
+        n_u, n_t: masked sites before and after, n_u > n_t.
+    """
+
+    @torch.no_grad()
+    def __init__(self, reverse: ReverseProcess, paths: Paths, n_u: int, n_t: int) -> None:
+        if not 0 <= n_t < n_u <= paths.sites:
+            raise ValueError(f"an interval needs 0 <= n_t < n_u <= {paths.sites} free sites, got n_u={n_u}, n_t={n_t}")
+        self.reverse, self.paths, self.n_u, self.n_t = reverse, paths, n_u, n_t
+        self.masked, self.p = self.posterior(n_u)
+
+    def posterior(self, n: int) -> tuple[Tensor, Tensor]:
+        """The masked sites with n of them left, bool [B, L], and their laws [K, V]."""
+        x = self.paths.with_masked(n)
+        where = self.paths.movable(x)
+        t = time_of_masked(self.paths.forward, n, self.paths.sites)
+        return where, self.reverse.leave_one_out(x, t, where=where).to(torch.float64)
+
+    @torch.no_grad()
+    def values(self, n_s: int) -> Tensor:
+        """One value per sequence, float64 [B], in nats.
+
+        Raises:
+            ValueError: n_s outside (n_t, n_u), or a symbol that is possible at n_s and impossible from n_u.
+        """
+        if not self.n_t < n_s < self.n_u:
+            raise ValueError(f"n_s must lie between n_t={self.n_t} and n_u={self.n_u}, got n_s={n_s}")
+        where, fine = self.posterior(n_s)
+        coarse = self.p[where[self.masked]]
+        return (n_s - self.n_t) / n_s * log_ratios(fine, coarse, where, f"with {n_s} sites masked", full=False)
+
+    def __call__(self, n_s: int) -> float:
+        """The mean over the sequences."""
+        return float(self.values(n_s).mean())
+
+
+def log_ratios(fine: Tensor, coarse: Tensor, where: Tensor, when: str, *, full: bool) -> Tensor:
+    """sum fine log(fine / coarse), and - fine + coarse if ``full``, over the selected sites of each sequence, float64 [B]."""
+    if ((fine > 0) & (coarse <= 0)).any():
+        raise ValueError(f"a jump {when} has rate zero from the interval's start, the bound is infinite; smooth the model")
+    per_site = torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum(-1)
+    if full:
+        per_site = per_site + (coarse - fine).sum(-1)
+    total = torch.zeros(len(where), dtype=torch.float64, device=where.device)
+    return total.index_add(0, where.nonzero()[:, 0], per_site)

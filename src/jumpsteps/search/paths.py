@@ -1,0 +1,101 @@
+r"""Noised data: what schedules are optimised on.
+
+All randomness is drawn at once, so that every time sees the same forward path (common random numbers) and an objective is a smooth
+function of its times. Sites that will be given when sampling (a prompt, known bars) are clean at every time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jumpsteps.core.draws import uniform
+from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.noise import Time
+from jumpsteps.schedules.orders import RevealOrder
+
+__all__ = ["Paths"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Forward paths of B sequences, as a function of time; made by ``Paths.draw``.
+
+    Attributes:
+        forward: the forward process.
+        data: int64 [B, L].
+        free: bool [B, L], the sites that are not given.
+        at: x_t as a function of t, int64 [B, L], every site noised.
+        keys: float64 [B, L], the absorbing kernel's random order of revealing, smallest first; infinite at given sites.
+    """
+
+    forward: ForwardProcess
+    data: Tensor
+    free: Tensor
+    at: Callable[[Time], Tensor]
+    keys: Tensor
+
+    @classmethod
+    def draw(
+        cls, forward: ForwardProcess, data: Tensor, *, generator: torch.Generator, given_mask: Tensor | None = None
+    ) -> "Paths":
+        """Paths from data, int64 [B, L].
+
+        Args:
+            given_mask: bool [L] or [B, L], the sites that will be given; none unless given.
+
+        Raises:
+            ValueError: tokens that data cannot hold, a mask of another shape, or a sequence without a free site.
+        """
+        forward.check_data(data, "data")
+        known = torch.zeros_like(data, dtype=torch.bool)
+        if given_mask is not None:
+            if given_mask.shape not in (data.shape, data.shape[1:]):
+                raise ValueError(
+                    f"given_mask has shape {list(given_mask.shape)}, data {list(data.shape)}; pass [L], or [B, L] as the data"
+                )
+            known = given_mask.to(data.device, torch.bool).expand(data.shape)
+        if known.all(-1).any():
+            raise ValueError("given_mask leaves a sequence without a free site, so there is nothing to sample")
+        at = forward.sample_path(data, generator=generator)
+        keys = uniform(tuple(data.shape), generator=generator, device=data.device)
+        return cls(forward, data, ~known, at, keys.masked_fill(known, torch.inf))
+
+    def __call__(self, t: Time) -> Tensor:
+        """x_t, int64 [B, L]; given sites clean."""
+        return torch.where(self.free, self.at(t), self.data)
+
+    def movable(self, x: Tensor) -> Tensor:
+        """The free sites that the reverse process can change, bool [B, L]."""
+        return self.forward.movable(x) & self.free
+
+    @property
+    def sites(self) -> int:
+        """The number of free sites of each sequence.
+
+        Raises:
+            ValueError: it differs from sequence to sequence.
+        """
+        counts = self.free.sum(-1)
+        if (counts != counts[0]).any():
+            raise ValueError(
+                f"sequences have {int(counts.min())} to {int(counts.max())} free sites; jumps are counted, so give all "
+                "sequences the same number"
+            )
+        return int(counts[0])
+
+    def with_masked(self, n: int, ranks: Tensor | None = None) -> Tensor:
+        """Data with n free sites masked, the last of an order, int64 [B, L]: the absorbing kernel's state when n are left.
+
+        Args:
+            ranks: [B, L], ``free_ranks`` of an order; the paths' own random order unless given.
+        """
+        assert isinstance(self.forward, Absorbing)
+        ranks = self.keys.argsort(-1).argsort(-1) if ranks is None else ranks
+        return self.data.masked_fill((ranks >= self.sites - n) & self.free, self.forward.mask_id)
+
+    def free_ranks(self, order: RevealOrder, *, generator: torch.Generator) -> Tensor:
+        """The rank of every free site among the free ones, int64 [B, L]; given sites come after all of them."""
+        ranks = order.ranks(*self.data.shape, generator=generator)
+        return torch.where(self.free, ranks, ranks.shape[1]).argsort(dim=-1, stable=True).argsort(-1)

@@ -1,0 +1,1 @@
+"""Melodies: MIDI files in, MIDI files, pictures and sound out."""

@@ -1,0 +1,43 @@
+"""Monophonic sequences of sixteenth notes.
+
+Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, ``REST`` = 128 is silence; a held note repeats its pitch, so that
+a repeated note of the same pitch is not told from a held one.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["GIVEN", "LENGTH", "REST", "STEPS_PER_BAR", "STEPS_PER_BEAT", "SYMBOLS", "check_melody", "note_name", "runs"]
+
+REST = 128
+STEPS_PER_BEAT = 4
+STEPS_PER_BAR = 16
+LENGTH = 16 * STEPS_PER_BAR
+"""Sites of a sequence: 16 bars."""
+GIVEN = 2 * STEPS_PER_BAR
+"""Sites of the two bars that are given."""
+SYMBOLS = REST + 1
+NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+
+def note_name(pitch: int) -> str:
+    """A MIDI pitch as it is called where middle C, 60, is C4."""
+    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def runs(values: Tensor) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, value) of the runs of equal values, int [n], in order."""
+    found, lengths = torch.unique_consecutive(values.cpu(), return_counts=True)
+    stops = lengths.cumsum(0)
+    yield from zip((stops - lengths).tolist(), stops.tolist(), found.tolist(), strict=True)
+
+
+def check_melody(tokens: Tensor) -> None:
+    """Raises ValueError for anything but one sequence of symbols 0..128."""
+    if tokens.ndim != 1 or not tokens.numel() or tokens.dtype != torch.int64:
+        raise ValueError(f"a melody is int64 [n], one sequence of symbols, got {tokens.dtype} {list(tokens.shape)}; pass one row")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high > REST:
+        raise ValueError(f"the symbols are {low}..{high}; pitches are 0..127 and a rest is {REST}")

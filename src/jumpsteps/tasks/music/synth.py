@@ -1,0 +1,90 @@
+r"""Melodies of sixteenth notes as sound: additive synthesis of a plucked string, and WAV files of it.
+
+A run of equal pitches is one note (symbols: ``melody``). A note of frequency f = 440 · 2^{(pitch - 69)/12} Hz sounds as
+
+.. math:: e(t) \sum_{h=1}^{H} \frac{1}{h} e^{-h d t} \sin(2 \pi h f t), \quad d = 1.2 \sqrt{f / 440} \text{ per second},
+
+so that overtones fade before their fundamental and high notes before low ones, as on a piano. The envelope e rises at the start
+and falls at the end of every note, both smoothly and within it: sound begins and ends at zero, without clicks. H is as many
+harmonics as stay below half the sample rate, at most ``HARMONICS``.
+"""
+
+import math
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jumpsteps.core.files import replacing
+from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, runs
+
+__all__ = ["RATE", "render", "write_wav"]
+
+RATE = 44_100
+"""Samples per second; with half as many, the highest of the 128 pitches (12,544 Hz) could not sound."""
+HARMONICS = 8
+ATTACK, RELEASE = 0.005, 0.03
+"""How long a note rises and falls, in seconds; both are shorter in a note that would not hold them."""
+LEVEL = 0.8
+"""The loudest sample of a melody, of full scale."""
+
+
+def write_wav(path: Path | str, tokens: Tensor, *, tempo: float = 120.0) -> None:
+    """Write what ``render`` gives to a WAV file: mono, 16 bit, ``RATE`` samples per second.
+
+    Raises:
+        ValueError: as ``render``.
+    """
+    sound = np.rint(render(tokens, tempo=tempo) * (2**15 - 1)).astype("<i2")
+    with replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(sound.tobytes())
+
+
+def render(tokens: Tensor, *, tempo: float = 120.0) -> NDArray[np.float64]:
+    """The sound of a melody.
+
+    Args:
+        tokens: int64 [n], symbols 0..128, ``STEPS_PER_BEAT`` to a beat.
+        tempo: beats per minute.
+
+    Returns:
+        float64 [round(n · 60 / tempo / STEPS_PER_BEAT · RATE)], the largest in absolute value ``LEVEL``, or all 0 for rests.
+
+    Raises:
+        ValueError: not such tokens, or a tempo that is not 4..1000.
+    """
+    check_melody(tokens)
+    if not 4 <= tempo <= 1000:
+        raise ValueError(f"the tempo must be 4..1000 beats per minute, got {tempo}")
+    # Every edge is rounded by itself, so that errors do not add up along the melody.
+    edges = np.rint(np.arange(len(tokens) + 1) * (60 * RATE / (STEPS_PER_BEAT * tempo))).astype(np.int64)
+    sound = np.zeros(edges[-1])
+    for start, stop, pitch in runs(tokens):
+        if pitch != REST:
+            sound[edges[start] : edges[stop]] = tone(pitch, int(edges[stop] - edges[start]))
+    loudest = np.abs(sound).max()
+    return sound * (LEVEL / loudest) if loudest > 0 else sound
+
+
+def tone(pitch: int, samples: int) -> NDArray[np.float64]:
+    """One note, float64 [samples]."""
+    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    decay = 1.2 * math.sqrt(frequency / 440)
+    # With z = exp((-d + 2 pi i f) t) the sum is the imaginary part of a polynomial in z.
+    z = np.exp(np.arange(samples) * ((-decay + 2j * math.pi * frequency) / RATE))
+    harmonics = min(HARMONICS, int(RATE / 2 / frequency))
+    return np.polyval([*(1 / h for h in range(harmonics, 0, -1)), 0], z).imag * envelope(samples)
+
+
+def envelope(samples: int) -> NDArray[np.float64]:
+    """Quarters of a sine squared at both ends, 1 between them, float64 [samples]; the first and the last sample are 0."""
+    level = np.ones(samples)
+    for seconds, side in ((ATTACK, level), (RELEASE, level[::-1])):
+        ramp = min(round(seconds * RATE), samples // 2)
+        side[:ramp] = np.sin(0.5 * math.pi * np.arange(ramp) / ramp) ** 2
+    return level

@@ -1,0 +1,244 @@
+"""One training loop for every task: EMA, bf16, warm-up, clipping, resumable to the bit on one device.
+
+All randomness of step k, dropout included, comes from (seed, k), so that a run that was stopped and resumed sees the same as one
+that was not.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from jumpsteps.core.files import replacing
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.training.losses import Loss
+
+__all__ = ["TrainConfig", "train"]
+
+Data = Callable[[int, torch.Generator], Tensor]
+"""(batch, generator) -> int64 [batch, L] on the generator's device."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a run is, apart from network, data and loss.
+
+    Attributes:
+        steps: optimiser steps; the learning rate warms up linearly, then falls to zero as a cosine.
+        ema: decay of the averaged weights, which are the ones that are kept.
+        bf16: run the network under bfloat16 autocast.
+        compile: torch.compile the network.
+        log_every, save_every, evaluate_every: in steps; the state is also saved, and evaluated, at the end.
+        max_seconds: stop (resumably) after this much time.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.9999
+    seed: int = 0
+    bf16: bool = True
+    compile: bool = False
+    log_every: int = 100
+    save_every: int = 2000
+    evaluate_every: int = 1000
+    max_seconds: float | None = None
+
+
+@dataclass
+class State:
+    """What a run carries from step to step."""
+
+    step: int
+    seconds: float
+    optimizer: torch.optim.Optimizer
+    network: nn.Module
+    average: dict[str, Tensor]
+
+    def save(self, path: Path, config: TrainConfig) -> None:
+        content = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": asdict(config),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, path: Path, config: TrainConfig) -> None:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        for key in ("steps", "batch", "learning_rate", "warmup", "ema", "seed"):
+            if content["config"][key] != getattr(config, key):
+                raise ValueError(
+                    f"{path} was trained with {key}={content['config'][key]}, this run has {getattr(config, key)}; "
+                    "use the same settings to resume, or another folder to start again"
+                )
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        for name, value in content["average"].items():
+            self.average[name].copy_(value)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.5 * config.learning_rate * (1 + math.cos(math.pi * progress))
+
+
+def generator_of_step(config: TrainConfig, step: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+
+
+DROPOUT = 2**31
+"""Added to the seed of a step's data and noise for that of its dropout, which torch's own generator draws; a CPU keeps 32 bits."""
+
+
+def train(
+    reverse: ReverseProcess,
+    network: nn.Module,
+    loss: Loss,
+    data: Data,
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    evaluate: Callable[[], float] | None = None,
+    progress: bool = True,
+) -> tuple[bool, dict[str, Tensor]]:
+    """Train ``network``, which ``reverse.model`` calls; return whether the last step was reached, and the averaged parameters.
+
+    Writes ``out/training.pt`` (state; a later call with the same ``out`` goes on from there) and ``out/metrics.jsonl`` (one
+    JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds). ``evaluate``, a
+    loss of data that is not trained on, is called every ``evaluate_every`` steps with the averaged parameters in the network; its
+    value is written to lines of their own: step, held_out_loss, seconds.
+
+    Raises:
+        ValueError: ``out`` holds a run with other settings.
+        FloatingPointError: the loss is not finite.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    average = {name: p.detach().clone() for name, p in network.named_parameters()}
+    state = State(0, 0.0, optimizer, network, average)
+    if (out / "training.pt").exists():
+        state.load(out / "training.pt", config)
+        forget_log_after(out / "metrics.jsonl", state.step)
+    network.train()
+    if config.compile:
+        network.compile()
+    with torch.random.fork_rng([device_of(network)] if device_of(network).type == "cuda" else []):
+        run(state, reverse, loss, data, config, out, evaluate, progress)
+    state.save(out / "training.pt", config)
+    network.eval()
+    return state.step == config.steps, average
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def run(
+    state: State,
+    reverse: ReverseProcess,
+    loss: Loss,
+    data: Data,
+    config: TrainConfig,
+    out: Path,
+    evaluate: Callable[[], float] | None,
+    progress: bool,
+) -> None:
+    """Optimiser steps until the last one, or until the time is up."""
+    began, before = time.monotonic(), state.seconds
+    losses: list[Tensor] = []
+    bar = tqdm(range(state.step, config.steps), "training", initial=state.step, total=config.steps, disable=not progress)
+    for step in bar:
+        value, norm = optimise(state, reverse, loss, data, config)
+        losses.append(value)
+        state.step, state.seconds = step + 1, before + time.monotonic() - began
+        if state.step % config.log_every == 0:
+            log(out, state, float(torch.stack(losses).mean()), float(norm), learning_rate(config, step))
+            losses.clear()
+        if evaluate is not None and (state.step % config.evaluate_every == 0 or state.step == config.steps):
+            write(out, state, {"held_out_loss": evaluated(state, evaluate)})
+        if state.step % config.save_every == 0:
+            state.save(out / "training.pt", config)
+        if config.max_seconds is not None and time.monotonic() - began > config.max_seconds:
+            return
+
+
+def optimise(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """One optimiser step on the loss per site; returns the loss per sequence and the gradient's norm."""
+    device = device_of(state.network)
+    generator = generator_of_step(config, state.step, device)
+    torch.manual_seed(generator.initial_seed() + DROPOUT)
+    x0 = data(config.batch, generator)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        value = loss(reverse, x0, generator=generator).mean()
+    state.optimizer.zero_grad(set_to_none=True)
+    (value / x0.shape[1]).backward()
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(config, state.step)
+    state.optimizer.step()
+    average_weights(state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step)))
+    return value.detach(), norm
+
+
+def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) weights."""
+    weights = dict(network.named_parameters())
+    torch._foreach_lerp_(list(average.values()), [weights[name].detach() for name in average], 1 - decay)
+
+
+def evaluated(state: State, evaluate: Callable[[], float]) -> float:
+    """What ``evaluate`` says of the averaged parameters."""
+    swap_average(state)
+    state.network.eval()
+    try:
+        with torch.no_grad():
+            return evaluate()
+    finally:
+        state.network.train()
+        swap_average(state)
+
+
+def swap_average(state: State) -> None:
+    """Put the averaged parameters into the network, and the network's in their place."""
+    for name, parameter in state.network.named_parameters():
+        parameter.data, state.average[name] = state.average[name], parameter.data
+
+
+def log(out: Path, state: State, loss: float, norm: float, rate: float) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False")
+    write(out, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate})
+
+
+def write(out: Path, state: State, values: dict[str, float]) -> None:
+    """Add a line to the log."""
+    with open(out / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": state.step, **values, "seconds": state.seconds}) + "\n")
+
+
+def forget_log_after(path: Path, step: int) -> None:
+    """Drop the lines of steps that will be made again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in lines))

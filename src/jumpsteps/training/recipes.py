@@ -1,0 +1,210 @@
+"""How the shipped models were trained: data, network, loss and settings, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.models.formats.native import NetworkConfig, build, save_native
+from jumpsteps.models.networks.dit import DiTConfig
+from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.noise import Constant, LogLinear
+from jumpsteps.tasks import countdown, piano
+from jumpsteps.tasks.music import dataset
+from jumpsteps.training.loop import Data, TrainConfig, train
+from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
+
+__all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
+
+
+class Corpus(Protocol):
+    """Data that was read from files."""
+
+    @property
+    def name(self) -> str:
+        """The data's name with a SHA-256, which goes into the checkpoint."""
+
+    @property
+    def test(self) -> Tensor:
+        """Sequences that are not trained on, int64 [N, L]."""
+
+    def sample_data(self, n: int, generator: torch.Generator) -> Tensor:
+        """Sequences to train on, int64 [n, L] on the generator's device."""
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    """Data that ``jumpsteps train`` is told the place of.
+
+    Attributes:
+        read: (path, device) -> the data, ready to be drawn on the device.
+        what: what the path must hold.
+    """
+
+    read: Callable[[Path, torch.device], Corpus]
+    what: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a trained model.
+
+    Attributes:
+        task: name of the task.
+        length: L.
+        output: what the network gives, see ``models.native.build``.
+        data: made while training, or read from files.
+    """
+
+    task: str
+    length: int
+    forward: ForwardProcess
+    network: NetworkConfig
+    output: str
+    loss: Loss
+    data: Data | FromFiles
+    config: TrainConfig
+
+
+COUNTDOWN_SMOOTHING = 1e-3
+"""Share of fresh starts in the training data. A network that has only seen sequences without a mistake does not know what to do
+after one of its own; with this share, that of ``MarkovChain.smoothing``, it does, at the price of a floor of 0.1% violations."""
+
+
+def read_piano(path: Path, device: torch.device) -> Corpus:
+    return dataset.read_songs(path).to(device)
+
+
+def piano_network(vocab_size: int) -> DiTConfig:
+    """5.5 million parameters. Places are embedded, because the network must know which sites are given, and where bars begin."""
+    return DiTConfig(
+        vocab_size=vocab_size,
+        hidden_size=256,
+        n_blocks=6,
+        n_heads=8,
+        cond_dim=64,
+        dropout=0.1,
+        length=piano.LENGTH,
+        level_scale=250.0,
+    )
+
+
+PIANO_DATA = FromFiles(read_piano, "a folder or zip of MIDI files such as POP909, or a folder with train.npy and test.npy")
+PIANO_CONFIG = TrainConfig(
+    steps=24_000,
+    batch=256,
+    learning_rate=1e-3,
+    warmup=1000,
+    weight_decay=0.05,
+    ema=0.9995,
+)
+
+RECIPES: dict[str, Recipe] = {
+    "countdown": Recipe(
+        task="countdown",
+        length=countdown.LENGTH,
+        forward=Absorbing(vocab_size=countdown.SYMBOLS + 1, noise=LogLinear()),
+        network=DiTConfig(vocab_size=countdown.SYMBOLS + 1, hidden_size=128, n_blocks=6, n_heads=8, cond_dim=16),
+        output="posterior",
+        loss=MaskedCrossEntropy(),
+        data=lambda n, generator: countdown.sample_data(n, generator=generator, smoothing=COUNTDOWN_SMOOTHING),
+        config=TrainConfig(steps=30_000, batch=512, learning_rate=2e-3, warmup=1000, ema=0.9998),
+    ),
+    "piano-uniform": Recipe(
+        task="piano",
+        length=piano.LENGTH,
+        forward=Uniform(vocab_size=piano.SYMBOLS, noise=Constant(0.03 * piano.SYMBOLS)),
+        network=piano_network(piano.SYMBOLS),
+        output="posterior",
+        loss=ScoreEntropy(given=piano.GIVEN, cross_entropy=1e-3),
+        data=PIANO_DATA,
+        config=PIANO_CONFIG,
+    ),
+    "piano-absorbing": Recipe(
+        task="piano",
+        length=piano.LENGTH,
+        forward=Absorbing(vocab_size=piano.SYMBOLS + 1, noise=LogLinear()),
+        network=piano_network(piano.SYMBOLS + 1),
+        output="posterior",
+        loss=MaskedCrossEntropy(given=piano.GIVEN),
+        data=PIANO_DATA,
+        config=replace(PIANO_CONFIG, steps=7000),  # Its held-out loss turns there, the uniform kernel's after 17,000 steps.
+    ),
+}
+
+HELD_OUT = 1024
+"""Test sequences that an evaluation sees at least; fewer are taken several times, each time with other noise."""
+
+
+def train_recipe(
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    *,
+    data: Path | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    max_minutes: float | None = None,
+    progress: bool = True,
+) -> bool:
+    """Train, or go on training, and write a checkpoint folder with the averaged weights in bfloat16.
+
+    Args:
+        data: where the data is, for a recipe that reads it from files.
+
+    Returns:
+        Whether the last step was reached.
+
+    Raises:
+        ValueError: ``data`` is missing, or the recipe makes its own; ``out`` holds a run with other settings.
+    """
+    on_gpu = device.type == "cuda"
+    config = replace(
+        recipe.config,
+        steps=steps or recipe.config.steps,
+        batch=batch or recipe.config.batch,
+        bf16=on_gpu,
+        compile=on_gpu,
+        max_seconds=None if max_minutes is None else 60 * max_minutes,
+    )
+    draw, corpus = open_data(recipe, data, device)
+    torch.manual_seed(config.seed)
+    network, reverse = build(recipe.network, recipe.forward, recipe.output)
+    network.to(device)
+    evaluate = None if corpus is None else held_out(reverse, recipe.loss, corpus.test.to(device), config.batch)
+    done, average = train(reverse, network, recipe.loss, draw, config, out, evaluate=evaluate, progress=progress)
+    network.load_state_dict(network.state_dict() | average)
+    name = None if corpus is None else corpus.name
+    save_native(out, network, recipe.forward, output=recipe.output, task=recipe.task, length=recipe.length, data=name)
+    return done
+
+
+def open_data(recipe: Recipe, path: Path | None, device: torch.device) -> tuple[Data, Corpus | None]:
+    """What the recipe trains on, and where it is read from files, these."""
+    if not isinstance(recipe.data, FromFiles):
+        if path is not None:
+            raise ValueError(f"the recipe for {recipe.task} makes its own data; leave out --data {path}")
+        return recipe.data, None
+    if path is None:
+        raise ValueError(f"the recipe for {recipe.task} needs data; pass --data PATH: {recipe.data.what}")
+    corpus = recipe.data.read(path, device)
+    return corpus.sample_data, corpus
+
+
+def held_out(reverse: ReverseProcess, loss: Loss, test: Tensor, batch: int) -> Callable[[], float]:
+    """The mean loss of test sequences int64 [N, L], with the same noise at every call, in nats per sequence.
+
+    Batches are as large as in training, so that a compiled network is compiled for one size.
+    """
+    rows = torch.arange(-(-max(len(test), HELD_OUT) // batch) * batch, device=test.device) % len(test)
+
+    def evaluate() -> float:
+        generator = torch.Generator(test.device).manual_seed(0)
+        values = [loss(reverse, test[part], generator=generator) for part in rows.split(batch)]
+        return float(torch.cat(values).to(torch.float64).mean())
+
+    return evaluate

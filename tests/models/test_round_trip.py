@@ -1,0 +1,70 @@
+"""What was read from a published layout can be written back, name by name and number by number, and read again."""
+
+import json
+
+import pytest
+import torch
+
+import jumpsteps
+import test_gidd
+import test_mdlm
+import test_load
+import test_tauldr
+import test_udlm
+from helpers import seeded
+from reference_dit import COND, HEADS, D, random_weights, write_folder
+
+FREQUENCIES = {"rotary_emb.inv_freq": 1 / 10000 ** (torch.arange(0, D // HEADS, 2) / (D // HEADS))}
+SIZES = {"hidden_size": D, "cond_dim": COND, "n_heads": HEADS, "n_blocks": 2}
+SEDD = test_load.SEDD | {"model": test_load.SEDD["model"] | SIZES}
+FAMILIES = {
+    "sedd": (SEDD, random_weights() | FREQUENCIES, ""),
+    "mdlm": (test_mdlm.CONFIG, test_mdlm.PUBLISHED, "backbone."),
+    "udlm": (test_udlm.UDLM, test_udlm.PUBLISHED, "backbone."),
+    "duo": (test_udlm.DUO, test_udlm.PUBLISHED, "backbone."),
+    "gidd": (test_gidd.CONFIG, test_gidd.PUBLISHED, ""),
+}
+
+
+def same_files(written, published):
+    assert written.keys() == published.keys()
+    for name, value in written.items():
+        assert torch.equal(value, published[name]), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_diffusion_transformers(tmp_path, family):
+    config, published, prefix = FAMILIES[family]
+    first = jumpsteps.load(write_folder(tmp_path / "first", config, published))
+    written = {prefix + name: value for name, value in first.reverse.model.network.state_dict().items()}
+    same_files(written, published)
+    second = jumpsteps.load(write_folder(tmp_path / "second", json.loads(json.dumps(config)), written, pickled=True))
+    x = torch.randint(first.reverse.forward.vocab_size, (3, 12), generator=seeded(0))
+    assert torch.equal(first.reverse.model(x, 0.4), second.reverse.model(x, 0.4))
+    assert (second.reverse.forward, second.length) == (first.reverse.forward, first.length)
+
+
+@pytest.mark.parametrize("kind", ["image", "piano"])
+@torch.no_grad()
+def test_tauldr_networks(tmp_path, kind):
+    first = test_tauldr.load(test_tauldr.folder_of(tmp_path / "first", kind))
+    written = first.reverse.model.network.state_dict()
+    same_files(written, test_tauldr.random_weights(test_tauldr.PLAIN[kind].layout()))
+    second = test_tauldr.load(test_tauldr.folder_of(tmp_path / "second", kind, weights=written))
+    x = test_tauldr.TOKENS[kind]
+    assert torch.equal(first.reverse.model(x, 0.4), second.reverse.model(x, 0.4))
+
+
+@torch.no_grad()
+def test_masked_language_models(tmp_path):
+    pytest.importorskip("transformers")
+    import test_masked_lm
+
+    test_masked_lm.bert_folder(tmp_path / "first")
+    first = jumpsteps.load(tmp_path / "first")
+    first.reverse.model.network.save_pretrained(tmp_path / "second")
+    first.text.tokenizer.save_pretrained(tmp_path / "second")
+    second = jumpsteps.load(tmp_path / "second")
+    assert torch.equal(first.reverse.model(test_masked_lm.X, 0.4), second.reverse.model(test_masked_lm.X, 0.4))
+    assert first.digest == second.digest

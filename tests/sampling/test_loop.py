@@ -1,0 +1,68 @@
+"""Starts, known sites and what a run refuses; what every sampler keeps to is in ``test_contracts``."""
+
+import pytest
+import torch
+
+from helpers import seeded
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.schedules.schedule import Provenance, TimeSchedule, uniform
+
+KERNELS = {"absorbing": Absorbing(vocab_size=4, noise=LogLinear()), "uniform": Uniform(vocab_size=3, noise=LogLinear())}
+
+
+@pytest.fixture(params=KERNELS)
+def reverse(request):
+    forward = KERNELS[request.param]
+    return PosteriorReverse(forward, Enumerable.random(forward, symbols=3, length=4, seed=0))
+
+
+def test_given_symbols_steer_the_others():
+    forward = KERNELS["absorbing"]
+    table = torch.full((3, 3), 1e-9, dtype=torch.float64) + torch.eye(3, dtype=torch.float64)
+    reverse = PosteriorReverse(forward, Enumerable(forward, table / table.sum()))
+    given = Given(torch.tensor([2, 0]), torch.tensor([True, False]))
+    samples = simulate(reverse, Tweedie(), uniform(1), (100, 2), generator=seeded(0), given=given).samples
+    assert (samples == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Given(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool)), "must both have shape"),
+        (Given(torch.full((4,), 9), torch.ones(4, dtype=torch.bool)), "given holds tokens 9..9, the vocabulary is"),
+    ],
+)
+def test_given_that_does_not_fit_is_refused(reverse, given, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(reverse, Tweedie(), uniform(2), (5, 4), generator=seeded(0), given=given)
+
+
+def test_given_sites_cannot_be_mask():
+    forward = KERNELS["absorbing"]
+    reverse = PosteriorReverse(forward, Enumerable.random(forward, symbols=3, length=2, seed=0))
+    given = Given(torch.tensor([3, 0]), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match=r"given holds MASK \(token 3\)"):
+        simulate(reverse, Tweedie(), uniform(2), (5, 2), generator=seeded(0), given=given)
+
+
+def test_a_late_start_needs_a_state(reverse):
+    late = TimeSchedule([0.5, 0.0])
+    with pytest.raises(ValueError, match="starts at t = 1"):
+        simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0))
+    initial = torch.zeros(5, 4, dtype=torch.int64)
+    assert simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0), initial=initial).nfe == 1
+    with pytest.raises(ValueError, match=r"initial holds tokens 0\.\.9"):
+        simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0), initial=initial.index_fill(1, torch.tensor([2]), 9))
+    with pytest.raises(ValueError, match="initial has shape"):
+        simulate(reverse, Tweedie(), late, (6, 4), generator=seeded(0), initial=initial)
+
+
+def test_a_schedule_for_another_kernel_is_refused(reverse):
+    schedule = TimeSchedule([1.0, 0.0], Provenance(kernel="gaussian"))
+    with pytest.raises(ValueError, match="optimised for the kernel gaussian"):
+        simulate(reverse, Tweedie(), schedule, (1, 4), generator=seeded(0))

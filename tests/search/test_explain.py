@@ -1,0 +1,87 @@
+"""What is said of a schedule, against the quantities themselves."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import jumpsteps
+from helpers import seeded
+from jumpsteps.denoiser import chunks as streams
+from jumpsteps.exact.enumerable import Enumerable, kl_divergence
+from jumpsteps.schedules.schedule import uniform
+from jumpsteps.search.explain import explain, show
+from jumpsteps.search.paths import Paths
+from jumpsteps.tasks import countdown, toy
+
+
+def explained(kernel: str, sequences: int = 1500):
+    reverse = toy.reverse(kernel)
+    paths = Paths.draw(reverse.forward, toy.TASK.sample_data(sequences, seeded(0)), generator=seeded(1))
+    return reverse.model, explain(reverse, paths, [uniform(3)], generator=seeded(2))[0]
+
+
+def test_the_toy_is_countdown():
+    """The table has the mistakes of a smoothed chain, and data are drawn from it."""
+    table = toy.table()
+    assert float(table.sum()) == pytest.approx(1, abs=1e-12)
+    mistake = sum(float(table.sum((2, 3))[a, b]) for a in range(1, 4) for b in range(4) if b != a - 1)
+    assert mistake == pytest.approx(0.75 * 1e-3 * 0.75, rel=1e-9)
+    data = toy.TASK.sample_data(40_000, seeded(3))
+    states = Enumerable(toy.KERNELS["uniform"], table)
+    seen = torch.bincount(states.index(data), minlength=256) / 40_000
+    assert float((seen - states.data_law()).abs().sum()) < 0.06
+    assert jumpsteps.load("toy-uniform").digest != jumpsteps.load("toy-gaussian").digest
+    with pytest.raises(ValueError, match="pass --device cpu"):
+        jumpsteps.load("toy-uniform", device="meta")
+
+
+@pytest.mark.parametrize("kernel", list(toy.KERNELS))
+def test_each_number_is_what_it_says(kernel):
+    truth, found = explained(kernel)
+    assert [(leap.t, leap.s) for leap in found.leaps] == list(pairwise(uniform(3).times))
+    for leap in found.leaps:
+        assert leap.cde == pytest.approx(float(truth.compounding_error(leap.t, leap.s)))
+        error = leap.context.std(ddof=1) / np.sqrt(1500)
+        if kernel == "absorbing":
+            assert leap.context.mean() == pytest.approx(leap.cde, abs=4 * error)
+        assert leap.context.mean() > leap.cde - 4 * error
+    law = truth.run_law(truth.tweedie_leap, uniform(3), truth.marginal(1.0))
+    assert found.tweedie == pytest.approx(float(kl_divergence(truth.data_law(), law)))
+    assert 0 < found.tweedie < sum(leap.cde for leap in found.leaps)
+    assert found.leaps[0].klub == pytest.approx(klub_in_the_middle(kernel, found.leaps[0]))
+    text = show(found)
+    assert f"Tweedie {found.tweedie:.4f}, Euler {found.euler:.4f}" in text
+    assert text.count("\n") == 5
+
+
+def klub_in_the_middle(kernel: str, leap) -> float:
+    reverse = toy.reverse(kernel)
+    paths = Paths.draw(reverse.forward, toy.TASK.sample_data(1500, seeded(0)), generator=seeded(1))
+    return jumpsteps.Klub(reverse, paths, leap.t, leap.s)(0.5 * (leap.t + leap.s))
+
+
+def test_a_model_that_cannot_be_enumerated_has_no_exact_numbers():
+    model = jumpsteps.load("countdown-exact-uniform")
+    paths = Paths.draw(model.reverse.forward, countdown.sample_data(3, generator=seeded(0)), generator=seeded(1))
+    (found,) = explain(model.reverse, paths, [uniform(2)], generator=seeded(2))
+    assert found.tweedie is None
+    assert found.leaps[0].cde is None
+    assert "KL(" not in show(found)
+    large = replace(found, leaps=tuple(replace(leap, context=np.array([4000.0, 3000.0])) for leap in found.leaps))
+    assert show(large).split().count("3500.0000") == 2  # columns do not run together
+
+
+def test_entropies_in_blocks_are_those_of_all_sites_at_once(monkeypatch):
+    reverse = toy.reverse("absorbing")
+    paths = Paths.draw(reverse.forward, toy.TASK.sample_data(5, seeded(0)), generator=seeded(1))
+    x = paths(0.6)
+    where = paths.movable(x)
+    p = reverse.posterior(x, 0.6, where=where)
+    expected = -torch.xlogy(p, p).sum(-1)
+    for numbers in (1, 3 * 5, 10**6):
+        monkeypatch.setitem(streams.BLOCK, "cpu", numbers)
+        assert torch.allclose(streams.site_entropies(reverse, x, 0.6, where), expected, atol=1e-12)
+    assert streams.site_entropies(reverse, x, 0.6, torch.zeros_like(where)).shape == (0,)

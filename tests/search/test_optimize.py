@@ -1,0 +1,169 @@
+"""Finding schedules, on the exact CountDown chain at a length that makes it quick."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from helpers import seeded
+from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.evaluation.compare import compare
+from jumpsteps.exact.enumerable import MarkovChain
+from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.noise import Constant, LogLinear
+from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, ThetaTrapezoidal, Tweedie
+from jumpsteps.sampling.parallel_decoding import FirstHitting, KGillespie
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import JumpSchedule, Provenance, cosine, uniform, uniform_jumps
+from jumpsteps.search.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.tasks import countdown
+
+FORWARD = Absorbing(vocab_size=17, noise=LogLinear())
+REVERSE = PosteriorReverse(FORWARD, MarkovChain(FORWARD, *countdown.chain(16)))
+
+
+def data(n=16, length=64):
+    return countdown.sample_data(n, generator=seeded(0), symbols=16, length=length)
+
+
+@pytest.mark.parametrize("method", [ShortestPath(), JYS()], ids=lambda m: m.name)
+def test_schedules_and_their_provenance(method):
+    about = Provenance(model="m", model_hash="h", data="d")
+    found = optimize_schedule(REVERSE, data(), [8, 2, 8], generator=seeded(5), method=method, about=about)
+    assert list(found) == [2, 8]
+    for nfe, schedule in found.items():
+        known = schedule.provenance
+        assert schedule.leaps == nfe
+        assert (schedule.times[0], schedule.times[-1]) == (1, 0)
+        assert (known.method, known.kernel, known.noise) == (method.name, "absorbing", "LogLinear(eps=0.001)")
+        assert (known.sampler, known.sequences, known.seed) == ("tweedie", 16, 5)
+        assert (known.model, known.model_hash, known.data) == ("m", "h", "d")
+        assert known.model_calls > 0
+    again = optimize_schedule(REVERSE, data(), [8], generator=seeded(5), method=method, about=about)
+    assert again[8] == found[8] or method.name == "jys"
+    assert again[8].times == found[8].times
+
+
+def test_jys_levels_nest_and_cost_many_calls():
+    found = optimize_schedule(REVERSE, data(), [2, 4, 8], generator=seeded(0), method=JYS())
+    assert all(set(a.times) < set(b.times) for a, b in pairwise(found.values()))
+    shortest = optimize_schedule(REVERSE, data(), [2, 4, 8], generator=seeded(0))
+    assert shortest[8].provenance.model_calls == 32
+    assert found[8].provenance.model_calls > 2 * 32
+
+
+def test_predicted_costs_fall_with_every_step():
+    found = optimize_schedule(REVERSE, data(), range(1, 20), generator=seeded(0))
+    costs = [schedule.provenance.predicted_cost for schedule in found.values()]
+    assert all(b < a for a, b in pairwise(costs))
+    assert all(schedule.provenance.predicted_cost_stderr > 0 for schedule in found.values())
+
+
+@pytest.mark.parametrize("sampler", [Tweedie(), Euler()], ids=lambda s: s.name)
+def test_optimised_times_beat_uniform_ones(sampler):
+    """300 samples: intervals of the optimised schedules lie below that of uniform times."""
+    found = {"uniform": {8: uniform(8)}, "cosine": {8: cosine(8)}}
+    found["jys"] = optimize_schedule(REVERSE, data(32), [8], generator=seeded(1), method=JYS(), sampler=sampler)
+    if isinstance(sampler, Tweedie):
+        found["shortest-path"] = optimize_schedule(REVERSE, data(32), [8], generator=seeded(1))
+    rows = compare(REVERSE, sampler, found, (300, 64), metric=countdown.violations, seed=2, device=torch.device("cpu"))
+    metric = {row.schedule: row.metric for row in rows}
+    assert [row.nfe for row in rows] == [8] * len(found)
+    assert all(metric[name].high < metric["uniform"].low for name in found if name not in ("uniform", "cosine"))
+
+
+def test_wishes_that_cannot_be_met_are_refused():
+    with pytest.raises(ValueError, match="powers of two only"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=JYS())
+    with pytest.raises(ValueError, match="serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), sampler=ThetaTrapezoidal())
+    with pytest.raises(ValueError, match="for spread order use k-gillespie"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=ShortestPath(order=Spread()), sampler=Euler())
+    with pytest.raises(ValueError, match="or a tolerance in place"):
+        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), tolerance=1.0)
+    with pytest.raises(ValueError, match="jys does not predict errors"):
+        optimize_schedule(REVERSE, data(), generator=seeded(0), tolerance=1.0, method=JYS())
+    with pytest.raises(ValueError, match=r"data holds tokens 0\.\.99, the vocabulary is 0\.\.16"):
+        optimize_schedule(REVERSE, data().masked_fill(data() == 3, 99), [6], generator=seeded(0))
+    with pytest.raises(ValueError, match=r"must be tokens int64 \[B, L\], got shape \[64\]"):
+        optimize_schedule(REVERSE, data()[0], [6], generator=seeded(0))
+    with pytest.raises(ValueError, match="at least one NFE"):
+        optimize_schedule(REVERSE, data(), [], generator=seeded(0))
+
+
+@pytest.mark.parametrize("method", [ShortestPath(), ShortestPath(order=Spread())], ids=lambda method: method.name)
+def test_the_fewest_steps_for_a_tolerance(method):
+    """One step fewer would miss it; the same schedule as for that NFE."""
+    ((nfe, found),) = optimize_schedule(REVERSE, data(), generator=seeded(0), tolerance=2.0, method=method).items()
+    assert nfe == found.leaps
+    assert found.provenance.predicted_cost <= 2.0
+    fewer = optimize_schedule(REVERSE, data(), [nfe - 1, nfe], generator=seeded(0), method=method)
+    assert fewer[nfe - 1].provenance.predicted_cost > 2.0
+    assert fewer[nfe] == found
+
+
+def rates_of(samples):
+    return countdown.violations(samples).mean()
+
+
+def test_jumps_of_k_gillespie_beat_equal_ones():
+    sampler = KGillespie()
+    found = optimize_schedule(REVERSE, data(32), [2, 4, 8], generator=seeded(0), method=JYS(), sampler=sampler)
+    assert all(isinstance(schedule, JumpSchedule) and schedule.total == 64 for schedule in found.values())
+    assert found[8].provenance.sampler == "k-gillespie"
+    assert 4 * found[8].counts[0] < max(found[8].counts)  # few jumps while little is known
+    schedules = {"uniform": {n: uniform_jumps(n, 64) for n in (4, 8)}, "jys": {n: found[n] for n in (4, 8)}}
+    rows = compare(
+        REVERSE, sampler, schedules, (200, 64), metric=countdown.violations, seed=1, device=torch.device("cpu"), batch=200
+    )
+    by = {(row.nfe, row.schedule): row.metric for row in rows}
+    for nfe in (4, 8):
+        assert by[nfe, "jys"].high < 0.75 * by[nfe, "uniform"].low
+
+
+def test_jys_on_the_uniform_kernel_beats_equal_times():
+    forward = Uniform(vocab_size=16, noise=Constant(3.87))
+    reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
+    found = optimize_schedule(reverse, data(16), [4], generator=seeded(0), method=JYS())
+    runs = [simulate(reverse, Tweedie(), s, (64, 64), generator=seeded(1)).samples for s in (uniform(4), found[4])]
+    assert rates_of(runs[1]) < 0.5 * rates_of(runs[0])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "method"), [(Tweedie(), ShortestPath()), (Tweedie(), JYS()), (KGillespie(), JYS())], ids=lambda thing: thing.name
+)
+def test_schedules_for_given_sites(sampler, method):
+    """Every second symbol given: the rest is nearly determined, so the search ends elsewhere; given sites are never masked."""
+    known = torch.arange(64) % 2 == 0
+    tokens = data(16)
+    seen = []
+
+    def recorded(x, t, where=None):
+        seen.append(x)
+        return REVERSE.model(x, t, where)
+
+    reverse = PosteriorReverse(FORWARD, recorded)
+    found = optimize_schedule(reverse, tokens, [4], generator=seeded(0), method=method, sampler=sampler, given_mask=known)[4]
+    assert all(torch.equal(x[:, known], tokens[:, known]) for x in seen)
+    without = optimize_schedule(REVERSE, tokens, [4], generator=seeded(0), method=method, sampler=sampler)[4]
+    if isinstance(found, JumpSchedule):
+        assert (found.total, without.total) == (32, 64)
+    else:
+        assert found.times != without.times
+    given = Given(tokens[0], known)
+    run = simulate(REVERSE, sampler, found, (4, 64), generator=seeded(2), given=given)
+    assert torch.equal(run.samples[:, known], tokens[0][known].expand(4, -1))
+
+
+def test_the_budget_is_in_model_calls():
+    found = optimize_schedule(REVERSE, data(4), [4, 9], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
+    assert {nfe: schedule.leaps for nfe, schedule in found.items()} == {4: 2, 9: 4}
+    corrected = PredictorCorrector(Euler(), corrections=2)
+    assert [corrected.leaps(n) for n in (1, 3, 4, 7)] == [1, 1, 2, 3]
+    with pytest.raises(ValueError, match="one leap of theta-trapezoidal takes 2 model calls, got NFE 1"):
+        optimize_schedule(REVERSE, data(4), [1], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
+    with pytest.raises(ValueError, match="method jys-full searches times"):
+        optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), method=JYS(full=True), sampler=KGillespie())
+    with pytest.raises(ValueError, match="first-hitting chooses its own leaps"):
+        optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), sampler=FirstHitting())

@@ -1,0 +1,145 @@
+"""The recipes for data from files, on networks so small that they train on a CPU in a second."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import jumpsteps
+from helpers import seeded
+from jumpsteps.models.formats.native import build
+from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
+from jumpsteps.schedules.schedule import uniform
+from jumpsteps.training import recipes as recipes
+from jumpsteps.training.recipes import RECIPES, FromFiles, train_recipe
+
+PIANO = ["piano-uniform", "piano-absorbing"]
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Melodies:
+    """Random walks on seven pitches, each note held for four steps."""
+
+    name: str = "walks sha256:0123"
+
+    @property
+    def test(self):
+        return self.sample_data(5, seeded(99))
+
+    def sample_data(self, n, generator):
+        steps = torch.randint(-1, 2, (n, 64), generator=generator, device=generator.device)
+        return 60 + (steps.cumsum(-1) % 7).repeat_interleave(4, -1)
+
+
+@pytest.fixture(autouse=True)
+def few_test_sequences(monkeypatch):
+    monkeypatch.setattr(recipes, "HELD_OUT", 16)
+
+
+def tiny(name, **config):
+    recipe = RECIPES[name]
+    settings = {"learning_rate": 1e-2, "warmup": 5, "ema": 0.8, "log_every": 10, "evaluate_every": 10, **config}
+    return replace(
+        recipe,
+        network=replace(recipe.network, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8),
+        data=FromFiles(lambda path, device: Melodies(), "walks"),
+        config=replace(recipe.config, **settings),
+    )
+
+
+def log(folder, key):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line[key] for line in lines if key in line]
+
+
+def averaged(name, folder):
+    """The network with the weights that were not rounded."""
+    recipe = tiny(name)
+    network, reverse = build(recipe.network, recipe.forward, recipe.output)
+    network.load_state_dict(network.state_dict() | torch.load(folder / "training.pt", weights_only=True)["average"])
+    return network.eval(), reverse
+
+
+@pytest.mark.parametrize("name", PIANO)
+def test_a_recipe_trains_and_what_it_saves_samples(tmp_path, name):
+    """30 steps lower the bound on data that was trained on and on data that was not, for the absorbing kernel from 224 log 129 =
+    1089, for 224 free sites, near 224 log 7 = 436; the folder holds the averaged weights in bfloat16, and samples keep what is
+    given."""
+    assert train_recipe(tiny(name), tmp_path, CPU, data=Path("x"), steps=30, batch=8, progress=False)
+    loss, held_out = log(tmp_path, "loss"), log(tmp_path, "held_out_loss")
+    assert len(loss) == len(held_out) == 3
+    if name == "piano-absorbing":
+        assert 300 < loss[-1] < 600
+        assert 300 < held_out[-1] < 600
+    else:  # A posterior of the uniform kernel must first learn that late noise leaves most sites as they are.
+        assert 300 < loss[-1] < 0.6 * loss[0]
+        assert held_out[-1] < 0.95 * held_out[0]
+    assert json.loads((tmp_path / "config.json").read_text())["data"] == "walks sha256:0123"
+
+    model, (network, reverse) = jumpsteps.load(tmp_path), averaged(name, tmp_path)
+    data = Melodies().test
+    x = model.reverse.forward.sample_path(data, generator=seeded(0))(0.6)
+    before, after = (r.leave_one_out(x, 0.6)[:, 32:] for r in (reverse, model.reverse))
+    moved = model.reverse.forward.movable(x)[:, 32:]
+    torch.testing.assert_close(after[moved], before[moved], atol=2e-3, rtol=0.1)
+    for p in network.parameters():
+        p.data = p.data.bfloat16().float()
+    assert torch.equal(model.reverse.leave_one_out(x, 0.6), reverse.leave_one_out(x, 0.6))
+
+    given = Given(data, (torch.arange(256) < 32).expand_as(data))
+    for sampler in (TauLeaping(), Tweedie()):
+        run = simulate(model.reverse, sampler, uniform(3), (5, 256), generator=seeded(1), given=given)
+        assert torch.equal(run.samples[:, :32], data[:, :32])
+        assert run.samples.max() <= 128
+
+
+@pytest.mark.parametrize("name", PIANO)
+def test_a_recipe_resumes_to_the_bit(tmp_path, name):
+    """Dropout included; the first call stops after one step."""
+    arguments = {"data": Path("x"), "steps": 4, "batch": 2, "progress": False}
+    assert RECIPES[name].network.dropout > 0
+    assert train_recipe(tiny(name), tmp_path / "whole", CPU, **arguments)
+    assert not train_recipe(tiny(name), tmp_path / "cut", CPU, max_minutes=0.0, **arguments)
+    assert train_recipe(tiny(name), tmp_path / "cut", CPU, **arguments)
+    whole, cut = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
+    assert whole == cut
+
+
+@pytest.mark.parametrize("name", PIANO)
+def test_the_held_out_loss_is_that_of_the_test_sequences(name):
+    """Each as often as any other, up to one, with the same noise every time."""
+    recipe = tiny(name)
+    _, reverse = build(recipe.network, recipe.forward, recipe.output)
+    seen = []
+
+    def loss(reverse, x0, *, generator):
+        seen.append(x0)
+        return recipe.loss(reverse, x0, generator=generator)
+
+    test = Melodies().test
+    evaluate = recipes.held_out(reverse, loss, test, 6)
+    with torch.no_grad():
+        assert evaluate() == evaluate()
+    assert [len(part) for part in seen] == [6] * 6
+    counts = (torch.cat(seen[:3])[:, None] == test).all(-1).sum(0)
+    assert counts.tolist() == [4, 4, 4, 3, 3]
+
+
+@pytest.mark.parametrize("name", PIANO)
+def test_checkpoints_take_at_most_12_megabytes(name):
+    network, _ = build(RECIPES[name].network, RECIPES[name].forward, RECIPES[name].output)
+    assert 10e6 < 2 * sum(p.numel() for p in network.parameters()) < 11.9e6
+    assert RECIPES[name].length == RECIPES[name].network.length == 256
+    assert RECIPES[name].loss.given == 32
+
+
+def test_data_is_asked_for_where_it_is_needed(tmp_path):
+    with pytest.raises(ValueError, match=r"the recipe for piano needs data; pass --data PATH: a folder or zip of MIDI files"):
+        train_recipe(RECIPES["piano-uniform"], tmp_path / "x", CPU)
+    with pytest.raises(ValueError, match=r"the recipe for countdown makes its own data; leave out --data here"):
+        train_recipe(RECIPES["countdown"], tmp_path / "x", CPU, data=Path("here"))
+    assert not (tmp_path / "x").exists()
