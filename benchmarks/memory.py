@@ -17,11 +17,14 @@ import torch
 
 from jumpsteps.core.files import write_json
 from jumpsteps.denoiser.chunks import blocks
-from jumpsteps.denoiser.reverse import Model, Remembered, ReverseProcess, remember
+from jumpsteps.denoiser.model import Model, Remembered, remember
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import LogLinear, Time
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.search.costs.by_count import jump_costs
 from jumpsteps.search.costs.by_path import rate_costs

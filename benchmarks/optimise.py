@@ -15,10 +15,13 @@ import torch
 from jumpsteps import load
 from jumpsteps.core.files import write_json
 from jumpsteps.evaluation.compare import compare
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.method import Method
+from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.shortest_path import ShortestPath
 
 NFE = (2, 4, 8, 16, 32, 64)
 SEQUENCES = 64

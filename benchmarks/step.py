@@ -22,11 +22,11 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.loaded import LoadedModel, tune
 from jumpsteps.models.networks.dit import DiT, DiTConfig
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.schedules.fixed import uniform
 
 SIZES = {
     "cuda": {"symbols": 50_258, "length": 1024, "width": 768, "blocks": 12, "batches": [8, 32], "matmul": 8192},

@@ -21,9 +21,12 @@ from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, write
 from jumpsteps.models import LoadedModel
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
+from jumpsteps.search.jys import JYS
 from jumpsteps.search.klub import Klub
-from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.search.method import Method
+from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
+from jumpsteps.search.shortest_path import ShortestPath
 
 KERNELS = {"absorbing": "countdown-exact", "uniform": "countdown-exact-uniform", "gaussian": "countdown-exact-gaussian"}
 INTERVALS = ((1.0, 0.001), (0.9, 0.5), (0.5, 0.1))

@@ -19,11 +19,12 @@ import torch
 from scipy.optimize import minimize
 
 from jumpsteps.core.files import write_json
-from jumpsteps.denoiser.reverse import PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable, kl_divergence
-from jumpsteps.process.kernel import Uniform
+from jumpsteps.core.information import kl_divergence
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.search.costs.by_path import RateCosts, rate_costs
 from jumpsteps.search.costs.correction import NO_HEALING, Healing
 from jumpsteps.search.dynamic_programming import shortest_paths

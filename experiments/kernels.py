@@ -13,17 +13,23 @@ from pathlib import Path
 import torch
 
 from jumpsteps.core.files import write_json
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.evaluation.compare import Row, compare
 from jumpsteps.evaluation.report import table
-from jumpsteps.exact.enumerable import MarkovChain
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.exact.markov_chain import MarkovChain
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Cosine, Exponential, LogLinear
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.schedules.fixed import cosine, uniform
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import Schedule, cosine, uniform
+from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
-from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.method import Method
+from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
 
 V, SEQUENCES, SEED = countdown.SYMBOLS, 64, 100

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from jumpsteps.exact import transition_matrices as laws
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Exponential, LogLinear
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.schedule import TimeSchedule
 
 LEAPS = (16, 32, 64, 128, 256)

@@ -28,18 +28,23 @@ from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
 from jumpsteps.core.files import read_json, write_json
-from jumpsteps.evaluation.compare import Row, sample_batches, times_of
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.compare import Row, times_of
 from jumpsteps.evaluation.metrics import Interval, bootstrap_interval, energy_distance, hellinger
 from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, plot_comparison, write
 from jumpsteps.evaluation.report import table
 from jumpsteps.models import LoadedModel
-from jumpsteps.sampling.loop import Given
-from jumpsteps.sampling.one_stage import Euler, Sampler, TauLeaping, Tweedie
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.fixed import cosine, uniform, uniform_jumps
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import Schedule, TimeSchedule, cosine, uniform, uniform_jumps
+from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.costs.correction import NO_HEALING, Healing
-from jumpsteps.search.optimize import JYS, Method, ShortestPath
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.method import Method
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import piano
 from jumpsteps.tasks.music.dataset import PianoData, read_songs
 

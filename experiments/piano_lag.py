@@ -20,9 +20,11 @@ from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.sampling.one_stage import Sampler, TauLeaping, Tweedie
-from jumpsteps.schedules.schedule import Leap, TimeSchedule, uniform
-from jumpsteps.search.optimize import JYS
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
+from jumpsteps.schedules.fixed import uniform
+from jumpsteps.schedules.schedule import Leap, TimeSchedule
+from jumpsteps.search.jys import JYS
 from jumpsteps.tasks import piano
 from jumpsteps.tasks.music.dataset import read_songs
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from jumpsteps import load, optimize_schedule
-from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import Schedule, uniform
-from jumpsteps.search.optimize import ShortestPath
+from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import piano
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.piano_roll import plot_rolls

@@ -13,12 +13,18 @@ from pathlib import Path
 import torch
 
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.evaluation.compare import Row, compare, sample_batches, save_results
+from jumpsteps.evaluation.compare import Row, compare, save_results
 from jumpsteps.evaluation.metrics import mean_interval
-from jumpsteps.sampling.event_driven import Gillespie
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule, uniform, uniform_jumps
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
+from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.schedules.fixed import uniform, uniform_jumps
+from jumpsteps.schedules.schedule import JumpSchedule, Schedule
 from jumpsteps.tasks import countdown
 
 NFE = (4, 8, 16, 32, 64, 128)

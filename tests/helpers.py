@@ -9,11 +9,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import Model
+from jumpsteps.denoiser.model import Model
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Exponential, LogLinear, NoiseSchedule, Time
-from jumpsteps.process.rate_matrix import Gaussian, MatrixKernel, RateMatrix
+from jumpsteps.process.rate_matrix import MatrixKernel, RateMatrix
+from jumpsteps.process.uniform import Uniform
 
 # two workers on two cores: more threads would only wait for each other
 torch.set_num_threads(1)

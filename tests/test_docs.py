@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import jumpsteps
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.schedules.fixed import uniform
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,28 +8,44 @@
 >>> run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), schedules[8], (16, model.length), generator=generator)
 """
 
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.model import Model
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.metrics import Interval, mean_interval
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import LoadedModel, load
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
-from jumpsteps.process.rate_matrix import Gaussian, RateMatrix
-from jumpsteps.sampling.event_driven import Gillespie
-from jumpsteps.sampling.loop import Given, Simulation, simulate
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.process.rate_matrix import RateMatrix
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.loop import Simulation, simulate
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
+from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.schedules.files import load_schedules, save_schedules
 from jumpsteps.schedules.orders import RevealOrder, Spread
-from jumpsteps.schedules.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, save_schedules
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
 from jumpsteps.search.costs.by_count import JumpCosts, jump_costs
 from jumpsteps.search.costs.correction import Healing
 from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
 from jumpsteps.search.costs.table import LeapCosts
 from jumpsteps.search.dynamic_programming import error_curve, shortest_path
+from jumpsteps.search.jys import JYS
 from jumpsteps.search.klub import Klub
-from jumpsteps.search.optimize import JYS, LearnedOrder, ShortestPath, optimize_schedule
+from jumpsteps.search.learned_order import LearnedOrder
+from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.version import __version__
 
 __all__ = [

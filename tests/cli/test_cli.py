@@ -15,7 +15,7 @@ from jumpsteps.cli.demo import DemoConfig, run_demo
 from jumpsteps.cli.names import SAMPLERS
 from jumpsteps.cli.options import main
 from jumpsteps.cli.token_files import load_tokens
-from jumpsteps.sampling.loop import Given
+from jumpsteps.denoiser.conditioning import Given
 
 
 def run(capsys, *arguments):

@@ -7,9 +7,10 @@ from torch import Tensor
 from helpers import kernel, seeded
 from jumpsteps import ShortestPath, Tweedie, optimize_schedule, simulate
 from jumpsteps.denoiser.batching import Splitting
-from jumpsteps.denoiser.reverse import PosteriorReverse, Remembered
-from jumpsteps.sampling.loop import CallCounter
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.denoiser.call_counter import CallCounter
+from jumpsteps.denoiser.model import Remembered
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.schedules.fixed import uniform
 
 FORWARD = kernel("absorbing", 4)
 

@@ -8,12 +8,15 @@ from torch import Tensor
 
 from helpers import LEVEL, chi_square_p, kernel, seeded
 from jumpsteps.denoiser import chunks as streams
-from jumpsteps.denoiser.reverse import PosteriorReverse, Remembered
+from jumpsteps.denoiser.model import Remembered
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact import transition_matrices as laws
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import simulate
-from jumpsteps.sampling.one_stage import Euler, Sampler, TauLeaping, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, KGillespie, MaskGIT, ReMDM
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
 from jumpsteps.schedules.schedule import JumpSchedule, Leap, TimeSchedule
 
 V, LENGTH, BATCH = 5, 9, 6

@@ -5,10 +5,12 @@ import torch
 from torch import Tensor
 
 from helpers import KERNELS, SCORE_KERNELS, ExactLogScore, kernel, seeded
-from jumpsteps.denoiser.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.denoiser.model import Model
+from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Uniform
 from jumpsteps.process.noise import Constant, LogLinear, Time
+from jumpsteps.process.uniform import Uniform
 
 NOISES = {"LogLinear": LogLinear(), "Constant": Constant(2.0)}
 SIZES = [(2, 4), (3, 3)]

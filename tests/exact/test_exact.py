@@ -9,8 +9,10 @@ from scipy.special import rel_entr
 from torch import Tensor
 
 from helpers import KERNELS, LEVEL, chi_square_p, kernel, seeded
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain, kl_divergence
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.core.information import kl_divergence
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, LogLinear
 from jumpsteps.schedules.schedule import TimeSchedule
 

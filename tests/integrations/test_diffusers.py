@@ -9,16 +9,23 @@ import pytest
 import torch
 
 from helpers import LEVEL, ExactLogScore, chi_square_p, kernel, seeded
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, Cosine, LogLinear
 from jumpsteps.process.rate_matrix import RateMatrix
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.event_driven import Gillespie
-from jumpsteps.sampling.loop import Given, simulate
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, TauLeaping, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, KGillespie, ReMDM
-from jumpsteps.schedules.schedule import JumpSchedule, Provenance, TimeSchedule, cosine, uniform
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.sampling.two_stage import ThetaTrapezoidal
+from jumpsteps.schedules.fixed import cosine, uniform
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
 
 diffusers = pytest.importorskip("diffusers")
 from jumpsteps.integrations.diffusers import JumpStepsScheduler, on_device  # noqa: E402

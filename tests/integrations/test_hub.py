@@ -10,8 +10,11 @@ from huggingface_hub import ModelCard
 
 import jumpsteps
 from jumpsteps.integrations.hub import ScheduleSet
+from jumpsteps.schedules.files import load_schedules
+from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import JumpSchedule, Provenance, TimeSchedule, load_schedules, uniform
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
 
 FOUND = Provenance(
     method="shortest-path",

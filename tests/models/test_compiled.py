@@ -8,18 +8,19 @@ from torch import nn
 
 import jumpsteps
 from helpers import LEVEL, seeded, two_sample_p
-from jumpsteps.denoiser.reverse import PosteriorReverse
-from jumpsteps.models.networks import compiled
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.loaded import LoadedModel, tune
+from jumpsteps.models.networks import compiled
 from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.ancestral import Ancestral
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.schedules.fixed import uniform
 
 L = 4
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.denoiser.reverse import LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 
 CONFIG = DiTConfig(vocab_size=11, hidden_size=24, n_blocks=2, n_heads=3, cond_dim=10)

@@ -6,7 +6,7 @@ import torch
 import jumpsteps
 from helpers import seeded
 from jumpsteps.models.formats.gidd import is_gidd
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from reference_dit import (
     BLOCKS,

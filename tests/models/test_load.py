@@ -8,16 +8,17 @@ from safetensors.torch import load_file, save_file
 import jumpsteps
 from helpers import seeded
 from jumpsteps import load
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.formats.sedd import noise_of
 from jumpsteps.models.load import load_shipped
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork
 from jumpsteps.models.networks.transformer import TransformerConfig
 from jumpsteps.models.networks.unet import UNetConfig
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Cosine, Geometric, LogLinear
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 
 SEDD = {
     "tokens": 20,

@@ -10,9 +10,9 @@ from helpers import seeded
 from jumpsteps import Given, Tweedie, optimize_schedule, simulate
 from jumpsteps.models.formats.masked_lm import MaskedLanguageModel, is_masked_lm, load_masked_lm
 from jumpsteps.models.loaded import file_hash
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.schedules.fixed import uniform
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")

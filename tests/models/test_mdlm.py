@@ -8,7 +8,7 @@ import torch
 import jumpsteps
 from helpers import seeded
 from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from reference_dit import SIZES, D, L, V, backbone, check_that_damage_is_refused, logits_of, random_weights, without, write_folder
 

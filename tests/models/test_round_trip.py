@@ -3,14 +3,14 @@
 import json
 
 import pytest
+import test_gidd
+import test_load
+import test_mdlm
+import test_tauldr
+import test_udlm
 import torch
 
 import jumpsteps
-import test_gidd
-import test_mdlm
-import test_load
-import test_tauldr
-import test_udlm
 from helpers import seeded
 from reference_dit import COND, HEADS, D, random_weights, write_folder
 

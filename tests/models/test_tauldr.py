@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import test_transformer
+import test_unet
 import torch
 import yaml
 from scipy.linalg import expm
 
 import jumpsteps
-import test_transformer
-import test_unet
 from helpers import gaussian_rates, seeded
 from jumpsteps import Given, TimeSchedule, Tweedie, simulate
 from jumpsteps.models.formats.tauldr import is_tauldr, load_tauldr
 from jumpsteps.models.loaded import file_hash
-from jumpsteps.process.kernel import Uniform
+from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 from tauldr_reference import PlainTransformer, PlainUNet, random_weights
 
 CPU = torch.device("cpu")

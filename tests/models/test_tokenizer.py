@@ -6,20 +6,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from test_load import SEDD, sedd_folder
+from test_masked_lm import CLS, CPU, KNOWN, LENGTH, MASK, SEP, SPECIAL, WORDS, X, bert, bert_folder, remote_folder, save_tokenizer
 
 import jumpsteps
 from helpers import save_words, seeded
 from jumpsteps import Given, Tweedie
 from jumpsteps.cli.options import main
 from jumpsteps.cli.token_files import given_prompt, load_given, load_text, save_text
-from jumpsteps.evaluation.compare import sample_batches
 from jumpsteps.models.formats.masked_lm import MaskedLanguageModel, load_masked_lm
 from jumpsteps.models.tokenizer import Text, read_tokenizer
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from jumpsteps.schedules.schedule import uniform
-from test_masked_lm import CLS, CPU, KNOWN, LENGTH, MASK, SEP, SPECIAL, WORDS, X, bert, bert_folder, remote_folder, save_tokenizer
-from test_load import SEDD, sedd_folder
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.schedules.fixed import uniform
 
 __all__ = ["remote_folder"]  # a fixture
 

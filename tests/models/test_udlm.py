@@ -5,11 +5,12 @@ import torch
 
 import jumpsteps
 from helpers import seeded
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.models.formats.udlm import is_udlm
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
 from reference_dit import SIZES, D, L, V, backbone, check_that_damage_is_refused, logits_of, random_weights, without, write_folder
 
 HUB = {"return_dict": False, "torch_dtype": "float32", "transformers_version": "4.38.2"}

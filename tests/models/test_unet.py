@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior, truncated_logistic
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.gaussian import Gaussian
 from tauldr_reference import PlainUNet, random_weights
 
 CONFIG = UNetConfig(

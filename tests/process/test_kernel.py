@@ -10,9 +10,12 @@ from scipy.linalg import expm, null_space
 from torch import Tensor
 
 from helpers import LEVEL, chi_square_p, gaussian_rates, one_way_rates, seeded, series
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, LogLinear, NoiseSchedule, Time
-from jumpsteps.process.rate_matrix import Gaussian, MatrixKernel, RateMatrix
+from jumpsteps.process.rate_matrix import MatrixKernel, RateMatrix
+from jumpsteps.process.uniform import Uniform
 
 # a walk to the nearest neighbours; the circle runs one way, without detailed balance
 BIRTH_DEATH = torch.tensor(

@@ -14,9 +14,10 @@ from scipy.linalg import expm
 from torch import Tensor
 
 from helpers import gaussian_rates, kernel, one_way_rates, series
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential, Geometric, LogLinear, Time
-from jumpsteps.process.rate_matrix import Gaussian, MatrixKernel, RateMatrix, birth_death, exponential_of_rates
+from jumpsteps.process.rate_matrix import MatrixKernel, RateMatrix, birth_death, exponential_of_rates
 
 CIFAR = Gaussian(vocab_size=256, rate_sigma=6.0, q_sigma=512.0, noise=Exponential(base=100.0, scale=3.0))
 SMALL = Gaussian(vocab_size=24, rate_sigma=2.0, q_sigma=8.0, noise=Exponential(base=100.0, scale=0.3))

@@ -12,14 +12,22 @@ import torch
 from torch import Tensor
 
 from helpers import KERNELS, SCORE_KERNELS, kernel, seeded
-from jumpsteps.denoiser.reverse import LogScoreReverse, PosteriorReverse
-from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant
-from jumpsteps.sampling.event_driven import Gillespie
-from jumpsteps.sampling.loop import Given, Simulation, simulate
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
-from jumpsteps.schedules.schedule import JumpSchedule, Leap, Provenance, Schedule, TimeSchedule, uniform
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.loop import Simulation, simulate
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
+from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.schedules.fixed import uniform
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule, Leap, Schedule, TimeSchedule
 
 SAMPLERS: list[Sampler] = [
     Tweedie(),

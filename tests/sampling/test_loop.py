@@ -4,13 +4,17 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
-from jumpsteps.schedules.schedule import Provenance, TimeSchedule, uniform
+from jumpsteps.schedules.fixed import uniform
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import TimeSchedule
 
 KERNELS = {"absorbing": Absorbing(vocab_size=4, noise=LogLinear()), "uniform": Uniform(vocab_size=3, noise=LogLinear())}
 

@@ -24,14 +24,22 @@ from helpers import (
     prior_law,
     seeded,
 )
-from jumpsteps.denoiser.reverse import LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.core.information import kl_divergence
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.model import Model
+from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.exact import transition_matrices as laws
-from jumpsteps.exact.enumerable import Enumerable, kl_divergence
+from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.noise import Constant, Cosine, Exponential, LogLinear, NoiseSchedule
-from jumpsteps.sampling.event_driven import Gillespie
-from jumpsteps.sampling.loop import Given, simulate
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
+from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules import schedule as schedules
 from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
 

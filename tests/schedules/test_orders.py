@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from helpers import LEVEL, chi_square_p, kernel, seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.fixed import uniform_jumps
 from jumpsteps.schedules.orders import (
     ORDERS,
     Blocks,
@@ -21,7 +23,7 @@ from jumpsteps.schedules.orders import (
     order_from_json,
     order_to_json,
 )
-from jumpsteps.schedules.schedule import JumpSchedule, uniform_jumps
+from jumpsteps.schedules.schedule import JumpSchedule
 
 EVERY = [
     Random(),

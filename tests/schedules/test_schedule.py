@@ -8,26 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, Cosine, Exponential, Geometric, LogLinear
-from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.files import at_nfe, load_schedules, save_schedules
+from jumpsteps.schedules.fixed import cosine, cosine_jumps, uniform, uniform_jumps
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import (
-    JumpSchedule,
-    Leap,
-    Provenance,
-    TimeSchedule,
-    at_nfe,
-    cosine,
-    cosine_jumps,
-    load_schedules,
-    save_schedules,
-    uniform,
-    uniform_jumps,
-)
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule, Leap, TimeSchedule
 
 
 def test_uniform_and_cosine_times():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from helpers import kernel, seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
-from jumpsteps.exact.enumerable import MarkovChain
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.sampling.one_stage import Euler
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error

@@ -8,10 +8,11 @@ import torch
 
 from helpers import kernel, seeded
 from jumpsteps.denoiser import chunks as streams
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain
-from jumpsteps.process.kernel import Uniform
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import Constant, Geometric
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.search.costs.by_path import first_times, rate_costs
 from jumpsteps.search.costs.correction import NO_HEALING, RARE, Healing, measured, time_of_hits
 from jumpsteps.search.costs.divergence import Comparison

@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from helpers import kernel, seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain, kl_divergence
-from jumpsteps.process.kernel import Uniform
+from jumpsteps.core.information import kl_divergence
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.schedules.fixed import uniform, uniform_jumps
 from jumpsteps.schedules.orders import Fixed, Mixture, Random, Spread
-from jumpsteps.schedules.schedule import JumpSchedule, uniform, uniform_jumps
+from jumpsteps.schedules.schedule import JumpSchedule
 from jumpsteps.search.costs.by_count import jump_costs, knots_of
 from jumpsteps.search.dynamic_programming import shortest_path
 from jumpsteps.search.paths import Paths

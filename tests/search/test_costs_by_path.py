@@ -9,23 +9,31 @@ import torch
 
 from helpers import kernel, seeded
 from jumpsteps.denoiser import chunks as streams
-from jumpsteps.denoiser.reverse import PosteriorReverse, remember
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain
+from jumpsteps.denoiser.call_counter import CallCounter
+from jumpsteps.denoiser.model import remember
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, Cosine, Geometric, LogLinear
-from jumpsteps.sampling.loop import CallCounter, simulate
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
-from jumpsteps.schedules.schedule import TimeSchedule, uniform
+from jumpsteps.schedules.fixed import uniform
+from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs import by_path as module
-from jumpsteps.search.costs.by_path import RateCosts, RateTable, local_plane, rate_costs
+from jumpsteps.search.costs.by_path import RateCosts, RateTable, rate_costs
 from jumpsteps.search.costs.correction import NO_HEALING, Healing
 from jumpsteps.search.costs.divergence import Comparison
 from jumpsteps.search.costs.information_profile import information_profile
+from jumpsteps.search.costs.smoothing import local_plane
 from jumpsteps.search.dynamic_programming import shortest_path
-from jumpsteps.search.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
 
 ALL = ("absorbing", "uniform", "gaussian", "rate-matrix")

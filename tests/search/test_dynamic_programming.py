@@ -8,16 +8,8 @@ from scipy.optimize import minimize_scalar
 
 from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs.table import LeapCosts
-from jumpsteps.search.dynamic_programming import (
-    error_curve,
-    fewest_leaps,
-    golden_section,
-    golden_section_integer,
-    hierarchical,
-    hierarchical_jumps,
-    shortest_path,
-    shortest_paths,
-)
+from jumpsteps.search.dynamic_programming import error_curve, fewest_leaps, shortest_path, shortest_paths
+from jumpsteps.search.golden_section import golden_section, golden_section_integer, hierarchical, hierarchical_jumps
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)

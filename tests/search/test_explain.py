@@ -9,9 +9,10 @@ import torch
 
 import jumpsteps
 from helpers import seeded
+from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser import chunks as streams
-from jumpsteps.exact.enumerable import Enumerable, kl_divergence
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.schedules.fixed import uniform
 from jumpsteps.search.explain import explain, show
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown, toy

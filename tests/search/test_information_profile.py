@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, LogLinear
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs.information_profile import grid_of_times, information_profile
 from jumpsteps.search.dynamic_programming import shortest_path, shortest_paths

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from helpers import ExactLogScore, Tabulated, seeded
-from jumpsteps.denoiser.reverse import LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.call_counter import CallCounter
+from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from jumpsteps.sampling.loop import CallCounter
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.search.klub import JumpKlub, Klub
 from jumpsteps.search.paths import Paths
 

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from helpers import kernel, seeded
-from jumpsteps.denoiser.reverse import Model, PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable, MarkovChain, kl_divergence
+from jumpsteps.core.information import kl_divergence
+from jumpsteps.denoiser.model import Model
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import Time
 from jumpsteps.schedules.orders import Fixed, Random, RevealOrder, Spread
 from jumpsteps.search.costs.by_count import jump_costs

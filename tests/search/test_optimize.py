@@ -6,17 +6,26 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.evaluation.compare import compare
-from jumpsteps.exact.enumerable import MarkovChain
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.exact.markov_chain import MarkovChain
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, LogLinear
-from jumpsteps.sampling.loop import Given, simulate
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import FirstHitting, KGillespie
+from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.one_stage import Euler, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.sampling.two_stage import ThetaTrapezoidal
+from jumpsteps.schedules.fixed import cosine, uniform, uniform_jumps
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import JumpSchedule, Provenance, cosine, uniform, uniform_jumps
-from jumpsteps.search.optimize import JYS, ShortestPath, optimize_schedule
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
 
 FORWARD = Absorbing(vocab_size=17, noise=LogLinear())

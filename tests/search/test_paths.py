@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from helpers import KERNELS, kernel, seeded
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.search.paths import Paths
 

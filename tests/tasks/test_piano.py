@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_midi import midi, note, signature, tempo, track
 
 from helpers import LEVEL, chi_square_p, seeded
 from jumpsteps.cli.options import main
 from jumpsteps.models.formats.native import build, save_native
-from jumpsteps.schedules.schedule import load_schedules
+from jumpsteps.schedules.files import load_schedules
 from jumpsteps.tasks import TASKS
 from jumpsteps.tasks.music.dataset import MidiOptions, PianoData, is_test, read_arrays, read_midi
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.midi import read_steps, write_steps
 from jumpsteps.tasks.piano import given_bars, ngram_overlap, note_distance, note_outliers, notes_in_key, read_given, show
 from jumpsteps.training.recipes import RECIPES
-from test_midi import midi, note, signature, tempo, track
 
 TRAIN, TEST = ([name for name in (f"{i:03d}" for i in range(60)) if is_test(name, 0.25) == part] for part in (False, True))
 OPTIONS = MidiOptions(hop=2, test_hop=16, test_share=0.25)

@@ -8,7 +8,7 @@ import torch
 from helpers import seeded
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.training.loop import TrainConfig, average_weights, generator_of_step, learning_rate, train
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy

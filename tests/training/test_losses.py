@@ -6,12 +6,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import ExactLogScore, seeded
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable, kl_divergence
+from jumpsteps.core.information import kl_divergence
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
-from jumpsteps.process.kernel import Absorbing, Uniform
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, LogLinear
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.training import losses as losses
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy, score_entropy, spread_times
 

@@ -9,10 +9,11 @@ import torch
 
 import jumpsteps
 from helpers import seeded
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models.formats.native import build
-from jumpsteps.sampling.loop import Given, simulate
+from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
-from jumpsteps.schedules.schedule import uniform
+from jumpsteps.schedules.fixed import uniform
 from jumpsteps.training import recipes as recipes
 from jumpsteps.training.recipes import RECIPES, FromFiles, train_recipe
 

@@ -23,12 +23,15 @@ from jumpsteps.cli.inputs import (
 )
 from jumpsteps.cli.names import METHODS, SAMPLERS, pick
 from jumpsteps.cli.token_files import save_samples, save_text
-from jumpsteps.evaluation.compare import compare, default_sampler, sample_batches, save_results
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.compare import compare, save_results
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
 from jumpsteps.models import LoadedModel
-from jumpsteps.sampling.loop import Given
-from jumpsteps.schedules.schedule import Schedule, TimeSchedule, save_schedules
+from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.registry import default_sampler
+from jumpsteps.schedules.files import save_schedules
+from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.explain import explain, show
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks.task import WriteSample

@@ -10,9 +10,14 @@ from jumpsteps.evaluation.compare import compare, save_results
 from jumpsteps.evaluation.plots import plot_comparison
 from jumpsteps.evaluation.report import factors, table
 from jumpsteps.models import load
+from jumpsteps.schedules.files import save_schedules
+from jumpsteps.schedules.fixed import cosine, uniform
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import Schedule, cosine, save_schedules, uniform
-from jumpsteps.search.optimize import JYS, Method, ShortestPath, optimize_schedule
+from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.method import Method
+from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = ["DemoConfig", "run_demo"]
 

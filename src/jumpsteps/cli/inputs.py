@@ -10,14 +10,19 @@ from torch import Tensor
 
 from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, SAMPLERS, pick
 from jumpsteps.cli.token_files import given_prompt, load_given, load_text, load_tokens
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.tokenizer import Text
-from jumpsteps.sampling.loop import Given
-from jumpsteps.sampling.one_stage import Sampler, Tweedie
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule, at_nfe, load_schedules
-from jumpsteps.search.optimize import LearnedOrder, Method, ShortestPath, optimize_schedule
+from jumpsteps.schedules.schedule import JumpSchedule, Schedule
+from jumpsteps.search.learned_order import LearnedOrder
+from jumpsteps.search.method import Method
+from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = [
     "batch_of",

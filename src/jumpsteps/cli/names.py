@@ -5,13 +5,21 @@ from typing import TypeVar
 
 import torch
 
-from jumpsteps.sampling.event_driven import Gillespie
-from jumpsteps.sampling.one_stage import Euler, PredictorCorrector, Sampler, TauLeaping, ThetaRK2, ThetaTrapezoidal, Tweedie
-from jumpsteps.sampling.parallel_decoding import Ancestral, EntropyBounded, FirstHitting, KGillespie, MaskGIT, ReMDM
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
+from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.schedules.fixed import cosine, cosine_jumps, uniform, uniform_jumps
 from jumpsteps.schedules.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
-from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule, cosine, cosine_jumps, uniform, uniform_jumps
+from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
-from jumpsteps.search.optimize import JYS, LearnedOrder, Method, ShortestPath
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.learned_order import LearnedOrder
+from jumpsteps.search.method import Method
+from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "SAMPLERS", "choices", "pick"]
 

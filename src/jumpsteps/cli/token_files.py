@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.files import replacing
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models.loaded import file_hash
 from jumpsteps.models.tokenizer import Text
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.sampling.loop import Given
 
 __all__ = ["given_prompt", "load_given", "load_text", "load_tokens", "save_samples", "save_text"]
 

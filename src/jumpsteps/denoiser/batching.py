@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import Model, Remembered, remember
+from jumpsteps.denoiser.model import Model, Remembered, remember
 from jumpsteps.process.noise import Time
 
 __all__ = ["Splitting"]

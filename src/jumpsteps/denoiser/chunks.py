@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.site_mask import sites_of
-from jumpsteps.denoiser.reverse import ReverseProcess, remember
+from jumpsteps.denoiser.model import remember
+from jumpsteps.denoiser.reverse import ReverseProcess
 
 __all__ = ["blocks", "by_blocks", "site_entropies"]
 

@@ -10,15 +10,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jumpsteps.core.files import write_json
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.metrics import Interval, mean_interval
-from jumpsteps.sampling.loop import Given, simulate
-from jumpsteps.sampling.one_stage import Sampler, Tweedie
-from jumpsteps.sampling.parallel_decoding import KGillespie
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.registry import default_sampler
+from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.version import __version__
 
-__all__ = ["Row", "compare", "default_sampler", "sample_batches", "save_results"]
+__all__ = ["Row", "compare", "save_results"]
 
 
 @dataclass(frozen=True)
@@ -36,35 +37,6 @@ class Row:
     schedule: str
     times: tuple[float, ...]
     metric: Interval
-
-
-def sample_batches(
-    reverse: ReverseProcess,
-    sampler: Sampler,
-    schedule: Schedule | None,
-    shape: tuple[int, int],
-    *,
-    generator: torch.Generator,
-    batch: int,
-    given: Given | None = None,
-    progress: bool = False,
-) -> tuple[Tensor, int]:
-    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost.
-
-    Args:
-        given: sites held fixed in all samples, [L], or in each of them, [n, L].
-    """
-    n, length = shape
-    if n < 1 or batch < 1:
-        raise ValueError(f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}")
-    if given is not None:
-        given.check(shape, reverse.forward)
-    runs = []
-    for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
-        stop = min(start + batch, n)
-        known = None if given is None else given.rows(start, stop)
-        runs.append(simulate(reverse, sampler, schedule, (stop - start, length), generator=generator, given=known))
-    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
 
 
 def compare(
@@ -107,11 +79,6 @@ def compare(
         samples, calls = sample_batches(reverse, chosen, schedule, shape, generator=generator, batch=batch, given=given)
         rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
     return rows
-
-
-def default_sampler(schedule: Schedule) -> Sampler:
-    """Tweedie's sampler for times, k-Gillespie for jumps: the same law of a leap, at times or in numbers."""
-    return KGillespie() if isinstance(schedule, JumpSchedule) else Tweedie()
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 
 __all__ = ["corrector", "remdm", "site_rates", "tau_leaping", "tau_leaping_ordinal", "theta_rk2", "theta_trapezoidal"]
 

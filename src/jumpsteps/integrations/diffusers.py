@@ -18,13 +18,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse, ReverseProcess, time_of_sites
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess, time_of_sites
 from jumpsteps.models.formats.native import build_forward, forward_to_json
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
-from jumpsteps.sampling.one_stage import Euler, Sampler, TauLeaping, Tweedie
-from jumpsteps.sampling.parallel_decoding import ReMDM
-from jumpsteps.schedules.schedule import Leap, Schedule, TimeSchedule, cosine, read_schedule, schedule_to_json, uniform
+from jumpsteps.sampling.ancestral import ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.schedules.files import read_schedule, schedule_to_json
+from jumpsteps.schedules.fixed import cosine, uniform
+from jumpsteps.schedules.schedule import Leap, Schedule, TimeSchedule
 
 try:
     from diffusers.configuration_utils import ConfigMixin, register_to_config

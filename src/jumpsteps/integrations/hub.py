@@ -13,7 +13,8 @@ from typing import Self
 from jumpsteps.core.files import replacing
 from jumpsteps.models.load import download, looks_like_hub_id
 from jumpsteps.models.tokenizer import first_line
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule, load_schedules, save_schedules
+from jumpsteps.schedules.files import load_schedules, save_schedules
+from jumpsteps.schedules.schedule import JumpSchedule, Schedule
 
 __all__ = ["ScheduleSet"]
 

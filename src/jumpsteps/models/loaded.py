@@ -10,7 +10,7 @@ from torch import nn
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import Text
-from jumpsteps.schedules.schedule import Provenance
+from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.tasks.task import Task
 
 __all__ = ["LoadedModel", "file_hash", "load_weights", "read_pickle", "tune"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 
 __all__ = ["Text", "has_tokenizer", "read_tokenizer", "transformers"]
 

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from jumpsteps.core.draws import categorical, exponential, uniform
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.sampling.one_stage import Info, Sampler, denoise, nothing_clipped
+from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
+from jumpsteps.sampling.one_stage import denoise
+from jumpsteps.sampling.parallel_decoding import smallest
 from jumpsteps.schedules.schedule import Leap
 
-__all__ = ["Gillespie"]
+__all__ = ["FirstHitting", "Gillespie"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,36 @@ class Gillespie(Sampler):
         accepted = uniform((len(t),), generator=generator, device=x.device) < share
         y = x[site].masked_scatter(accepted, categorical(rates[accepted], generator=generator))
         return x.masked_scatter(site, y), (share > 1 + 1e-9).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class FirstHitting(Sampler):
+    r"""One site at a time, at the time at which the true process would reveal it: exact.
+
+    With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t)) u^{1/n}`, u uniform.
+
+    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none, one call for each masked site.
+    """
+
+    name = "first-hitting"
+    kernels = ("absorbing",)
+    takes = None
+
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
+        return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+
+    def step(
+        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Info]:
+        noise, masked = reverse.forward.noise, reverse.forward.movable(x)
+        n = masked.sum(-1)
+        u = uniform((len(x),), generator=generator, device=x.device)
+        share = (1 - noise.alpha(state)) * (1 - u) ** (1 / n.clamp_min(1))
+        time = torch.where(n > 0, noise.time_of_alpha(1 - share), 0.0)
+        site = smallest(exponential(masked.to(torch.float64), generator=generator), 1) & masked
+        active = n > 0
+        if active.any():
+            w = reverse.leave_one_out(x[active], time[active], where=site[active])
+            x = x.masked_scatter(site, categorical(w, generator=generator))
+        time = torch.where(n > 1, time, 0.0)
+        return x, time, Info(nothing_clipped(x).clipped, time)

@@ -7,71 +7,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jumpsteps.denoiser.batching import Splitting
-from jumpsteps.denoiser.reverse import Model, Remembered, ReverseProcess, remember
+from jumpsteps.denoiser.call_counter import CallCounter
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.process.noise import Time
-from jumpsteps.sampling.one_stage import Sampler
+from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import JumpSchedule, Leap, Schedule
 
-__all__ = ["CallCounter", "Given", "Simulation", "simulate"]
-
-
-@dataclass(frozen=True)
-class Given:
-    """Sites that are known and stay as they are: a prompt, given bars, known pixels.
-
-    Attributes:
-        tokens: int64 [L] or [B, L]; read where ``mask`` is true only.
-        mask: bool, same shape.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-
-    def check(self, shape: tuple[int, int], forward: ForwardProcess) -> None:
-        """Raises ValueError for other shapes, and for tokens that data cannot hold."""
-        if self.tokens.shape != self.mask.shape or self.tokens.shape not in (shape[1:], torch.Size(shape)):
-            raise ValueError(
-                f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} must both have shape "
-                f"[L] = [{shape[1]}] or [B, L] = {list(shape)}"
-            )
-        forward.check_data(self.tokens[self.mask], "given")
-
-    def rows(self, start: int, stop: int) -> "Given":
-        """What is given in these sequences of a batch."""
-        return self if self.mask.ndim == 1 else Given(self.tokens[start:stop], self.mask[start:stop])
-
-    def clamp(self, x: Tensor) -> Tensor:
-        return torch.where(self.mask.to(x.device), self.tokens.to(x), x)
-
-
-class CallCounter:
-    """A model that counts its calls, sees given sites as they are given, and takes batches larger than memory in pieces.
-
-    Attributes:
-        model: the model; a call for a batch counts once, in however many pieces it is made.
-        given: sites that a sampler of several stages may have moved since the last leap; None for none.
-        calls: so far.
-    """
-
-    def __init__(self, model: Model, given: Given | None = None) -> None:
-        self.model, self.given = Splitting(model), given
-        self.calls = 0
-
-    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        self.calls += 1
-        return self.model(self.clamped(x), t, where)
-
-    def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered:
-        self.calls += 1
-        return remember(self.model, self.clamped(x), t, where)
-
-    def clamped(self, x: Tensor) -> Tensor:
-        # Samplers that ask for some of the sequences only ask once in a step, for rows of the state, which are clamped.
-        if self.given is not None and self.given.mask.shape in (x.shape, x.shape[1:]):
-            return self.given.clamp(x)
-        return x
+__all__ = ["Simulation", "simulate"]
 
 
 @dataclass(frozen=True)

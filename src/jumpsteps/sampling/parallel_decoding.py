@@ -9,92 +9,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import categorical, exponential, gumbel, uniform
+from jumpsteps.core.draws import categorical, gumbel
 from jumpsteps.denoiser.chunks import by_blocks
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.process.kernel import Absorbing
-from jumpsteps.sampling.one_stage import Info, Sampler, nothing_clipped
+from jumpsteps.sampling.ancestral import reveal
+from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
 from jumpsteps.schedules.schedule import JumpSchedule, Leap
 
-__all__ = ["Ancestral", "EntropyBounded", "FirstHitting", "KGillespie", "MaskGIT", "ReMDM"]
-
-
-def absorbing(reverse: ReverseProcess) -> Absorbing:
-    assert isinstance(reverse.forward, Absorbing)
-    return reverse.forward
+__all__ = ["EntropyBounded", "KGillespie", "MaskGIT"]
 
 
 def smallest(keys: Tensor, count: int) -> Tensor:
     """bool [B, L]: the ``count`` smallest of each row."""
     chosen = keys.topk(count, largest=False).indices
     return torch.zeros_like(keys, dtype=torch.bool).scatter(-1, chosen, True)
-
-
-def reveal(reverse: ReverseProcess, x: Tensor, t: float, where: Tensor, generator: torch.Generator) -> Tensor:
-    """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model call."""
-    return by_blocks(reverse, x, t, where, lambda kept, block: categorical(kept.leave_one_out(x, t, block), generator=generator))
-
-
-@dataclass(frozen=True)
-class Ancestral(Sampler):
-    """Ancestral sampling that calls the model only when some site is revealed, and only on the sequences with such a site.
-
-    The law is Tweedie's. Which sites are revealed does not depend on the model and is drawn first; where MDLM reuses its last
-    output as long as nothing changed, this makes no call, which is right for models that see the time, too.
-
-    Source: Sahoo et al. (2024), Sec. 4.2. Kernel: absorbing. Schedule: times. Calls per leap: at most 1.
-    """
-
-    name = "ancestral"
-    kernels = ("absorbing",)
-
-    def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
-    ) -> tuple[Tensor, None, Info]:
-        moving = reverse.forward.draw_moving(x, leap.t, leap.s, generator=generator)
-        rows = moving.any(-1)
-        if rows.any():
-            x = x.masked_scatter(moving, reveal(reverse, x[rows], leap.t, moving[rows], generator))
-        return x, None, nothing_clipped(x)
-
-
-@dataclass(frozen=True)
-class ReMDM(Sampler):
-    r"""Ancestral sampling that masks revealed sites again, with probability :math:`\varsigma = \min(\text{cap},
-    \text{rescale} \cdot (1 - \alpha_s) / \alpha_t)`, and reveals masked ones with
-
-    .. math:: \frac{\alpha_s - (1 - \varsigma) \alpha_t}{1 - \alpha_t},
-
-    so that the law of a single site is the same as without. Mistakes can be corrected.
-
-    Source: Wang et al. (2025), arXiv 2503.00307, Sec. 3 and 4.1. Kernel: absorbing. Schedule: times. Calls per leap: 1.
-    """
-
-    cap: float = 0.02
-    rescale: float = 1.0
-    name = "remdm"
-    kernels = ("absorbing",)
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.cap <= 1 and 0 <= self.rescale <= 1):
-            raise ValueError(f"cap and rescale must lie between 0 and 1, got {self.cap} and {self.rescale}")
-
-    def remask_probability(self, forward: Absorbing, t: float, s: float) -> float:
-        alpha_t, alpha_s = float(forward.noise.alpha(t)), float(forward.noise.alpha(s))
-        return min(self.cap, self.rescale * min(1.0, (1 - alpha_s) / alpha_t))
-
-    def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
-    ) -> tuple[Tensor, None, Info]:
-        forward = absorbing(reverse)
-        remask = self.remask_probability(forward, leap.t, leap.s)
-        alpha_t, alpha_s = float(forward.noise.alpha(leap.t)), float(forward.noise.alpha(leap.s))
-        unmask = (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)
-        u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        masked = forward.movable(x)
-        moving = masked & (u < unmask)
-        revealed = x.masked_scatter(moving, reveal(reverse, x, leap.t, moving, generator))
-        return revealed.masked_fill(~masked & (u < remask), forward.mask_id), None, nothing_clipped(x)
 
 
 @dataclass(frozen=True)
@@ -164,39 +92,6 @@ class MaskGIT(Sampler):
         sureness[masked] += log_p
         moving = smallest(-sureness.masked_fill(~masked, -torch.inf), jumps_of(leap))
         return torch.where(moving, x.masked_scatter(masked, y.to(x.dtype)), x), None, nothing_clipped(x)
-
-
-@dataclass(frozen=True)
-class FirstHitting(Sampler):
-    r"""One site at a time, at the time at which the true process would reveal it: exact.
-
-    With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t)) u^{1/n}`, u uniform.
-
-    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none, one call for each masked site.
-    """
-
-    name = "first-hitting"
-    kernels = ("absorbing",)
-    takes = None
-
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
-        return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-
-    def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor, *, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Info]:
-        noise, masked = reverse.forward.noise, reverse.forward.movable(x)
-        n = masked.sum(-1)
-        u = uniform((len(x),), generator=generator, device=x.device)
-        share = (1 - noise.alpha(state)) * (1 - u) ** (1 / n.clamp_min(1))
-        time = torch.where(n > 0, noise.time_of_alpha(1 - share), 0.0)
-        site = smallest(exponential(masked.to(torch.float64), generator=generator), 1) & masked
-        active = n > 0
-        if active.any():
-            w = reverse.leave_one_out(x[active], time[active], where=site[active])
-            x = x.masked_scatter(site, categorical(w, generator=generator))
-        time = torch.where(n > 1, time, 0.0)
-        return x, time, Info(nothing_clipped(x).clipped, time)
 
 
 @dataclass(frozen=True)

@@ -11,66 +11,17 @@ several schedules, one for each number of model calls.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
-from typing import Any
 
-from jumpsteps.core.files import read_json, write_json
-from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import LogLinear, NoiseSchedule
-from jumpsteps.schedules.orders import Random, RevealOrder, order_from_json, order_to_json
+from jumpsteps.schedules.orders import Random, RevealOrder
+from jumpsteps.schedules.provenance import Provenance, check_kernel, check_noise, converted
 
-__all__ = [
-    "JumpSchedule",
-    "Leap",
-    "Provenance",
-    "Schedule",
-    "TimeSchedule",
-    "cosine",
-    "cosine_jumps",
-    "load_schedules",
-    "save_schedules",
-    "uniform",
-    "uniform_jumps",
-]
-
-FORMAT = "jumpsteps-schedules"
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a schedule was found. Empty fields are unknown.
-
-    Attributes:
-        method: how the times were chosen.
-        kernel, noise: the forward process, e.g. "absorbing" and "LogLinear(eps=0.001)".
-        sampler: the sampler the schedule is for.
-        model, model_hash: name and SHA-256 of the model's weights.
-        data: what the search saw.
-        sequences: how many sequences it saw.
-        seed: of the search.
-        model_calls: calls of the model that the search made.
-        predicted_cost: the search's own estimate of the run's error, nats per sequence.
-        predicted_cost_stderr: its standard error.
-        version: of jumpsteps.
-    """
-
-    method: str = ""
-    kernel: str = ""
-    noise: str = ""
-    sampler: str = ""
-    model: str = ""
-    model_hash: str = ""
-    data: str = ""
-    sequences: int | None = None
-    seed: int | None = None
-    model_calls: int | None = None
-    predicted_cost: float | None = None
-    predicted_cost_stderr: float | None = None
-    version: str = ""
+__all__ = ["JumpSchedule", "Leap", "Schedule", "TimeSchedule"]
 
 
 @dataclass(frozen=True)
@@ -261,62 +212,6 @@ def noise_of_masks(forward: ForwardProcess) -> NoiseSchedule:
     return forward.noise
 
 
-def check_noise(provenance: Provenance, noise: NoiseSchedule) -> None:
-    """Raises ValueError for times that do not belong to the absorbing kernel with this noise schedule."""
-    if provenance.kernel not in ("", Absorbing.name):
-        raise ValueError(f"the schedule is for the {provenance.kernel} kernel, which masks no tokens; optimise one for absorbing")
-    if provenance.noise not in ("", repr(noise)):
-        raise ValueError(f"the schedule is for the noise schedule {provenance.noise}, got {noise!r}; pass the one it was found for")
-
-
-def converted(provenance: Provenance, forward: ForwardProcess) -> Provenance:
-    """Of times made from jumps, or the other way round: the sampler is another one, and so is the error."""
-    same = replace(provenance, sampler="", predicted_cost=None, predicted_cost_stderr=None)
-    return replace(same, kernel=forward.name, noise=repr(forward.noise))
-
-
-def check_kernel(provenance: Provenance, forward: ForwardProcess, model: str) -> None:
-    for what, found, wanted in (
-        ("kernel", provenance.kernel, forward.name),
-        ("noise schedule", provenance.noise, repr(forward.noise)),
-    ):
-        if found and found != wanted:
-            raise ValueError(
-                f"schedule was optimised for the {what} {found}, {model} has {wanted}; "
-                "run 'jumpsteps optimize' on this model or pass --schedule uniform"
-            )
-
-
-def uniform(leaps: int) -> TimeSchedule:
-    """Equal steps in time."""
-    check_leaps(leaps)
-    return TimeSchedule([1 - i / leaps for i in range(leaps)] + [0.0], Provenance(method="uniform"))
-
-
-def cosine(leaps: int) -> TimeSchedule:
-    """t_i = cos(pi/2 i/N): few sites first (MaskGIT, Chang et al. 2022, with t the masked fraction)."""
-    check_leaps(leaps)
-    times = [math.cos(0.5 * math.pi * i / leaps) for i in range(leaps)]
-    return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
-
-
-def uniform_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpSchedule:
-    """Jumps spread evenly over the leaps."""
-    return jumps_of(lambda done: 1 - done, leaps, total, "uniform", order)
-
-
-def cosine_jumps(leaps: int, total: int, order: RevealOrder = Random()) -> JumpSchedule:
-    """The masked share falls as cos(pi/2 i/N): few jumps first (MaskGIT, Chang et al. 2022)."""
-    return jumps_of(lambda done: math.cos(0.5 * math.pi * done), leaps, total, "cosine", order)
-
-
-def jumps_of(masked: Callable[[float], float], leaps: int, total: int, method: str, order: RevealOrder) -> JumpSchedule:
-    """A jump schedule from the share of sites still masked when a share of the leaps is done; every leap has a jump."""
-    check_leaps(leaps)
-    inner = [round(total * masked(i / leaps)) for i in range(1, leaps)]
-    return JumpSchedule(jumps_between([total, *inner, 0]), Provenance(method=method), order)
-
-
 def jumps_between(masked: list[int]) -> list[int]:
     """The jumps between numbers of masked sites, the last of them 0; those in between are moved where a leap would have no jump."""
     left, leaps = list(masked), len(masked) - 1
@@ -327,76 +222,3 @@ def jumps_between(masked: list[int]) -> list[int]:
     for i in range(leaps - 1, 0, -1):
         left[i] = max(left[i], left[i + 1] + 1)
     return [before - after for before, after in pairwise(left)]
-
-
-def check_leaps(leaps: int) -> None:
-    if leaps < 1:
-        raise ValueError(f"the number of steps must be at least 1, got {leaps}")
-
-
-def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
-    """Write schedules, keyed by their NFE, to one JSON file."""
-    content = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "schedules": [schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())],
-    }
-    write_json(path, content)
-
-
-def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
-    """The entry of a file of schedules; ``read_schedule`` reads it."""
-    if isinstance(schedule, TimeSchedule):
-        written: dict[str, Any] = {"times": list(schedule.times)}
-    else:
-        written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
-    return {"nfe": nfe, **written, "provenance": asdict(schedule.provenance)}
-
-
-def load_schedules(path: Path | str) -> dict[int, Schedule]:
-    """Read a file of schedules, keyed by their NFE.
-
-    Raises:
-        ValueError: no such file, not a file of schedules, a newer schema, or times or counts that are none.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'")
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} has schema version {content.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}; "
-            "update jumpsteps or optimise again"
-        )
-    try:
-        return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def read_schedule(entry: Mapping[str, Any]) -> Schedule:
-    known = {field.name for field in fields(Provenance)}
-    provenance = Provenance(**{key: value for key, value in entry.get("provenance", {}).items() if key in known})
-    schedule: Schedule = TimeSchedule(entry["times"], provenance) if "times" in entry else read_jumps(entry, provenance)
-    if entry["nfe"] < schedule.leaps:
-        raise ValueError(f"NFE {entry['nfe']} is less than the {schedule.leaps} leaps of its schedule; optimise again")
-    return schedule
-
-
-def read_jumps(entry: Mapping[str, Any], provenance: Provenance) -> JumpSchedule:
-    return JumpSchedule(entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"})))
-
-
-def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:
-    """The schedule with this NFE.
-
-    Raises:
-        ValueError: the file holds none with this NFE.
-    """
-    if nfe not in schedules:
-        raise ValueError(
-            f"{path} holds schedules for NFE {sorted(schedules)}, not {nfe}; "
-            f"run 'jumpsteps optimize MODEL --nfe {nfe} -o {path}' or choose one of these"
-        )
-    return schedules[nfe]

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.sampling.one_stage import Sampler, Tweedie
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
-from jumpsteps.search.costs.table import Floats
 from jumpsteps.search.paths import Paths
 
 __all__ = ["ClosedForm", "equal_entropy", "equal_error"]

@@ -7,116 +7,17 @@ r"""Searches over schedules.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 
+from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.search.costs.table import Floats, LeapCosts
+from jumpsteps.search.costs.table import LeapCosts
 
-__all__ = [
-    "ErrorCurve",
-    "error_curve",
-    "fewest_leaps",
-    "golden_section",
-    "golden_section_integer",
-    "hierarchical",
-    "hierarchical_jumps",
-    "shortest_path",
-    "shortest_paths",
-]
-
-GOLDEN = (math.sqrt(5) - 1) / 2
-
-
-def golden_section(objective: Callable[[float], float], low: float, high: float, *, tolerance: float) -> float:
-    """The maximiser of a unimodal function on (low, high); never an end point. One evaluation for each step after the first.
-
-    Stops when the two inner points are closer than ``tolerance``.
-    """
-    if not low < high:
-        raise ValueError(f"golden section needs low < high, got {low} and {high}")
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = objective(left), objective(right)
-    while right - left > tolerance:
-        if at_left > at_right:
-            high, right, at_right = right, left, at_left
-            left = high - GOLDEN * (high - low)
-            at_left = objective(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + GOLDEN * (high - low)
-            at_right = objective(right)
-    return left if at_left > at_right else right
-
-
-def golden_section_integer(objective: Callable[[int], float], low: int, high: int) -> int:
-    """The maximiser of a unimodal function on the integers strictly between; one evaluation for each step after the first.
-
-    Golden section on integers divides by Fibonacci numbers (Kiefer 1953).
-    """
-    if high - low < 2:
-        raise ValueError(f"there is no integer between {low} and {high}")
-    known: dict[int, float] = {}
-
-    def at(n: int) -> float:
-        if n >= high:
-            return -math.inf
-        if n not in known:
-            known[n] = objective(n)
-        return known[n]
-
-    short, long = 1, 2
-    while low + short + long < high:
-        short, long = long, short + long
-    while long > 1:
-        left, right = low + short, low + long
-        if at(left) < at(right):
-            low = left
-        short, long = long - short, short
-    return low + 1
-
-
-def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: float) -> list[tuple[float, ...]]:
-    """Break (1, t_min) into 1, 2, 4, ..., 2^levels leaps; ``split(u, t)`` gives the time between u and t.
-
-    Returns:
-        The times of every level, decreasing; level k has 2^k leaps.
-    """
-    times: tuple[float, ...] = (1.0, t_min)
-    found = [times]
-    for _ in range(levels):
-        middle = [split(u, t) for u, t in pairwise(times)]
-        times = tuple(sorted({*times, *middle}, reverse=True))
-        found.append(times)
-    return found
-
-
-def hierarchical_jumps(split: Callable[[int, int], int], levels: int, *, total: int) -> list[tuple[int, ...]]:
-    """Break ``total`` jumps into 1, 2, 4, ..., 2^levels leaps; ``split(n_u, n_t)`` gives a number of masked sites between.
-
-    A leap of one jump cannot be broken; in its place the leap with the most jumps is broken once more.
-
-    Returns:
-        The numbers of masked sites before and after each leap of every level, decreasing; level k has 2^k leaps.
-
-    Raises:
-        ValueError: fewer jumps than leaps.
-    """
-    if total < 2**levels:
-        raise ValueError(f"{total} sites cannot jump in {2**levels} leaps, at least one in each; ask for fewer steps")
-    left: tuple[int, ...] = (total, 0)
-    found = [left]
-    for level in range(1, levels + 1):
-        middle = [split(u, t) for u, t in pairwise(left) if u - t > 1]
-        left = tuple(sorted({*left, *middle}, reverse=True))
-        while len(left) <= 2**level:
-            u, t = max(pairwise(left), key=lambda leap: leap[0] - leap[1])
-            left = tuple(sorted({*left, split(u, t)}, reverse=True))
-        found.append(left)
-    return found
+__all__ = ["ErrorCurve", "error_curve", "fewest_leaps", "shortest_path", "shortest_paths"]
 
 
 def shortest_paths(costs: LeapCosts, leaps: Iterable[int]) -> dict[int, Schedule]:

@@ -15,12 +15,12 @@ from itertools import pairwise
 
 import torch
 
+from jumpsteps.core.information import Floats, kl_divergence, spread
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.exact.enumerable import Enumerable, kl_divergence
+from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs.by_path import rate_costs
 from jumpsteps.search.costs.correction import NO_HEALING
-from jumpsteps.search.costs.table import Floats, spread
 from jumpsteps.search.klub import Klub
 from jumpsteps.search.paths import Paths
 

@@ -11,18 +11,24 @@ The order takes the site next that tells most about the sites of which little is
 close in rank depend little on each other, and a site on which many others depend comes early.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.exact.enumerable import kl_divergence
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Fixed
 from jumpsteps.schedules.schedule import time_of_masked
+from jumpsteps.search.costs.table import LeapCosts
 from jumpsteps.search.paths import Paths
+from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["dependence", "greedy_order", "learn_order"]
+__all__ = ["LearnedOrder", "dependence", "greedy_order", "learn_order"]
 
 
 def learn_order(
@@ -193,3 +199,34 @@ def bits_reversed(length: int) -> Tensor:
     """The sites in van der Corput's order, int64 [L]."""
     bits = (length - 1).bit_length()
     return torch.tensor(sorted(range(length), key=lambda site: f"{site:0{bits}b}"[::-1]))
+
+
+@dataclass(frozen=True)
+class LearnedOrder(ShortestPath):
+    """The shortest path in an order learned from the same data (see ``learn_order``).
+
+    Attributes:
+        calls: of the model, that the order is learned from; those of the path come on top.
+        stationary: the data look the same everywhere.
+    """
+
+    calls: int = 16
+    stationary: bool = False
+
+    @property
+    def name(self) -> str:
+        return "shortest-path-learned"
+
+    @property
+    def sampler(self) -> Sampler:
+        return KGillespie()
+
+    def costs(
+        self, reverse: ReverseProcess, paths: Paths, sampler: Sampler, *, leaps: int, generator: torch.Generator
+    ) -> LeapCosts:
+        """The table of costs in the learned order; raises ValueError for a sampler that does not count jumps."""
+        if not isinstance(sampler, KGillespie):
+            raise ValueError(f"sampler {sampler.name} follows times, in random order; a learned order needs k-gillespie")
+        order = learn_order(reverse, paths, calls=self.calls, stationary=self.stationary, generator=generator)
+        path = ShortestPath(self.knots, self.bandwidth, self.grid, order)
+        return path.costs(reverse, paths, sampler, leaps=leaps, generator=generator)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
-from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
 from jumpsteps.schedules.orders import RevealOrder
 

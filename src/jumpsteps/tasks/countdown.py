@@ -11,11 +11,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import PosteriorReverse
-from jumpsteps.exact.enumerable import MarkovChain
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.exact.markov_chain import MarkovChain
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Exponential, LogLinear
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks.task import Task
 
 __all__ = ["KERNELS", "LENGTH", "SYMBOLS", "TASK", "chain", "exact_reverse", "sample_data", "show", "violations"]

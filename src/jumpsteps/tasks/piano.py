@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.metrics import hellinger, histogram, outlier_share
-from jumpsteps.sampling.loop import Given
 from jumpsteps.tasks.music import dataset
 from jumpsteps.tasks.music.melody import GIVEN, LENGTH, REST, STEPS_PER_BAR, SYMBOLS, note_name
 from jumpsteps.tasks.music.midi import read_steps

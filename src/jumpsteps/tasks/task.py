@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jumpsteps.sampling.loop import Given
+from jumpsteps.denoiser.conditioning import Given
 
 __all__ = ["Task", "WriteSample"]
 

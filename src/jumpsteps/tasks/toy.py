@@ -4,11 +4,13 @@ from functools import reduce
 
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Exponential, LogLinear
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks import countdown
 from jumpsteps.tasks.task import Task
 

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse, ReverseProcess
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, one_hot
+from jumpsteps.core.tensors import one_hot
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
 
 __all__ = ["Loss", "MaskedCrossEntropy", "ScoreEntropy", "spread_times"]

@@ -11,8 +11,10 @@ from torch import Tensor
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import NetworkConfig, build, save_native
 from jumpsteps.models.networks.dit import DiTConfig
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, LogLinear
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks import countdown, piano
 from jumpsteps.tasks.music import dataset
 from jumpsteps.training.loop import Data, TrainConfig, train

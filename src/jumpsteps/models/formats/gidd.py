@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.formats.mdlm import positive_integer, read_sizes
 from jumpsteps.models.formats.sedd import read_weights
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
 from jumpsteps.models.networks.dit import DiT, PosteriorNetwork, Rotary
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
 __all__ = ["is_gidd", "load_gidd"]

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from jumpsteps.core.files import read_json
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.loaded import LoadedModel, brief, file_hash
 from jumpsteps.models.networks.compiled import Sizes, padded
 from jumpsteps.models.tokenizer import Text, first_line, has_tokenizer, read_tokenizer, transformers
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
 __all__ = ["MaskedLanguageModel", "is_masked_lm", "load_masked_lm"]

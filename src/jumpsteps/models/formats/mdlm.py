@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.formats.sedd import read_weights
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
 from jumpsteps.models.networks.dit import DiT, DiTConfig, PosteriorNetwork, noise_level
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
 __all__ = ["is_mdlm", "load_mdlm", "positive_integer", "read_backbone", "read_sizes"]

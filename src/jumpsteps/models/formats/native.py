@@ -11,14 +11,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from jumpsteps.core.files import replacing, write_json
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse, LogScoreReverse, Model, PosteriorReverse, ReverseProcess
+from jumpsteps.denoiser.model import Model
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
 from jumpsteps.process import noise as noises
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
-from jumpsteps.process.rate_matrix import Gaussian, MatrixKernel
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.rate_matrix import MatrixKernel
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks import TASKS
 
 __all__ = [

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpsteps.denoiser.reverse import LogScoreReverse
+from jumpsteps.denoiser.parameterisations import LogScoreReverse
 from jumpsteps.models.formats.native import read_safetensors
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights, read_pickle
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork
-from jumpsteps.process.kernel import Absorbing, ForwardProcess, Uniform
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Geometric, LogLinear, NoiseSchedule
+from jumpsteps.process.uniform import Uniform
 
 __all__ = ["is_sedd", "load_sedd"]
 

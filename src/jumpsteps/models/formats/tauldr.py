@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jumpsteps.denoiser.reverse import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.loaded import LoadedModel, brief, file_hash, load_weights, read_pickle
 from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
-from jumpsteps.process.kernel import ForwardProcess, Uniform
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Exponential
-from jumpsteps.process.rate_matrix import Gaussian
+from jumpsteps.process.uniform import Uniform
 
 __all__ = ["is_tauldr", "load_tauldr"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from jumpsteps.denoiser.reverse import LeaveOneOutReverse
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse
 from jumpsteps.models.formats.mdlm import read_backbone
 from jumpsteps.models.loaded import LoadedModel, file_hash
 from jumpsteps.models.networks.dit import PosteriorNetwork
-from jumpsteps.process.kernel import Uniform
 from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
 
 __all__ = ["is_udlm", "load_udlm"]
 

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import rows_of, selected, sites_of
-from jumpsteps.denoiser.reverse import Remembered
+from jumpsteps.denoiser.model import Remembered
 from jumpsteps.models.networks.compiled import Sizes
-from jumpsteps.process.kernel import Absorbing, ForwardProcess
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import NoiseSchedule, Time
 
 __all__ = ["DiT", "DiTConfig", "LogScoreNetwork", "PosteriorNetwork"]

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import rows_of, selected
+from jumpsteps.core.tensors import one_hot
 from jumpsteps.models.networks.compiled import Sizes
 from jumpsteps.models.networks.time_features import as_told, time_features
-from jumpsteps.process.kernel import one_hot
 from jumpsteps.process.noise import Time
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerPosterior"]

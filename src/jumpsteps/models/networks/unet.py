@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jumpsteps.denoiser.reverse import Remembered
+from jumpsteps.denoiser.model import Remembered
 from jumpsteps.models.networks.time_features import as_told, time_features
 from jumpsteps.process.noise import Time
 

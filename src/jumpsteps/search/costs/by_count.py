@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.information import Floats, spread
 from jumpsteps.denoiser.chunks import site_entropies
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.schedule import JumpSchedule, Schedule, time_of_masked
-from jumpsteps.search.costs.table import Floats, LeapCosts, leaps_only, smooth_logarithm, spread
+from jumpsteps.search.costs.smoothing import smooth_logarithm
+from jumpsteps.search.costs.table import LeapCosts, leaps_only
 from jumpsteps.search.paths import Paths
 
 __all__ = ["JumpCosts", "jump_costs"]

@@ -29,14 +29,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from jumpsteps.core.information import Floats, spread
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.costs.correction import NO_HEALING, RARE, Healing, hit_by, measured, time_of_hits
 from jumpsteps.search.costs.divergence import Comparison
-from jumpsteps.search.costs.table import Floats, LeapCosts, leaps_only, spread
+from jumpsteps.search.costs.smoothing import local_plane
+from jumpsteps.search.costs.table import LeapCosts, leaps_only
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
 
@@ -143,33 +144,6 @@ class RateTable:
         parts = self.parts.copy()
         parts[i, j] *= (apart * np.exp(plane) / rate)[:, None]
         return replace(self, parts=parts)
-
-
-def local_plane(pairs: tuple[NDArray[np.int64], NDArray[np.int64]], values: Floats, at: Floats, bandwidth: float) -> Floats:
-    """Values [P] at pairs of numbers in 0..n-1, each replaced by that of a plane over ``at`` [n] of both, fitted around the pair.
-
-    The fit has Gaussian weights over the distance of the numbers. They are a product over the two, so that every sum over pairs is
-    two products with an n x n matrix.
-    """
-    numbers = np.arange(len(at))
-    near = np.exp(-0.5 * (numbers[:, None] - numbers) ** 2 / bandwidth**2)
-    x, y = (at[one] - at.mean() for one in pairs)
-
-    def around(terms: Floats) -> Floats:
-        table = np.zeros((len(at), len(at)))
-        table[pairs] = terms
-        return (near @ table @ near.T)[pairs]
-
-    one, sx, sy = around(np.ones_like(x)), around(x), around(y)
-    sxx, sxy, syy = around(x * x), around(x * y), around(y * y)
-    v, vx, vy = around(values), around(values * x), around(values * y)
-    dx, dy = sx - x * one, sy - y * one
-    dxy = sxy - x * sy - y * sx + x * y * one
-    dxx, dyy = sxx - 2 * x * sx + x * x * one, syy - 2 * y * sy + y * y * one
-    ridge = 1e-9 * (one + dxx + dyy)
-    normal = np.array([[one, dx, dy], [dx, dxx + ridge, dxy], [dy, dxy, dyy + ridge]])
-    right = np.array([v, vx - x * v, vy - y * v])
-    return np.linalg.solve(normal.transpose(2, 0, 1), right.T[..., None])[:, 0, 0]
 
 
 def cost_table(table: RateTable, grid: Floats, parts: Floats) -> Floats:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.chunks import blocks
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
 from jumpsteps.search.costs.divergence import Comparison
-from jumpsteps.search.costs.table import Floats
 
 __all__ = ["NO_HEALING", "RARE", "Healing", "hit_by", "measured", "time_of_hits"]
 

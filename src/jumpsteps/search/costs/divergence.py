@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.information import Floats
 from jumpsteps.core.site_mask import rows_of, selected
 from jumpsteps.denoiser.chunks import blocks
-from jumpsteps.denoiser.reverse import Remembered, ReverseProcess, remember
+from jumpsteps.denoiser.model import Remembered, remember
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.search.costs.table import Floats
 from jumpsteps.search.paths import Paths
 
 __all__ = ["Comparison", "View"]

@@ -15,11 +15,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from jumpsteps.core.information import Floats, spread
 from jumpsteps.denoiser.chunks import site_entropies
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.process.kernel import Absorbing
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
-from jumpsteps.search.costs.table import Floats, LeapCosts, leaps_only, smooth_logarithm, spread
+from jumpsteps.search.costs.smoothing import smooth_logarithm
+from jumpsteps.search.costs.table import LeapCosts, leaps_only
 from jumpsteps.search.paths import Paths
 
 __all__ = ["InformationProfile", "ProfileCosts", "grid_of_times", "information_profile"]

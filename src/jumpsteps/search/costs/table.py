@@ -12,13 +12,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
 
-__all__ = ["Floats", "LeapCosts", "smooth_logarithm", "spread"]
-
-Floats = NDArray[np.float64]
+__all__ = ["LeapCosts"]
 
 
 @dataclass(frozen=True)
@@ -52,27 +50,3 @@ class LeapCosts(ABC):
 def leaps_only(table: Floats) -> Floats:
     """The table [G, G] with infinity where no leap is."""
     return np.where(np.tril(np.ones(table.shape, dtype=bool)), np.inf, table)
-
-
-def smooth_logarithm(curve: Floats, bandwidth: float, places: Floats, wanted: Floats) -> Floats:
-    """A positive curve [K], known at ``places`` [K], at the ``wanted`` ones [N]: its logarithm is fitted by a line around each.
-
-    Values below a thousandth of the largest are raised to it; a curve of zeros stays one.
-    """
-    highest = float(curve.max())
-    if highest <= 0:
-        return np.zeros(len(wanted))
-    return np.exp(local_line(places, wanted, bandwidth) @ np.log(np.maximum(curve, 1e-3 * highest)))
-
-
-def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
-    """The matrix [N, K] that fits a line, with Gaussian weights, around each wanted place and takes its value there."""
-    distance = places[None] - wanted[:, None]
-    weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
-    s0, s1, s2 = (np.sum(weight * distance**power, -1, keepdims=True) for power in range(3))
-    return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
-
-
-def spread(parts: Floats) -> Floats:
-    """Standard error of a mean, from the parts [..., B] of each sequence."""
-    return parts.std(-1, ddof=1) / np.sqrt(parts.shape[-1])

@@ -1,0 +1,113 @@
+"""The uniform kernel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from jumpsteps.core.draws import poisson, uniform
+from jumpsteps.core.tensors import like, one_hot, precise
+from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.noise import Time
+
+__all__ = ["Uniform"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(ForwardProcess):
+    """Every symbol is replaced by a uniform one at rate sigma(t) (itself included): R_b = 11'/V - I."""
+
+    name: ClassVar[str] = "uniform"
+
+    def rate_matrix(self) -> Tensor:
+        v = self.vocab_size
+        return torch.full((v, v), 1 / v, dtype=torch.float64) - torch.eye(v, dtype=torch.float64)
+
+    def transition(self, s: float, t: float) -> Tensor:
+        kept = self.survival(s, t)
+        return kept * torch.eye(self.vocab_size, dtype=torch.float64) + (1 - kept) / self.vocab_size
+
+    def push(self, w: Tensor, t: Time) -> Tensor:
+        alpha, total = self.noise.alpha(t), w.sum(-1, keepdim=True)
+        if alpha.ndim == 0:
+            return torch.add(float((1 - alpha) / self.vocab_size) * total, w, alpha=float(alpha))
+        return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * total
+
+    def pull(self, law: Tensor, t: Time) -> Tensor:
+        exact = law.to(torch.float64)  # a difference of nearly equal numbers where alpha is small
+        alpha = like(self.noise.alpha(t), exact)
+        normalised = exact / exact.sum(-1, keepdim=True)
+        w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
+        return (w / w.sum(-1, keepdim=True)).to(law)
+
+    def likelihood(self, x: Tensor, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t).to(x.device)[..., None]
+        return alpha * one_hot(x, self.vocab_size, torch.float64) + (1 - alpha) / self.vocab_size
+
+    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Seen from x its own symbol is more likely than any other by the factor 1 + V alpha / (1 - alpha)."""
+        alpha = self.noise.alpha(t).to(x.device)
+        more = torch.log1p(self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
+        dtype = precise(log_posterior)
+        return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
+
+    def staying(self, t: float) -> Tensor:
+        alpha = self.noise.alpha(t)
+        return (alpha + (1 - alpha) / self.vocab_size).expand(self.vocab_size)
+
+    def movable(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+        return self.movable(x)
+
+    def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
+        kept = like(self.survival(s, t), w)
+        back = kept * one_hot(x, self.vocab_size, w.dtype) + (1 - kept) / self.vocab_size
+        return back * self.push(w, s)
+
+    def rates_into(self, x: Tensor) -> Tensor:
+        return (1 - one_hot(x, self.vocab_size, torch.float64)) / self.vocab_size
+
+    def rates_from(self, x: Tensor) -> Tensor:
+        return self.rates_into(x)
+
+    def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
+        return like(self.noise.rate(t) / self.vocab_size, ratio) * ratio.scatter(-1, x[..., None], 0)
+
+    def exit_bound(self, total: Tensor) -> Tensor:
+        return -1 / torch.expm1(-total)
+
+    def exit_bound_integral(self, total: Tensor) -> Tensor:
+        return total + torch.log(-torch.expm1(-total))
+
+    def exit_bound_time(self, value: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(value, threshold=700)
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+        return torch.randint(self.vocab_size, shape, generator=generator, device=device)
+
+    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+        horizon = self.noise.total(1.0).to(x0.device)
+        jumps = poisson(horizon.expand(x0.shape), generator=generator)
+        most = int(jumps.max()) if jumps.numel() else 0
+        shape = (*x0.shape, most)
+        clocks = horizon * uniform(shape, generator=generator, device=x0.device)
+        unused = torch.arange(most, device=x0.device) >= jumps[..., None]
+        clocks = clocks.masked_fill(unused, torch.inf)
+        symbols = torch.randint(self.vocab_size, shape, generator=generator, device=x0.device)
+        states = torch.cat([x0[..., None], symbols], -1)
+
+        def at(t: Time) -> Tensor:
+            elapsed = self.noise.total(t).to(x0.device)[..., None]
+            return states.gather(-1, (clocks <= elapsed).sum(-1, keepdim=True)).squeeze(-1)
+
+        return at
+
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        survive = self.survival(s, t).to(x.device)
+        other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
+        return torch.where(u < survive, x, other)

@@ -1,0 +1,42 @@
+"""More samples than fit in one batch."""
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.schedules.schedule import Schedule
+
+__all__ = ["sample_batches"]
+
+
+def sample_batches(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    shape: tuple[int, int],
+    *,
+    generator: torch.Generator,
+    batch: int,
+    given: Given | None = None,
+    progress: bool = False,
+) -> tuple[Tensor, int]:
+    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost.
+
+    Args:
+        given: sites held fixed in all samples, [L], or in each of them, [n, L].
+    """
+    n, length = shape
+    if n < 1 or batch < 1:
+        raise ValueError(f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}")
+    if given is not None:
+        given.check(shape, reverse.forward)
+    runs = []
+    for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
+        stop = min(start + batch, n)
+        known = None if given is None else given.rows(start, stop)
+        runs.append(simulate(reverse, sampler, schedule, (stop - start, length), generator=generator, given=known))
+    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)

@@ -1,0 +1,87 @@
+"""Files of schedules."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from jumpsteps.core.files import read_json, write_json
+from jumpsteps.schedules.orders import order_from_json, order_to_json
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import JumpSchedule, Schedule, TimeSchedule
+
+__all__ = ["load_schedules", "save_schedules"]
+
+
+FORMAT = "jumpsteps-schedules"
+
+
+SCHEMA_VERSION = 1
+
+
+def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
+    """Write schedules, keyed by their NFE, to one JSON file."""
+    content = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "schedules": [schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())],
+    }
+    write_json(path, content)
+
+
+def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
+    """The entry of a file of schedules; ``read_schedule`` reads it."""
+    if isinstance(schedule, TimeSchedule):
+        written: dict[str, Any] = {"times": list(schedule.times)}
+    else:
+        written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+    return {"nfe": nfe, **written, "provenance": asdict(schedule.provenance)}
+
+
+def load_schedules(path: Path | str) -> dict[int, Schedule]:
+    """Read a file of schedules, keyed by their NFE.
+
+    Raises:
+        ValueError: no such file, not a file of schedules, a newer schema, or times or counts that are none.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema version {content.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}; "
+            "update jumpsteps or optimise again"
+        )
+    try:
+        return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_schedule(entry: Mapping[str, Any]) -> Schedule:
+    known = {field.name for field in fields(Provenance)}
+    provenance = Provenance(**{key: value for key, value in entry.get("provenance", {}).items() if key in known})
+    schedule: Schedule = TimeSchedule(entry["times"], provenance) if "times" in entry else read_jumps(entry, provenance)
+    if entry["nfe"] < schedule.leaps:
+        raise ValueError(f"NFE {entry['nfe']} is less than the {schedule.leaps} leaps of its schedule; optimise again")
+    return schedule
+
+
+def read_jumps(entry: Mapping[str, Any], provenance: Provenance) -> JumpSchedule:
+    return JumpSchedule(entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"})))
+
+
+def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:
+    """The schedule with this NFE.
+
+    Raises:
+        ValueError: the file holds none with this NFE.
+    """
+    if nfe not in schedules:
+        raise ValueError(
+            f"{path} holds schedules for NFE {sorted(schedules)}, not {nfe}; "
+            f"run 'jumpsteps optimize MODEL --nfe {nfe} -o {path}' or choose one of these"
+        )
+    return schedules[nfe]

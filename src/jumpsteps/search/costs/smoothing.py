@@ -1,0 +1,54 @@
+"""Smoothing of measured curves and tables."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jumpsteps.core.information import Floats
+
+__all__ = ["smooth_logarithm"]
+
+
+def smooth_logarithm(curve: Floats, bandwidth: float, places: Floats, wanted: Floats) -> Floats:
+    """A positive curve [K], known at ``places`` [K], at the ``wanted`` ones [N]: its logarithm is fitted by a line around each.
+
+    Values below a thousandth of the largest are raised to it; a curve of zeros stays one.
+    """
+    highest = float(curve.max())
+    if highest <= 0:
+        return np.zeros(len(wanted))
+    return np.exp(local_line(places, wanted, bandwidth) @ np.log(np.maximum(curve, 1e-3 * highest)))
+
+
+def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
+    """The matrix [N, K] that fits a line, with Gaussian weights, around each wanted place and takes its value there."""
+    distance = places[None] - wanted[:, None]
+    weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
+    s0, s1, s2 = (np.sum(weight * distance**power, -1, keepdims=True) for power in range(3))
+    return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
+
+
+def local_plane(pairs: tuple[NDArray[np.int64], NDArray[np.int64]], values: Floats, at: Floats, bandwidth: float) -> Floats:
+    """Values [P] at pairs of numbers in 0..n-1, each replaced by that of a plane over ``at`` [n] of both, fitted around the pair.
+
+    The fit has Gaussian weights over the distance of the numbers. They are a product over the two, so that every sum over pairs is
+    two products with an n x n matrix.
+    """
+    numbers = np.arange(len(at))
+    near = np.exp(-0.5 * (numbers[:, None] - numbers) ** 2 / bandwidth**2)
+    x, y = (at[one] - at.mean() for one in pairs)
+
+    def around(terms: Floats) -> Floats:
+        table = np.zeros((len(at), len(at)))
+        table[pairs] = terms
+        return (near @ table @ near.T)[pairs]
+
+    one, sx, sy = around(np.ones_like(x)), around(x), around(y)
+    sxx, sxy, syy = around(x * x), around(x * y), around(y * y)
+    v, vx, vy = around(values), around(values * x), around(values * y)
+    dx, dy = sx - x * one, sy - y * one
+    dxy = sxy - x * sy - y * sx + x * y * one
+    dxx, dyy = sxx - 2 * x * sx + x * x * one, syy - 2 * y * sy + y * y * one
+    ridge = 1e-9 * (one + dxx + dyy)
+    normal = np.array([[one, dx, dy], [dx, dxx + ridge, dxy], [dy, dxy, dyy + ridge]])
+    right = np.array([v, vx - x * v, vy - y * v])
+    return np.linalg.solve(normal.transpose(2, 0, 1), right.T[..., None])[:, 0, 0]
