@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from jumpsteps.core.files import write_json
-from jumpsteps.denoiser.chunks import blocks
-from jumpsteps.denoiser.model import Model, Remembered, remember
+from jumpsteps.denoiser.chunks import site_chunks
+from jumpsteps.denoiser.model import Evaluation, Model, evaluate
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
@@ -26,32 +26,43 @@ from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import LogLinear, Time
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.search.costs.by_count import jump_costs
+from jumpsteps.search.costs.by_count import count_costs
 from jumpsteps.search.costs.by_path import rate_costs
 from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
-from jumpsteps.search.costs.table import LeapCosts
+from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.paths import Paths
 
 SIZES = {
     "cuda": {"symbols": 50_257, "sequences": 16, "length": 1024, "points": 64, "blocks": 12},
     "cpu": {"symbols": 500, "sequences": 2, "length": 64, "points": 16, "blocks": 1},
 }
-Estimate = Callable[[ReverseProcess, Paths, int, torch.Generator], LeapCosts | InformationProfile]
+Estimate = Callable[[ReverseProcess, Paths, int, torch.Generator], StepCosts | InformationProfile]
 CASES: dict[str, tuple[str, Estimate]] = {
-    "profile (absorbing, Tweedie)": ("absorbing", lambda r, p, k, g: information_profile(r, p, knots=k)),
-    "jump costs (absorbing, spread order)": ("absorbing", lambda r, p, k, g: jump_costs(r, p, Spread(), knots=k, generator=g)),
+    "profile (absorbing, Tweedie)": (
+        "absorbing",
+        lambda r, p, k, g: information_profile(r, p, knots=k),
+    ),
+    "jump costs (absorbing, spread order)": (
+        "absorbing",
+        lambda r, p, k, g: count_costs(r, p, Spread(), knots=k, generator=g),
+    ),
     "rate costs (absorbing, tau-leaping)": (
         "absorbing",
-        lambda r, p, k, g: rate_costs(r, p, points=k, hold_time=True, leaps=0, generator=g),
+        lambda r, p, k, g: rate_costs(r, p, points=k, hold_time=True, steps=0, generator=g),
     ),
-    "rate costs (uniform, Tweedie)": ("uniform", lambda r, p, k, g: rate_costs(r, p, points=k, leaps=0, generator=g)),
+    "rate costs (uniform, Tweedie)": (
+        "uniform",
+        lambda r, p, k, g: rate_costs(r, p, points=k, steps=0, generator=g),
+    ),
 }
 
 
 def model(kernel: str, size: dict[str, int], device: torch.device) -> ReverseProcess:
-    """Random weights in bfloat16; the output layer's too, so that its laws differ from site to site."""
+    """Random weights in bfloat16; the output layer's too, so that its distributions differ from site to site."""
     symbols = size["symbols"] + (kernel == "absorbing")
-    forward: ForwardProcess = (Absorbing if kernel == "absorbing" else Uniform)(vocab_size=symbols, noise=LogLinear())
+    forward: ForwardProcess = (Absorbing if kernel == "absorbing" else Uniform)(
+        vocab_size=symbols, noise=LogLinear()
+    )
     torch.manual_seed(0)
     network, reverse = build(DiTConfig(symbols, 768, size["blocks"], 12), forward, "posterior")
     torch.nn.init.normal_(network.output_layer.linear.weight, std=0.05)
@@ -71,12 +82,14 @@ def seconds(device: torch.device, action: Callable[..., object], *arguments: obj
 
 
 @torch.no_grad()
-def calls_alone(reverse: ReverseProcess, seen: list[tuple[torch.Tensor, float, torch.Tensor]]) -> None:
+def calls_alone(
+    reverse: ReverseProcess, seen: list[tuple[torch.Tensor, float, torch.Tensor]]
+) -> None:
     """The model calls that an estimate made, trunk and head, by blocks of sites, for nothing."""
     for x, t, where in seen:
-        kept = remember(reverse.model, x, t, where)
-        for block in blocks(where, reverse.forward.vocab_size):
-            kept(x, t, block)
+        kept = evaluate(reverse.model, x, t, where)
+        for chunk in site_chunks(where, reverse.forward.vocab_size):
+            kept(x, t, chunk)
 
 
 class Recorder:
@@ -89,26 +102,41 @@ class Recorder:
     def __call__(self, x: torch.Tensor, t: Time, where: torch.Tensor | None = None) -> torch.Tensor:
         raise AssertionError("estimates remember their calls")
 
-    def remember(self, x: torch.Tensor, t: float, where: torch.Tensor) -> Remembered:
+    def evaluate(self, x: torch.Tensor, t: float, where: torch.Tensor) -> Evaluation:
         self.seen.append((x, t, where))
-        return remember(self.model, x, t, where)
+        return evaluate(self.model, x, t, where)
 
 
-def measure(kernel: str, estimate: Estimate, size: dict[str, int], device: torch.device) -> dict[str, float]:
+def measure(
+    kernel: str, estimate: Estimate, size: dict[str, int], device: torch.device
+) -> dict[str, float]:
     reverse, generator = model(kernel, size, device), torch.Generator(device).manual_seed(0)
     recorder = Recorder(reverse.model)
     asked = replace(reverse, model=recorder)
-    data = torch.randint(size["symbols"], (size["sequences"], size["length"]), generator=generator, device=device)
+    data = torch.randint(
+        size["symbols"], (size["sequences"], size["length"]), generator=generator, device=device
+    )
     paths = Paths.draw(reverse.forward, data, generator=generator)
-    estimate(asked, paths, size["points"], generator)  # The first run also waits for memory to be allocated.
+    estimate(
+        asked, paths, size["points"], generator
+    )  # The first run also waits for memory to be allocated.
     recorder.seen.clear()
     before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     total = seconds(device, estimate, asked, paths, size["points"], generator)
-    peak = (torch.cuda.max_memory_allocated() - before) / 2**30 if device.type == "cuda" else float("nan")
+    peak = (
+        (torch.cuda.max_memory_allocated() - before) / 2**30
+        if device.type == "cuda"
+        else float("nan")
+    )
     alone = seconds(device, calls_alone, reverse, recorder.seen)
-    found = {"calls": len(recorder.seen), "peak_GiB": peak, "seconds": total, "calls_alone_seconds": alone}
+    found = {
+        "calls": len(recorder.seen),
+        "peak_GiB": peak,
+        "seconds": total,
+        "calls_alone_seconds": alone,
+    }
     return found | {"estimator_over_calls": (total - alone) / alone}
 
 

@@ -54,16 +54,41 @@ def run() -> None:
     for method in METHODS + OF_ABSORBING * isinstance(model.reverse.forward, Absorbing):
         found, seconds = timed(model, method, device)
         size = {"seed": 1, "device": device, "batch": 16 if device.type == "cpu" else 1024}
-        rows = compare(model.reverse, None, {method.name: found}, (args.n, model.length), metric=model.task.metric, **size)
+        rows = compare(
+            model.reverse,
+            None,
+            {method.name: found},
+            (args.n, model.length),
+            metric=model.task.metric,
+            **size,
+        )
         calls = found[NFE[0]].provenance.model_calls
-        lines.append({"method": method.name, "calls": calls, "seconds": seconds, "rows": [asdict(row) for row in rows]})
+        lines.append(
+            {
+                "method": method.name,
+                "calls": calls,
+                "seconds": seconds,
+                "rows": [asdict(row) for row in rows],
+            }
+        )
         first, last = lines[0], lines[-1]
         rates = " ".join(f"{100 * row.metric.mean:.2f}" for row in rows)
         fewer, faster = first["calls"] / calls, first["seconds"] / last["seconds"]
-        print(f"{method.name:22s} {calls:5d} calls ({fewer:.1f}x fewer), {seconds:7.2f} s ({faster:.1f}x faster)")
+        print(
+            f"{method.name:22s} {calls:5d} calls ({fewer:.1f}x fewer), {seconds:7.2f} s ({faster:.1f}x faster)"
+        )
         print(f"    violations at NFE {NFE}, %: {rates}", flush=True)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    write_json(args.out, {"model": args.model, "device": name, "sequences": SEQUENCES, "samples": args.n, "methods": lines})
+    write_json(
+        args.out,
+        {
+            "model": args.model,
+            "device": name,
+            "sequences": SEQUENCES,
+            "samples": args.n,
+            "methods": lines,
+        },
+    )
 
 
 if __name__ == "__main__":

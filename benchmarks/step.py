@@ -3,7 +3,7 @@
     python benchmarks/step.py OUT.json --device cuda
 
 For batches of 8 and 32 and NFE 16, 64, 256: milliseconds for each step of ``simulate`` with Tweedie's sampler (SEDD's analytic
-step) and a compiled trunk, and peak memory, weights included; the ratio to a plain step of the same law, written here, that runs
+step) and a compiled trunk, and peak memory, weights included; the ratio to a plain step of the same distribution, written here, that runs
 the head on all sites and is not compiled; the ratio to the official step (OFFICIAL); and the ceilings: the compiled trunk alone,
 and the rate of large matrix products. On a CPU the sizes are small: a check that it runs.
 """
@@ -29,7 +29,14 @@ from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.schedules.fixed import uniform
 
 SIZES = {
-    "cuda": {"symbols": 50_258, "length": 1024, "width": 768, "blocks": 12, "batches": [8, 32], "matmul": 8192},
+    "cuda": {
+        "symbols": 50_258,
+        "length": 1024,
+        "width": 768,
+        "blocks": 12,
+        "batches": [8, 32],
+        "matmul": 8192,
+    },
     "cpu": {"symbols": 300, "length": 32, "width": 48, "blocks": 2, "batches": [2], "matmul": 256},
 }
 NFE = (16, 64, 256)
@@ -43,13 +50,19 @@ def model(size: dict, device: torch.device, *, compiled: bool) -> tuple[DiT, Rev
     """Random weights, also where fresh ones are zero, so that nothing is trivially fast."""
     torch.manual_seed(0)
     forward = Absorbing(vocab_size=size["symbols"], noise=LogLinear())
-    network, reverse = build(DiTConfig(size["symbols"], size["width"], size["blocks"], 12), forward, "log-score")
+    network, reverse = build(
+        DiTConfig(size["symbols"], size["width"], size["blocks"], 12), forward, "log-score"
+    )
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.02)
     network.to(device).eval()
-    tune(LoadedModel("random", reverse, size["length"], "", None), dtype=torch.bfloat16, compile=compiled)
+    tune(
+        LoadedModel("random", reverse, size["length"], "", None),
+        dtype=torch.bfloat16,
+        compile=compiled,
+    )
     return network, reverse
 
 
@@ -81,8 +94,10 @@ def plain_steps(network: DiT, forward: Absorbing, x: Tensor, nfe: int, steps: in
         score[..., forward.mask_id] = 0
         posterior = score / score.sum(-1, keepdim=True)
         reveal = float(forward.reveal_probability(t, s))
-        law = torch.cat([reveal * posterior[..., :-1], torch.full_like(posterior[..., :1], 1 - reveal)], -1)
-        drawn = (law / torch.empty_like(law).exponential_()).argmax(-1)
+        probs = torch.cat(
+            [reveal * posterior[..., :-1], torch.full_like(posterior[..., :1], 1 - reveal)], -1
+        )
+        drawn = (probs / torch.empty_like(probs).exponential_()).argmax(-1)
         x = torch.where(x == forward.mask_id, drawn, x)
     return x
 
@@ -97,15 +112,26 @@ def forget_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def measure_ours(reverse: ReverseProcess, shape: tuple[int, int], nfe: int, device: torch.device) -> dict[str, float]:
+def measure_ours(
+    reverse: ReverseProcess, shape: tuple[int, int], nfe: int, device: torch.device
+) -> dict[str, float]:
     generator = torch.Generator(device).manual_seed(0)
     forget_peak(device)
-    taken = seconds(device, lambda: simulate(reverse, Tweedie(), uniform(nfe), shape, generator=generator), 3)
+    taken = seconds(
+        device, lambda: simulate(reverse, Tweedie(), uniform(nfe), shape, generator=generator), 3
+    )
     each = [1e3 * run / nfe for run in taken]
-    return {"ms": statistics.median(each), "ms_least": min(each), "ms_most": max(each), "peak_GB": peak_gb(device)}
+    return {
+        "ms": statistics.median(each),
+        "ms_least": min(each),
+        "ms_most": max(each),
+        "peak_GB": peak_gb(device),
+    }
 
 
-def measure_plain(network: DiT, forward: Absorbing, shape: tuple[int, int], nfe: int, device: torch.device) -> dict[str, float]:
+def measure_plain(
+    network: DiT, forward: Absorbing, shape: tuple[int, int], nfe: int, device: torch.device
+) -> dict[str, float]:
     x = torch.full(shape, forward.mask_id, device=device)
     forget_peak(device)
     taken = seconds(device, lambda: plain_steps(network, forward, x, nfe, PLAIN_STEPS), 2)
@@ -123,12 +149,22 @@ def ceilings(network: DiT, size: dict, batch: int, device: torch.device) -> dict
     """The compiled trunk alone, and the rate of large matrix products on random data."""
     x = torch.randint(size["symbols"], (batch, size["length"]), device=device)
     sigma = torch.tensor([0.5], device=device)
-    trunk = statistics.median(seconds(device, lambda: [network.trunk(x, sigma) for _ in range(20)], 3)) / 20
+    trunk = (
+        statistics.median(seconds(device, lambda: [network.trunk(x, sigma) for _ in range(20)], 3))
+        / 20
+    )
     n = size["matmul"]
     a, b = torch.randn(2, n, n, device=device, dtype=torch.bfloat16)
     product = statistics.median(seconds(device, lambda: [a @ b for _ in range(20)], 3)) / 20
-    rates = {"trunk_TFLOPs": trunk_flop(size, batch) / trunk / 1e12, "matmul_TFLOPs": 2 * n**3 / product / 1e12}
-    return {"trunk_ms": 1e3 * trunk, **rates, "share_of_matmul_rate": rates["trunk_TFLOPs"] / rates["matmul_TFLOPs"]}
+    rates = {
+        "trunk_TFLOPs": trunk_flop(size, batch) / trunk / 1e12,
+        "matmul_TFLOPs": 2 * n**3 / product / 1e12,
+    }
+    return {
+        "trunk_ms": 1e3 * trunk,
+        **rates,
+        "share_of_matmul_rate": rates["trunk_TFLOPs"] / rates["matmul_TFLOPs"],
+    }
 
 
 def run() -> None:
@@ -141,20 +177,38 @@ def run() -> None:
     network, reverse = model(size, device, compiled=True)
     for batch in size["batches"]:
         tops[batch] = ceilings(network, size, batch, device)
-        print(f"batch {batch}: " + ", ".join(f"{name} {value:.3g}" for name, value in tops[batch].items()), flush=True)
+        print(
+            f"batch {batch}: "
+            + ", ".join(f"{name} {value:.3g}" for name, value in tops[batch].items()),
+            flush=True,
+        )
         for nfe in NFE:
-            rows.append({"batch": batch, "nfe": nfe, "ours": measure_ours(reverse, (batch, size["length"]), nfe, device)})
+            rows.append(
+                {
+                    "batch": batch,
+                    "nfe": nfe,
+                    "ours": measure_ours(reverse, (batch, size["length"]), nfe, device),
+                }
+            )
     del network, reverse
     network, reverse = model(size, device, compiled=False)
     for row in rows:
-        row["plain"] = measure_plain(network, reverse.forward, (row["batch"], size["length"]), row["nfe"], device)
+        row["plain"] = measure_plain(
+            network, reverse.forward, (row["batch"], size["length"]), row["nfe"], device
+        )
         row["plain_over_ours"] = row["plain"]["ms"] / row["ours"]["ms"]
         if device.type == "cuda":
             ms, gb = OFFICIAL[row["batch"]]
-            row |= {"official_over_ours": ms / row["ours"]["ms"], "official_memory_over_ours": gb / row["ours"]["peak_GB"]}
+            row |= {
+                "official_over_ours": ms / row["ours"]["ms"],
+                "official_memory_over_ours": gb / row["ours"]["peak_GB"],
+            }
         print(row, flush=True)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    write_json(args.out, {"device": name, "torch": torch.__version__, "size": size, "ceilings": tops, "rows": rows})
+    write_json(
+        args.out,
+        {"device": name, "torch": torch.__version__, "size": size, "ceilings": tops, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

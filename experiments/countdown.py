@@ -30,7 +30,18 @@ def run() -> int:
     args = parser.parse_args()
     for model, expected in EXPECTED.items():
         files = ["-o", str(args.out / f"{model}.json"), "--picture", str(args.out / f"{model}.png")]
-        options = ["--nfe", *NFE, "--schedules", *SCHEDULES, "-n", "1024", "--batch", "128", "--device", args.device]
+        options = [
+            "--nfe",
+            *NFE,
+            "--schedules",
+            *SCHEDULES,
+            "-n",
+            "1024",
+            "--batch",
+            "128",
+            "--device",
+            args.device,
+        ]
         print(f"{model}; expected: {expected}")
         if code := main(["compare", model, *options, *files]):
             return code

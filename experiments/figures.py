@@ -28,14 +28,20 @@ from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 
-KERNELS = {"absorbing": "countdown-exact", "uniform": "countdown-exact-uniform", "gaussian": "countdown-exact-gaussian"}
+KERNELS = {
+    "absorbing": "countdown-exact",
+    "uniform": "countdown-exact-uniform",
+    "gaussian": "countdown-exact-gaussian",
+}
 INTERVALS = ((1.0, 0.001), (0.9, 0.5), (0.5, 0.1))
 METHODS: list[Method] = [JYS(), ShortestPath()]
 SEQUENCES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NFE = 8
 
 
-def search(model: LoadedModel, method: Method, sequences: int, nfe: int, seed: int, device: torch.device) -> Schedule:
+def search(
+    model: LoadedModel, method: Method, sequences: int, nfe: int, seed: int, device: torch.device
+) -> Schedule:
     generator = torch.Generator(device).manual_seed(seed)
     data = model.task.sample_data(sequences, generator)
     return optimize_schedule(model.reverse, data, [nfe], generator=generator, method=method)[nfe]
@@ -46,20 +52,29 @@ def klub_of_stops(folder: Path, device: torch.device, n: int) -> None:
     figure, curves = new_figure(11, 3.4), {}
     for axes, (kernel, name) in zip(figure.subplots(1, 3), KERNELS.items(), strict=True):
         model, generator = load(name, device=device), torch.Generator(device).manual_seed(0)
-        paths = Paths.draw(model.reverse.forward, model.task.sample_data(64, generator), generator=generator)
+        paths = Paths.draw(
+            model.reverse.forward, model.task.sample_data(64, generator), generator=generator
+        )
         for i, (u, t) in enumerate(INTERVALS):
             stops = np.linspace(u, t, 27)[1:-1].tolist()
             klub = Klub(model.reverse, paths, u, t)
             values = [klub(s) for s in stops]
             curves[f"{kernel}, {u} to {t}"] = {"stops": stops, "klub": values}
-            axes.plot(stops, values, color=COLOURS[i + 1], marker=MARKERS[i], markersize=3, label=f"from {u:g} to {t:g}")
+            axes.plot(
+                stops,
+                values,
+                color=COLOURS[i + 1],
+                marker=MARKERS[i],
+                markersize=3,
+                label=f"from {u:g} to {t:g}",
+            )
         dress(axes, kernel, "time s of the stop")
     figure.axes[0].set_ylabel("KLUB, nats per sequence")
     save(folder, 4, figure, curves)
 
 
 def schedules_of_kernels(folder: Path, device: torch.device, n: int) -> None:
-    """Figure 9: the times of 16 leaps, 64 sequences."""
+    """Figure 9: the times of 16 steps, 64 sequences."""
     figure, found = new_figure(11, 3.4), {}
     for axes, (kernel, name) in zip(figure.subplots(1, 3), KERNELS.items(), strict=True):
         model = load(name, device=device)
@@ -67,9 +82,15 @@ def schedules_of_kernels(folder: Path, device: torch.device, n: int) -> None:
             schedule = search(model, method, 64, 16, 0, device)
             assert isinstance(schedule, TimeSchedule)
             found[f"{kernel}, {method.name}"] = list(schedule.times)
-            axes.plot(schedule.times, color=COLOURS[i + 1], marker=MARKERS[i], markersize=3, label=method.name)
+            axes.plot(
+                schedule.times,
+                color=COLOURS[i + 1],
+                marker=MARKERS[i],
+                markersize=3,
+                label=method.name,
+            )
         axes.plot(np.linspace(1, 0, 17), color=COLOURS[0], label="uniform")
-        dress(axes, kernel, "leaps done")
+        dress(axes, kernel, "steps done")
     figure.axes[0].set_ylabel("time t")
     save(folder, 9, figure, found)
 
@@ -81,13 +102,24 @@ def number_of_sequences(folder: Path, device: torch.device, n: int) -> None:
         model = load(KERNELS[kernel], device=device)
         for i, method in enumerate(METHODS):
             found = {
-                f"{k}-{seed}": {NFE: search(model, method, k, NFE, 100 + seed, device)} for k in SEQUENCES for seed in range(2)
+                f"{k}-{seed}": {NFE: search(model, method, k, NFE, 100 + seed, device)}
+                for k in SEQUENCES
+                for seed in range(2)
             }
             size = {"seed": 1, "device": device, "batch": 16 if device.type == "cpu" else 2048}
-            rows = compare(model.reverse, None, found, (n, model.length), metric=model.task.metric, **size)
+            rows = compare(
+                model.reverse, None, found, (n, model.length), metric=model.task.metric, **size
+            )
             mean = np.array([100 * row.metric.mean for row in rows]).reshape(-1, 2)
             results[f"{kernel}, {method.name}"] = mean.tolist()
-            axes.plot(SEQUENCES, mean, color=COLOURS[i + 1], marker=MARKERS[i], markersize=4, linestyle="none")
+            axes.plot(
+                SEQUENCES,
+                mean,
+                color=COLOURS[i + 1],
+                marker=MARKERS[i],
+                markersize=4,
+                linestyle="none",
+            )
             axes.plot(SEQUENCES, mean.mean(1), color=COLOURS[i + 1], label=method.name)
         axes.set_xscale("log")
         axes.set_xticks(SEQUENCES, [str(k) for k in SEQUENCES], fontsize=8)

@@ -1,8 +1,8 @@
-"""What later leaps leave of an error: weights of leap costs, against the best schedules there are. Enumerable models.
+"""What later steps leave of an error: weights of step costs, against the best schedules there are. Enumerable models.
 
-    python experiments/healing.py OUT.json
+    python experiments/error correction.py OUT.json
 
-Five models whose laws are enumerated (CountDown with 4 symbols at 4 sites, random tables; uniform, Gaussian kernels), NFE 2 to 8:
+Five models whose distributions are enumerated (CountDown with 4 symbols at 4 sites, random tables; uniform, Gaussian kernels), NFE 2 to 8:
 the KL divergence of the data from the samples of Tweedie's sampler, exactly, for the shortest path under each weight, over that of
 the best schedule, which a Nelder-Mead search on the divergence itself finds. Costs are estimated on 400 sequences, three times. The
 table is in docs/theory.md. Needs scipy; 1 minute on one core.
@@ -26,39 +26,47 @@ from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.search.costs.by_path import RateCosts, rate_costs
-from jumpsteps.search.costs.correction import NO_HEALING, Healing
+from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import toy
 
 NFE = (2, 3, 4, 6, 8)
 UNIFORM = Uniform(vocab_size=3, noise=Constant(3.87))
-GAUSSIAN = Gaussian(vocab_size=3, rate_sigma=1.0, q_sigma=1.5, noise=Exponential(base=100.0, scale=0.05))
+GAUSSIAN = Gaussian(
+    vocab_size=3, rate_sigma=1.0, q_sigma=1.5, noise=Exponential(base=100.0, scale=0.05)
+)
 MODELS = {
     "CountDown, uniform": Enumerable(toy.KERNELS["uniform"], toy.table()),
     "CountDown, Gaussian": Enumerable(toy.KERNELS["gaussian"], toy.table()),
-    "random 1, uniform": Enumerable.random(UNIFORM, symbols=3, length=4, seed=1, concentration=0.15),
-    "random 2, uniform": Enumerable.random(UNIFORM, symbols=3, length=4, seed=2, concentration=0.15),
-    "random 1, Gaussian": Enumerable.random(GAUSSIAN, symbols=3, length=4, seed=1, concentration=0.15),
+    "random 1, uniform": Enumerable.random(
+        UNIFORM, symbols=3, length=4, seed=1, concentration=0.15
+    ),
+    "random 2, uniform": Enumerable.random(
+        UNIFORM, symbols=3, length=4, seed=2, concentration=0.15
+    ),
+    "random 1, Gaussian": Enumerable.random(
+        GAUSSIAN, symbols=3, length=4, seed=1, concentration=0.15
+    ),
 }
 WEIGHTS = {
-    "none": NO_HEALING,
-    "measured d": Healing(),
-    "rho^2": Healing(math.inf, 2.0),
-    "rho^4": Healing(math.inf, 4.0),
-    "rho^8": Healing(math.inf, 8.0),
-    **{f"d = {d:g}": Healing(d) for d in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)},
-    "d = 0.005, rho^2": Healing(0.005, 2.0),
-    "d = 0.01, rho^4": Healing(0.01, 4.0),
+    "none": NO_CORRECTION,
+    "measured d": ErrorCorrection(),
+    "rho^2": ErrorCorrection(math.inf, 2.0),
+    "rho^4": ErrorCorrection(math.inf, 4.0),
+    "rho^8": ErrorCorrection(math.inf, 8.0),
+    **{f"d = {d:g}": ErrorCorrection(d) for d in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)},
+    "d = 0.005, rho^2": ErrorCorrection(0.005, 2.0),
+    "d = 0.01, rho^4": ErrorCorrection(0.01, 4.0),
 }
 
 
 def divergence(model: Enumerable, times: list[float]) -> float:
-    """KL(p_0 || q_0) of a run from the true law at t = 1, nats."""
-    law = model.marginal(1.0)
+    """KL(p_0 || q_0) of a run from the true distribution at t = 1, nats."""
+    probs = model.marginal(1.0)
     for t, s in pairwise(times):
-        law = law @ model.tweedie_leap(t, s)
-    return float(kl_divergence(model.data_law(), law))
+        probs = probs @ model.tweedie_transition(t, s)
+    return float(kl_divergence(model.data_distribution(), probs))
 
 
 def best(model: Enumerable, starts: list[list[float]]) -> float:
@@ -78,20 +86,38 @@ def best(model: Enumerable, starts: list[list[float]]) -> float:
 
 
 def measure(model: Enumerable) -> dict[str, object]:
-    reverse, excess, least = PosteriorReverse(model.forward, model), {name: [] for name in WEIGHTS}, {}
+    reverse, excess, least = (
+        PosteriorReverse(model.forward, model),
+        {name: [] for name in WEIGHTS},
+        {},
+    )
     for seed in range(3):
         made = [torch.Generator().manual_seed(10 * seed + k) for k in range(3)]
-        paths = Paths.draw(model.forward, model.sample_data(400, generator=made[0]), generator=made[1])
-        costs = rate_costs(reverse, paths, leaps=0, generator=made[2])
+        paths = Paths.draw(
+            model.forward, model.sample_data(400, generator=made[0]), generator=made[1]
+        )
+        costs = rate_costs(reverse, paths, steps=0, generator=made[2])
         found = {}
-        for name, healing in WEIGHTS.items():
-            table = costs.table if healing.doubt is None else replace(costs.table, healing=healing)
+        for name, correction in WEIGHTS.items():
+            table = (
+                costs.table
+                if correction.false_acceptance is None
+                else replace(costs.table, correction=correction)
+            )
             found[name] = shortest_paths(RateCosts.on_grid(table, table, 256), NFE)
         if not least:
-            least = {n: best(model, [list(found[name][n].times) for name in ("rho^4", "d = 0.01")]) for n in NFE}
+            least = {
+                n: best(model, [list(found[name][n].times) for name in ("rho^4", "d = 0.01")])
+                for n in NFE
+            }
         for name in WEIGHTS:
-            excess[name].append([divergence(model, list(found[name][n].times)) / least[n] - 1 for n in NFE])
-    return {"best": list(least.values()), "excess": {name: np.mean(rows, 0).tolist() for name, rows in excess.items()}}
+            excess[name].append(
+                [divergence(model, list(found[name][n].times)) / least[n] - 1 for n in NFE]
+            )
+    return {
+        "best": list(least.values()),
+        "excess": {name: np.mean(rows, 0).tolist() for name, rows in excess.items()},
+    }
 
 
 def run() -> None:
@@ -103,7 +129,11 @@ def run() -> None:
     print("excess over the least, %, mean over models at NFE", *NFE, "and over all")
     for name in WEIGHTS:
         rows = 100 * np.array([result["excess"][name] for result in results.values()])
-        print(f"{name:18s}", *(f"{v:6.1f}" for v in rows.mean(0)), f"{rows.mean():8.1f}   largest {rows.max():.0f}")
+        print(
+            f"{name:18s}",
+            *(f"{v:6.1f}" for v in rows.mean(0)),
+            f"{rows.mean():8.1f}   largest {rows.max():.0f}",
+        )
     write_json(parser.parse_args().out, {"nfe": NFE, "models": results})
 
 

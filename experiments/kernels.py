@@ -38,8 +38,12 @@ CASES: dict[str, ForwardProcess] = {
     "absorbing, cosine": Absorbing(vocab_size=V + 1, noise=Cosine()),
     "uniform, constant": Uniform(vocab_size=V, noise=Constant(3.87)),
     "uniform, log-linear": Uniform(vocab_size=V, noise=LogLinear()),
-    "gaussian, exponential": Gaussian(vocab_size=V, rate_sigma=3.0, q_sigma=16.0, noise=Exponential(base=100.0, scale=0.25)),
-    "gaussian, constant": Gaussian(vocab_size=V, rate_sigma=3.0, q_sigma=16.0, noise=Constant(24.75)),
+    "gaussian, exponential": Gaussian(
+        vocab_size=V, rate_sigma=3.0, q_sigma=16.0, noise=Exponential(base=100.0, scale=0.25)
+    ),
+    "gaussian, constant": Gaussian(
+        vocab_size=V, rate_sigma=3.0, q_sigma=16.0, noise=Constant(24.75)
+    ),
 }
 FOR_ALL: list[tuple[str, Method, int]] = [
     ("jys", JYS(), SEED),
@@ -50,10 +54,14 @@ FOR_ABSORBING: list[tuple[str, Method, int]] = [
     ("equal-entropy", ClosedForm("equal-entropy", equal_entropy), SEED),
     ("shortest-path-spread", ShortestPath(order=Spread()), SEED),
 ]
-FOR_OTHERS: list[tuple[str, Method, int]] = [("jys-full-context", JYS(full=True, hold_time=False), SEED)]
+FOR_OTHERS: list[tuple[str, Method, int]] = [
+    ("jys-full-context", JYS(full=True, hold_time=False), SEED)
+]
 
 
-def search(reverse: PosteriorReverse, method: Method, seed: int, nfe: list[int], device: torch.device) -> dict[int, Schedule]:
+def search(
+    reverse: PosteriorReverse, method: Method, seed: int, nfe: list[int], device: torch.device
+) -> dict[int, Schedule]:
     generator = torch.Generator(device).manual_seed(seed)
     data = countdown.sample_data(SEQUENCES, generator=generator)
     return optimize_schedule(reverse, data, nfe, generator=generator, method=method)
@@ -61,11 +69,18 @@ def search(reverse: PosteriorReverse, method: Method, seed: int, nfe: list[int],
 
 def measure(forward: ForwardProcess, nfe: list[int], n: int, device: torch.device) -> list[Row]:
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain()))
-    schedules: dict[str, dict[int, Schedule]] = {"uniform": {k: uniform(k) for k in nfe}, "cosine": {k: cosine(k) for k in nfe}}
-    for name, method, seed in FOR_ALL + (FOR_ABSORBING if isinstance(forward, Absorbing) else FOR_OTHERS):
+    schedules: dict[str, dict[int, Schedule]] = {
+        "uniform": {k: uniform(k) for k in nfe},
+        "cosine": {k: cosine(k) for k in nfe},
+    }
+    for name, method, seed in FOR_ALL + (
+        FOR_ABSORBING if isinstance(forward, Absorbing) else FOR_OTHERS
+    ):
         schedules[name] = search(reverse, method, seed, nfe, device)
     size = {"seed": 1, "device": device, "batch": 16 if device.type == "cpu" else 2048}
-    return compare(reverse, None, schedules, (n, countdown.LENGTH), metric=countdown.violations, **size)
+    return compare(
+        reverse, None, schedules, (n, countdown.LENGTH), metric=countdown.violations, **size
+    )
 
 
 def run() -> None:
@@ -73,7 +88,9 @@ def run() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-n", type=int, default=4096, help="samples for each schedule")
-    parser.add_argument("--nfe", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="powers of two")
+    parser.add_argument(
+        "--nfe", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="powers of two"
+    )
     args = parser.parse_args()
     results = {}
     for name, forward in CASES.items():

@@ -6,7 +6,7 @@ For every test song 16 samples by each schedule, and as many of NFE 512 (uniform
 Tweedie's sampler for the absorbing one) as a reference, all with the same two bars given:
 
 * hellinger: the Hellinger distance of the notes' frequencies in the 16 samples from those in the reference's;
-* energy: the energy distance of the laws of single samples' histograms of notes; pairs: of notes beside each other. They are
+* energy: the energy distance of the distributions of single samples' histograms of notes; pairs: of notes beside each other. They are
   without the noise of the first, and not blind to how much the samples differ (``metrics.energy_distance``);
 * outliers, notes out of key, trigrams that the given bars have.
 
@@ -38,10 +38,10 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
-from jumpsteps.schedules.fixed import cosine, uniform, uniform_jumps
+from jumpsteps.schedules.fixed import cosine, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
-from jumpsteps.search.costs.correction import NO_HEALING, Healing
+from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.method import Method
 from jumpsteps.search.shortest_path import ShortestPath
@@ -73,13 +73,29 @@ class Trial:
         """int64 [n, 256] and the model calls."""
         generator = torch.Generator(self.given.tokens.device).manual_seed(seed)
         shape = (len(self.given.tokens), piano.LENGTH)
-        return sample_batches(self.model.reverse, sampler, schedule, shape, generator=generator, batch=self.batch, given=self.given)
+        return sample_batches(
+            self.model.reverse,
+            sampler,
+            schedule,
+            shape,
+            generator=generator,
+            batch=self.batch,
+            given=self.given,
+        )
 
-    def search(self, method: Method, sampler: Sampler, nfe: tuple[int, ...] = NFE) -> dict[int, Schedule]:
+    def search(
+        self, method: Method, sampler: Sampler, nfe: tuple[int, ...] = NFE
+    ) -> dict[int, Schedule]:
         generator = torch.Generator(self.data.device).manual_seed(0)
         mask = self.given.mask[0]
         return optimize_schedule(
-            self.model.reverse, self.data, nfe, generator=generator, method=method, sampler=sampler, given_mask=mask
+            self.model.reverse,
+            self.data,
+            nfe,
+            generator=generator,
+            method=method,
+            sampler=sampler,
+            given_mask=mask,
         )
 
     def grouped(self, samples: Tensor) -> Tensor:
@@ -105,7 +121,10 @@ def published(method: JYS | None) -> Find:
     def find(trial: Trial, sampler: Sampler) -> Mapping[int, Schedule]:
         if method is None:
             return {n + 1: TimeSchedule([*np.linspace(1, T_MIN, n + 1), 0.0]) for n in NFE}
-        return {n + 1: TimeSchedule([*s.times[:-1], T_MIN, 0.0]) for n, s in trial.search(method, sampler).items()}
+        return {
+            n + 1: TimeSchedule([*s.times[:-1], T_MIN, 0.0])
+            for n, s in trial.search(method, sampler).items()
+        }
 
     return find
 
@@ -119,16 +138,18 @@ TIMES: dict[str, Find] = {
 VARIANTS: dict[str, Find] = {
     "jys-full": searched(JYS(full=True)),
     "jys-context": searched(JYS(hold_time=False)),
-    "no-healing": searched(ShortestPath(healing=NO_HEALING)),
-    "constant-healing": searched(ShortestPath(healing=Healing(0.002))),
+    "no-error correction": searched(ShortestPath(correction=NO_CORRECTION)),
+    "constant-error correction": searched(ShortestPath(correction=ErrorCorrection(0.002))),
 }
 PUBLISHED: dict[str, Find] = {
     "uniform": published(None),
     "jys": published(JYS(t_min=T_MIN)),
-    "shortest-path": lambda trial, sampler: trial.search(ShortestPath(), sampler, tuple(n + 1 for n in NFE)),
+    "shortest-path": lambda trial, sampler: trial.search(
+        ShortestPath(), sampler, tuple(n + 1 for n in NFE)
+    ),
 }
 JUMPS: dict[str, Find] = {
-    "uniform": lambda trial, sampler: {n: uniform_jumps(n, FREE) for n in NFE},
+    "uniform": lambda trial, sampler: {n: uniform_counts(n, FREE) for n in NFE},
     "shortest-path": searched(ShortestPath()),
     "spread": searched(ShortestPath(order=Spread())),
 }
@@ -154,10 +175,14 @@ LINES = [
 REFERENCE_SAMPLER: dict[str, Sampler] = {"uniform": TauLeaping(), "absorbing": Tweedie()}
 
 
-def make_trial(model: LoadedModel, data: PianoData, songs: int, repeats: int, batch: int, device: torch.device) -> Trial:
+def make_trial(
+    model: LoadedModel, data: PianoData, songs: int, repeats: int, batch: int, device: torch.device
+) -> Trial:
     tokens = data.songs()[:songs].to(device)
     seen = data.to(device).sample_data(SEARCHED, torch.Generator(device).manual_seed(7))
-    return Trial(model, piano.given_bars(tokens.repeat_interleave(repeats, 0)), len(tokens), seen, batch)
+    return Trial(
+        model, piano.given_bars(tokens.repeat_interleave(repeats, 0)), len(tokens), seen, batch
+    )
 
 
 Measures = dict[str, Callable[[Tensor], Tensor]]
@@ -172,9 +197,13 @@ def pairs(samples: Tensor) -> Tensor:
 def measures(trial: Trial, reference: Tensor) -> Measures:
     known = trial.grouped(reference)
     return {
-        "hellinger": lambda samples: hellinger(trial.grouped(samples).flatten(1), known.flatten(1), SYMBOLS).cpu(),
+        "hellinger": lambda samples: hellinger(
+            trial.grouped(samples).flatten(1), known.flatten(1), SYMBOLS
+        ).cpu(),
         "energy": lambda samples: energy_distance(trial.grouped(samples), known, SYMBOLS),
-        "pairs": lambda samples: energy_distance(pairs(trial.grouped(samples)), pairs(known), SYMBOLS**2),
+        "pairs": lambda samples: energy_distance(
+            pairs(trial.grouped(samples)), pairs(known), SYMBOLS**2
+        ),
         "outliers": lambda samples: trial.by_song(piano.note_outliers(samples, reference)),
         "out_of_key": lambda samples: 1 - trial.by_song(piano.notes_in_key(samples)),
         "trigrams_of_given_bars": lambda samples: trial.by_song(piano.ngram_overlap(samples)),
@@ -182,7 +211,10 @@ def measures(trial: Trial, reference: Tensor) -> Measures:
 
 
 def intervals(samples: Tensor, measured: Measures) -> dict[str, Interval]:
-    return {name: bootstrap_interval(f(samples), torch.Generator().manual_seed(0)) for name, f in measured.items()}
+    return {
+        name: bootstrap_interval(f(samples), torch.Generator().manual_seed(0))
+        for name, f in measured.items()
+    }
 
 
 def measure(
@@ -200,25 +232,46 @@ def measure(
             assert torch.equal(samples[:, : piano.GIVEN], trial.given.tokens[:, : piano.GIVEN])
             found = intervals(samples, measured)
             for metric, interval in found.items():
-                rows[metric].append(Row(calls, name, times_of(schedule, trial.model.reverse), interval))
-            known = {"search_seconds": seconds, "provenance": asdict(schedule.provenance), "schedule": name, "nfe": calls}
+                rows[metric].append(
+                    Row(calls, name, times_of(schedule, trial.model.reverse), interval)
+                )
+            known = {
+                "search_seconds": seconds,
+                "provenance": asdict(schedule.provenance),
+                "schedule": name,
+                "nfe": calls,
+            }
             details.append(known | {metric: asdict(interval) for metric, interval in found.items()})
-        print(f"{sampler.name}, {name}: search {seconds:.1f} s, {schedule.provenance.model_calls} calls", flush=True)
+        print(
+            f"{sampler.name}, {name}: search {seconds:.1f} s, {schedule.provenance.model_calls} calls",
+            flush=True,
+        )
     return rows, details
 
 
 def run_kernel(kernel: str, trial: Trial, out: Path) -> dict[str, object]:
     """All samplers and schedules of a kernel; prints tables and writes pictures."""
-    reference, again = (trial.sample(REFERENCE_SAMPLER[kernel], uniform(REFERENCE), seed=seed)[0] for seed in (0, 2))
+    reference, again = (
+        trial.sample(REFERENCE_SAMPLER[kernel], uniform(REFERENCE), seed=seed)[0] for seed in (0, 2)
+    )
     measured, results = measures(trial, reference), {}
     for title, sampler, finds in RUNS[kernel]:
         rows, results[f"{kernel}, {title}"] = measure(trial, sampler, finds, measured)
         for metric in rows:
             print(f"\n{kernel}, {title}\n{table(rows[metric], metric)}", flush=True)
         label = f"piano, {kernel} kernel, {title}, {trial.songs} songs"
-        plot_comparison(out / f"{kernel}-{title}.png", rows["hellinger"], metric_name="Hellinger distance", title=label)
+        plot_comparison(
+            out / f"{kernel}-{title}.png",
+            rows["hellinger"],
+            metric_name="Hellinger distance",
+            title=label,
+        )
     floor = {name: asdict(interval) for name, interval in intervals(again, measured).items()}
-    print(f"\n{kernel}, NFE {REFERENCE} again:", {name: round(100 * one["mean"], 2) for name, one in floor.items()}, flush=True)
+    print(
+        f"\n{kernel}, NFE {REFERENCE} again:",
+        {name: round(100 * one["mean"], 2) for name, one in floor.items()},
+        flush=True,
+    )
     return results | {f"{kernel}, again": floor}
 
 
@@ -226,18 +279,31 @@ def draw(path: Path, results: Mapping[str, list[dict]]) -> None:
     """The notes' Hellinger distance (the paper's Figure 8, left) and the energy distance of pairs of notes against NFE."""
     figure = new_figure(11, 4.2)
     for axes, (metric, label) in zip(
-        figure.subplots(1, 2), (("hellinger", "Hellinger distance"), ("pairs", "energy distance, pairs")), strict=True
+        figure.subplots(1, 2),
+        (("hellinger", "Hellinger distance"), ("pairs", "energy distance, pairs")),
+        strict=True,
     ):
         for i, (run, schedule) in enumerate(LINES):
             rows = [row for row in results.get(run, []) if row["schedule"] == schedule]
-            mean, low, high = (100 * np.array([row[metric][key] for row in rows]) for key in ("mean", "low", "high"))
+            mean, low, high = (
+                100 * np.array([row[metric][key] for row in rows])
+                for key in ("mean", "low", "high")
+            )
             style = {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 4, "capsize": 3}
-            axes.errorbar([row["nfe"] for row in rows], mean, [mean - low, high - mean], label=f"{run}, {schedule}", **style)
+            axes.errorbar(
+                [row["nfe"] for row in rows],
+                mean,
+                [mean - low, high - mean],
+                label=f"{run}, {schedule}",
+                **style,
+            )
         axes.set(xscale="log", xlabel="model calls (NFE)", ylabel=f"{label}, %")
         axes.set_xticks(NFE, [str(n) for n in NFE])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(frameon=False, fontsize=8, title="kernel, sampler, times", title_fontsize=8)
+    figure.axes[0].legend(
+        frameon=False, fontsize=8, title="kernel, sampler, times", title_fontsize=8
+    )
     write(figure, path)
 
 
@@ -257,8 +323,15 @@ def run() -> None:
     results = read_json(file)["results"] if file.exists() else {}
     for kernel in (kernel for kernel in RUNS if vars(args)[kernel]):
         model = load(vars(args)[kernel], device=device)
-        results |= run_kernel(kernel, make_trial(model, data, args.songs, args.repeats, args.batch, device), args.out)
-    about = {"data": data.name, "repeats": args.repeats, "reference": REFERENCE, "searched": SEARCHED}
+        results |= run_kernel(
+            kernel, make_trial(model, data, args.songs, args.repeats, args.batch, device), args.out
+        )
+    about = {
+        "data": data.name,
+        "repeats": args.repeats,
+        "reference": REFERENCE,
+        "searched": SEARCHED,
+    }
     write_json(file, about | {"results": results})
     draw(args.out / "piano.png", results)
 

@@ -1,13 +1,13 @@
-"""Why tau-leaping fails on the piano: how much of a state looks like noise after each leap, and how much the model is told of.
+"""Why tau-leaping fails on the piano: how much of a state looks like noise after each step, and how much the model is told of.
 
     python experiments/piano_lag.py MODEL DATA [--device cuda] [--nfe 8]
 
-A piano model of the uniform kernel goes on after the first two bars of the test songs, with tau-leaping and with Tweedie's sampler,
+A piano model of the uniform kernel continues after the first two bars of the test songs, with tau-leaping and with Tweedie's sampler,
 along equal times and those of JYS. A sixteenth looks like noise if the others make its symbol less likely than 1/129. For each
-leap: jumps that are expected at a sixteenth, the share of sixteenths with several jumps, which tau-leaping rejects; after it the
+step: jumps that are expected at a sixteenth, the share of sixteenths with several jumps, which tau-leaping rejects; after it the
 share that looks like noise, on forward paths of the songs themselves, too, and the probability that noise has hit a sixteenth,
-which is what the model is told by the time. "excess" is what a leap of tau-leaping costs beyond one of Tweedie's, on these forward
-paths, in nats per song: E sum_l log q(x_s^l | x_t) / q_tau(x_s^l | x_t), both laws of a sixteenth exactly, rejected jumps included.
+which is what the model is told by the time. "excess" is what a step of tau-leaping costs beyond one of Tweedie's, on these forward
+paths, in nats per song: E sum_l log q(x_s^l | x_t) / q_tau(x_s^l | x_t), both distributions of a sixteenth exactly, rejected jumps included.
 Ten minutes on two cores.
 """
 
@@ -23,7 +23,7 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.schedules.fixed import uniform
-from jumpsteps.schedules.schedule import Leap, TimeSchedule
+from jumpsteps.schedules.schedule import Step, TimeSchedule
 from jumpsteps.search.jys import JYS
 from jumpsteps.tasks import piano
 from jumpsteps.tasks.music.dataset import read_songs
@@ -37,29 +37,39 @@ def looks_like_noise(reverse: ReverseProcess, x: Tensor, t: float) -> float:
 
 
 def excess(reverse: ReverseProcess, x: Tensor, later: Tensor, t: float, s: float) -> float:
-    """Nats per song that tau-leaping's law of ``later`` given x is behind Tweedie's, at the sites that are not given."""
+    """Nats per song that tau-leaping's distribution of ``later`` given x is behind Tweedie's, at the sites that are not given."""
     forward, w, y = reverse.forward, reverse.leave_one_out(x, t).double(), later[..., None]
-    law = forward.bridge(w, x, t, s)
+    probs = forward.bridge(w, x, t, s)
     mean = (t - s) * forward.reverse_rates(w, x, t)
     none_or_several = 1 - mean.sum(-1) * torch.exp(-mean.sum(-1))
-    leap = torch.where(later == x, none_or_several, mean.gather(-1, y)[..., 0] * torch.exp(-mean.sum(-1)))
-    behind = (law.gather(-1, y)[..., 0] / law.sum(-1)).log() - leap.log()
+    step = torch.where(
+        later == x, none_or_several, mean.gather(-1, y)[..., 0] * torch.exp(-mean.sum(-1))
+    )
+    behind = (probs.gather(-1, y)[..., 0] / probs.sum(-1)).log() - step.log()
     return float(behind[:, piano.GIVEN :].sum(-1).mean())
 
 
-def follow(reverse: ReverseProcess, songs: Tensor, sampler: Sampler, schedule: TimeSchedule) -> None:
-    """Print a line for each leap but the last."""
+def follow(
+    reverse: ReverseProcess, songs: Tensor, sampler: Sampler, schedule: TimeSchedule
+) -> None:
+    """Print a line for each step but the last."""
     generator = torch.Generator(songs.device).manual_seed(SEED)
     given = piano.given_bars(songs).mask
-    path = reverse.forward.sample_path(songs, generator=torch.Generator(songs.device).manual_seed(SEED + 1))
-    noise = reverse.forward.sample_prior(tuple(songs.shape), generator=generator, device=songs.device)
+    path = reverse.forward.sample_path(
+        songs, generator=torch.Generator(songs.device).manual_seed(SEED + 1)
+    )
+    noise = reverse.forward.sample_prior(
+        tuple(songs.shape), generator=generator, device=songs.device
+    )
     x = torch.where(given, songs, noise)
     true = torch.where(given, songs, path(1.0))
     for t, s in pairwise(schedule.times[:-1]):
         before, true = true, torch.where(given, songs, path(s))
         jumps = (t - s) * reverse.rates(x, t).sum(-1)[:, piano.GIVEN :]
         several = 1 - torch.exp(-jumps) * (1 + jumps)
-        x = torch.where(given, songs, sampler.step(reverse, x, Leap(t, s), None, generator=generator)[0])
+        x = torch.where(
+            given, songs, sampler.step(reverse, x, Step(t, s), None, generator=generator)[0]
+        )
         numbers = (
             float(jumps.mean()),
             float(several.mean()),
@@ -87,7 +97,9 @@ def run() -> None:
     jys = optimize_schedule(reverse, seen, [args.nfe], **options)[args.nfe]
     for sampler in (TauLeaping(), Tweedie()):
         for name, schedule in (("uniform", uniform(args.nfe)), ("jys", jys)):
-            print(f"{sampler.name}, {name}\n          leap       jumps     several        told  true noise       noise      excess")
+            print(
+                f"{sampler.name}, {name}\n          step       jumps     several        told  true noise       noise      excess"
+            )
             follow(reverse, songs, sampler, schedule)
 
 

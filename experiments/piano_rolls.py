@@ -37,11 +37,15 @@ def ode_to_joy() -> Given:
     return piano.given_bars(tokens)
 
 
-def spread_jumps(given: Given, nfe: int) -> Schedule:
+def spread_counts(given: Given, nfe: int) -> Schedule:
     reverse, generator = load("piano-absorbing").reverse, torch.Generator().manual_seed(0)
-    data = simulate(reverse, Tweedie(), uniform(64), (16, piano.LENGTH), generator=generator, given=given).samples
+    data = simulate(
+        reverse, Tweedie(), uniform(64), (16, piano.LENGTH), generator=generator, given=given
+    ).samples
     method = ShortestPath(order=Spread())
-    return optimize_schedule(reverse, data, [nfe], generator=generator, method=method, given_mask=given.mask)[nfe]
+    return optimize_schedule(
+        reverse, data, [nfe], generator=generator, method=method, given_mask=given.mask
+    )[nfe]
 
 
 def run() -> None:
@@ -51,12 +55,21 @@ def run() -> None:
     runs = {
         "uniform kernel, tau-leaping, NFE 512": ("piano-uniform", TauLeaping(), uniform(512)),
         "uniform kernel, tau-leaping, NFE 8": ("piano-uniform", TauLeaping(), uniform(8)),
-        "absorbing kernel, spread order, NFE 8": ("piano-absorbing", KGillespie(), spread_jumps(given, 8)),
+        "absorbing kernel, spread order, NFE 8": (
+            "piano-absorbing",
+            KGillespie(),
+            spread_counts(given, 8),
+        ),
     }
     rolls: dict[str, Tensor] = {}
     for number, (title, (name, sampler, schedule)) in enumerate(runs.items(), 1):
         made = simulate(
-            load(name).reverse, sampler, schedule, (1, piano.LENGTH), generator=torch.Generator().manual_seed(0), given=given
+            load(name).reverse,
+            sampler,
+            schedule,
+            (1, piano.LENGTH),
+            generator=torch.Generator().manual_seed(0),
+            given=given,
         )
         rolls[title] = made.samples[0]
         write_song(out / f"roll-{number}", rolls[title], given.mask)

@@ -10,7 +10,11 @@ About 2 minutes on two cores.
 import numpy as np
 import torch
 
-from jumpsteps.search.costs.information_profile import InformationProfile, grid_of_times, information_profile
+from jumpsteps.search.costs.information_profile import (
+    InformationProfile,
+    grid_of_times,
+    information_profile,
+)
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
@@ -22,19 +26,23 @@ REVERSE = countdown.exact_reverse()
 def profile(sequences: int, knots: int, seed: int) -> InformationProfile:
     generator = torch.Generator().manual_seed(seed)
     data = countdown.sample_data(sequences, generator=generator)
-    return information_profile(REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), knots=knots)
+    return information_profile(
+        REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), knots=knots
+    )
 
 
 def run() -> None:
     """Print the table."""
     truth, grid = profile(384, 128, seed=99), grid_of_times(REVERSE.forward, 512)
-    best = {n: truth.predict(s)[0] for n, s in shortest_paths(truth.leap_costs(grid), NFE).items()}
+    best = {n: truth.predict(s)[0] for n, s in shortest_paths(truth.step_costs(grid), NFE).items()}
     for sequences in (8, 16, 32, 64, 128):
         measured = [profile(sequences, 32, seed) for seed in range(4)]
         for bandwidth in (0.0, 2.0):
-            found = [shortest_paths(p.smoothed(bandwidth).leap_costs(grid), NFE) for p in measured]
+            found = [shortest_paths(p.smoothed(bandwidth).step_costs(grid), NFE) for p in measured]
             excess = [[100 * (truth.predict(f[n])[0] / best[n] - 1) for n in NFE] for f in found]
-            print(f"{sequences:4d} sequences, bandwidth {bandwidth}: ", *np.mean(excess, 0).round(1))
+            print(
+                f"{sequences:4d} sequences, bandwidth {bandwidth}: ", *np.mean(excess, 0).round(1)
+            )
 
 
 if __name__ == "__main__":

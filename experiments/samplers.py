@@ -23,8 +23,8 @@ from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
-from jumpsteps.schedules.fixed import uniform, uniform_jumps
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule
+from jumpsteps.schedules.fixed import uniform, uniform_counts
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.tasks import countdown
 
 NFE = (4, 8, 16, 32, 64, 128)
@@ -52,25 +52,39 @@ FREE: dict[str, list[tuple[str, Sampler]]] = {
 
 
 def schedules_of(sampler: Sampler) -> dict[int, Schedule]:
-    """Uniform schedules for each NFE that allows a leap."""
+    """Uniform schedules for each NFE that allows a step."""
     budgets = [n for n in NFE if n >= (sampler.calls(1) or 1)]
-    if sampler.takes is JumpSchedule:
-        return {n: uniform_jumps(sampler.leaps(n), countdown.LENGTH) for n in budgets}
-    return {n: uniform(sampler.leaps(n)) for n in budgets}
+    if sampler.takes is CountSchedule:
+        return {n: uniform_counts(sampler.steps(n), countdown.LENGTH) for n in budgets}
+    return {n: uniform(sampler.steps(n)) for n in budgets}
 
 
 def measure(reverse: ReverseProcess, kernel: str, n: int, device: torch.device) -> list[Row]:
     shape, rows = (n, countdown.LENGTH), []
     for sampler in SAMPLERS[kernel]:
         named = {sampler.name: schedules_of(sampler)}
-        rows += compare(reverse, sampler, named, shape, metric=countdown.violations, seed=1, device=device, batch=1024)
+        rows += compare(
+            reverse,
+            sampler,
+            named,
+            shape,
+            metric=countdown.violations,
+            seed=1,
+            device=device,
+            batch=1024,
+        )
     for name, sampler in FREE[kernel]:
         generator = torch.Generator(device).manual_seed(1)
-        samples, calls = sample_batches(reverse, sampler, None, shape, generator=generator, batch=1024)
+        samples, calls = sample_batches(
+            reverse, sampler, None, shape, generator=generator, batch=1024
+        )
         rows.append(Row(calls, name, (), mean_interval(countdown.violations(samples))))
     for row in rows:
         half = 100 * (row.metric.high - row.metric.mean)
-        print(f"{kernel:10s} {row.schedule:22s} {row.nfe:6d} {100 * row.metric.mean:7.3f} ±{half:.3f}", flush=True)
+        print(
+            f"{kernel:10s} {row.schedule:22s} {row.nfe:6d} {100 * row.metric.mean:7.3f} ±{half:.3f}",
+            flush=True,
+        )
     return rows
 
 
@@ -87,14 +101,26 @@ def draw(out: Path) -> None:
             mine = [row for row in rows if row["schedule"] == name]
             mean = [100 * row["metric"]["mean"] for row in mine]
             half = [100 * row["metric"]["high"] - m for row, m in zip(mine, mean, strict=True)]
-            style = {"color": colours[i], "marker": "osD^v<>PX*phd8H."[i], "markersize": 6, "linewidth": 1}
+            style = {
+                "color": colours[i],
+                "marker": "osD^v<>PX*phd8H."[i],
+                "markersize": 6,
+                "linewidth": 1,
+            }
             axes.errorbar([row["nfe"] for row in mine], mean, half, label=name, **style)
         count = rows[0]["metric"]["count"]
-        axes.set(xscale="log", yscale="log", xlabel="model calls (NFE)", title=f"{kernel} kernel, uniform steps, {count} samples")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="model calls (NFE)",
+            title=f"{kernel} kernel, uniform steps, {count} samples",
+        )
         axes.set_xticks(NFE, [str(v) for v in NFE])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8, loc="lower left" if kernel == "absorbing" else "upper right")
+        axes.legend(
+            frameon=False, fontsize=8, loc="lower left" if kernel == "absorbing" else "upper right"
+        )
     figure.axes[0].set_ylabel("violation rate, %")
     ticks = (0.1, 0.3, 1, 3, 10, 30, 100)
     figure.axes[0].set_yticks(ticks, [f"{v:g}" for v in ticks])

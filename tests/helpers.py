@@ -35,7 +35,7 @@ def seeded(n: int) -> torch.Generator:
 
 def one_way_rates(symbols: int) -> Tensor:
     """A rate matrix that runs around a circle, faster upwards than downwards and at another speed from every state: no detailed
-    balance from three symbols on, and a stationary law that is not uniform."""
+    balance from three symbols on, and a stationary distribution that is not uniform."""
     x = torch.arange(symbols)
     matrix = torch.zeros(symbols, symbols, dtype=torch.float64)
     matrix[x, (x + 1) % symbols] += 1 + 0.5 * x
@@ -84,8 +84,8 @@ def kernel(name: str, symbols: int, noise: NoiseSchedule | None = None) -> Forwa
     raise KeyError(name)
 
 
-def prior_law(model: Enumerable) -> Tensor:
-    """The law [S] of the state that a run from noise starts from: all MASK, uniform, or the stationary law."""
+def prior_distribution(model: Enumerable) -> Tensor:
+    """The distribution [S] of the state that a run from noise starts from: all MASK, uniform, or the stationary distribution."""
     forward = model.forward
     if isinstance(forward, MatrixKernel):
         return model.product(forward.stationary().expand(model.table.ndim, -1))
@@ -97,26 +97,26 @@ def prior_law(model: Enumerable) -> Tensor:
 
 
 def two_sample_p(first: Tensor, second: Tensor) -> float:
-    """The p-value of Pearson's test that two samples of indices, int64 [n] and [m], have the same law; rare cells are left out."""
+    """The p-value of Pearson's test that two samples of indices, int64 [n] and [m], have the same distribution; rare cells are left out."""
     size = int(max(first.max(), second.max())) + 1
     counts = torch.stack([torch.bincount(draws, minlength=size) for draws in (first, second)])
     return float(stats.chi2_contingency(counts[:, counts.sum(0) >= 20].numpy()).pvalue)
 
 
-def chi_square_p(draws: Tensor, law: Tensor) -> float:
-    """The p-value of Pearson's test that ``draws`` (indices, int64 [n]) are independent with this law [S].
+def chi_square_p(draws: Tensor, probs: Tensor) -> float:
+    """The p-value of Pearson's test that ``draws`` (indices, int64 [n]) are independent with this distribution [S].
 
     Cells are pooled, the rarest first, until each expects at least 5 draws. A draw in a cell of probability zero gives 0.
     """
-    law = law.to(torch.float64)
-    assert law.ndim == 1
-    assert abs(float(law.sum()) - 1) < 1e-9
-    assert float(law.min()) >= -1e-15
-    counts = torch.bincount(draws.reshape(-1), minlength=len(law)).to(torch.float64)
-    if len(counts) > len(law) or counts[law <= 0].sum() > 0:
+    probs = probs.to(torch.float64)
+    assert probs.ndim == 1
+    assert abs(float(probs.sum()) - 1) < 1e-9
+    assert float(probs.min()) >= -1e-15
+    counts = torch.bincount(draws.reshape(-1), minlength=len(probs)).to(torch.float64)
+    if len(counts) > len(probs) or counts[probs <= 0].sum() > 0:
         return 0.0
-    order = law.argsort()
-    observed, expected = counts[order], (law * counts.sum())[order]
+    order = probs.argsort()
+    observed, expected = counts[order], (probs * counts.sum())[order]
     observed, expected = observed[expected > 0], expected[expected > 0]
     rare = 0
     while rare < len(expected) and (expected[rare] < 5 or 0 < float(expected[:rare].sum()) < 5):
@@ -184,6 +184,10 @@ def save_words(folder: Path, vocab: list[str], **names: str) -> None:
     import tokenizers
     import transformers
 
-    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(vocab)}, unk_token="[UNK]"))
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(vocab)}, unk_token="[UNK]")
+    )
     raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]", **names).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="[UNK]", **names
+    ).save_pretrained(folder)

@@ -30,26 +30,46 @@ def layout():
     shapes |= {"sigma_map.mlp.2.weight": [COND, COND], "sigma_map.mlp.2.bias": [COND]}
     for b in range(BLOCKS):
         p = f"blocks.{b}."
-        shapes |= {p + "norm1.weight": [D], p + "attn_qkv.weight": [3 * D, D], p + "attn_out.weight": [D, D]}
-        shapes |= {p + "norm2.weight": [D], p + "mlp.0.weight": [4 * D, D], p + "mlp.0.bias": [4 * D]}
+        shapes |= {
+            p + "norm1.weight": [D],
+            p + "attn_qkv.weight": [3 * D, D],
+            p + "attn_out.weight": [D, D],
+        }
+        shapes |= {
+            p + "norm2.weight": [D],
+            p + "mlp.0.weight": [4 * D, D],
+            p + "mlp.0.bias": [4 * D],
+        }
         shapes |= {p + "mlp.2.weight": [D, 4 * D], p + "mlp.2.bias": [D]}
-        shapes |= {p + "adaLN_modulation.weight": [6 * D, COND], p + "adaLN_modulation.bias": [6 * D]}
+        shapes |= {
+            p + "adaLN_modulation.weight": [6 * D, COND],
+            p + "adaLN_modulation.bias": [6 * D],
+        }
     p = "output_layer."
     shapes |= {p + "norm_final.weight": [D], p + "linear.weight": [V, D], p + "linear.bias": [V]}
-    return shapes | {p + "adaLN_modulation.weight": [2 * D, COND], p + "adaLN_modulation.bias": [2 * D]}
+    return shapes | {
+        p + "adaLN_modulation.weight": [2 * D, COND],
+        p + "adaLN_modulation.bias": [2 * D],
+    }
 
 
 def random_weights():
     """Without the positions, which are constants that the published layouts store differently."""
     generator = seeded(0)
-    return {name: ("norm" in name) + 0.2 * torch.randn(shape, generator=generator) for name, shape in layout().items()}
+    return {
+        name: ("norm" in name) + 0.2 * torch.randn(shape, generator=generator)
+        for name, shape in layout().items()
+    }
 
 
 def backbone(weights):
     """A published state, as MDLM, UDLM and Duo have it."""
     dim = D // HEADS
     frequencies = 1 / 10000 ** (torch.arange(0, dim, 2) / dim)
-    return {f"backbone.{name}": value for name, value in (weights | {"rotary_emb.inv_freq": frequencies}).items()}
+    return {
+        f"backbone.{name}": value
+        for name, value in (weights | {"rotary_emb.inv_freq": frequencies}).items()
+    }
 
 
 def write_folder(path, config, weights, pickled=False):
@@ -105,7 +125,9 @@ def attention(x, w):
     heads = []
     for h in range(HEADS):
         own = slice(h * dim, (h + 1) * dim)
-        heads.append((turned(q[:, own]) @ turned(k[:, own]).T / math.sqrt(dim)).softmax(-1) @ v[:, own])
+        heads.append(
+            (turned(q[:, own]) @ turned(k[:, own]).T / math.sqrt(dim)).softmax(-1) @ v[:, own]
+        )
     return torch.cat(heads, -1) @ w["attn_out.weight"].T
 
 
@@ -116,14 +138,21 @@ def feed_forward(x, w):
 
 
 def part_of(weights, prefix):
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }
 
 
 def logits_of(weights, tokens, sigma):
     """The network on one sequence, in float64. tokens [L] -> [L, V]."""
     w = {name: value.double() for name, value in weights.items()}
     angle = sigma * torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float64) / 128)
-    c = w["sigma_map.mlp.0.weight"] @ torch.cat([angle.cos(), angle.sin()]) + w["sigma_map.mlp.0.bias"]
+    c = (
+        w["sigma_map.mlp.0.weight"] @ torch.cat([angle.cos(), angle.sin()])
+        + w["sigma_map.mlp.0.bias"]
+    )
     c = silu(w["sigma_map.mlp.2.weight"] @ silu(c) + w["sigma_map.mlp.2.bias"])
     x = w["vocab_embed.embedding"][tokens]
     for b in range(BLOCKS):
@@ -135,4 +164,6 @@ def logits_of(weights, tokens, sigma):
         x = x + gate2 * feed_forward(norm(x, block["norm2.weight"]) * (1 + scale2) + shift2, block)
     head = part_of(w, "output_layer.")
     shift, scale = (head["adaLN_modulation.weight"] @ c + head["adaLN_modulation.bias"]).split(D)
-    return (norm(x, head["norm_final.weight"]) * (1 + scale) + shift) @ head["linear.weight"].T + head["linear.bias"]
+    return (norm(x, head["norm_final.weight"]) * (1 + scale) + shift) @ head[
+        "linear.weight"
+    ].T + head["linear.bias"]

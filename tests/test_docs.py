@@ -53,14 +53,23 @@ def test_the_interfaces_that_people_know_run():
             self.logits = torch.randn(*x.shape, 5, generator=generator)
 
     prompt = torch.tensor([[1, 2]])
-    names = {"torch": torch, "prompt": prompt, "length": 20, "MASK": 9, "network": Answer, "schedules": {8: uniform(8)}}
+    names = {
+        "torch": torch,
+        "prompt": prompt,
+        "length": 20,
+        "MASK": 9,
+        "network": Answer,
+        "schedules": {8: uniform(8)},
+    }
     exec(loop, names)
     assert names["x"].shape == (1, 22)
     assert torch.equal(names["x"][:, :2], prompt)
     assert (names["x"] < 5).all()
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
@@ -77,6 +86,12 @@ def test_a_sampler_of_your_own_runs():
     names = {}
     exec(block, names)
     model = jumpsteps.load("countdown-exact")
-    run = jumpsteps.simulate(model.reverse, names["Jump"](), uniform(2), (2, 16), generator=torch.Generator().manual_seed(0))
+    run = jumpsteps.simulate(
+        model.reverse,
+        names["Jump"](),
+        uniform(2),
+        (2, 16),
+        generator=torch.Generator().manual_seed(0),
+    )
     assert run.nfe == 2
     assert (run.samples < 32).all()

@@ -10,7 +10,11 @@
 
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.model import Model
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.metrics import Interval, mean_interval
 from jumpsteps.exact.enumerable import Enumerable
@@ -20,7 +24,14 @@ from jumpsteps.models import LoadedModel, load
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.process.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
+from jumpsteps.process.noise import (
+    Constant,
+    Cosine,
+    Exponential,
+    Geometric,
+    LogLinear,
+    NoiseSchedule,
+)
 from jumpsteps.process.rate_matrix import RateMatrix
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
@@ -34,11 +45,11 @@ from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules.files import load_schedules, save_schedules
 from jumpsteps.schedules.orders import RevealOrder, Spread
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
-from jumpsteps.search.costs.by_count import JumpCosts, jump_costs
-from jumpsteps.search.costs.correction import Healing
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.costs.by_count import CountCosts, count_costs
+from jumpsteps.search.costs.correction import ErrorCorrection
 from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
-from jumpsteps.search.costs.table import LeapCosts
+from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.dynamic_programming import error_curve, shortest_path
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.klub import Klub
@@ -54,8 +65,11 @@ __all__ = [
     "Ancestral",
     "Constant",
     "Cosine",
+    "CountCosts",
+    "CountSchedule",
     "EntropyBounded",
     "Enumerable",
+    "ErrorCorrection",
     "Euler",
     "Exponential",
     "FirstHitting",
@@ -64,14 +78,10 @@ __all__ = [
     "Geometric",
     "Gillespie",
     "Given",
-    "Healing",
     "InformationProfile",
     "Interval",
-    "JumpCosts",
-    "JumpSchedule",
     "KGillespie",
     "Klub",
-    "LeapCosts",
     "LearnedOrder",
     "LeaveOneOutReverse",
     "LoadedModel",
@@ -94,6 +104,7 @@ __all__ = [
     "ShortestPath",
     "Simulation",
     "Spread",
+    "StepCosts",
     "TauLeaping",
     "ThetaRK2",
     "ThetaTrapezoidal",
@@ -101,9 +112,9 @@ __all__ = [
     "Tweedie",
     "Uniform",
     "__version__",
+    "count_costs",
     "error_curve",
     "information_profile",
-    "jump_costs",
     "load",
     "load_schedules",
     "mean_interval",

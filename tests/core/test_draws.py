@@ -28,22 +28,22 @@ def test_uniform_is_float64_and_finer_than_float32() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
-def test_draws_have_the_law_of_the_weights(dtype: torch.dtype, scale: float) -> None:
+def test_draws_have_the_distribution_of_the_weights(dtype: torch.dtype, scale: float) -> None:
     weights = scale * torch.tensor([0.05, 0.0, 3.0, 1.0, 0.4, 2.2, 0.0], dtype=torch.float64)
     weights = weights.to(dtype)
-    law = weights.double() / weights.double().sum()
+    probs = weights.double() / weights.double().sum()
     draws = categorical(weights.expand(100_000, -1), generator=seeded(1))
     assert draws.dtype == torch.int64
     assert draws.shape == (100_000,)
-    assert chi_square_p(draws, law) > LEVEL
+    assert chi_square_p(draws, probs) > LEVEL
 
 
 def test_rows_are_drawn_from_their_own_weights_and_independently() -> None:
     weights = torch.tensor([[[1.0, 2.0, 3.0], [5.0, 0.0, 1.0]]], dtype=torch.float64)
     draws = categorical(weights.expand(100_000, 2, 3), generator=seeded(2))
     assert draws.shape == (100_000, 2)
-    law = (weights[0] / weights[0].sum(-1, keepdim=True)).double()
-    assert chi_square_p(draws[:, 0] * 3 + draws[:, 1], torch.kron(law[0], law[1])) > LEVEL
+    probs = (weights[0] / weights[0].sum(-1, keepdim=True)).double()
+    assert chi_square_p(draws[:, 0] * 3 + draws[:, 1], torch.kron(probs[0], probs[1])) > LEVEL
 
 
 @pytest.mark.parametrize("v", [4, 5, 7, 9, 12])
@@ -57,16 +57,20 @@ def test_two_stages_draw_what_one_does(v: int, monkeypatch: pytest.MonkeyPatch) 
     one = categorical(each, generator=seeded(0))
     monkeypatch.setattr(random, "MANY", 2)
     assert torch.equal(categorical(each, generator=seeded(0)), one)
-    assert torch.equal(categorical(each.reshape(40, len(u), v), generator=seeded(0)), one.reshape(40, len(u)))
+    assert torch.equal(
+        categorical(each.reshape(40, len(u), v), generator=seeded(0)), one.reshape(40, len(u))
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
-def test_draws_of_many_symbols_have_the_law_of_the_weights(
+def test_draws_of_many_symbols_have_the_distribution_of_the_weights(
     dtype: torch.dtype, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "MANY", 2)
-    weights = (scale * torch.tensor([0.05, 0.0, 3.0, 1.0, 0.4, 2.2, 0.0, 0.7], dtype=torch.float64)).to(dtype)
+    weights = (
+        scale * torch.tensor([0.05, 0.0, 3.0, 1.0, 0.4, 2.2, 0.0, 0.7], dtype=torch.float64)
+    ).to(dtype)
     draws = categorical(weights.expand(100_000, -1), generator=seeded(1))
     assert chi_square_p(draws, weights.double() / weights.double().sum()) > LEVEL
     assert categorical(weights.expand(0, -1), generator=seeded(1)).shape == (0,)
@@ -74,14 +78,18 @@ def test_draws_of_many_symbols_have_the_law_of_the_weights(
 
 @pytest.mark.parametrize("many", [random.MANY, 2])
 @pytest.mark.parametrize("zeros", [[0], [4], [0, 4], [1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 4]])
-def test_a_symbol_of_weight_zero_is_never_drawn(zeros: list[int], many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_symbol_of_weight_zero_is_never_drawn(
+    zeros: list[int], many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(random, "MANY", many)
     weights = torch.tensor([0.3, 1.0, 0.1, 7.0, 0.2], dtype=torch.float64)
     weights[zeros] = 0
     # the ends of [0, 1) and both sides of every step of the CDF, where an off-by-one shows
     steps = weights.cumsum(0) / weights.sum()
     below, above = torch.nextafter(steps, torch.zeros(())), torch.nextafter(steps, torch.ones(()))
-    u = torch.cat([torch.tensor([0.0, 2**-53, 1 - 2**-53], dtype=torch.float64), steps, below, above])
+    u = torch.cat(
+        [torch.tensor([0.0, 2**-53, 1 - 2**-53], dtype=torch.float64), steps, below, above]
+    )
     u = u[u < 1]
     monkeypatch.setattr(random, "uniform", instead_of_uniform(u))
     draws = categorical(weights.expand(len(u), -1), generator=seeded(0))
@@ -89,14 +97,20 @@ def test_a_symbol_of_weight_zero_is_never_drawn(zeros: list[int], many: int, mon
 
 
 @pytest.mark.parametrize("weight", [1.0, 1e-3, 0.3333333333333333, 7e5, 1e-300])
-def test_the_largest_uniform_number_stays_inside(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "uniform", instead_of_uniform(torch.tensor([1 - 2**-53], dtype=torch.float64)))
+def test_the_largest_uniform_number_stays_inside(
+    weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        random, "uniform", instead_of_uniform(torch.tensor([1 - 2**-53], dtype=torch.float64))
+    )
     weights = torch.tensor([[weight / 3, weight, 0.0]], dtype=torch.float64)
     assert categorical(weights, generator=seeded(0)).tolist() == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_every_symbol_of_a_long_tail_keeps_its_interval(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_symbol_of_a_long_tail_keeps_its_interval(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """49,999 symbols of 1e-7 after one heavy one: float32 sums, or float32 uniform numbers, would merge neighbours."""
     weights = torch.full((50_000,), 1e-7, dtype=torch.float64)
     weights[0] = 1 - weights[1:].sum()
@@ -120,21 +134,34 @@ def test_a_long_tail_is_drawn_at_its_rate(weight: float) -> None:
     weights[0] = 1 - 49_999 * weight
     generator = seeded(5)
     # two rows at a time: larger blocks of memory are new ones each time, which takes three times as long
-    draws = torch.cat([categorical(weights.expand(2, -1), generator=generator) for _ in range(10_000)])
+    draws = torch.cat(
+        [categorical(weights.expand(2, -1), generator=generator) for _ in range(10_000)]
+    )
     tail = draws[draws > 0]
-    law = weights.double() / weights.double().sum()
-    assert stats.binomtest(len(tail), len(draws), float(1 - law[0])).pvalue > LEVEL
+    probs = weights.double() / weights.double().sum()
+    assert stats.binomtest(len(tail), len(draws), float(1 - probs[0])).pvalue > LEVEL
     assert stats.kstest(tail.numpy(), stats.uniform(0, 50_000).cdf).pvalue > LEVEL
 
 
 def test_many_equal_bfloat16_weights_do_not_saturate() -> None:
     """A bfloat16 sum of ones stops at 256."""
-    draws = categorical(torch.ones(1000, dtype=torch.bfloat16).expand(10_000, -1), generator=seeded(6))
+    draws = categorical(
+        torch.ones(1000, dtype=torch.bfloat16).expand(10_000, -1), generator=seeded(6)
+    )
     assert chi_square_p(draws, torch.full((1000,), 1e-3, dtype=torch.float64)) > LEVEL
 
 
 @pytest.mark.parametrize(
-    "bad", [[1.0, math.nan], [1.0, -0.1], [0.0, 0.0], [math.inf, 1.0], [2.0, -math.inf], [-1.0, 2.0], [math.nan, math.nan]]
+    "bad",
+    [
+        [1.0, math.nan],
+        [1.0, -0.1],
+        [0.0, 0.0],
+        [math.inf, 1.0],
+        [2.0, -math.inf],
+        [-1.0, 2.0],
+        [math.nan, math.nan],
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_bad_rows_are_refused(bad: list[float], dtype: torch.dtype) -> None:
@@ -159,12 +186,15 @@ def test_the_global_generator_is_not_touched() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_weights_are_not_changed_and_may_be_a_strided_view() -> None:
+def test_weights_are_not_changed_and_may_be_a_strided_evaluation() -> None:
     weights = torch.rand(4, 60, generator=seeded(10), dtype=torch.float64)
     kept = weights.clone()
-    view = weights.T
-    assert not view.is_contiguous()
-    assert torch.equal(categorical(view, generator=seeded(1)), categorical(view.contiguous(), generator=seeded(1)))
+    evaluation = weights.T
+    assert not evaluation.is_contiguous()
+    assert torch.equal(
+        categorical(evaluation, generator=seeded(1)),
+        categorical(evaluation.contiguous(), generator=seeded(1)),
+    )
     assert torch.equal(weights, kept)
 
 
@@ -183,14 +213,14 @@ def test_denormal_weights_stay_in_range() -> None:
 
 @pytest.mark.parametrize("mean", [0.0, 1e-3, 0.3, 5.0, 80.0, 1000.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_poisson_numbers_have_their_law(mean: float, dtype: torch.dtype) -> None:
+def test_poisson_numbers_have_their_distribution(mean: float, dtype: torch.dtype) -> None:
     means = torch.full((100_000,), mean, dtype=dtype)
     numbers = poisson(means, generator=seeded(20))
     assert numbers.dtype == torch.int64
     assert numbers.shape == (100_000,)
-    law = stats.poisson(float(means[0]))
-    last = int(law.ppf(1 - 1e-12)) + 2
-    pmf = torch.tensor([*law.pmf(range(last)), law.sf(last - 1)], dtype=torch.float64)
+    probs = stats.poisson(float(means[0]))
+    last = int(probs.ppf(1 - 1e-12)) + 2
+    pmf = torch.tensor([*probs.pmf(range(last)), probs.sf(last - 1)], dtype=torch.float64)
     assert chi_square_p(numbers.clamp_max(last), pmf) > LEVEL
     assert torch.equal(numbers, poisson(means, generator=seeded(20)))
 
@@ -201,8 +231,8 @@ def test_each_poisson_number_has_its_own_mean_and_is_independent() -> None:
     assert (numbers[:, 0] == 0).all()
     sums = numbers.sum(0)
     for total, mean in zip(sums[1:].tolist(), [0.4, 2.0, 30.0], strict=True):
-        law = stats.poisson(50_000 * mean)
-        assert min(law.cdf(total), law.sf(total - 1)) > LEVEL / 2
+        probs = stats.poisson(50_000 * mean)
+        assert min(probs.cdf(total), probs.sf(total - 1)) > LEVEL / 2
     assert float(numbers[:, 1:].T.corrcoef().fill_diagonal_(0).abs().max()) < 4 / math.sqrt(50_000)
     assert poisson(means[:0], generator=seeded(0)).shape == (0, 2)
 
@@ -210,20 +240,25 @@ def test_each_poisson_number_has_its_own_mean_and_is_independent() -> None:
 @pytest.mark.parametrize("bad", [-1e-9, -3.0, math.nan, math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_bad_poisson_means_are_refused(bad: float, dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match=r"cannot draw a Poisson number: a mean is negative or not finite"):
+    with pytest.raises(
+        ValueError, match=r"cannot draw a Poisson number: a mean is negative or not finite"
+    ):
         poisson(torch.tensor([1.0, bad, 0.0], dtype=dtype), generator=seeded(0))
 
 
 @pytest.mark.parametrize("rate", [1e-4, 1.0, 250.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_waiting_times_have_their_law(rate: float, dtype: torch.dtype) -> None:
+def test_waiting_times_have_their_distribution(rate: float, dtype: torch.dtype) -> None:
     rates = torch.full((2, 50_000), rate, dtype=dtype)
     times = exponential(rates, generator=seeded(22))
     assert times.dtype == torch.float64
     assert times.shape == rates.shape
     assert (times >= 0).all()
     assert (times != times.float().double()).double().mean() > 0.99
-    assert stats.kstest(times.flatten().numpy(), stats.expon(scale=1 / float(rates[0, 0])).cdf).pvalue > LEVEL
+    assert (
+        stats.kstest(times.flatten().numpy(), stats.expon(scale=1 / float(rates[0, 0])).cdf).pvalue
+        > LEVEL
+    )
     assert torch.equal(times, exponential(rates, generator=seeded(22)))
 
 
@@ -233,20 +268,24 @@ def test_each_waiting_time_has_its_own_rate() -> None:
     assert times.dtype == torch.float64
     assert (times[:, 0] == torch.inf).all()
     for column, rate in ((1, 1), (2, 7)):
-        assert stats.kstest(times[:, column].numpy(), stats.expon(scale=1 / rate).cdf).pvalue > LEVEL
+        assert (
+            stats.kstest(times[:, column].numpy(), stats.expon(scale=1 / rate).cdf).pvalue > LEVEL
+        )
     assert abs(float(times[:, 1:].T.corrcoef()[0, 1])) < 4 / math.sqrt(50_000)
 
 
 @pytest.mark.parametrize("u", [0.0, 2**-53, 0.5, 1 - 2**-53])
 def test_waiting_times_at_the_ends(u: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """No rate, no event: whatever the uniform number. And tiny numbers are not rounded off."""
-    monkeypatch.setattr(random, "uniform", instead_of_uniform(torch.full((2,), u, dtype=torch.float64)))
+    monkeypatch.setattr(
+        random, "uniform", instead_of_uniform(torch.full((2,), u, dtype=torch.float64))
+    )
     times = exponential(torch.tensor([0.0, 2.0]), generator=seeded(0))
     assert times[0] == torch.inf
     assert times[1] == pytest.approx(-math.log1p(-u) / 2, rel=1e-14)
 
 
-def test_gumbel_numbers_have_their_law() -> None:
+def test_gumbel_numbers_have_their_distribution() -> None:
     g = gumbel((200, 1000), generator=seeded(24), device=torch.device("cpu"))
     assert g.dtype == torch.float64
     assert g.shape == (200, 1000)
@@ -260,7 +299,11 @@ def test_gumbel_numbers_have_their_law() -> None:
 
 def test_gumbel_noise_reaches_beyond_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32 noise ends at 16.6, where 1 - 2^-24 is."""
-    monkeypatch.setattr(random, "uniform", instead_of_uniform(torch.tensor([2**-53, 1e-12, 1 - 2**-53], dtype=torch.float64)))
+    monkeypatch.setattr(
+        random,
+        "uniform",
+        instead_of_uniform(torch.tensor([2**-53, 1e-12, 1 - 2**-53], dtype=torch.float64)),
+    )
     g = gumbel((3,), generator=seeded(0), device=torch.device("cpu"))
     expected = [53 * math.log(2), 12 * math.log(10), -math.log(53 * math.log(2))]
     torch.testing.assert_close(g, torch.tensor(expected, dtype=torch.float64), rtol=1e-11, atol=0)

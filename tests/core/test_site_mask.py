@@ -14,7 +14,9 @@ X = torch.randn(4, 6, 3, generator=seeded(1))
 
 def test_sites_rows_and_values_are_those_of_a_mask():
     where = WHERE.clone()
-    assert torch.equal(sites_of(where), torch.tensor([i for i, on in enumerate(where.flatten().tolist()) if on]))
+    assert torch.equal(
+        sites_of(where), torch.tensor([i for i, on in enumerate(where.flatten().tolist()) if on])
+    )
     assert torch.equal(rows_of(where), where.nonzero()[:, 0])
     assert torch.equal(selected(X, where), X[where])
     assert torch.equal(selected(X[..., 0], where), X[..., 0][where])
@@ -43,7 +45,7 @@ def test_another_mask_in_the_same_memory_is_another_mask():
     assert torch.equal(sites_of(where[2:]), where[2:].flatten().nonzero()[:, 0])
 
 
-def test_masks_of_inference_mode_are_not_remembered():
+def test_masks_of_inference_mode_are_not_evaluated():
     with torch.inference_mode():
         where = WHERE.clone()
         assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])

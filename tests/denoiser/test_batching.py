@@ -6,9 +6,9 @@ from torch import Tensor
 
 from helpers import kernel, seeded
 from jumpsteps import ShortestPath, Tweedie, optimize_schedule, simulate
-from jumpsteps.denoiser.batching import Splitting
+from jumpsteps.denoiser.batching import MicroBatches
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.model import Remembered
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.schedules.fixed import uniform
 
@@ -35,63 +35,73 @@ class Small:
 class SmallNetwork(Small):
     """The same with rows that are kept."""
 
-    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
-        return Remembered(self(x, t, where), where, lambda rows, tokens: rows + tokens[:, None])
+    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
+        return Evaluation(self(x, t, where), where, lambda rows, tokens: rows + tokens[:, None])
 
 
 X = torch.randint(5, (11, 6), generator=seeded(1))
 WHERE = torch.rand(11, 6, generator=seeded(2)) < 0.4
 
 
-@pytest.mark.parametrize("t", [0.3, torch.linspace(0.1, 0.9, 11, dtype=torch.float64)], ids=["one", "each"])
+@pytest.mark.parametrize(
+    "t", [0.3, torch.linspace(0.1, 0.9, 11, dtype=torch.float64)], ids=["one", "each"]
+)
 @pytest.mark.parametrize("where", [None, WHERE], ids=["all", "some"])
 def test_pieces_give_what_the_whole_gives(t, where):
     small = Small(3)
-    assert torch.equal(Splitting(small)(X, t, where), Small(100)(X, t, where))
+    assert torch.equal(MicroBatches(small)(X, t, where), Small(100)(X, t, where))
     assert small.asked == [11, 6, 3, 3, 3, 2]
 
 
 def test_the_size_that_fits_is_kept():
     small = Small(3)
-    split = Splitting(small)
+    split = MicroBatches(small)
     split(X, 0.3)
     small.asked.clear()
     split(X[:7], 0.3)
     assert small.asked == [3, 3, 1]
 
 
-def test_what_is_remembered_is_put_together():
+def test_what_is_evaluated_is_put_together():
     block = WHERE & (torch.arange(6) > 2)
-    kept, whole = Splitting(SmallNetwork(2)).remember(X, 0.3, WHERE), SmallNetwork(100).remember(X, 0.3, WHERE)
+    kept, whole = (
+        MicroBatches(SmallNetwork(2)).evaluate(X, 0.3, WHERE),
+        SmallNetwork(100).evaluate(X, 0.3, WHERE),
+    )
     assert torch.equal(kept(X, 0.3, block), whole(X, 0.3, block))
     assert torch.equal(kept.rows, whole.rows)
 
 
 def test_one_sequence_that_does_not_fit_is_an_error_of_one_line():
     with pytest.raises(
-        ValueError, match=r"^one sequence of 6 sites does not fit in memory \(CUDA out of memory\.\); use a smaller dtype$"
+        ValueError,
+        match=r"^one sequence of 6 sites does not fit in memory \(CUDA out of memory\.\); use a smaller dtype$",
     ):
-        Splitting(Small(0))(X, 0.3)
+        MicroBatches(Small(0))(X, 0.3)
 
 
 def test_no_sequence_is_one_question():
-    assert Splitting(Small(3))(X[:0], 0.3).shape == (0, 6, 5)
+    assert MicroBatches(Small(3))(X[:0], 0.3).shape == (0, 6, 5)
 
 
 def test_runs_and_searches_split_and_count_a_batch_once():
     runs = [
-        simulate(PosteriorReverse(FORWARD, model), Tweedie(), uniform(4), (11, 6), generator=seeded(3))
+        simulate(
+            PosteriorReverse(FORWARD, model), Tweedie(), uniform(4), (11, 6), generator=seeded(3)
+        )
         for model in (Small(100), Small(3))
     ]
     assert torch.equal(runs[0].samples, runs[1].samples)
     assert [run.nfe for run in runs] == [4, 4]
     counter = CallCounter(Small(3))
     counter(X, 0.5)
-    counter.remember(X, 0.5, WHERE)
+    counter.evaluate(X, 0.5, WHERE)
     assert counter.calls == 2
     data = torch.randint(4, (11, 6), generator=seeded(4))
     found = [
-        optimize_schedule(PosteriorReverse(FORWARD, model), data, [3], generator=seeded(5), method=ShortestPath())[3]
+        optimize_schedule(
+            PosteriorReverse(FORWARD, model), data, [3], generator=seeded(5), method=ShortestPath()
+        )[3]
         for model in (Small(100), Small(3))
     ]
     assert found[0] == found[1]

@@ -7,20 +7,27 @@ import torch
 from torch import Tensor
 
 from helpers import LEVEL, chi_square_p, kernel, seeded
-from jumpsteps.denoiser import chunks as streams
-from jumpsteps.denoiser.model import Remembered
+from jumpsteps.denoiser import chunks
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.exact import transition_matrices as laws
+from jumpsteps.exact import transition_matrices
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
-from jumpsteps.schedules.schedule import JumpSchedule, Leap, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
 V, LENGTH, BATCH = 5, 9, 6
-SAME_DRAWS: list[Sampler] = [Tweedie(), Euler(), Ancestral(), ReMDM(cap=0.3), KGillespie(), MaskGIT()]
+SAME_DRAWS: list[Sampler] = [
+    Tweedie(),
+    Euler(),
+    Ancestral(),
+    ReMDM(cap=0.3),
+    KGillespie(),
+    MaskGIT(),
+]
 
 
 @dataclass
@@ -33,31 +40,35 @@ class Network:
 
     def __call__(self, x: Tensor, t: float, where: Tensor | None = None) -> Tensor:
         where = torch.ones_like(x, dtype=torch.bool) if where is None else where
-        return self.remember(x, t, where)(x, t, where)
+        return self.evaluate(x, t, where)(x, t, where)
 
-    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
         self.calls += 1
-        table = torch.randn(LENGTH, self.symbols, self.symbols, generator=seeded(3), dtype=torch.float64)
+        table = torch.randn(
+            LENGTH, self.symbols, self.symbols, generator=seeded(3), dtype=torch.float64
+        )
         rows = sum(table[i][x.roll(i, -1)] for i in range(LENGTH))[where]
 
         def head(rows: Tensor, tokens: Tensor) -> Tensor:
             self.read.append(len(rows))
             return rows
 
-        return Remembered(rows, where, head)
+        return Evaluation(rows, where, head)
 
 
 def blocks_of(sites: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(streams.BLOCK, "cpu", sites * (V + 1))
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", sites * (V + 1))
 
 
 def test_blocks_are_the_selected_sites_in_order(monkeypatch):
     where = torch.rand(BATCH, LENGTH, generator=seeded(0)) < 0.5
     blocks_of(4, monkeypatch)
-    pieces = list(streams.blocks(where, V + 1))
-    assert [int(piece.sum()) for piece in pieces] == [4] * (int(where.sum()) // 4) + [int(where.sum()) % 4] * (where.sum() % 4 > 0)
+    pieces = list(chunks.site_chunks(where, V + 1))
+    assert [int(piece.sum()) for piece in pieces] == [4] * (int(where.sum()) // 4) + [
+        int(where.sum()) % 4
+    ] * (where.sum() % 4 > 0)
     assert torch.equal(torch.cat([piece.nonzero() for piece in pieces]), where.nonzero())
-    assert [int(piece.sum()) for piece in streams.blocks(torch.zeros_like(where), V + 1)] == [0]
+    assert [int(piece.sum()) for piece in chunks.site_chunks(torch.zeros_like(where), V + 1)] == [0]
 
 
 @pytest.mark.parametrize(
@@ -71,11 +82,19 @@ def test_blocks_are_the_selected_sites_in_order(monkeypatch):
 )
 def test_a_run_by_blocks_draws_the_same_samples(sampler: Sampler, name: str, monkeypatch):
     forward = kernel(name, V)
-    schedule = JumpSchedule([5, 4]) if sampler.takes is JumpSchedule else TimeSchedule([1, 0.6, 0.2, 0])
+    schedule = (
+        CountSchedule([5, 4]) if sampler.takes is CountSchedule else TimeSchedule([1, 0.6, 0.2, 0])
+    )
 
     def run() -> tuple[Tensor, Network, int]:
         network = Network(forward.vocab_size)
-        made = simulate(PosteriorReverse(forward, network), sampler, schedule, (BATCH, LENGTH), generator=seeded(1))
+        made = simulate(
+            PosteriorReverse(forward, network),
+            sampler,
+            schedule,
+            (BATCH, LENGTH),
+            generator=seeded(1),
+        )
         return made.samples, network, made.nfe
 
     whole, _, nfe = run()
@@ -87,12 +106,18 @@ def test_a_run_by_blocks_draws_the_same_samples(sampler: Sampler, name: str, mon
 
 
 @pytest.mark.parametrize("name", ["uniform", "absorbing"])
-def test_tau_leaping_by_blocks_has_its_law(name: str, monkeypatch):
+def test_tau_leaping_by_blocks_has_its_distribution(name: str, monkeypatch):
     truth = Enumerable.random(kernel(name, 3), symbols=3, length=2, seed=0)
     n, t, s = 60_000, 0.8, 0.3
-    monkeypatch.setitem(streams.BLOCK, "cpu", 7_001 * truth.forward.vocab_size)
-    start = torch.full((n, 2), 3) if name == "absorbing" else torch.tensor([[0, 2]]).expand(n, 2).contiguous()
-    x, _, _ = TauLeaping().step(PosteriorReverse(truth.forward, truth), start, Leap(t, s), None, generator=seeded(2))
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 7_001 * truth.forward.vocab_size)
+    start = (
+        torch.full((n, 2), 3)
+        if name == "absorbing"
+        else torch.tensor([[0, 2]]).expand(n, 2).contiguous()
+    )
+    x, _, _ = TauLeaping().step(
+        PosteriorReverse(truth.forward, truth), start, Step(t, s), None, generator=seeded(2)
+    )
     v = truth.forward.vocab_size
-    expected = laws.tau_leaping(truth, t, s)[int(start[0, 0]) * v + int(start[0, 1])]
+    expected = transition_matrices.tau_leaping(truth, t, s)[int(start[0, 0]) * v + int(start[0, 1])]
     assert chi_square_p(x[:, 0] * v + x[:, 1], expected) > LEVEL

@@ -32,7 +32,11 @@ PARAMETERISATIONS: list[Parameterisation] = [PosteriorReverse, LogScoreReverse]
 
 
 def answers(name: str, parameterisation: Parameterisation, question: str) -> bool:
-    return parameterisation is PosteriorReverse or question not in ABOUT_DATA or name.startswith(SCORE_KERNELS)
+    return (
+        parameterisation is PosteriorReverse
+        or question not in ABOUT_DATA
+        or name.startswith(SCORE_KERNELS)
+    )
 
 
 ASKED = [asked for asked in product(KERNELS, PARAMETERISATIONS, QUESTIONS) if answers(*asked)]
@@ -85,7 +89,9 @@ def brute_force_leave_one_out(truth: Enumerable, t: float) -> Tensor:
 @every_truth
 @every_time
 @every_parameterisation
-def test_rates_are_those_of_the_time_reversal(truth: Enumerable, t: float, parameterisation: Parameterisation) -> None:
+def test_rates_are_those_of_the_time_reversal(
+    truth: Enumerable, t: float, parameterisation: Parameterisation
+) -> None:
     rates = reverse_of(truth, parameterisation).rates(truth.states, t)
     close(rates, single_site_rates(truth, t))
     assert (rates.gather(-1, truth.states[..., None]) == 0).all()
@@ -95,8 +101,12 @@ def test_rates_are_those_of_the_time_reversal(truth: Enumerable, t: float, param
 @every_time
 def test_both_parameterisations_answer_alike(truth: Enumerable, t: float) -> None:
     x = truth.states
-    by_posterior, by_score = (reverse_of(truth, parameterisation) for parameterisation in PARAMETERISATIONS)
-    where = truth.forward.movable(x)  # absorbing: leave_one_out and log_score have a meaning at masked sites only
+    by_posterior, by_score = (
+        reverse_of(truth, parameterisation) for parameterisation in PARAMETERISATIONS
+    )
+    where = truth.forward.movable(
+        x
+    )  # absorbing: leave_one_out and log_score have a meaning at masked sites only
     if answers(truth.forward.name, LogScoreReverse, "posterior"):
         close(by_score.posterior(x, t), by_posterior.posterior(x, t))
         close(by_score.leave_one_out(x, t)[where], by_posterior.leave_one_out(x, t)[where])
@@ -106,7 +116,9 @@ def test_both_parameterisations_answer_alike(truth: Enumerable, t: float) -> Non
 
 @every_data_question
 @every_time
-def test_leave_one_out_by_brute_force(name: str, t: float, parameterisation: Parameterisation) -> None:
+def test_leave_one_out_by_brute_force(
+    name: str, t: float, parameterisation: Parameterisation
+) -> None:
     truth = TRUTHS[name]
     w = reverse_of(truth, parameterisation).leave_one_out(truth.states, t)
     where = truth.forward.movable(truth.states)
@@ -123,7 +135,10 @@ def test_posterior_by_brute_force(name: str, t: float, parameterisation: Paramet
     truth = TRUTHS[name]
     n = truth.table.shape[0]
     posterior = reverse_of(truth, parameterisation).posterior(truth.states, t)
-    joint = brute_force_leave_one_out(truth, t) * truth.forward.transition(0.0, t).T[truth.states][..., :n]
+    joint = (
+        brute_force_leave_one_out(truth, t)
+        * truth.forward.transition(0.0, t).T[truth.states][..., :n]
+    )
     close(posterior[..., :n], joint / joint.sum(-1, keepdim=True))
     assert (posterior[..., n:] == 0).all()
 
@@ -131,7 +146,9 @@ def test_posterior_by_brute_force(name: str, t: float, parameterisation: Paramet
 @every_truth
 @every_time
 @every_parameterisation
-def test_log_score_is_the_ratio_of_marginals(truth: Enumerable, t: float, parameterisation: Parameterisation) -> None:
+def test_log_score_is_the_ratio_of_marginals(
+    truth: Enumerable, t: float, parameterisation: Parameterisation
+) -> None:
     x = truth.states
     log_score = reverse_of(truth, parameterisation).log_score(x, t)
     where = truth.forward.movable(x)
@@ -139,9 +156,14 @@ def test_log_score_is_the_ratio_of_marginals(truth: Enumerable, t: float, parame
     assert (log_score.gather(-1, x[..., None]) == 0).all()
 
 
-@pytest.mark.parametrize(("name", "parameterisation"), [asked for asked in DATA_ASKED if not asked[0].startswith("absorbing")])
+@pytest.mark.parametrize(
+    ("name", "parameterisation"),
+    [asked for asked in DATA_ASKED if not asked[0].startswith("absorbing")],
+)
 @pytest.mark.parametrize("t", [0.1, 1.0])
-def test_leave_one_out_does_not_see_its_own_site(name: str, parameterisation: Parameterisation, t: float) -> None:
+def test_leave_one_out_does_not_see_its_own_site(
+    name: str, parameterisation: Parameterisation, t: float
+) -> None:
     """The absorbing kernel asks at MASK only and so has nothing to vary."""
     truth = TRUTHS[name]
     w = reverse_of(truth, parameterisation).leave_one_out(truth.states, t)
@@ -153,7 +175,9 @@ def test_leave_one_out_does_not_see_its_own_site(name: str, parameterisation: Pa
 
 @every_question
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_time_per_sequence(name: str, parameterisation: Parameterisation, question: str, dtype: torch.dtype) -> None:
+def test_a_time_per_sequence(
+    name: str, parameterisation: Parameterisation, question: str, dtype: torch.dtype
+) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
     times = torch.tensor([0.1, 0.7, 0.1, 1.0, 0.35], dtype=dtype)
     x = truth.states[torch.randperm(len(truth.states), generator=seeded(0))[:5]]
@@ -192,7 +216,9 @@ class Recorder:
 
 
 @every_question
-def test_one_call_of_the_model_for_the_selected_sites(name: str, parameterisation: Parameterisation, question: str) -> None:
+def test_one_call_of_the_model_for_the_selected_sites(
+    name: str, parameterisation: Parameterisation, question: str
+) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
     recorder = Recorder(reverse_of(truth, parameterisation).model)
     where = torch.rand(truth.states.shape, generator=seeded(3)) < 0.5
@@ -213,7 +239,10 @@ def test_an_unnormalised_posterior_is_as_good(name: str, question: str) -> None:
     plain, other = PosteriorReverse(truth.forward, truth), PosteriorReverse(truth.forward, shifted)
     for t in (0.05, 0.6, 1.0):
         torch.testing.assert_close(
-            getattr(other, question)(truth.states, t), getattr(plain, question)(truth.states, t), rtol=1e-10, atol=1e-12
+            getattr(other, question)(truth.states, t),
+            getattr(plain, question)(truth.states, t),
+            rtol=1e-10,
+            atol=1e-12,
         )
 
 
@@ -228,10 +257,14 @@ def test_what_a_network_says_about_impossible_symbols_is_ignored(name: str, ques
         return torch.where(impossible, 5.0, truth(x, t))
 
     plain, other = PosteriorReverse(truth.forward, truth), PosteriorReverse(truth.forward, noisy)
-    torch.testing.assert_close(getattr(other, question)(truth.states, 0.5), getattr(plain, question)(truth.states, 0.5))
+    torch.testing.assert_close(
+        getattr(other, question)(truth.states, 0.5), getattr(plain, question)(truth.states, 0.5)
+    )
 
 
-@pytest.mark.parametrize(("name", "question"), [(name, q) for name, p, q in ASKED if p is LogScoreReverse])
+@pytest.mark.parametrize(
+    ("name", "question"), [(name, q) for name, p, q in ASKED if p is LogScoreReverse]
+)
 def test_the_value_at_the_own_symbol_of_a_score_is_ignored(name: str, question: str) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
     exact = ExactLogScore(truth)
@@ -240,7 +273,9 @@ def test_the_value_at_the_own_symbol_of_a_score_is_ignored(name: str, question: 
         return exact(x, t).scatter(-1, x[..., None], 3.0)
 
     plain, other = LogScoreReverse(truth.forward, exact), LogScoreReverse(truth.forward, careless)
-    assert torch.equal(getattr(other, question)(truth.states, 0.5), getattr(plain, question)(truth.states, 0.5))
+    assert torch.equal(
+        getattr(other, question)(truth.states, 0.5), getattr(plain, question)(truth.states, 0.5)
+    )
 
 
 @every_question
@@ -255,34 +290,46 @@ def test_a_float32_model_gives_finite_answers_near_the_exact_ones(
 
     where = truth.forward.movable(truth.states)
     rough = getattr(parameterisation(truth.forward, network), question)(truth.states, 0.5, where)
-    torch.testing.assert_close(rough.double(), getattr(exact, question)(truth.states, 0.5, where), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        rough.double(), getattr(exact, question)(truth.states, 0.5, where), rtol=1e-4, atol=1e-5
+    )
 
 
 @every_parameterisation
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_another_vocabulary_is_refused(parameterisation: Parameterisation, question: str) -> None:
     truth = TRUTHS["uniform-LogLinear-3^3"]
-    reverse = parameterisation(Uniform(vocab_size=5, noise=LogLinear()), reverse_of(truth, parameterisation).model)
-    with pytest.raises(ValueError, match=r"the model returned 3 values per site, the uniform kernel has 5 states"):
+    reverse = parameterisation(
+        Uniform(vocab_size=5, noise=LogLinear()), reverse_of(truth, parameterisation).model
+    )
+    with pytest.raises(
+        ValueError, match=r"the model returned 3 values per site, the uniform kernel has 5 states"
+    ):
         getattr(reverse, question)(truth.states, 0.5)
 
 
 @pytest.mark.parametrize("name", KERNELS)
 @every_parameterisation
 @pytest.mark.parametrize("t", [0.0, torch.tensor(0.0), torch.tensor([0.5, 0.0])])
-def test_rates_at_time_zero_are_refused(name: str, parameterisation: Parameterisation, t: Time) -> None:
+def test_rates_at_time_zero_are_refused(
+    name: str, parameterisation: Parameterisation, t: Time
+) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
-    with pytest.raises(ValueError, match=r"defined for t > 0 only; end the run with a leap to 0"):
+    with pytest.raises(ValueError, match=r"defined for t > 0 only; end the run with a step to 0"):
         reverse_of(truth, parameterisation).rates(truth.states[:2], t)
 
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("shape", [(3,), (2, 1), (2, 3), (1,)])
-def test_a_time_of_another_shape_is_refused(name: str, question: str, shape: tuple[int, ...]) -> None:
+def test_a_time_of_another_shape_is_refused(
+    name: str, question: str, shape: tuple[int, ...]
+) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
     with pytest.raises(ValueError, match=r"t must be a number or have shape \[B\] = \[2\], got \["):
-        getattr(reverse_of(truth, PosteriorReverse), question)(truth.states[:2], torch.full(shape, 0.5))
+        getattr(reverse_of(truth, PosteriorReverse), question)(
+            truth.states[:2], torch.full(shape, 0.5)
+        )
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -293,8 +340,12 @@ def test_a_score_model_refuses_it_too(name: str, question: str) -> None:
     def network(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         return torch.zeros(*x.shape, truth.forward.vocab_size)
 
-    with pytest.raises(ValueError, match=r"t must be a number or have shape \[B\] = \[2\], got \[3\]"):
-        getattr(LogScoreReverse(truth.forward, network), question)(truth.states[:2], torch.full((3,), 0.5))
+    with pytest.raises(
+        ValueError, match=r"t must be a number or have shape \[B\] = \[2\], got \[3\]"
+    ):
+        getattr(LogScoreReverse(truth.forward, network), question)(
+            truth.states[:2], torch.full((3,), 0.5)
+        )
 
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
@@ -302,5 +353,8 @@ def test_a_score_model_refuses_it_too(name: str, question: str) -> None:
 def test_a_score_model_is_not_asked_to_undo_the_noise_of_a_matrix(name: str, question: str) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
     reverse = reverse_of(truth, LogScoreReverse)
-    with pytest.raises(ValueError, match=rf"cannot be turned into a posterior for the {name} kernel.*; use .* PosteriorReverse"):
+    with pytest.raises(
+        ValueError,
+        match=rf"cannot be turned into a posterior for the {name} kernel.*; use .* PosteriorReverse",
+    ):
         getattr(reverse, question)(truth.states, 0.5)

@@ -8,7 +8,13 @@ import torch
 from scipy import stats
 
 from helpers import seeded
-from jumpsteps.evaluation.metrics import bootstrap_interval, energy_distance, group_means, hellinger, outlier_share
+from jumpsteps.evaluation.metrics import (
+    bootstrap_interval,
+    energy_distance,
+    group_means,
+    hellinger,
+    outlier_share,
+)
 
 
 def test_hellinger_distances():
@@ -40,12 +46,15 @@ def test_the_energy_distance_is_that_of_all_pairs():
     expected = []
     for x, y in zip(samples, reference, strict=True):
         across = [hellinger_of(a, b, 5) for a in x for b in y]
-        within = [[hellinger_of(z[i], z[j], 5) for i in range(len(z)) for j in range(len(z)) if i != j] for z in (x, y)]
+        within = [
+            [hellinger_of(z[i], z[j], 5) for i in range(len(z)) for j in range(len(z)) if i != j]
+            for z in (x, y)
+        ]
         expected.append(2 * np.mean(across) - np.mean(within[0]) - np.mean(within[1]))
     assert found.tolist() == pytest.approx(expected, abs=1e-7)
 
 
-def test_the_energy_distance_of_equal_laws_is_zero_on_average():
+def test_the_energy_distance_of_equal_distributions_is_zero_on_average():
     """2,000 groups of 3 and 2 sequences, within 4 standard errors: single ones are negative about as often as positive."""
     found = energy_distance(symbols_of((2000, 3, 6), 2), symbols_of((2000, 2, 6), 3), 4)
     assert abs(float(found.mean())) < 4 * float(found.std()) / 2000**0.5 < 0.03
@@ -58,16 +67,25 @@ def test_the_energy_distance_sees_more_than_pooled_frequencies():
     One of a kind is at distance 1 from one of the other kind and sqrt(1 - sqrt(1/2)) from a half and half; two of the latter are
     0.03 apart at this length.
     """
-    alone, mixed = symbols_of((1, 400, 1), 4, high=2).expand(1, 400, 200), symbols_of((1, 400, 200), 5, high=2)
+    alone, mixed = (
+        symbols_of((1, 400, 1), 4, high=2).expand(1, 400, 200),
+        symbols_of((1, 400, 200), 5, high=2),
+    )
     assert float(hellinger(alone.reshape(1, -1), mixed.reshape(1, -1), 2)) < 0.05
     expected = 2 * math.sqrt(1 - math.sqrt(0.5)) - 0.5 - 0.03
     assert float(energy_distance(alone, mixed, 2)) == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.parametrize("shapes", [((2, 3, 4), (1, 3, 4)), ((2, 1, 4), (2, 3, 4)), ((2, 3, 4), (2, 1, 4)), ((3, 4), (3, 4))])
+@pytest.mark.parametrize(
+    "shapes",
+    [((2, 3, 4), (1, 3, 4)), ((2, 1, 4), (2, 3, 4)), ((2, 3, 4), (2, 1, 4)), ((3, 4), (3, 4))],
+)
 def test_an_energy_distance_needs_groups_of_two(shapes):
     samples, reference = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
-    with pytest.raises(ValueError, match=r"samples \[G, n, L\] and reference \[G, m, L\] with at least two .*, got \["):
+    with pytest.raises(
+        ValueError,
+        match=r"samples \[G, n, L\] and reference \[G, m, L\] with at least two .*, got \[",
+    ):
         energy_distance(samples, reference, 3)
 
 
@@ -75,14 +93,21 @@ def test_outliers():
     samples = torch.tensor([[1, 1, 2, 5], [1, 5, 5, 2], [5, 5, 5, 5]])
     reference = torch.tensor([[1, 1], [5, 2], [1, 2]])
     assert outlier_share(samples, reference, 6).tolist() == [0.5, 0.25, 1]
-    assert outlier_share(samples, reference, 6, ignored=5).tolist() == pytest.approx([1 / 3, 1 / 2, 0])
+    assert outlier_share(samples, reference, 6, ignored=5).tolist() == pytest.approx(
+        [1 / 3, 1 / 2, 0]
+    )
 
 
-@pytest.mark.parametrize("shapes", [((2, 4), (3, 4)), ((4,), (4,)), ((2, 0), (2, 4)), ((2, 4), (2, 0))])
+@pytest.mark.parametrize(
+    "shapes", [((2, 4), (3, 4)), ((4,), (4,)), ((2, 0), (2, 4)), ((2, 4), (2, 0))]
+)
 def test_rows_that_do_not_belong_together(shapes):
     samples, reference = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
     for metric in (hellinger, outlier_share):
-        with pytest.raises(ValueError, match=r"expected samples \[B, L\] and reference \[B, M\] of as many rows, got \["):
+        with pytest.raises(
+            ValueError,
+            match=r"expected samples \[B, L\] and reference \[B, M\] of as many rows, got \[",
+        ):
             metric(samples, reference, 3)
 
 
@@ -95,7 +120,9 @@ def test_means_of_groups():
 def test_the_bootstrap_interval_of_two_values():
     """The mean of two draws of 0 and 1 is 0, 1/2 or 1 with probabilities 1/4, 1/2, 1/4."""
     values = torch.tensor([0.0, 1.0])
-    wide, narrow = (bootstrap_interval(values, seeded(0), level, resamples=2000) for level in (0.95, 0.4))
+    wide, narrow = (
+        bootstrap_interval(values, seeded(0), level, resamples=2000) for level in (0.95, 0.4)
+    )
     assert (wide.mean, wide.low, wide.high, wide.level, wide.count) == (0.5, 0, 1, 0.95, 2)
     assert (narrow.low, narrow.high) == (0.5, 0.5)
     with pytest.raises(ValueError, match="an interval needs at least two values, got 1"):
@@ -103,7 +130,7 @@ def test_the_bootstrap_interval_of_two_values():
 
 
 def test_bootstrap_intervals_follow_the_exact_quantiles():
-    """Of 10 values 0 or 1, three of them 1, the mean is binomial: its quantiles are known. A skewed law tells low from high."""
+    """Of 10 values 0 or 1, three of them 1, the mean is binomial: its quantiles are known. A skewed distribution tells low from high."""
     values = torch.tensor([1.0] * 3 + [0] * 7)
     found = bootstrap_interval(values, seeded(1), 0.9, resamples=4000)
     assert (found.low, found.high) == tuple(stats.binom.ppf([0.05, 0.95], 10, 0.3) / 10)

@@ -10,7 +10,11 @@ import torch
 
 from helpers import LEVEL, ExactLogScore, chi_square_p, kernel, seeded
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, Cosine, LogLinear
@@ -25,7 +29,7 @@ from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
 from jumpsteps.schedules.fixed import cosine, uniform
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 diffusers = pytest.importorskip("diffusers")
 from jumpsteps.integrations.diffusers import JumpStepsScheduler, on_device  # noqa: E402
@@ -87,8 +91,12 @@ def test_a_prompt_that_is_put_back_is_held():
 
 
 def test_logits_are_read_as_they_come():
-    scheduler = JumpStepsScheduler.from_reverse(PosteriorReverse(MASKED, None), timestep_spacing="uniform")
-    logits = torch.tensor([5.0, -torch.inf, 5.0, 50.0], dtype=torch.bfloat16).expand(*SHAPE, 4)  # MASK is never drawn
+    scheduler = JumpStepsScheduler.from_reverse(
+        PosteriorReverse(MASKED, None), timestep_spacing="uniform"
+    )
+    logits = torch.tensor([5.0, -torch.inf, 5.0, 50.0], dtype=torch.bfloat16).expand(
+        *SHAPE, 4
+    )  # MASK is never drawn
     x = loop(scheduler, lambda x, t: logits, seeded(0))
     assert x.unique().tolist() == [0, 2]
 
@@ -99,7 +107,9 @@ def test_which_times_are_used():
     held.set_timesteps(6)
     assert held.num_inference_steps == 6
     assert held.timesteps.tolist() == [1.0, 0.75, 0.5, 0.25]
-    with pytest.raises(ValueError, match=r"holds schedules for \[4, 6\] steps, not 8; .*timestep_spacing"):
+    with pytest.raises(
+        ValueError, match=r"holds schedules for \[4, 6\] steps, not 8; .*timestep_spacing"
+    ):
         held.set_timesteps(8)
     for spacing, make in (("uniform", uniform), ("cosine", cosine)):
         scheduler = JumpStepsScheduler.from_reverse(reverse, {4: TIMES}, timestep_spacing=spacing)
@@ -117,7 +127,12 @@ def test_a_step_is_found_by_its_time_in_single_precision_too():
     x = torch.randint(3, SHAPE, generator=seeded(3))
     out = reverse.model(x, 0.2)
     exact = scheduler.step(out, 0.2, x, generator=seeded(4)).prev_sample
-    assert torch.equal(scheduler.step(out, torch.tensor(0.2, dtype=torch.float32), x, generator=seeded(4)).prev_sample, exact)
+    assert torch.equal(
+        scheduler.step(
+            out, torch.tensor(0.2, dtype=torch.float32), x, generator=seeded(4)
+        ).prev_sample,
+        exact,
+    )
     (plain,) = scheduler.step(out, 0.2, x, generator=seeded(4), return_dict=False)
     assert torch.equal(plain, exact)
     assert not torch.equal(scheduler.step(out, 0.05, x, generator=seeded(4)).prev_sample, exact)
@@ -133,9 +148,16 @@ def test_a_step_is_found_by_its_time_in_single_precision_too():
 )
 @pytest.mark.parametrize("kind", [PosteriorReverse, LogScoreReverse])
 def test_a_folder_keeps_everything(tmp_path, forward, sampler, kind):
-    about = Provenance(kernel=forward.name, noise=repr(forward.noise), model="m", predicted_cost=0.1)
-    schedules = {4: TimeSchedule(TIMES.times, about), 3: TimeSchedule([1.0, 1 / 3, 1e-7, 0.0], about)}
-    made = JumpStepsScheduler.from_reverse(kind(forward, None), schedules, sampler=sampler, timestep_spacing="cosine")
+    about = Provenance(
+        kernel=forward.name, noise=repr(forward.noise), model="m", predicted_cost=0.1
+    )
+    schedules = {
+        4: TimeSchedule(TIMES.times, about),
+        3: TimeSchedule([1.0, 1 / 3, 1e-7, 0.0], about),
+    }
+    made = JumpStepsScheduler.from_reverse(
+        kind(forward, None), schedules, sampler=sampler, timestep_spacing="cosine"
+    )
     made.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["scheduler_config.json"]
     read = JumpStepsScheduler.from_pretrained(tmp_path)
@@ -156,7 +178,11 @@ def test_a_loaded_scheduler_samples_the_same(tmp_path):
 
 
 def test_a_config_by_hand_has_sensible_defaults():
-    settings = {"kernel": {"type": "absorbing", "vocab_size": 4}, "noise": {"type": "LogLinear"}, "timestep_spacing": "uniform"}
+    settings = {
+        "kernel": {"type": "absorbing", "vocab_size": 4},
+        "noise": {"type": "LogLinear"},
+        "timestep_spacing": "uniform",
+    }
     scheduler = JumpStepsScheduler(**settings)
     assert (scheduler.forward, scheduler.sampler) == (MASKED, Tweedie())
     reverse = reverse_of("absorbing")
@@ -167,21 +193,32 @@ def test_a_config_by_hand_has_sensible_defaults():
 def test_noise_is_that_of_the_forward_process():
     t, start = torch.tensor([0.2, 0.9]), torch.tensor([0, 2])
     x0 = start[:, None].repeat(1, 40_000)
-    mask, flat = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64), torch.full((3,), 1 / 3, dtype=torch.float64)
-    for forward, noise in ((Absorbing(vocab_size=4, noise=Cosine()), mask), (Uniform(vocab_size=3, noise=Cosine()), flat)):
+    mask, flat = (
+        torch.tensor([0.0, 0, 0, 1], dtype=torch.float64),
+        torch.full((3,), 1 / 3, dtype=torch.float64),
+    )
+    for forward, noise in (
+        (Absorbing(vocab_size=4, noise=Cosine()), mask),
+        (Uniform(vocab_size=3, noise=Cosine()), flat),
+    ):
         scheduler = JumpStepsScheduler.from_reverse(PosteriorReverse(forward, None))
         noisy = scheduler.add_noise(x0, t, generator=seeded(0))
         for row, time, symbol in zip(noisy, t.tolist(), start.tolist(), strict=True):
             kept = math.cos(0.5 * math.pi * 0.999 * time)
-            law = (1 - kept) * noise
-            law[symbol] += kept
-            assert chi_square_p(row, law) > LEVEL
-        assert torch.equal(scheduler.add_noise(x0[:1], 0.9, seeded(0)), scheduler.add_noise(x0[:1], t[1:], seeded(0)))
+            probs = (1 - kept) * noise
+            probs[symbol] += kept
+            assert chi_square_p(row, probs) > LEVEL
+        assert torch.equal(
+            scheduler.add_noise(x0[:1], 0.9, seeded(0)),
+            scheduler.add_noise(x0[:1], t[1:], seeded(0)),
+        )
         assert torch.equal(scheduler.add_noise(x0, 0.0, seeded(0)), x0)
     with pytest.raises(ValueError, match=r"t must be a number or have shape \[B\] = \[2\]"):
         scheduler.add_noise(x0, torch.tensor([0.2, 0.9, 0.1]))
     with pytest.raises(ValueError, match=r"original_samples holds MASK"):
-        JumpStepsScheduler.from_reverse(PosteriorReverse(MASKED, None)).add_noise(torch.tensor([[3]]), 0.5)
+        JumpStepsScheduler.from_reverse(PosteriorReverse(MASKED, None)).add_noise(
+            torch.tensor([[3]]), 0.5
+        )
 
 
 def test_without_a_generator_the_global_one_is_used():
@@ -197,9 +234,14 @@ def test_without_a_generator_the_global_one_is_used():
     assert on_device(mine, torch.device("cpu")) is mine
 
 
-@pytest.mark.parametrize("sampler", [ThetaTrapezoidal(), PredictorCorrector(), Ancestral(), KGillespie(), Gillespie()])
+@pytest.mark.parametrize(
+    "sampler", [ThetaTrapezoidal(), PredictorCorrector(), Ancestral(), KGillespie(), Gillespie()]
+)
 def test_samplers_that_want_more_than_one_output_are_refused(sampler):
-    with pytest.raises(ValueError, match=f"sampler {sampler.name} cannot .*; choose tweedie, euler, tau-leaping, remdm"):
+    with pytest.raises(
+        ValueError,
+        match=f"sampler {sampler.name} cannot .*; choose tweedie, euler, tau-leaping, remdm",
+    ):
         JumpStepsScheduler.from_reverse(reverse_of("absorbing"), {4: TIMES}, sampler=sampler)
 
 
@@ -210,16 +252,31 @@ def test_samplers_that_want_more_than_one_output_are_refused(sampler):
         ({"kernel": {"vocab_size": 4}}, r"config is damaged: KeyError\('type'\)"),
         ({"noise": {"type": "LogLinear", "slope": 2}}, "config is damaged: TypeError"),
         ({"noise": {"type": "LogLinear", "eps": 2}}, "0 < eps < 1"),
-        ({"sampler": {"type": "theta-rk2"}}, "unknown sampler 'theta-rk2' for a step of diffusers; choose tweedie"),
-        ({"sampler": {"type": "remdm"}, "kernel": {"type": "uniform", "vocab_size": 4}}, "remdm serves the absorbing kernel"),
-        ({"output": "logits"}, r"output must be one of \['posterior', 'log-score', 'leave-one-out'\], got 'logits'"),
-        ({"timestep_spacing": "linear"}, r"timestep_spacing must be one of \[None, 'uniform', 'cosine'\], got 'linear'"),
+        (
+            {"sampler": {"type": "theta-rk2"}},
+            "unknown sampler 'theta-rk2' for a step of diffusers; choose tweedie",
+        ),
+        (
+            {"sampler": {"type": "remdm"}, "kernel": {"type": "uniform", "vocab_size": 4}},
+            "remdm serves the absorbing kernel",
+        ),
+        (
+            {"output": "logits"},
+            r"output must be one of \['posterior', 'log-score', 'leave-one-out'\], got 'logits'",
+        ),
+        (
+            {"timestep_spacing": "linear"},
+            r"timestep_spacing must be one of \[None, 'uniform', 'cosine'\], got 'linear'",
+        ),
         ({"schedules": [{"nfe": 4}]}, "config is damaged: KeyError"),
         ({"schedules": [{"nfe": 2, "times": [1.0, 1.0, 0.0]}]}, "decrease strictly"),
     ],
 )
 def test_bad_configs_are_refused(tmp_path, change, message):
-    config = {"kernel": {"type": "absorbing", "vocab_size": 4}, "noise": {"type": "LogLinear"}} | change
+    config = {
+        "kernel": {"type": "absorbing", "vocab_size": 4},
+        "noise": {"type": "LogLinear"},
+    } | change
     (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         JumpStepsScheduler.from_pretrained(tmp_path)
@@ -228,10 +285,16 @@ def test_bad_configs_are_refused(tmp_path, change, message):
 def test_schedules_that_do_not_belong_are_refused():
     reverse = reverse_of("absorbing")
     with pytest.raises(ValueError, match=r"schedule for 2 steps counts jumps, .*to_times"):
-        JumpStepsScheduler.from_reverse(reverse, {2: JumpSchedule([1, 3])})
-    with pytest.raises(ValueError, match="optimised for the kernel uniform, the scheduler has absorbing"):
-        JumpStepsScheduler.from_reverse(reverse, {2: TimeSchedule([1.0, 0.0], Provenance(kernel="uniform"))})
-    forward = RateMatrix(matrix=torch.tensor([[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), noise=LogLinear())
+        JumpStepsScheduler.from_reverse(reverse, {2: CountSchedule([1, 3])})
+    with pytest.raises(
+        ValueError, match="optimised for the kernel uniform, the scheduler has absorbing"
+    ):
+        JumpStepsScheduler.from_reverse(
+            reverse, {2: TimeSchedule([1.0, 0.0], Provenance(kernel="uniform"))}
+        )
+    forward = RateMatrix(
+        matrix=torch.tensor([[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), noise=LogLinear()
+    )
     with pytest.raises(ValueError, match="kernel cannot be written to a config"):
         JumpStepsScheduler.from_reverse(PosteriorReverse(forward, None))
 
@@ -244,11 +307,15 @@ def test_steps_that_do_not_fit_are_refused():
     scheduler.set_timesteps(4)
     with pytest.raises(ValueError, match=r"timestep 0\.3 is none of this run's 4"):
         scheduler.step(out, 0.3, x)
-    with pytest.raises(ValueError, match=r"model_output \[B, L, V\], got torch.int64 \[50, 4\] and \[50, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"model_output \[B, L, V\], got torch.int64 \[50, 4\] and \[50, 4\]"
+    ):
         scheduler.step(out[..., 0], 1.0, x)
     with pytest.raises(ValueError, match=r"sample must be int64 .* got torch.int32"):
         scheduler.step(out, 1.0, x.int())
-    with pytest.raises(ValueError, match="the model returned 5 values per site, the absorbing kernel has 4 states"):
+    with pytest.raises(
+        ValueError, match="the model returned 5 values per site, the absorbing kernel has 4 states"
+    ):
         scheduler.step(torch.zeros(*SHAPE, 5), 1.0, x)
 
 
@@ -258,7 +325,9 @@ def test_a_pipeline_finds_the_scheduler_again(tmp_path):
             super().__init__()
             self.register_modules(scheduler=scheduler)
 
-    Pipeline(JumpStepsScheduler.from_reverse(reverse_of("absorbing"), {4: TIMES})).save_pretrained(tmp_path)
+    Pipeline(JumpStepsScheduler.from_reverse(reverse_of("absorbing"), {4: TIMES})).save_pretrained(
+        tmp_path
+    )
     found = Pipeline.from_pretrained(tmp_path).scheduler
     assert isinstance(found, JumpStepsScheduler)
     assert found.schedules == {4: TIMES}
@@ -267,5 +336,7 @@ def test_a_pipeline_finds_the_scheduler_again(tmp_path):
 def test_without_diffusers_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "jumpsteps.diffusers")
     monkeypatch.setitem(sys.modules, "diffusers.configuration_utils", None)
-    with pytest.raises(ImportError, match=r"needs diffusers .*: pip install 'jumpsteps\[diffusers\]'"):
+    with pytest.raises(
+        ImportError, match=r"needs diffusers .*: pip install 'jumpsteps\[diffusers\]'"
+    ):
         importlib.import_module("jumpsteps.diffusers")

@@ -14,7 +14,7 @@ from jumpsteps.schedules.files import load_schedules
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 FOUND = Provenance(
     method="shortest-path",
@@ -33,7 +33,9 @@ FOUND = Provenance(
 )
 SCHEDULES = ScheduleSet(
     {
-        8: JumpSchedule([3, 5], Provenance(model="someone/model", sampler="k-gillespie"), Spread()),
+        8: CountSchedule(
+            [3, 5], Provenance(model="someone/model", sampler="k-gillespie"), Spread()
+        ),
         2: TimeSchedule([1.0, 0.3, 0.0], FOUND),
     }
 )
@@ -58,7 +60,10 @@ class FakeHub:
         return name in self.there
 
     def upload_folder(self, *, folder_path, **told):
-        self.told, self.files = told, {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        self.told, self.files = (
+            told,
+            {path.name: path.read_bytes() for path in Path(folder_path).iterdir()},
+        )
         return SimpleNamespace(commit_url="https://hub/commit/1")
 
 
@@ -71,7 +76,10 @@ def hub(monkeypatch):
 
 def test_a_folder_holds_schedules_and_card(tmp_path):
     SCHEDULES.save_pretrained(tmp_path / "new" / "mine")
-    assert sorted(path.name for path in (tmp_path / "new" / "mine").iterdir()) == ["README.md", "schedules.json"]
+    assert sorted(path.name for path in (tmp_path / "new" / "mine").iterdir()) == [
+        "README.md",
+        "schedules.json",
+    ]
     found = ScheduleSet.from_pretrained(tmp_path / "new" / "mine")
     assert isinstance(found, ScheduleSet)
     assert found == SCHEDULES == ScheduleSet.from_pretrained(str(tmp_path / "new" / "mine"))
@@ -109,7 +117,9 @@ def test_the_card_says_what_the_provenance_says(tmp_path):
 
 
 def test_a_card_does_not_list_what_is_not_known(tmp_path):
-    ScheduleSet({4: TimeSchedule([1.0, 0.0], Provenance(seed=0, predicted_cost=2.0))}).save_pretrained(tmp_path)
+    ScheduleSet(
+        {4: TimeSchedule([1.0, 0.0], Provenance(seed=0, predicted_cost=2.0))}
+    ).save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("- ")][3:] == ["- seed: 0"]
     assert "# Sampling schedules for a discrete diffusion model" in text
@@ -118,7 +128,10 @@ def test_a_card_does_not_list_what_is_not_known(tmp_path):
 
 
 def test_what_is_pushed_can_be_fetched(hub, tmp_path, monkeypatch):
-    assert SCHEDULES.push_to_hub("someone/schedules", private=True, commit_message="first") == "https://hub/commit/1"
+    assert (
+        SCHEDULES.push_to_hub("someone/schedules", private=True, commit_message="first")
+        == "https://hub/commit/1"
+    )
     assert hub.made == ("someone/schedules", {"private": True, "exist_ok": True})
     assert hub.told == {"repo_id": "someone/schedules", "commit_message": "first"}
     asked = []
@@ -142,7 +155,8 @@ def test_a_hub_that_does_not_take_them_is_one_line(monkeypatch):
     for error in (OSError, RuntimeError):
         monkeypatch.setattr("huggingface_hub.HfApi", FakeHub(error("Unauthorized\nlong story")))
         with pytest.raises(
-            ValueError, match=r"^the hub did not take 'someone/x' \(Unauthorized\); log in with 'hf auth login'.*name$"
+            ValueError,
+            match=r"^the hub did not take 'someone/x' \(Unauthorized\); log in with 'hf auth login'.*name$",
         ):
             SCHEDULES.push_to_hub("someone/x")
 
@@ -167,7 +181,9 @@ def test_what_is_no_set_of_schedules_is_refused(tmp_path, hub, monkeypatch):
         raise OSError("no network\nlong story")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(ValueError, match=r"'someone/x' .* could not be fetched from the hub \(no network\)$"):
+    with pytest.raises(
+        ValueError, match=r"'someone/x' .* could not be fetched from the hub \(no network\)$"
+    ):
         ScheduleSet.from_pretrained("someone/x")
 
 
@@ -181,7 +197,10 @@ def test_what_a_search_returns_can_be_shared(tmp_path):
 def test_the_card_of_something_else_is_not_replaced(tmp_path, hub):
     (tmp_path / "README.md").write_text("a model")
     schedules = ScheduleSet({2: uniform(2)})
-    with pytest.raises(ValueError, match=r"has a README.md and no schedules.json: it is of something else; choose another name"):
+    with pytest.raises(
+        ValueError,
+        match=r"has a README.md and no schedules.json: it is of something else; choose another name",
+    ):
         schedules.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "a model"

@@ -1,4 +1,4 @@
-"""Compiled trunks: the same numbers and the same law, for batches of any size."""
+"""Compiled trunks: the same numbers and the same distribution, for batches of any size."""
 
 import shutil
 
@@ -13,7 +13,11 @@ from jumpsteps.models.formats.native import build
 from jumpsteps.models.loaded import LoadedModel, tune
 from jumpsteps.models.networks import compiled
 from jumpsteps.models.networks.dit import DiTConfig
-from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
+from jumpsteps.models.networks.transformer import (
+    Transformer,
+    TransformerConfig,
+    TransformerPosterior,
+)
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
@@ -32,18 +36,30 @@ def traced(monkeypatch):
     plain = nn.Module.compile
 
     def backend(graph, inputs):
-        shapes.append(next(tuple(value.shape) for value in inputs if isinstance(value, torch.Tensor) and value.ndim == 3))
+        shapes.append(
+            next(
+                tuple(value.shape)
+                for value in inputs
+                if isinstance(value, torch.Tensor) and value.ndim == 3
+            )
+        )
         return graph.forward
 
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: plain(self, **options, backend=backend))
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **options: plain(self, **options, backend=backend)
+    )
     torch.compiler.reset()
     yield shapes
     torch.compiler.reset()
 
 
 def networks(output="posterior", kernel="absorbing"):
-    """The same weights twice, the second to be compiled; so that a site's law depends on the symbols of the others."""
-    forward = Absorbing(vocab_size=4, noise=LogLinear()) if kernel == "absorbing" else Uniform(vocab_size=4, noise=LogLinear())
+    """The same weights twice, the second to be compiled; so that a site's distribution depends on the symbols of the others."""
+    forward = (
+        Absorbing(vocab_size=4, noise=LogLinear())
+        if kernel == "absorbing"
+        else Uniform(vocab_size=4, noise=LogLinear())
+    )
     made = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -56,7 +72,10 @@ def networks(output="posterior", kernel="absorbing"):
                 block.adaLN_modulation.bias[16:24] = 2  # what attention adds counts
             network.output_layer.linear.weight.normal_()
             network.output_layer.norm_final.weight.fill_(1)
-            for parameter in (network.output_layer.linear.bias, *network.output_layer.adaLN_modulation.parameters()):
+            for parameter in (
+                network.output_layer.linear.bias,
+                *network.output_layer.adaLN_modulation.parameters(),
+            ):
                 parameter.zero_()
         network.eval()
         made.append(LoadedModel("random", reverse, L, "", None))
@@ -80,9 +99,16 @@ def test_a_compiled_trunk_gives_the_same_numbers_at_every_batch_size(traced, out
         where = torch.rand(batch, L, generator=seeded(9)) < 0.5
         for t in (0.4, torch.linspace(0.1, 0.9, batch, dtype=torch.float64)):
             for sites in (None, where):
-                torch.testing.assert_close(fast.reverse.model(x, t, sites), plain.reverse.model(x, t, sites), rtol=1e-5, atol=1e-5)
-        kept = fast.reverse.model.remember(x, 0.4, where)
-        torch.testing.assert_close(kept(x, 0.4, where), plain.reverse.model(x, 0.4, where), rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(
+                    fast.reverse.model(x, t, sites),
+                    plain.reverse.model(x, t, sites),
+                    rtol=1e-5,
+                    atol=1e-5,
+                )
+        kept = fast.reverse.model.evaluate(x, 0.4, where)
+        torch.testing.assert_close(
+            kept(x, 0.4, where), plain.reverse.model(x, 0.4, where), rtol=1e-5, atol=1e-5
+        )
     assert {shape[0] for shape in traced if shape[1] == L} == {6}  # smaller batches were padded
 
 
@@ -90,13 +116,16 @@ def test_a_compiled_trunk_gives_the_same_numbers_at_every_batch_size(traced, out
 def test_a_sampler_that_leaves_sequences_out_compiles_few_times(traced):
     plain, fast = networks()
     tune(fast, compile=True)
-    runs = [simulate(model.reverse, Ancestral(), uniform(30), (16, L), generator=seeded(1)) for model in (plain, fast)]
+    runs = [
+        simulate(model.reverse, Ancestral(), uniform(30), (16, L), generator=seeded(1))
+        for model in (plain, fast)
+    ]
     assert torch.equal(runs[0].samples, runs[1].samples)
     assert {shape[0] for shape in traced if shape[1] == L} <= {16, 8, 7, 6, 5, 4, 3, 2, 1}
     assert len({shape[0] for shape in traced if shape[1] == L}) <= 5
 
 
-def law_of_samples(reverse, seed):
+def distribution_of_samples(reverse, seed):
     samples = simulate(reverse, Tweedie(), uniform(2), (40_000, L), generator=seeded(seed)).samples
     return (samples * 3 ** torch.arange(L)).sum(-1)
 
@@ -108,28 +137,55 @@ def asked_for_all_sites(model):
 
 
 @torch.no_grad()
-def test_the_law_is_the_same_with_the_head_on_some_sites_and_on_all():
-    """Samples of four sites, two leaps."""
+def test_the_distribution_is_the_same_with_the_head_on_some_sites_and_on_all():
+    """Samples of four sites, two steps."""
     plain, _ = networks()
-    assert two_sample_p(law_of_samples(plain.reverse, 0), law_of_samples(asked_for_all_sites(plain), 1)) > LEVEL
+    assert (
+        two_sample_p(
+            distribution_of_samples(plain.reverse, 0),
+            distribution_of_samples(asked_for_all_sites(plain), 1),
+        )
+        > LEVEL
+    )
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is first imported
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torch's own, when its compiler is first imported
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU"
+)
 @torch.no_grad()
-def test_the_law_is_the_same_compiled_and_not():
+def test_the_distribution_is_the_same_compiled_and_not():
     plain, fast = networks()
     tune(fast, compile=True)
-    assert two_sample_p(law_of_samples(fast.reverse, 0), law_of_samples(asked_for_all_sites(plain), 1)) > LEVEL
+    assert (
+        two_sample_p(
+            distribution_of_samples(fast.reverse, 0),
+            distribution_of_samples(asked_for_all_sites(plain), 1),
+        )
+        > LEVEL
+    )
 
 
 @torch.no_grad()
 def test_a_transformer_is_compiled_below_its_output_layers(traced):
-    config = TransformerConfig(vocab_size=4, length=L, hidden_size=8, n_layers=2, n_heads=2, feedforward_size=16, time_dim=8)
+    config = TransformerConfig(
+        vocab_size=4,
+        length=L,
+        hidden_size=8,
+        n_layers=2,
+        n_heads=2,
+        feedforward_size=16,
+        time_dim=8,
+    )
     torch.manual_seed(0)
     network = Transformer(config).eval()
     model = TransformerPosterior(network)
-    x, where = torch.randint(4, (5, L), generator=seeded(0)), torch.rand(5, L, generator=seeded(1)) < 0.5
+    x, where = (
+        torch.randint(4, (5, L), generator=seeded(0)),
+        torch.rand(5, L, generator=seeded(1)) < 0.5,
+    )
     before = model(x, 0.3, where)
     forward = Uniform(vocab_size=4, noise=LogLinear())
     tune(LoadedModel("random", PosteriorReverse(forward, model), L, "", None), compile=True)
@@ -153,7 +209,10 @@ def test_bfloat16_keeps_rotary_frequencies_and_gives_float32():
 
 @pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"compile": True}])
 def test_an_exact_model_is_not_tuned(options):
-    with pytest.raises(ValueError, match="countdown-exact is an exact law, not a network; leave out dtype and compile"):
+    with pytest.raises(
+        ValueError,
+        match="countdown-exact is an exact distribution, not a network; leave out dtype and compile",
+    ):
         jumpsteps.load("countdown-exact", **options)
 
 
@@ -162,7 +221,9 @@ def test_a_network_that_has_no_trunk_to_compile_is_refused():
         def forward(self, x, t, where=None):
             return x
 
-    model = LoadedModel("mine", PosteriorReverse(Uniform(vocab_size=3, noise=LogLinear()), Plain()), 2, "", None)
+    model = LoadedModel(
+        "mine", PosteriorReverse(Uniform(vocab_size=3, noise=LogLinear()), Plain()), 2, "", None
+    )
     with pytest.raises(ValueError, match="Plain cannot be compiled; leave out compile"):
         tune(model, compile=True)
 
@@ -183,21 +244,25 @@ def test_a_recorded_trunk_gives_the_same_numbers(output, kernel):
     generator = torch.Generator("cuda").manual_seed(0)
     where = torch.rand(6, L, generator=generator, device="cuda") < 0.5
     x = torch.randint(4, (6, L), generator=generator, device="cuda")
-    kept = fast.reverse.model.remember(x, 0.4, where)
+    kept = fast.reverse.model.evaluate(x, 0.4, where)
     for batch in (6, 5, 3, 6):
         for t in (0.7, torch.linspace(0.1, 0.9, batch, dtype=torch.float64, device="cuda")):
             other = torch.randint(4, (batch, L), generator=generator, device="cuda")
             for sites in (None, where[:batch]):
                 expected = plain.reverse.model(other, t, sites)
-                torch.testing.assert_close(fast.reverse.model(other, t, sites), expected, rtol=1e-3, atol=1e-3)
+                torch.testing.assert_close(
+                    fast.reverse.model(other, t, sites), expected, rtol=1e-3, atol=1e-3
+                )
     # What was remembered outlives the replays.
-    torch.testing.assert_close(kept(x, 0.4, where), plain.reverse.model(x, 0.4, where), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        kept(x, 0.4, where), plain.reverse.model(x, 0.4, where), rtol=1e-3, atol=1e-3
+    )
 
 
 @on_a_gpu
 @pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
-def test_the_law_is_the_same_on_a_gpu():
+def test_the_distribution_is_the_same_on_a_gpu():
     plain, fast = networks()
     for model in (plain, fast):
         model.reverse.model.to("cuda")
@@ -205,6 +270,8 @@ def test_the_law_is_the_same_on_a_gpu():
     codes = []
     for seed, reverse in enumerate((fast.reverse, asked_for_all_sites(plain))):
         generator = torch.Generator("cuda").manual_seed(seed)
-        samples = simulate(reverse, Tweedie(), uniform(2), (200_000, L), generator=generator).samples.cpu()
+        samples = simulate(
+            reverse, Tweedie(), uniform(2), (200_000, L), generator=generator
+        ).samples.cpu()
         codes.append((samples * 3 ** torch.arange(L)).sum(-1))
     assert two_sample_p(*codes) > LEVEL

@@ -22,14 +22,18 @@ def test_it_is_the_recipes_network(model):
     assert model.reverse.forward == recipe.forward
     assert model.reverse.model.network.config == recipe.network
     assert model.length == recipe.length
-    assert (Path(jumpsteps.__file__).parents[2] / "checkpoints" / "countdown" / "model.safetensors").stat().st_size < 3_000_000
+    assert (
+        Path(jumpsteps.__file__).parents[2] / "checkpoints" / "countdown" / "model.safetensors"
+    ).stat().st_size < 3_000_000
 
 
 @torch.no_grad()
 def test_its_posterior_is_close_to_the_exact_one(model):
     """Mean KL(exact || network) of a masked site, at three times: under 0.01 nats."""
     exact = countdown.exact_reverse()
-    path = model.reverse.forward.sample_path(countdown.sample_data(4, generator=seeded(0)), generator=seeded(1))
+    path = model.reverse.forward.sample_path(
+        countdown.sample_data(4, generator=seeded(0)), generator=seeded(1)
+    )
     for t in (0.9, 0.6, 0.3):
         x = path(t)
         masked = model.reverse.forward.movable(x)
@@ -41,7 +45,11 @@ def test_its_posterior_is_close_to_the_exact_one(model):
 def test_it_makes_the_errors_of_the_exact_model(model):
     """At 4 uniform steps the exact model breaks 22.3% of the pairs; 12 samples of the network, 99.9% interval."""
     run = jumpsteps.simulate(
-        model.reverse, jumpsteps.Tweedie(), jumpsteps.TimeSchedule([1, 0.75, 0.5, 0.25, 0]), (12, 256), generator=seeded(2)
+        model.reverse,
+        jumpsteps.Tweedie(),
+        jumpsteps.TimeSchedule([1, 0.75, 0.5, 0.25, 0]),
+        (12, 256),
+        generator=seeded(2),
     )
     interval = mean_interval(countdown.violations(run.samples), level=0.999)
     assert interval.low < 0.223 < interval.high

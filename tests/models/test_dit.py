@@ -26,7 +26,11 @@ def network():
 
 
 def norm(x, weight):
-    return (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5) * weight
+    return (
+        (x - x.mean(-1, keepdim=True))
+        / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
+        * weight
+    )
 
 
 def reference(w, x, sigma):
@@ -35,7 +39,9 @@ def reference(w, x, sigma):
     dim, length = d // heads, len(x)
     half = 128
     angles = [sigma * math.exp(-math.log(10000) * i / half) for i in range(half)]
-    features = torch.tensor([math.cos(a) for a in angles] + [math.sin(a) for a in angles], dtype=torch.float64)
+    features = torch.tensor(
+        [math.cos(a) for a in angles] + [math.sin(a) for a in angles], dtype=torch.float64
+    )
     hidden = w["sigma_map.mlp.0.weight"] @ features + w["sigma_map.mlp.0.bias"]
     c = w["sigma_map.mlp.2.weight"] @ (hidden * torch.sigmoid(hidden)) + w["sigma_map.mlp.2.bias"]
     c = c * torch.sigmoid(c)
@@ -63,12 +69,16 @@ def reference(w, x, sigma):
             attention = (turned[0] @ turned[1].T / math.sqrt(dim)).softmax(-1)
             out[:, part] = attention @ v[:, part]
         h = h + gate1 * (out @ w[p + "attn_out.weight"].T)
-        z = (norm(h, w[p + "norm2.weight"]) * (1 + scale2) + shift2) @ w[p + "mlp.0.weight"].T + w[p + "mlp.0.bias"]
+        z = (norm(h, w[p + "norm2.weight"]) * (1 + scale2) + shift2) @ w[p + "mlp.0.weight"].T + w[
+            p + "mlp.0.bias"
+        ]
         z = 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
         h = h + gate2 * (z @ w[p + "mlp.2.weight"].T + w[p + "mlp.2.bias"])
     o = "output_layer."
     shift, scale = (w[o + "adaLN_modulation.weight"] @ c + w[o + "adaLN_modulation.bias"]).split(d)
-    return (norm(h, w[o + "norm_final.weight"]) * (1 + scale) + shift) @ w[o + "linear.weight"].T + w[o + "linear.bias"]
+    return (norm(h, w[o + "norm_final.weight"]) * (1 + scale) + shift) @ w[
+        o + "linear.weight"
+    ].T + w[o + "linear.bias"]
 
 
 @torch.no_grad()
@@ -78,7 +88,12 @@ def test_the_network_equals_the_reference(network):
     out = network(x, sigma)
     for row in range(3):
         # Angles and normalisations are float32 in the network.
-        assert torch.allclose(out[row], reference(network.state_dict(), x[row], float(sigma[row])), rtol=1e-5, atol=2e-5)
+        assert torch.allclose(
+            out[row],
+            reference(network.state_dict(), x[row], float(sigma[row])),
+            rtol=1e-5,
+            atol=2e-5,
+        )
 
 
 @torch.no_grad()
@@ -102,7 +117,9 @@ def test_the_head_runs_on_the_sites_asked_for(network):
     where = torch.rand(4, 7, generator=seeded(2)) < 0.4
     sigma = torch.rand(4, generator=seeded(3))
     rows = []
-    network.output_layer.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[:-1].numel()))
+    network.output_layer.register_forward_pre_hook(
+        lambda _, args: rows.append(args[0].shape[:-1].numel())
+    )
     full, part = network(x, sigma), network(x, sigma, where)
     assert torch.allclose(full[where], part, atol=1e-10)
     assert rows == [28, int(where.sum())]
@@ -113,7 +130,10 @@ def test_one_noise_level_for_all_is_the_same_as_one_each(network):
     x = torch.randint(11, (4, 7), generator=seeded(1))
     where = torch.rand(4, 7, generator=seeded(2)) < 0.4
     for sites in (None, where):
-        each, shared = network(x, torch.full((4,), 0.7), sites), network(x, torch.full((1,), 0.7), sites)
+        each, shared = (
+            network(x, torch.full((4,), 0.7), sites),
+            network(x, torch.full((1,), 0.7), sites),
+        )
         assert torch.allclose(each, shared, atol=1e-5)
 
 
@@ -150,9 +170,13 @@ def test_log_score_reading(network, t):
     expected = raw.scatter(-1, x[..., None], 0)
     assert torch.allclose(model(x, t).double(), expected, atol=1e-4)
     assert torch.allclose(model(x, t, where).double(), expected[where], atol=1e-4)
-    assert torch.allclose(LogScoreReverse(forward, model).log_score(x, t).double(), expected, atol=1e-4)
+    assert torch.allclose(
+        LogScoreReverse(forward, model).log_score(x, t).double(), expected, atol=1e-4
+    )
     unscaled = LogScoreNetwork(network, noise, scale_by_sigma=False)(x, t)
-    assert torch.allclose(unscaled.double(), network(x, sigma.float()).scatter(-1, x[..., None], 0), atol=1e-4)
+    assert torch.allclose(
+        unscaled.double(), network(x, sigma.float()).scatter(-1, x[..., None], 0), atol=1e-4
+    )
 
 
 def test_sizes_that_do_not_fit_are_refused():

@@ -26,7 +26,10 @@ MASK = V - 1
 CONFIG = {
     "architectures": ["DIT"],
     "attention_dropout": 0.0,
-    "auto_map": {"AutoConfig": "configuration_dit.DITConfig", "AutoModelForMaskedLM": "modeling_dit.DIT"},
+    "auto_map": {
+        "AutoConfig": "configuration_dit.DITConfig",
+        "AutoModelForMaskedLM": "modeling_dit.DIT",
+    },
     "hidden_size": D,
     "max_seq_len": L,
     "model_type": "dit",
@@ -40,7 +43,9 @@ CONFIG = {
     "vocab_size": V,
 }
 WEIGHTS = random_weights()
-TOKENS = torch.randint(MASK, (3, L), generator=seeded(1)).index_fill(1, torch.tensor([0, 5, 6]), MASK)
+TOKENS = torch.randint(MASK, (3, L), generator=seeded(1)).index_fill(
+    1, torch.tensor([0, 5, 6]), MASK
+)
 HIDDEN = TOKENS == MASK
 
 
@@ -68,7 +73,12 @@ def test_a_published_folder_equals_the_reference(tmp_path, pickled):
     assert not model.reverse.model.training
     t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
     masked_share = (1 - 1e-4) * t
-    logits = torch.stack([logits_of(WEIGHTS, row, float(share)) for row, share in zip(TOKENS, masked_share, strict=True)])
+    logits = torch.stack(
+        [
+            logits_of(WEIGHTS, row, float(share))
+            for row, share in zip(TOKENS, masked_share, strict=True)
+        ]
+    )
     expected = logits[..., :MASK].softmax(-1)
     assert expected.std(0).max() > 0.05  # contexts and positions matter
     out = model.reverse.model(TOKENS, t)
@@ -77,13 +87,17 @@ def test_a_published_folder_equals_the_reference(tmp_path, pickled):
     torch.testing.assert_close(out[..., :MASK].exp().double(), expected, rtol=0, atol=1e-5)
     rows = model.reverse.leave_one_out(TOKENS, t, HIDDEN)[:, :MASK]
     torch.testing.assert_close(rows.double(), expected[HIDDEN], rtol=0, atol=1e-5)
-    kept = model.reverse.model.remember(TOKENS[:1], 0.2, HIDDEN[:1])(TOKENS[:1], 0.2, HIDDEN[:1])[:, :MASK]
+    kept = model.reverse.model.evaluate(TOKENS[:1], 0.2, HIDDEN[:1])(TOKENS[:1], 0.2, HIDDEN[:1])[
+        :, :MASK
+    ]
     torch.testing.assert_close(kept.exp().double(), expected[:1][HIDDEN[:1]], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_positions_come_from_the_tables(tmp_path):
-    still = WEIGHTS | {name: torch.ones_like(value) * ("cos" in name) for name, value in tables(L).items()}
+    still = WEIGHTS | {
+        name: torch.ones_like(value) * ("cos" in name) for name, value in tables(L).items()
+    }
     reverse = jumpsteps.load(write_folder(tmp_path / "gidd", CONFIG, still)).reverse
     out = reverse.model(TOKENS, 0.5)
     torch.testing.assert_close(reverse.model(TOKENS.flip(1), 0.5), out.flip(1), rtol=0, atol=1e-5)
@@ -96,7 +110,9 @@ def test_positions_come_from_the_tables(tmp_path):
 def test_what_was_loaded_is_sampled(tmp_path):
     reverse = jumpsteps.load(write_folder(tmp_path / "gidd", CONFIG, PUBLISHED)).reverse
     times = jumpsteps.TimeSchedule([1, 0.5, 0])
-    samples = jumpsteps.simulate(reverse, jumpsteps.Tweedie(), times, (2, L), generator=seeded(0)).samples
+    samples = jumpsteps.simulate(
+        reverse, jumpsteps.Tweedie(), times, (2, L), generator=seeded(0)
+    ).samples
     assert samples.max() < MASK
 
 
@@ -109,20 +125,36 @@ def test_other_configs_are_not_taken_for_gidd():
 @pytest.mark.parametrize(
     ("weights", "change", "message"),
     [
-        (PUBLISHED, {"p_uniform": 0.1}, "p_uniform is 0.1; GIDD's mixture of masking and uniform noise is not one of the kernels"),
+        (
+            PUBLISHED,
+            {"p_uniform": 0.1},
+            "p_uniform is 0.1; GIDD's mixture of masking and uniform noise is not one of the kernels",
+        ),
         (PUBLISHED, {"p_uniform": None}, "p_uniform is None"),
         (PUBLISHED, {"t_eps": None}, "t_eps must lie between 0 and 1, got None"),
         (PUBLISHED, {"t_eps": 1.5}, "t_eps must lie between 0 and 1, got 1.5"),
         (PUBLISHED, {"hidden_size": 0}, "hidden_size must be a positive integer, got 0"),
-        (PUBLISHED, {"vocab_size": V + 1}, rf"has shape \[{V}(, {D})?\], config.json asks for \[{V + 1}(, {D})?\]"),
+        (
+            PUBLISHED,
+            {"vocab_size": V + 1},
+            rf"has shape \[{V}(, {D})?\], config.json asks for \[{V + 1}(, {D})?\]",
+        ),
         (
             PUBLISHED,
             {"max_seq_len": L + 1},
             rf"cos_cached has shape \[1, {L}, 3, 1, 8\], config.json asks for \[1, {L + 1}, 3, 1, 8\]",
         ),
         (PUBLISHED, {"num_hidden_layers": 1}, "unexpected keys blocks.1"),
-        (without(PUBLISHED, "rotary_emb.sin_cached"), {}, "missing keys rotary_emb.sin_cached, unexpected keys none"),
-        (PUBLISHED | {"logit_bias": torch.ones(1)}, {}, "missing keys none, unexpected keys logit_bias"),
+        (
+            without(PUBLISHED, "rotary_emb.sin_cached"),
+            {},
+            "missing keys rotary_emb.sin_cached, unexpected keys none",
+        ),
+        (
+            PUBLISHED | {"logit_bias": torch.ones(1)},
+            {},
+            "missing keys none, unexpected keys logit_bias",
+        ),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(tmp_path, weights, change, message):

@@ -50,7 +50,9 @@ def random_network(config: DiTConfig) -> DiT:
 
 def sedd_folder(path, config=SEDD, pickled=False):
     vocab = config["tokens"] + (config["graph"]["type"] == "absorb")
-    network = random_network(DiTConfig(vocab_size=vocab, hidden_size=16, n_blocks=2, n_heads=2, cond_dim=8))
+    network = random_network(
+        DiTConfig(vocab_size=vocab, hidden_size=16, n_blocks=2, n_heads=2, cond_dim=8)
+    )
     path.mkdir(exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
     if pickled:
@@ -70,18 +72,30 @@ def test_a_published_sedd_folder_loads(tmp_path, pickled):
     assert len(model.digest) == 64
     expected = LogScoreNetwork(network, LogLinear())(TOKENS, 0.4)
     assert torch.equal(model.reverse.log_score(TOKENS, 0.4), expected)
-    run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), jumpsteps.TimeSchedule([1, 0.5, 0]), (2, 12), generator=seeded(0))
+    run = jumpsteps.simulate(
+        model.reverse,
+        jumpsteps.Tweedie(),
+        jumpsteps.TimeSchedule([1, 0.5, 0]),
+        (2, 12),
+        generator=seeded(0),
+    )
     assert run.samples.max() < 20
 
 
 @torch.no_grad()
 def test_a_uniform_sedd_folder_loads(tmp_path):
-    config = SEDD | {"graph": {"type": "uniform"}, "model": SEDD["model"] | {"scale_by_sigma": False}}
+    config = SEDD | {
+        "graph": {"type": "uniform"},
+        "model": SEDD["model"] | {"scale_by_sigma": False},
+    }
     network = sedd_folder(tmp_path / "sedd", config)
     model = jumpsteps.load(str(tmp_path / "sedd"))
     assert model.reverse.forward == Uniform(vocab_size=20, noise=LogLinear(1e-3))
     x = TOKENS % 20
-    assert torch.equal(model.reverse.log_score(x, 0.4), LogScoreNetwork(network, LogLinear(), scale_by_sigma=False)(x, 0.4))
+    assert torch.equal(
+        model.reverse.log_score(x, 0.4),
+        LogScoreNetwork(network, LogLinear(), scale_by_sigma=False)(x, 0.4),
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +118,9 @@ def test_a_sedd_folder_that_does_not_fit_is_refused(tmp_path, change, message):
 
 def native_folder(path, output="posterior", dtype=torch.float32):
     forward = Absorbing(vocab_size=21, noise=Cosine(0.01), mask_id=20)
-    network = random_network(DiTConfig(vocab_size=21, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8))
+    network = random_network(
+        DiTConfig(vocab_size=21, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8)
+    )
     save_native(path, network, forward, output=output, task="countdown", length=12, dtype=dtype)
     _, reverse = build(network.config, forward, output)
     reverse.model.network.load_state_dict(network.state_dict())
@@ -124,10 +140,21 @@ def test_native_folders_round_trip(tmp_path, output):
 
 UNIFORM = Uniform(vocab_size=21, noise=Cosine(0.01))
 TRANSFORMER = TransformerConfig(
-    vocab_size=21, length=12, hidden_size=8, feedforward_size=8, n_layers=1, n_heads=2, n_output_layers=1, time_dim=4
+    vocab_size=21,
+    length=12,
+    hidden_size=8,
+    feedforward_size=8,
+    n_layers=1,
+    n_heads=2,
+    n_output_layers=1,
+    time_dim=4,
 )
-UNET = UNetConfig(vocab_size=21, shape=(1, 2, 6), channels=4, multipliers=(1, 2), n_blocks=1, time_dim=4)
-DIT = DiTConfig(vocab_size=21, hidden_size=8, n_blocks=1, n_heads=2, cond_dim=4, length=12, level_scale=7.0)
+UNET = UNetConfig(
+    vocab_size=21, shape=(1, 2, 6), channels=4, multipliers=(1, 2), n_blocks=1, time_dim=4
+)
+DIT = DiTConfig(
+    vocab_size=21, hidden_size=8, n_blocks=1, n_heads=2, cond_dim=4, length=12, level_scale=7.0
+)
 MASKED = Absorbing(vocab_size=21, noise=Cosine(0.01))
 
 
@@ -147,11 +174,22 @@ def test_native_folders_of_other_networks_round_trip(tmp_path, config, forward, 
     network, reverse = build(config, forward, output)
     for p in network.parameters():
         torch.nn.init.normal_(p)
-    save_native(tmp_path, network.eval(), forward, output=output, task="none", length=12, data="x sha256:00", dtype=torch.float32)
+    save_native(
+        tmp_path,
+        network.eval(),
+        forward,
+        output=output,
+        task="none",
+        length=12,
+        data="x sha256:00",
+        dtype=torch.float32,
+    )
     model = jumpsteps.load(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["data"] == "x sha256:00"
     assert model.reverse.model.network.config == config
-    assert type(model.reverse) is (LeaveOneOutReverse if output == "leave-one-out" else PosteriorReverse)
+    assert type(model.reverse) is (
+        LeaveOneOutReverse if output == "leave-one-out" else PosteriorReverse
+    )
     x = torch.randint(20, (3, 12), generator=seeded(2))
     x[:, ::2] = 20
     assert torch.equal(model.reverse.leave_one_out(x, 0.4), reverse.leave_one_out(x, 0.4))
@@ -166,15 +204,25 @@ def test_networks_that_cannot_be_are_refused(tmp_path):
         (DIT, MASKED, "leave-one-out"),
         (TRANSFORMER, UNIFORM, "log-score"),
     ):
-        with pytest.raises(ValueError, match=f"no network with output '{output}' for the {forward.name} kernel is a"):
+        with pytest.raises(
+            ValueError,
+            match=f"no network with output '{output}' for the {forward.name} kernel is a",
+        ):
             build(config, forward, output)
     native_folder(tmp_path)
     path = tmp_path / "config.json"
     text = path.read_text()
     path.write_text(text.replace('"type": "dit"', '"type": "perceptron"'))
-    with pytest.raises(ValueError, match="unknown network 'perceptron'; this jumpsteps knows dit, transformer, unet"):
+    with pytest.raises(
+        ValueError,
+        match="unknown network 'perceptron'; this jumpsteps knows dit, transformer, unet",
+    ):
         jumpsteps.load(tmp_path)
-    path.write_text(text.replace('"type": "dit",', "").replace('"length": 0,', "").replace('"level_scale": 1.0', '"dropout": 0.0'))
+    path.write_text(
+        text.replace('"type": "dit",', "")
+        .replace('"length": 0,', "")
+        .replace('"level_scale": 1.0', '"dropout": 0.0')
+    )
     assert jumpsteps.load(tmp_path).reverse.model.network.config.hidden_size == 16
 
 
@@ -226,13 +274,17 @@ def test_pickles_that_run_code_are_not_read(tmp_path):
 
 
 def test_unknown_names_say_what_is_known():
-    with pytest.raises(ValueError, match=r"not built in \(countdown, countdown-exact, .*\), not a folder, not a hub id"):
+    with pytest.raises(
+        ValueError,
+        match=r"not built in \(countdown, countdown-exact, .*\), not a folder, not a hub id",
+    ):
         jumpsteps.load("nothing")
 
 
 def test_a_shipped_checkpoint_that_is_not_there_says_what_to_do():
     with pytest.raises(
-        ValueError, match=r"^the checkpoint 'poetry' is not installed; reinstall jumpsteps, or 'jumpsteps train poetry"
+        ValueError,
+        match=r"^the checkpoint 'poetry' is not installed; reinstall jumpsteps, or 'jumpsteps train poetry",
     ):
         load_shipped("poetry", torch.device("cpu"))
 
@@ -243,7 +295,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(
-        ValueError, match=r"'someone/model' is not a folder here and could not be fetched from the hub \(no network\)"
+        ValueError,
+        match=r"'someone/model' is not a folder here and could not be fetched from the hub \(no network\)",
     ):
         jumpsteps.load("someone/model")
 
@@ -264,11 +317,15 @@ def test_sedd_geometric_noise_and_posterior_networks_of_other_kernels(tmp_path):
     torch.nn.init.normal_(network.output_layer.linear.weight)
     torch.nn.init.normal_(network.sigma_map.mlp[2].weight)
     torch.nn.init.normal_(network.output_layer.adaLN_modulation.weight)
-    save_native(tmp_path, network, forward, output="posterior", task="none", length=5, dtype=torch.float32)
+    save_native(
+        tmp_path, network, forward, output="posterior", task="none", length=5, dtype=torch.float32
+    )
     loaded = load(tmp_path)
     x = torch.randint(9, (3, 5), generator=torch.Generator().manual_seed(0))
     assert loaded.reverse.forward == forward
     torch.testing.assert_close(loaded.reverse.model(x, 0.3), reverse.model(x, 0.3))
     assert (reverse.model(x, 0.3) - reverse.model(x, 0.9)).abs().max() > 1e-3  # it is told the time
-    with pytest.raises(ValueError, match="no network with output 'log-score' for the gaussian kernel"):
+    with pytest.raises(
+        ValueError, match="no network with output 'log-score' for the gaussian kernel"
+    ):
         build(config, forward, "log-score")

@@ -32,13 +32,24 @@ def save_tokenizer(path, *, mask=True, wrap=True):
     raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     if wrap:
         raw.post_processor = tokenizers.processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]"} | ({"mask_token": "[MASK]"} if mask else {})
-    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, model_max_length=LENGTH + 2, **names).save_pretrained(path)
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]"} | (
+        {"mask_token": "[MASK]"} if mask else {}
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, model_max_length=LENGTH + 2, **names
+    ).save_pretrained(path)
 
 
 def bert():
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.BertConfig(vocab_size=V, max_position_embeddings=20, initializer_range=0.5, **sizes)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    config = transformers.BertConfig(
+        vocab_size=V, max_position_embeddings=20, initializer_range=0.5, **sizes
+    )
     torch.manual_seed(0)
     return transformers.BertForMaskedLM(config).eval()
 
@@ -73,10 +84,18 @@ def test_bert_is_evaluated_between_cls_and_sep(tmp_path):
     assert out.dtype == torch.float32
     torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=0)
     where = X == MASK
-    torch.testing.assert_close(loaded.reverse.model(X, 0.4, where).double(), expected[where], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        loaded.reverse.model(X, 0.4, where).double(), expected[where], atol=1e-5, rtol=0
+    )
 
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": V}
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": V,
+}
 BOTTLENECK = {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16}
 
 
@@ -88,7 +107,13 @@ BOTTLENECK = {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_si
         ("Esm", {"mask_token_id": MASK, "pad_token_id": 0}, True),
         (
             "ModernBert",
-            {"bos_token_id": CLS, "eos_token_id": SEP, "cls_token_id": CLS, "sep_token_id": SEP, "pad_token_id": 0},
+            {
+                "bos_token_id": CLS,
+                "eos_token_id": SEP,
+                "cls_token_id": CLS,
+                "sep_token_id": SEP,
+                "pad_token_id": 0,
+            },
             True,
         ),
         ("MobileBert", BOTTLENECK, False),  # its table is a product of two, not a layer
@@ -99,12 +124,16 @@ def test_the_head_sees_the_sites_that_are_asked_for(name, options, selects, shif
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(**TINY, **options, max_position_embeddings=40)
     network = transformers.AutoModelForMaskedLM.from_config(config).eval()
-    model = MaskedLanguageModel(network, vocab_size=V, mask_id=MASK, wrap=([CLS], [SEP]), shift=shift)
+    model = MaskedLanguageModel(
+        network, vocab_size=V, mask_id=MASK, wrap=([CLS], [SEP]), shift=shift
+    )
     where = torch.rand(X.shape, generator=seeded(1)) < 0.4
     where[:, 0] = True
     seen = []
     expected = model(X, 0.5)[where]
-    handle = network.get_output_embeddings().register_forward_hook(lambda layer, inputs, out: seen.append(inputs[0].shape[:2]))
+    handle = network.get_output_embeddings().register_forward_hook(
+        lambda layer, inputs, out: seen.append(inputs[0].shape[:2])
+    )
     torch.testing.assert_close(model(X, 0.5, where), expected, atol=1e-5, rtol=0)
     assert seen == ([(1, int(where.sum()))] if selects else [])
     handle.remove()
@@ -114,7 +143,9 @@ def test_the_head_sees_the_sites_that_are_asked_for(name, options, selects, shif
 @torch.no_grad()
 def test_the_trunk_is_compiled_and_a_network_without_one_is_refused(monkeypatch):
     plain = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: plain(self, **options, backend="eager"))
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: plain(self, **options, backend="eager")
+    )
     network = bert()
     model = MaskedLanguageModel(network, vocab_size=V, mask_id=MASK, wrap=([CLS], [SEP]))
     where = X == MASK
@@ -122,8 +153,12 @@ def test_the_trunk_is_compiled_and_a_network_without_one_is_refused(monkeypatch)
     model.compile_trunk()
     for rows in (slice(0, 3), slice(0, 2), slice(2, 3)):
         torch.testing.assert_close(model(X[rows], 0.5), expected[rows], atol=1e-5, rtol=0)
-        torch.testing.assert_close(model(X[rows], 0.5, where[rows]), expected[rows][where[rows]], atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="Linear does not say what its trunk is and cannot be compiled"):
+        torch.testing.assert_close(
+            model(X[rows], 0.5, where[rows]), expected[rows][where[rows]], atol=1e-5, rtol=0
+        )
+    with pytest.raises(
+        ValueError, match="Linear does not say what its trunk is and cannot be compiled"
+    ):
         MaskedLanguageModel(torch.nn.Linear(2, 2), vocab_size=V, mask_id=MASK).compile_trunk()
 
 
@@ -132,7 +167,14 @@ def test_a_prompt_is_continued_and_a_schedule_is_found(tmp_path):
     bert_folder(tmp_path)
     reverse = load_masked_lm(tmp_path, "tiny", CPU).reverse
     prompt, given = torch.full((LENGTH,), 7), torch.arange(LENGTH) < 4
-    run = simulate(reverse, Tweedie(), uniform(4), (5, LENGTH), generator=seeded(1), given=Given(tokens=prompt, mask=given))
+    run = simulate(
+        reverse,
+        Tweedie(),
+        uniform(4),
+        (5, LENGTH),
+        generator=seeded(1),
+        given=Given(tokens=prompt, mask=given),
+    )
     assert (run.samples[:, :4] == 7).all()
     assert (run.samples != MASK).all()
     assert run.samples.max() < KNOWN
@@ -173,7 +215,9 @@ def test_every_shard_counts_in_the_digest(tmp_path):
     assert len(shards) > 1
     first = load_masked_lm(tmp_path, "tiny", CPU).digest
     weights = load_file(shards[-1])
-    save_file({key: 2 * value for key, value in weights.items()}, shards[-1], metadata={"format": "pt"})
+    save_file(
+        {key: 2 * value for key, value in weights.items()}, shards[-1], metadata={"format": "pt"}
+    )
     assert load_masked_lm(tmp_path, "tiny", CPU).digest != first
     shards[0].unlink()
     with pytest.raises(ValueError, match=f"lacks {shards[0].name}"):
@@ -195,14 +239,18 @@ def test_pickles_that_run_code_are_not_read(tmp_path):
 def test_folders_that_hold_no_masked_language_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         load_masked_lm(tmp_path, "tiny", CPU)
-    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}')
+    (tmp_path / "config.json").write_text(
+        '{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}'
+    )
     with pytest.raises(ValueError, match="is not that of a masked language model"):
         load_masked_lm(tmp_path, "tiny", CPU)
     bert_folder(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     bare = {key: value for key, value in weights.items() if "transform" not in key}
     save_file(bare, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lack cls.predictions.transform.* it is not a masked language model"):
+    with pytest.raises(
+        ValueError, match=r"lack cls.predictions.transform.* it is not a masked language model"
+    ):
         load_masked_lm(tmp_path, "tiny", CPU)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="there are no weights"):
@@ -258,7 +306,9 @@ class Model(PreTrainedModel):
 @pytest.fixture
 def remote_folder(tmp_path, monkeypatch):
     """A folder with code of its own, of a given model type; what transformers copies of it stays in ``tmp_path``."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def make(kind, **config):
@@ -266,10 +316,18 @@ def remote_folder(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "modeling_tiny.py").write_text(CODE.replace("KIND", kind))
         auto_map = {"AutoConfig": "modeling_tiny.Config", "AutoModel": "modeling_tiny.Model"}
-        config = {"architectures": ["Model"], "model_type": kind, "vocab_size": V, "auto_map": auto_map} | config
+        config = {
+            "architectures": ["Model"],
+            "model_type": kind,
+            "vocab_size": V,
+            "auto_map": auto_map,
+        } | config
         (folder / "config.json").write_text(json.dumps(config))
         shapes = {"embed.weight": (V, 8), "head.weight": (V, 8), "head.bias": (V,)}
-        weights = {name: torch.randn(shape, generator=seeded(i)) for i, (name, shape) in enumerate(shapes.items())}
+        weights = {
+            name: torch.randn(shape, generator=seeded(i))
+            for i, (name, shape) in enumerate(shapes.items())
+        }
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         return folder, weights
 
@@ -278,18 +336,24 @@ def remote_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["Dream", "llada"])
 @torch.no_grad()
-def test_code_in_the_folder_runs_when_trusted_and_dream_logits_stand_one_site_early(remote_folder, kind):
+def test_code_in_the_folder_runs_when_trusted_and_dream_logits_stand_one_site_early(
+    remote_folder, kind
+):
     folder, weights = remote_folder(kind, mask_token_id=MASK)
     save_tokenizer(folder, mask=False)
     loaded = load_masked_lm(folder, "tiny", CPU, trust_remote_code=True)
     assert (loaded.reverse.forward.mask_id, loaded.length) == (MASK, LENGTH + 2)
     hidden = weights["embed.weight"][X]
-    logits = (hidden + hidden.mean(1, keepdim=True)) @ weights["head.weight"].T + weights["head.bias"]
+    logits = (hidden + hidden.mean(1, keepdim=True)) @ weights["head.weight"].T + weights[
+        "head.bias"
+    ]
     if kind == "Dream":
         logits = torch.stack([logits[:, max(site - 1, 0)] for site in range(LENGTH)], 1)
     expected, where = log_probabilities(logits), X == MASK
     torch.testing.assert_close(loaded.reverse.model(X, 0.4).double(), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(loaded.reverse.model(X, 0.4, where).double(), expected[where], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        loaded.reverse.model(X, 0.4, where).double(), expected[where], atol=1e-5, rtol=0
+    )
     run = simulate(loaded.reverse, Tweedie(), uniform(4), (2, LENGTH), generator=seeded(0))
     assert run.samples.max() < KNOWN
 
@@ -316,7 +380,9 @@ def test_the_known_mask_of_a_model_type_must_fit_its_vocabulary(remote_folder):
 
 
 def test_without_transformers_the_extra_is_named(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text('{"architectures": ["BertForMaskedLM"], "model_type": "bert"}')
+    (tmp_path / "config.json").write_text(
+        '{"architectures": ["BertForMaskedLM"], "model_type": "bert"}'
+    )
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"need transformers .*: pip install 'jumpsteps\[text\]'"):
         load_masked_lm(tmp_path, "tiny", CPU)
@@ -327,7 +393,9 @@ def test_a_wrapped_and_shifted_model_reads_the_token_before_the_first_site():
         def forward(self, ids):
             return type("Output", (), {"logits": 100.0 * torch.nn.functional.one_hot(ids + 1, 9)})
 
-    model = MaskedLanguageModel(Successor(), vocab_size=9, mask_id=0, wrap=([3, 5], [7]), shift=True)
+    model = MaskedLanguageModel(
+        Successor(), vocab_size=9, mask_id=0, wrap=([3, 5], [7]), shift=True
+    )
     assert model(torch.tensor([[1, 2]]), 0.5).argmax(-1).tolist() == [[6, 2]]
 
 

@@ -10,10 +10,26 @@ from helpers import seeded
 from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from reference_dit import SIZES, D, L, V, backbone, check_that_damage_is_refused, logits_of, random_weights, without, write_folder
+from reference_dit import (
+    SIZES,
+    D,
+    L,
+    V,
+    backbone,
+    check_that_damage_is_refused,
+    logits_of,
+    random_weights,
+    without,
+    write_folder,
+)
 
 MASK = V - 1
-CONFIG = SIZES | {"architectures": ["MDLM"], "model_type": "mdlm", "time_conditioning": False, "torch_dtype": "float32"}
+CONFIG = SIZES | {
+    "architectures": ["MDLM"],
+    "model_type": "mdlm",
+    "time_conditioning": False,
+    "torch_dtype": "float32",
+}
 TOKENS = torch.randint(V, (3, L), generator=seeded(1)).index_fill(1, torch.tensor([0, 5, 6]), MASK)
 HIDDEN = TOKENS == MASK
 
@@ -33,7 +49,9 @@ def load(folder):
 
 def subs(logits, tokens):
     """p(x0 | x_t): no MASK, the rest normalised; a site that is not masked keeps its token. [L, V]."""
-    p = torch.cat([logits[:, :MASK].softmax(-1), torch.zeros(len(tokens), 1, dtype=logits.dtype)], -1)
+    p = torch.cat(
+        [logits[:, :MASK].softmax(-1), torch.zeros(len(tokens), 1, dtype=logits.dtype)], -1
+    )
     return torch.where((tokens == MASK)[:, None], p, torch.eye(V, dtype=p.dtype)[tokens])
 
 
@@ -50,25 +68,34 @@ def test_a_published_folder_equals_the_reference(tmp_path, pickled):
     out = model.reverse.model(TOKENS, 0.4)
     assert out.dtype == torch.float32
     assert (out[..., MASK] == -torch.inf).all()
-    assert torch.allclose(out[..., :MASK].double(), logits[..., :MASK].log_softmax(-1), rtol=0, atol=1e-5)
-    assert torch.allclose(model.reverse.posterior(TOKENS, 0.4).double(), expected, rtol=0, atol=1e-5)
+    assert torch.allclose(
+        out[..., :MASK].double(), logits[..., :MASK].log_softmax(-1), rtol=0, atol=1e-5
+    )
+    assert torch.allclose(
+        model.reverse.posterior(TOKENS, 0.4).double(), expected, rtol=0, atol=1e-5
+    )
     rows = model.reverse.posterior(TOKENS, 0.4, HIDDEN)
     assert torch.allclose(rows.double(), expected[HIDDEN], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_the_time_is_told_only_where_the_config_says_so(tmp_path):
-    untold, told = load(mdlm_folder(tmp_path / "a")), load(mdlm_folder(tmp_path / "b", time_conditioning=True))
+    untold, told = (
+        load(mdlm_folder(tmp_path / "a")),
+        load(mdlm_folder(tmp_path / "b", time_conditioning=True)),
+    )
     assert torch.equal(untold.reverse.model(TOKENS, 0.2), untold.reverse.model(TOKENS, 0.9))
     t = torch.tensor([0.2, 0.5, 0.9])
     each = zip(TOKENS, -torch.log(1 - 0.999 * t.double()), strict=True)
     logits = torch.stack([logits_of(WEIGHTS, row, float(sigma)) for row, sigma in each])
     expected = logits[..., :MASK].log_softmax(-1)
     assert (expected - untold.reverse.model(TOKENS, 0.2)[..., :MASK]).abs().max() > 0.01
-    assert torch.allclose(told.reverse.model(TOKENS, t)[..., :MASK].double(), expected, rtol=0, atol=1e-5)
+    assert torch.allclose(
+        told.reverse.model(TOKENS, t)[..., :MASK].double(), expected, rtol=0, atol=1e-5
+    )
     rows = told.reverse.model(TOKENS, t, HIDDEN)[:, :MASK]
     assert torch.allclose(rows.double(), expected[HIDDEN], rtol=0, atol=1e-5)
-    kept = told.reverse.model.remember(TOKENS[:1], 0.2, HIDDEN[:1])
+    kept = told.reverse.model.evaluate(TOKENS[:1], 0.2, HIDDEN[:1])
     rows = kept(TOKENS[:1], 0.2, HIDDEN[:1])[:, :MASK]
     assert torch.allclose(rows.double(), expected[:1][HIDDEN[:1]], rtol=0, atol=1e-5)
 
@@ -77,11 +104,19 @@ def test_the_time_is_told_only_where_the_config_says_so(tmp_path):
 def test_what_was_loaded_is_sampled_and_written_back(tmp_path):
     first = load(mdlm_folder(tmp_path / "first"))
     state = first.reverse.model.network.state_dict()
-    assert {f"backbone.{name}": value.shape for name, value in state.items()} == {n: v.shape for n, v in PUBLISHED.items()}
-    again = load(mdlm_folder(tmp_path / "again", {f"backbone.{name}": value for name, value in state.items()}))
+    assert {f"backbone.{name}": value.shape for name, value in state.items()} == {
+        n: v.shape for n, v in PUBLISHED.items()
+    }
+    again = load(
+        mdlm_folder(
+            tmp_path / "again", {f"backbone.{name}": value for name, value in state.items()}
+        )
+    )
     assert torch.equal(again.reverse.posterior(TOKENS, 0.4), first.reverse.posterior(TOKENS, 0.4))
     times = jumpsteps.TimeSchedule([1, 0.5, 0])
-    samples = jumpsteps.simulate(again.reverse, jumpsteps.Tweedie(), times, (2, L), generator=seeded(0)).samples
+    samples = jumpsteps.simulate(
+        again.reverse, jumpsteps.Tweedie(), times, (2, L), generator=seeded(0)
+    ).samples
     assert samples.max() < MASK
 
 
@@ -100,7 +135,11 @@ def test_other_configs_are_not_taken_for_mdlm():
 @pytest.mark.parametrize(
     ("weights", "change", "message"),
     [
-        (PUBLISHED, {"vocab_size": V + 1}, rf"has shape \[{V}(, {D})?\], config.json asks for \[{V + 1}(, {D})?\]"),
+        (
+            PUBLISHED,
+            {"vocab_size": V + 1},
+            rf"has shape \[{V}(, {D})?\], config.json asks for \[{V + 1}(, {D})?\]",
+        ),
         (PUBLISHED, {"vocab_size": None}, "vocab_size must be a positive integer, got None"),
         (PUBLISHED, {"n_heads": 0}, "n_heads must be a positive integer, got 0"),
         (PUBLISHED, {"hidden_dim": "24"}, "hidden_dim must be a positive integer, got '24'"),

@@ -10,7 +10,7 @@ import torch
 
 import jumpsteps
 from helpers import seeded
-from jumpsteps import JumpSchedule, KGillespie, Spread, TauLeaping, TimeSchedule, Tweedie
+from jumpsteps import CountSchedule, KGillespie, Spread, TauLeaping, TimeSchedule, Tweedie
 from jumpsteps.cli.options import main
 from jumpsteps.models import BUILT_IN
 from jumpsteps.tasks.music.midi import read_steps, write_steps
@@ -27,7 +27,10 @@ def ode_to_joy():
     """Beethoven's theme as pitches, int64 [256]: 16 bars of 4/4 in C major, in sixteenths; repeated notes are one."""
     quarter, dotted, eighth, half = 4, 6, 2, 8
     line = [(pitch, quarter) for pitch in (64, 64, 65, 67, 67, 65, 64, 62, 60, 60, 62, 64)]
-    open_end, end = [(64, dotted), (62, eighth), (62, half)], [(62, dotted), (60, eighth), (60, half)]
+    open_end, end = (
+        [(64, dotted), (62, eighth), (62, half)],
+        [(62, dotted), (60, eighth), (60, half)],
+    )
     turn = [(62, quarter), (64, eighth), (65, eighth), (64, quarter)]
     middle = [(pitch, quarter) for pitch in (62, 62, 64, 60)]
     middle += [*turn, (60, quarter), *turn, (62, quarter), (60, quarter), (62, quarter), (55, half)]
@@ -55,7 +58,11 @@ def test_every_shipped_checkpoint_is_built_in_whole_and_small():
     assert {folder.name for folder in folders} >= {"countdown", *NAMES}
     for folder in folders:
         assert folder.name in BUILT_IN
-        assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+        assert {file.name for file in folder.iterdir()} == {
+            "config.json",
+            "model.safetensors",
+            "README.md",
+        }
         assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
     assert sum(file.stat().st_size for file in CHECKPOINTS.rglob("*") if file.is_file()) <= 120e6
 
@@ -71,7 +78,7 @@ def test_they_are_the_recipes_networks(name):
 
 
 @torch.no_grad()
-def test_the_posterior_is_a_law_of_129_symbols(model):
+def test_the_posterior_is_a_distribution_of_129_symbols(model):
     forward = model.reverse.forward
     times = torch.tensor([1.0, 0.5, 0.01], dtype=torch.float64)
     x = forward.sample_path(MELODY.expand(3, -1), generator=seeded(0))(times[:, None])
@@ -84,11 +91,14 @@ def test_the_posterior_is_a_law_of_129_symbols(model):
 
 @torch.no_grad()
 def test_they_know_a_melody_from_its_notes_in_another_order(model):
-    """The evidence bound of 14 bars given two, mean over 16 times: guessing symbols costs 1,089 nats, the theme less than 250."""
+    """The ELBO of 14 bars given two, mean over 16 times: guessing symbols costs 1,089 nats, the theme less than 250."""
     loss = (MaskedCrossEntropy if model.name == "piano-absorbing" else ScoreEntropy)(given=GIVEN)
     order = torch.randperm(MADE, generator=seeded(0))
     shuffled = torch.cat([MELODY[:GIVEN], MELODY[GIVEN:][order]])
-    theme, disorder = (float(loss(model.reverse, x.expand(16, -1), generator=seeded(1)).mean()) for x in (MELODY, shuffled))
+    theme, disorder = (
+        float(loss(model.reverse, x.expand(16, -1), generator=seeded(1)).mean())
+        for x in (MELODY, shuffled)
+    )
     assert theme < 250 < MADE * math.log(SYMBOLS)
     assert 2 * theme < disorder
 
@@ -104,8 +114,11 @@ def test_they_go_on_in_the_key_of_the_given_bars(model, shift):
     assert in_key > 0.8 * float(expected.sum())
 
 
-TIMES, JUMPS = TimeSchedule([1.0, 0.5, 0.2, 0.0]), JumpSchedule((24, 80, 120), order=Spread())
-RUNS = [*((name, sampler) for name in NAMES for sampler in (TauLeaping(), Tweedie())), ("piano-absorbing", KGillespie())]
+TIMES, JUMPS = TimeSchedule([1.0, 0.5, 0.2, 0.0]), CountSchedule((24, 80, 120), order=Spread())
+RUNS = [
+    *((name, sampler) for name in NAMES for sampler in (TauLeaping(), Tweedie())),
+    ("piano-absorbing", KGillespie()),
+]
 
 
 @pytest.mark.parametrize(("name", "sampler"), RUNS, ids=lambda part: getattr(part, "name", part))
@@ -115,7 +128,13 @@ def test_given_bars_stay_as_they_are(name, sampler):
     given = jumpsteps.Given(MELODY, torch.arange(256) < GIVEN)
     states = []
     run = jumpsteps.simulate(
-        reverse, sampler, schedule, (2, 256), generator=seeded(3), given=given, callback=lambda t, x: states.append(x)
+        reverse,
+        sampler,
+        schedule,
+        (2, 256),
+        generator=seeded(3),
+        given=given,
+        callback=lambda t, x: states.append(x),
     )
     assert len(states) == 4
     assert all(torch.equal(x[:, :GIVEN], MELODY[:GIVEN].expand(2, -1)) for x in states)
@@ -129,8 +148,29 @@ def command(*arguments):
 
 def test_a_song_is_continued_to_see_to_edit_and_to_hear(tmp_path, song, capsys):
     out = tmp_path / "out"
-    assert command("sample", "piano-uniform", "--given", song, "--nfe", 4, "-n", 1, "--device", "cpu", "-o", f"{out}/") == 0
-    assert {path.name for path in out.iterdir()} == {"samples.npz", "sample-1.png", "sample-1.mid", "sample-1.wav"}
+    assert (
+        command(
+            "sample",
+            "piano-uniform",
+            "--given",
+            song,
+            "--nfe",
+            4,
+            "-n",
+            1,
+            "--device",
+            "cpu",
+            "-o",
+            f"{out}/",
+        )
+        == 0
+    )
+    assert {path.name for path in out.iterdir()} == {
+        "samples.npz",
+        "sample-1.png",
+        "sample-1.mid",
+        "sample-1.wav",
+    }
     (sample,) = torch.from_numpy(np.load(out / "samples.npz")["samples"])
     assert torch.equal(sample[:GIVEN], MELODY[:GIVEN])
     assert torch.equal(read_steps(out / "sample-1.mid").tokens, sample)
@@ -145,12 +185,39 @@ def test_a_song_is_continued_to_see_to_edit_and_to_hear(tmp_path, song, capsys):
 def test_times_are_optimised_for_the_bars_that_are_made(tmp_path, song, capsys):
     """With the given bars clamped the schedule is for the 224 other sites, and only fits runs that are given them."""
     np.save(tmp_path / "songs.npy", MELODY.expand(2, -1).numpy())
-    search = ["--data", tmp_path / "songs.npy", "--given", song, "--sequences", 2, "--nfe", 2, "-o", tmp_path / "jumps.json"]
-    assert command("optimize", "piano-absorbing", "--order", "spread", *search, "--device", "cpu") == 0
+    search = [
+        "--data",
+        tmp_path / "songs.npy",
+        "--given",
+        song,
+        "--sequences",
+        2,
+        "--nfe",
+        2,
+        "-o",
+        tmp_path / "jumps.json",
+    ]
+    assert (
+        command("optimize", "piano-absorbing", "--order", "spread", *search, "--device", "cpu") == 0
+    )
     (schedule,) = jumpsteps.load_schedules(tmp_path / "jumps.json").values()
     assert schedule.total == MADE
     assert schedule.provenance.data.endswith(", 32 of 256 sites given")
-    options = ["--schedule", tmp_path / "jumps.json", "--nfe", 2, "-n", 1, "--device", "cpu", "-o", tmp_path / "x.npz"]
+    options = [
+        "--schedule",
+        tmp_path / "jumps.json",
+        "--nfe",
+        2,
+        "-n",
+        1,
+        "--device",
+        "cpu",
+        "-o",
+        tmp_path / "x.npz",
+    ]
     assert command("sample", "piano-absorbing", "--given", song, *options) == 0
     assert command("sample", "piano-absorbing", *options) == 1
-    assert "the schedule's jumps sum to 224, the sequences have 256 to 256 masked sites" in capsys.readouterr().err
+    assert (
+        "the schedule's jumps sum to 224, the sequences have 256 to 256 masked sites"
+        in capsys.readouterr().err
+    )

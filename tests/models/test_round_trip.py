@@ -37,9 +37,13 @@ def same_files(written, published):
 def test_diffusion_transformers(tmp_path, family):
     config, published, prefix = FAMILIES[family]
     first = jumpsteps.load(write_folder(tmp_path / "first", config, published))
-    written = {prefix + name: value for name, value in first.reverse.model.network.state_dict().items()}
+    written = {
+        prefix + name: value for name, value in first.reverse.model.network.state_dict().items()
+    }
     same_files(written, published)
-    second = jumpsteps.load(write_folder(tmp_path / "second", json.loads(json.dumps(config)), written, pickled=True))
+    second = jumpsteps.load(
+        write_folder(tmp_path / "second", json.loads(json.dumps(config)), written, pickled=True)
+    )
     x = torch.randint(first.reverse.forward.vocab_size, (3, 12), generator=seeded(0))
     assert torch.equal(first.reverse.model(x, 0.4), second.reverse.model(x, 0.4))
     assert (second.reverse.forward, second.length) == (first.reverse.forward, first.length)
@@ -66,5 +70,7 @@ def test_masked_language_models(tmp_path):
     first.reverse.model.network.save_pretrained(tmp_path / "second")
     first.text.tokenizer.save_pretrained(tmp_path / "second")
     second = jumpsteps.load(tmp_path / "second")
-    assert torch.equal(first.reverse.model(test_masked_lm.X, 0.4), second.reverse.model(test_masked_lm.X, 0.4))
+    assert torch.equal(
+        first.reverse.model(test_masked_lm.X, 0.4), second.reverse.model(test_masked_lm.X, 0.4)
+    )
     assert first.digest == second.digest

@@ -26,7 +26,12 @@ from tauldr_reference import PlainTransformer, PlainUNet, random_weights
 CPU = torch.device("cpu")
 UNET, TRANSFORMER = PlainUNet(), PlainTransformer()
 PLAIN = {"image": UNET, "piano": TRANSFORMER}
-COMMON = {"device": "cpu", "distributed": False, "loss": {"eps_ratio": 1e-9}, "saving": {"preemption_start_day": None}}
+COMMON = {
+    "device": "cpu",
+    "distributed": False,
+    "loss": {"eps_ratio": 1e-9},
+    "saving": {"preemption_start_day": None},
+}
 CONFIGS = {
     "image": COMMON
     | {
@@ -73,11 +78,16 @@ CONFIGS = {
         },
     },
 }
-TOKENS = {"image": torch.randint(7, (2, 48), generator=seeded(1)), "piano": torch.randint(5, (2, 6), generator=seeded(1))}
+TOKENS = {
+    "image": torch.randint(7, (2, 48), generator=seeded(1)),
+    "piano": torch.randint(5, (2, 6), generator=seeded(1)),
+}
 T = torch.tensor([0.3, 0.8])
 
 
-def folder_of(path, kind="image", *, weights=None, averages=None, prefix="net.", config=None, **extra):
+def folder_of(
+    path, kind="image", *, weights=None, averages=None, prefix="net.", config=None, **extra
+):
     """The published layout: everything that training saves, under the names that it saves it."""
     path.mkdir(exist_ok=True)
     (path / "config_001.yaml").write_text(yaml.dump(CONFIGS[kind] if config is None else config))
@@ -85,8 +95,13 @@ def folder_of(path, kind="image", *, weights=None, averages=None, prefix="net.",
     state = {prefix + name: value for name, value in weights.items()}
     if averages is not None:
         state |= {"ema_decay": 0.9999, "ema_num_updates": 7, "ema_shadow_params": averages}
-    optimizer = {"state": {0: {"step": 7}}, "param_groups": [{"lr": 2e-4 * np.minimum(7 / 5000, 1.0), "params": [0]}]}
-    torch.save({"model": state, "optimizer": optimizer, "n_iter": 7} | extra, path / "ckpt_0000000007.pt")
+    optimizer = {
+        "state": {0: {"step": 7}},
+        "param_groups": [{"lr": 2e-4 * np.minimum(7 / 5000, 1.0), "params": [0]}],
+    }
+    torch.save(
+        {"model": state, "optimizer": optimizer, "n_iter": 7} | extra, path / "ckpt_0000000007.pt"
+    )
     return path
 
 
@@ -104,8 +119,8 @@ def change(kind, key, value):
     return config
 
 
-def image_law(weights, x, t):
-    """p(x0 | x_t), float64 [B, L, V]: logistic laws cut into 7 bins, the published floor with them."""
+def image_distribution(weights, x, t):
+    """p(x0 | x_t), float64 [B, L, V]: logistic distributions cut into 7 bins, the published floor with them."""
     location, log_scale = (part.flatten(1).double()[..., None] for part in UNET(weights, x, t))
     edges = torch.linspace(-1, 1, 8, dtype=torch.float64)
     below = torch.sigmoid((edges - location) * torch.exp(2 - log_scale))
@@ -113,12 +128,12 @@ def image_law(weights, x, t):
     return mass / mass.sum(-1, keepdim=True)
 
 
-def piano_law(weights, x, t):
+def piano_distribution(weights, x, t):
     """p(x0 | x_t), float64 [B, L, V]; the published code rounds the time down to 0 before the network sees it."""
     return TRANSFORMER(weights, x, torch.zeros_like(t)).double().softmax(-1)
 
 
-LAWS = {"image": image_law, "piano": piano_law}
+LAWS = {"image": image_distribution, "piano": piano_distribution}
 
 
 @pytest.mark.parametrize("kind", ["image", "piano"])
@@ -129,7 +144,11 @@ def test_a_published_folder_equals_the_plain_evaluation(tmp_path, kind, prefix, 
     layout = PLAIN[kind].layout()
     last, averages = random_weights(layout, seed=0), random_weights(layout, seed=1)
     folder = folder_of(
-        tmp_path / "model", kind, weights=last, averages=list(averages.values()) if averaged else None, prefix=prefix
+        tmp_path / "model",
+        kind,
+        weights=last,
+        averages=list(averages.values()) if averaged else None,
+        prefix=prefix,
     )
     loaded = jumpsteps.load(folder)
     assert (loaded.name, loaded.length, loaded.task) == (str(folder), TOKENS[kind].shape[1], None)
@@ -138,14 +157,23 @@ def test_a_published_folder_equals_the_plain_evaluation(tmp_path, kind, prefix, 
     used, other = (averages, last) if averaged else (last, averages)
     expected, wrong = (LAWS[kind](w, TOKENS[kind], T) for w in (used, other))
     assert (expected - wrong).abs().max() > 0.05
-    torch.testing.assert_close(loaded.reverse.posterior(TOKENS[kind], T).double(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        loaded.reverse.posterior(TOKENS[kind], T).double(), expected, atol=1e-5, rtol=0
+    )
     where = torch.rand(TOKENS[kind].shape, generator=seeded(2)) < 0.5
-    torch.testing.assert_close(loaded.reverse.posterior(TOKENS[kind], T, where).double(), expected[where], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        loaded.reverse.posterior(TOKENS[kind], T, where).double(),
+        expected[where],
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 def test_the_forward_processes_are_the_published_ones(tmp_path):
     image = load(folder_of(tmp_path / "image")).reverse.forward
-    assert image == Gaussian(vocab_size=7, rate_sigma=1.5, q_sigma=4.0, noise=Exponential(base=10.0, scale=0.5))
+    assert image == Gaussian(
+        vocab_size=7, rate_sigma=1.5, q_sigma=4.0, noise=Exponential(base=10.0, scale=0.5)
+    )
     piano = load(folder_of(tmp_path / "piano", "piano")).reverse.forward
     assert piano == Uniform(vocab_size=5, noise=Constant(1.5))
     rates = piano.rate(0.4)
@@ -160,7 +188,9 @@ def test_every_setting_reaches_the_network(tmp_path):
     weights = random_weights(TRANSFORMER.layout(ordinal=True))
     config = change("piano", "model.use_one_hot_input", False)
     config["model"]["dropout"] = 0.25
-    found = load(folder_of(tmp_path / "piano", "piano", weights=weights, config=config)).reverse.model.network.config
+    found = load(
+        folder_of(tmp_path / "piano", "piano", weights=weights, config=config)
+    ).reverse.model.network.config
     assert found == replace(test_transformer.CONFIG, ordinal=True, dropout=0.25)
 
 
@@ -180,13 +210,13 @@ def test_reverse_rates_are_those_of_the_paper(tmp_path, kind):
     weights = random_weights(PLAIN[kind].layout())
     x = TOKENS[kind]
     rates = load(folder_of(tmp_path / "model", kind, weights=weights)).reverse.rates(x, T)
-    law = LAWS[kind](weights, x, T).numpy()
+    probs = LAWS[kind](weights, x, T).numpy()
     expected = np.zeros(rates.shape)
     for b, site in np.ndindex(*x.shape):
         forward, q = published_rates(kind, float(T[b]))
         own = int(x[b, site])
-        for y in set(range(law.shape[2])) - {own}:
-            expected[b, site, y] = forward[y, own] * sum(law[b, site] * q[:, y] / q[:, own])
+        for y in set(range(probs.shape[2])) - {own}:
+            expected[b, site, y] = forward[y, own] * sum(probs[b, site] * q[:, y] / q[:, own])
     assert expected.std(axis=(0, 1)).max() > 0.1
     torch.testing.assert_close(rates.double(), torch.from_numpy(expected), atol=1e-5, rtol=1e-4)
 
@@ -196,7 +226,9 @@ def test_a_piece_is_continued_and_an_image_is_drawn(tmp_path):
     piano = load(folder_of(tmp_path / "piano", "piano"))
     given = Given(tokens=torch.tensor([4, 2, 0, 0, 0, 0]), mask=torch.arange(6) < 2)
     times = TimeSchedule([1, 0.5, 0])
-    samples = simulate(piano.reverse, Tweedie(), times, (3, 6), generator=seeded(0), given=given).samples
+    samples = simulate(
+        piano.reverse, Tweedie(), times, (3, 6), generator=seeded(0), given=given
+    ).samples
     assert (samples[:, :2] == torch.tensor([4, 2])).all()
     image = load(folder_of(tmp_path / "image"))
     assert simulate(image.reverse, Tweedie(), times, (3, 48), generator=seeded(0)).samples.max() < 7
@@ -211,9 +243,12 @@ def test_files_may_lie_in_the_folders_of_training_and_the_last_by_name_counts(tm
     assert first.digest == file_hash(tmp_path / "checkpoints" / "ckpt_0000000007.pt")
     weights = random_weights(UNET.layout(), seed=5)
     torch.save(
-        {"model": {f"net.{name}": value for name, value in weights.items()}}, tmp_path / "checkpoints" / "ckpt_0000000010.pt"
+        {"model": {f"net.{name}": value for name, value in weights.items()}},
+        tmp_path / "checkpoints" / "ckpt_0000000010.pt",
     )
-    (tmp_path / "config" / "config_002.yaml").write_text(yaml.dump(change("image", "model.rate_sigma", 2.0)))
+    (tmp_path / "config" / "config_002.yaml").write_text(
+        yaml.dump(change("image", "model.rate_sigma", 2.0))
+    )
     second = load(tmp_path)
     assert second.digest == file_hash(tmp_path / "checkpoints" / "ckpt_0000000010.pt")
     assert second.reverse.forward.rate_sigma == 2.0
@@ -225,7 +260,9 @@ def test_which_folders_are_tauldr(tmp_path):
         folder = folder_of(tmp_path / f"b{i}")
         (folder / missing).unlink()
         assert not is_tauldr(folder)
-        with pytest.raises(ValueError, match=r"is no tauLDR checkpoint; it needs a \.yaml config and a \.pt file"):
+        with pytest.raises(
+            ValueError, match=r"is no tauLDR checkpoint; it needs a \.yaml config and a \.pt file"
+        ):
             load(folder)
         with pytest.raises(ValueError, match=r"there is no file .*config\.json"):
             jumpsteps.load(folder)
@@ -250,19 +287,49 @@ def refused(folder, message):
             "'GaussianRateResidualMLP' is not supported; known tauLDR models: Gaussian",
         ),
         ("image", "model.name", None, "model.name must be a text, got None"),
-        ("image", "data.shape", [48], r"data.shape must be a list of 3 whole numbers >= 1, got \[48\]"),
+        (
+            "image",
+            "data.shape",
+            [48],
+            r"data.shape must be a list of 3 whole numbers >= 1, got \[48\]",
+        ),
         ("image", "data.shape", [2, 4, 5], "multiples of 2, got shape"),
-        ("image", "data.S", 8, r"model.data_min_max must be \[0, 7\] \(the symbols that data.S says\), got \[0, 6\]"),
+        (
+            "image",
+            "data.S",
+            8,
+            r"model.data_min_max must be \[0, 7\] \(the symbols that data.S says\), got \[0, 6\]",
+        ),
         ("image", "data.S", 0, "data.S must be a whole number >= 1, got 0"),
-        ("image", "model.input_channels", 3, r"model.input_channels must be 2 \(the first number of data.shape\), got 3"),
-        ("image", "model.num_scales", 3, r"model.num_scales must be 2 \(as many as in model.ch_mult\), got 3"),
+        (
+            "image",
+            "model.input_channels",
+            3,
+            r"model.input_channels must be 2 \(the first number of data.shape\), got 3",
+        ),
+        (
+            "image",
+            "model.num_scales",
+            3,
+            r"model.num_scales must be 2 \(as many as in model.ch_mult\), got 3",
+        ),
         ("image", "model.ch_mult", [1, 2.5], "model.ch_mult must be a list of whole numbers"),
         ("image", "model.fix_logistic", "no", "model.fix_logistic must be true or false, got 'no'"),
         ("image", "model.Q_sigma", "wide", "model.Q_sigma must be a finite number, got 'wide'"),
         ("image", "model.time_base", -1.0, "Exponential needs finite base > 1 and scale > 0"),
-        ("image", "model.ch", 16, r"has shape \[.*\], config_001.yaml asks for \[.*check that config_001.yaml and weights belong"),
+        (
+            "image",
+            "model.ch",
+            16,
+            r"has shape \[.*\], config_001.yaml asks for \[.*check that config_001.yaml and weights belong",
+        ),
         ("image", "model.num_res_blocks", 1, "unexpected keys net.downsampling_modules"),
-        ("piano", "data.S", 6, r"net.input_embedding.weight has shape \[8, 5\], config_001.yaml asks for \[8, 6\]|asks for \[6"),
+        (
+            "piano",
+            "data.S",
+            6,
+            r"net.input_embedding.weight has shape \[8, 5\], config_001.yaml asks for \[8, 6\]|asks for \[6",
+        ),
         ("piano", "data.shape", [2, 3], "data.shape must be a list of 1 whole numbers"),
         ("piano", "model.num_layers", 3, "missing keys net.encoder_layers.2"),
         ("piano", "model.num_heads", 0, "model.num_heads must be a whole number >= 1, got 0"),
@@ -296,16 +363,34 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     good = random_weights(UNET.layout())
     averages = list(good.values())
     short = {name: value for name, value in good.items() if name != "input_conv.bias"}
-    refused(folder_of(tmp_path / "m", weights=short), "missing keys net.input_conv.bias, unexpected keys none")
-    refused(folder_of(tmp_path / "m", weights=good | {"extra": torch.ones(1)}), "missing keys none, unexpected keys net.extra")
-    refused(folder_of(tmp_path / "m", weights=good | {"input_conv.bias": 3.0}), "net.input_conv.bias should be tensors")
+    refused(
+        folder_of(tmp_path / "m", weights=short),
+        "missing keys net.input_conv.bias, unexpected keys none",
+    )
+    refused(
+        folder_of(tmp_path / "m", weights=good | {"extra": torch.ones(1)}),
+        "missing keys none, unexpected keys net.extra",
+    )
+    refused(
+        folder_of(tmp_path / "m", weights=good | {"input_conv.bias": 3.0}),
+        "net.input_conv.bias should be tensors",
+    )
     refused(folder_of(tmp_path / "m", prefix=""), "missing keys net.down.* unexpected keys down")
     count = f"the network has {len(averages)}"
-    refused(folder_of(tmp_path / "m", averages=averages[:-1]), f"holds {len(averages) - 1} averaged weights .*{count}")
+    refused(
+        folder_of(tmp_path / "m", averages=averages[:-1]),
+        f"holds {len(averages) - 1} averaged weights .*{count}",
+    )
     refused(folder_of(tmp_path / "m", averages=[]), f"holds 0 averaged weights .*{count}")
     refused(folder_of(tmp_path / "m", averages=7), f"holds no list of averaged weights .*{count}")
-    refused(folder_of(tmp_path / "m", averages=averages[::-1]), r"temb_modules.0.weight has shape \[4\], config_001.yaml asks for")
-    refused(folder_of(tmp_path / "m", averages=[*averages[:-1], None]), "net.output_modules.1.bias should be tensors")
+    refused(
+        folder_of(tmp_path / "m", averages=averages[::-1]),
+        r"temb_modules.0.weight has shape \[4\], config_001.yaml asks for",
+    )
+    refused(
+        folder_of(tmp_path / "m", averages=[*averages[:-1], None]),
+        "net.output_modules.1.bias should be tensors",
+    )
     refused(folder_of(tmp_path / "m", model=[1, 2]), "holds no weights under 'model'")
     torch.save([1], tmp_path / "m" / "ckpt_0000000007.pt")
     refused(tmp_path / "m", "holds no weights under 'model'")

@@ -7,7 +7,21 @@ import numpy as np
 import pytest
 import torch
 from test_load import SEDD, sedd_folder
-from test_masked_lm import CLS, CPU, KNOWN, LENGTH, MASK, SEP, SPECIAL, WORDS, X, bert, bert_folder, remote_folder, save_tokenizer
+from test_masked_lm import (
+    CLS,
+    CPU,
+    KNOWN,
+    LENGTH,
+    MASK,
+    SEP,
+    SPECIAL,
+    WORDS,
+    X,
+    bert,
+    bert_folder,
+    remote_folder,
+    save_tokenizer,
+)
 
 import jumpsteps
 from helpers import save_words, seeded
@@ -34,7 +48,10 @@ def words(tmp_path_factory):
     """The text of a BERT-like model: 55 words, MASK among them, 60 symbols."""
     folder = tmp_path_factory.mktemp("words")
     save_tokenizer(folder)
-    return Text(read_tokenizer(folder, trusted=False), Absorbing(vocab_size=60, noise=LogLinear(), mask_id=MASK))
+    return Text(
+        read_tokenizer(folder, trusted=False),
+        Absorbing(vocab_size=60, noise=LogLinear(), mask_id=MASK),
+    )
 
 
 def spelled(tokens, vocab=VOCAB):
@@ -42,7 +59,9 @@ def spelled(tokens, vocab=VOCAB):
 
 
 def test_text_becomes_tokens_and_tokens_text(words):
-    tokens = torch.randint(MASK + 1, KNOWN, (300,), generator=seeded(0)).tolist()  # far more than model_max_length
+    tokens = torch.randint(
+        MASK + 1, KNOWN, (300,), generator=seeded(0)
+    ).tolist()  # far more than model_max_length
     assert words.encode(spelled(tokens)) == tokens
     assert words.decode([*tokens, CLS, SEP, 0, MASK]) == spelled([*tokens, CLS, SEP, 0, MASK])
     assert words.encode("w3 unheard-of") == [VOCAB.index("w3"), VOCAB.index("[UNK]")]
@@ -50,7 +69,9 @@ def test_text_becomes_tokens_and_tokens_text(words):
 
 
 def test_mask_is_no_text(words):
-    with pytest.raises(ValueError, match=r"the text holds '\[MASK\]', the model's MASK \(token 4\); take it out"):
+    with pytest.raises(
+        ValueError, match=r"the text holds '\[MASK\]', the model's MASK \(token 4\); take it out"
+    ):
         words.encode("w1 [MASK] w2")
     other = Text(words.tokenizer, Uniform(vocab_size=60, noise=LogLinear()))
     assert other.encode("[MASK]") == [MASK]
@@ -59,7 +80,8 @@ def test_mask_is_no_text(words):
 def test_every_id_of_the_tokenizer_is_a_symbol_of_the_model(words):
     Text(words.tokenizer, Uniform(vocab_size=KNOWN, noise=LogLinear()))
     with pytest.raises(
-        ValueError, match=r"the tokenizer has token ids up to 54, the model's symbols are 0\.\.53; pass the tokenizer"
+        ValueError,
+        match=r"the tokenizer has token ids up to 54, the model's symbols are 0\.\.53; pass the tokenizer",
     ):
         Text(words.tokenizer, Uniform(vocab_size=KNOWN - 1, noise=LogLinear()))
 
@@ -133,7 +155,9 @@ def test_a_tokenizer_from_the_hub(tmp_path, monkeypatch):
     assert jumpsteps.load(tmp_path / "sedd", tokenizer="someone/words").text.encode("v3") == [4]
     ((hub_id, files),) = asked
     assert hub_id == "someone/words"
-    assert not [name for name in files if "bin" in name or "safetensors" in name or name.endswith(".py")]
+    assert not [
+        name for name in files if "bin" in name or "safetensors" in name or name.endswith(".py")
+    ]
 
 
 def test_tokenizers_that_are_not_there(tmp_path):
@@ -145,7 +169,9 @@ def test_tokenizers_that_are_not_there(tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             jumpsteps.load(tmp_path / "sedd", tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="countdown-exact is not a model of text; leave out the tokenizer"):
+    with pytest.raises(
+        ValueError, match="countdown-exact is not a model of text; leave out the tokenizer"
+    ):
         jumpsteps.load("countdown-exact", tokenizer=tmp_path)
 
 
@@ -168,7 +194,10 @@ def test_texts_that_give_no_sequences(tmp_path, words):
         load_text(file, words, 7, 10, seeded(0))
     for content, message in [
         (b"", "holds 0 tokens, and one sequence needs 7"),
-        (b"w1 w2 w3 w4 w5 w6", "story.txt holds 6 tokens, and one sequence needs 7; pass a longer text"),
+        (
+            b"w1 w2 w3 w4 w5 w6",
+            "story.txt holds 6 tokens, and one sequence needs 7; pass a longer text",
+        ),
         (b"w1 \xff", r"is not a text file in UTF-8 \(invalid start byte at byte 3\)"),
         (b"w1 [MASK]", "the model's MASK"),
     ]:
@@ -183,7 +212,9 @@ def test_a_prompt_is_given_at_the_start(words):
     assert given.tokens[:2].tolist() == [VOCAB.index("w2"), VOCAB.index("w4")]
     assert given_prompt("w2 w4", words, 3).mask.tolist() == [True, True, False]
     for prompt, count in [("", 0), (" \n", 0), ("w1 w2 w3", 3), ("w1 w2 w3 w4", 4)]:
-        with pytest.raises(ValueError, match=rf"the prompt has {count} tokens; with 3 sites it must have 1\.\.2"):
+        with pytest.raises(
+            ValueError, match=rf"the prompt has {count} tokens; with 3 sites it must have 1\.\.2"
+        ):
             given_prompt(prompt, words, 3)
 
 
@@ -206,14 +237,35 @@ def test_given_sites_from_a_file(tmp_path, shape):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"tokens": [0, 1, 2], "mask": [True, True, False]}, r"tokens int64 \[3\] and mask bool \[3\]; expected .* int \[4\]"),
-        ({"tokens": [0, 1, 2, 3], "mask": [[True, True, False, False]]}, r"mask bool \[1, 4\]; expected"),
-        ({"tokens": [0, 1, 2, 3], "mask": [1, 1, 0, 0]}, r"mask int64 \[4\]; expected .* 'mask' bool"),
+        (
+            {"tokens": [0, 1, 2], "mask": [True, True, False]},
+            r"tokens int64 \[3\] and mask bool \[3\]; expected .* int \[4\]",
+        ),
+        (
+            {"tokens": [0, 1, 2, 3], "mask": [[True, True, False, False]]},
+            r"mask bool \[1, 4\]; expected",
+        ),
+        (
+            {"tokens": [0, 1, 2, 3], "mask": [1, 1, 0, 0]},
+            r"mask int64 \[4\]; expected .* 'mask' bool",
+        ),
         ({"tokens": [0.0, 1, 2, 3], "mask": [True, True, False, False]}, "tokens float64"),
-        ({"tokens": np.zeros((0, 4), int), "mask": np.zeros((0, 4), bool)}, r"tokens int64 \[0, 4\]"),
-        ({"tokens": [0, 6, 2, 3], "mask": [True, True, False, False]}, r"g.npz holds tokens 0\.\.6, the vocabulary is 0\.\.5"),
-        ({"tokens": [0, 5, 2, 3], "mask": [True, True, False, False]}, r"g.npz holds MASK \(token 5\)"),
-        ({"tokens": [[0, 1, 2, 3]] * 2, "mask": [[True] * 3 + [False], [True] * 4]}, "gives every site of a sequence"),
+        (
+            {"tokens": np.zeros((0, 4), int), "mask": np.zeros((0, 4), bool)},
+            r"tokens int64 \[0, 4\]",
+        ),
+        (
+            {"tokens": [0, 6, 2, 3], "mask": [True, True, False, False]},
+            r"g.npz holds tokens 0\.\.6, the vocabulary is 0\.\.5",
+        ),
+        (
+            {"tokens": [0, 5, 2, 3], "mask": [True, True, False, False]},
+            r"g.npz holds MASK \(token 5\)",
+        ),
+        (
+            {"tokens": [[0, 1, 2, 3]] * 2, "mask": [[True] * 3 + [False], [True] * 4]},
+            "gives every site of a sequence",
+        ),
         ({"tokens": [0, 1, 2, 3]}, "holds no given sites; expected .npz with arrays 'tokens'"),
     ],
 )
@@ -239,16 +291,28 @@ def test_every_sample_keeps_its_own_given_sites_through_all_batches():
     tokens = torch.randint(4, (7, 4), generator=seeded(0))
     mask = torch.rand(7, 4, generator=seeded(1)) < 0.5
     options = {"generator": seeded(2), "batch": 3}
-    samples, _ = sample_batches(model.reverse, Tweedie(), uniform(4), (7, 4), given=Given(tokens, mask), **options)
+    samples, _ = sample_batches(
+        model.reverse, Tweedie(), uniform(4), (7, 4), given=Given(tokens, mask), **options
+    )
     assert torch.equal(samples[mask], tokens[mask])
     assert not torch.equal(samples, tokens)
     with pytest.raises(ValueError, match=r"given tokens \[3, 4\] .* \[B, L\] = \[7, 4\]"):
-        sample_batches(model.reverse, Tweedie(), uniform(4), (7, 4), given=Given(tokens[:3], mask[:3]), **options)
+        sample_batches(
+            model.reverse,
+            Tweedie(),
+            uniform(4),
+            (7, 4),
+            given=Given(tokens[:3], mask[:3]),
+            **options,
+        )
 
 
 def test_texts_are_written_one_below_the_other(tmp_path):
     save_text(tmp_path / "x.txt", ["one\r\n", "zwei ü"])
-    assert (tmp_path / "x.txt").read_bytes().decode() == "===== sample 1 of 2 =====\none\r\n\n\n===== sample 2 of 2 =====\nzwei ü\n"
+    assert (
+        (tmp_path / "x.txt").read_bytes().decode()
+        == "===== sample 1 of 2 =====\none\r\n\n\n===== sample 2 of 2 =====\nzwei ü\n"
+    )
 
 
 PROMPT = [VOCAB.index(word) for word in ("w3", "w1", "w4")]
@@ -259,7 +323,9 @@ def model(tmp_path_factory):
     """A BERT-like folder and, beside it, a text of 40 sequences and a half, and no word of the prompt."""
     folder = tmp_path_factory.mktemp("bert")
     bert_folder(folder)
-    tokens = torch.randint(VOCAB.index("w10"), KNOWN, (40 * LENGTH + 5,), generator=seeded(2)).tolist()
+    tokens = torch.randint(
+        VOCAB.index("w10"), KNOWN, (40 * LENGTH + 5,), generator=seeded(2)
+    ).tolist()
     (folder / "story.txt").write_text(spelled(tokens))
     return folder
 
@@ -283,7 +349,15 @@ def run(capsys, *arguments):
     code = main([str(a) for a in arguments])
     captured = capsys.readouterr()
     # transformers shows the progress of its reading
-    return code, captured.out, [line for line in captured.err.splitlines() if line and not line.startswith("Loading weights")]
+    return (
+        code,
+        captured.out,
+        [
+            line
+            for line in captured.err.splitlines()
+            if line and not line.startswith("Loading weights")
+        ],
+    )
 
 
 @pytest.mark.parametrize(
@@ -299,14 +373,18 @@ def run(capsys, *arguments):
 )
 def test_a_prompt_is_in_every_sample_and_its_text(model, tmp_path, capsys, steps):
     file = tmp_path / "x.npz"
-    out = command(capsys, "sample", model, "--prompt", "w3 w1 w4", *steps, "-n", 5, "--batch", 2, "-o", file)
+    out = command(
+        capsys, "sample", model, "--prompt", "w3 w1 w4", *steps, "-n", 5, "--batch", 2, "-o", file
+    )
     samples = np.load(file)["samples"]
     assert (samples[:, :3] == PROMPT).all()
     assert samples.shape == (5, LENGTH)
     assert (samples != MASK).all()
     assert len(np.unique(samples, axis=0)) == 5
     text = file.with_suffix(".txt").read_text()
-    assert text == "\n".join(f"===== sample {i} of 5 =====\n{spelled(x)}\n" for i, x in enumerate(samples, 1))
+    assert text == "\n".join(
+        f"===== sample {i} of 5 =====\n{spelled(x)}\n" for i, x in enumerate(samples, 1)
+    )
     lines = out.splitlines()
     assert lines[0] == spelled(samples[0])
     assert lines[-1].endswith(f"written to {file} and {file.with_suffix('.txt')}")
@@ -327,8 +405,21 @@ def test_llada_continues_a_prompt_block_by_block(remote_folder, tmp_path, capsys
 def test_sedd_continues_a_prompt(tmp_path, capsys, graph):
     sedd_folder(tmp_path / "sedd", SEDD | {"graph": {"type": graph}})
     save_words(tmp_path / "few", FEW)
-    asked = ["sample", tmp_path / "sedd", "--prompt", "v3 v18", "--nfe", 3, "-n", 2, "-o", tmp_path / "x.npz"]
-    assert "has no tokenizer; pass --tokenizer, or token ids with --given" in refused(capsys, *asked)
+    asked = [
+        "sample",
+        tmp_path / "sedd",
+        "--prompt",
+        "v3 v18",
+        "--nfe",
+        3,
+        "-n",
+        2,
+        "-o",
+        tmp_path / "x.npz",
+    ]
+    assert "has no tokenizer; pass --tokenizer, or token ids with --given" in refused(
+        capsys, *asked
+    )
     assert not (tmp_path / "x.npz").exists()
     command(capsys, *asked, "--tokenizer", tmp_path / "few")
     samples = np.load(tmp_path / "x.npz")["samples"]
@@ -357,7 +448,9 @@ def test_schedules_are_found_for_a_prompt_and_sampled_with_it(model, tmp_path, c
 
 
 @pytest.mark.parametrize("method", ["shortest-path", "jys"])
-def test_a_search_for_a_prompt_never_sees_its_sites_noised(model, tmp_path, capsys, monkeypatch, method):
+def test_a_search_for_a_prompt_never_sees_its_sites_noised(
+    model, tmp_path, capsys, monkeypatch, method
+):
     seen = []
     forward = MaskedLanguageModel.forward
 
@@ -366,7 +459,18 @@ def test_a_search_for_a_prompt_never_sees_its_sites_noised(model, tmp_path, caps
         return forward(self, x, t, where)
 
     monkeypatch.setattr(MaskedLanguageModel, "forward", watched)
-    options = ["--text", model / "story.txt", "--method", method, "--nfe", 4, "--sequences", 40, "-o", tmp_path / "s.json"]
+    options = [
+        "--text",
+        model / "story.txt",
+        "--method",
+        method,
+        "--nfe",
+        4,
+        "--sequences",
+        40,
+        "-o",
+        tmp_path / "s.json",
+    ]
     command(capsys, "optimize", model, *options)
     assert any((x[:, :3] == MASK).any() for x, _ in seen)
     seen.clear()
@@ -379,7 +483,18 @@ def test_a_search_for_a_prompt_never_sees_its_sites_noised(model, tmp_path, caps
 
 
 def test_explain_reads_text(model, capsys):
-    options = ["--text", model / "story.txt", "--prompt", "w3", "--nfe", 2, "--sequences", 4, "--schedules", "uniform"]
+    options = [
+        "--text",
+        model / "story.txt",
+        "--prompt",
+        "w3",
+        "--nfe",
+        2,
+        "--sequences",
+        4,
+        "--schedules",
+        "uniform",
+    ]
     out = command(capsys, "explain", model, *options)
     assert f", 1 of {LENGTH} sites given" in out
     assert "uniform, 2 steps" in out
@@ -388,22 +503,45 @@ def test_explain_reads_text(model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sample", "--prompt", ""], f"the prompt has 0 tokens; with {LENGTH} sites it must have 1..{LENGTH - 1}"),
+        (
+            ["sample", "--prompt", ""],
+            f"the prompt has 0 tokens; with {LENGTH} sites it must have 1..{LENGTH - 1}",
+        ),
         (["sample", "--prompt", "w1 " * 13], "the prompt has 13 tokens"),
-        (["sample", "--prompt", "w1 [MASK]"], "the text holds '[MASK]', the model's MASK (token 4)"),
-        (["sample", "--prompt", "w1", "--given", "g.npz"], "--prompt and --given exclude each other; pass one of them"),
+        (
+            ["sample", "--prompt", "w1 [MASK]"],
+            "the text holds '[MASK]', the model's MASK (token 4)",
+        ),
+        (
+            ["sample", "--prompt", "w1", "--given", "g.npz"],
+            "--prompt and --given exclude each other; pass one of them",
+        ),
         (["sample", "--tokenizer", "none"], "there is no tokenizer 'none'"),
-        (["sample", "-o", "x.txt"], "x.txt is where the text would go; name a .npz file for the tokens"),
+        (
+            ["sample", "-o", "x.txt"],
+            "x.txt is where the text would go; name a .npz file for the tokens",
+        ),
         (["sample", "-o", "taken.npz"], "taken.txt is a folder; name a file"),
-        (["sample", "--prompt", "w1", "--order", "blocks", "--nfe", 12], "11 sites cannot jump in 12 leaps"),
+        (
+            ["sample", "--prompt", "w1", "--order", "blocks", "--nfe", 12],
+            "11 sites cannot jump in 12 steps",
+        ),
         (["optimize", "--text", "none.txt"], "there is no file none.txt"),
-        (["optimize", "--text", "empty.txt"], f"empty.txt holds 0 tokens, and one sequence needs {LENGTH}"),
+        (
+            ["optimize", "--text", "empty.txt"],
+            f"empty.txt holds 0 tokens, and one sequence needs {LENGTH}",
+        ),
         (["optimize", "--text", "latin.txt"], "latin.txt is not a text file in UTF-8"),
-        (["optimize", "--text", "empty.txt", "--data", "d.npy"], "--data and --text exclude each other; pass one of them"),
+        (
+            ["optimize", "--text", "empty.txt", "--data", "d.npy"],
+            "--data and --text exclude each other; pass one of them",
+        ),
         (["optimize"], "pass --data FILE with tokens [n, 12] (.npy or .npz), or --text FILE"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(model, tmp_path, capsys, monkeypatch, arguments, message):
+def test_mistakes_are_one_line_and_leave_nothing(
+    model, tmp_path, capsys, monkeypatch, arguments, message
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.txt").mkdir()
     (tmp_path / "empty.txt").touch()

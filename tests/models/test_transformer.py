@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
+from jumpsteps.models.networks.transformer import (
+    Transformer,
+    TransformerConfig,
+    TransformerPosterior,
+)
 from tauldr_reference import PlainTransformer, random_weights
 
 CONFIG = TransformerConfig(
@@ -94,7 +98,10 @@ def test_a_fresh_network_trains_from_a_modulation_of_about_one():
     scale, shift = network.encoder_layers[0].film_from_temb(torch.zeros(28)).chunk(2)
     assert torch.equal(scale, torch.ones(8))
     assert torch.equal(shift, torch.zeros(8))
-    model, optimizer = TransformerPosterior(network), torch.optim.Adam(network.parameters(), lr=1e-2)
+    model, optimizer = (
+        TransformerPosterior(network),
+        torch.optim.Adam(network.parameters(), lr=1e-2),
+    )
     losses = []
     for step in range(60):
         x = torch.arange(6).remainder(5).expand(16, -1)
@@ -118,7 +125,10 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_heads": 3}, "hidden_size must be even and a multiple of n_heads, got hidden_size=8, n_heads=3"),
+        (
+            {"n_heads": 3},
+            "hidden_size must be even and a multiple of n_heads, got hidden_size=8, n_heads=3",
+        ),
         ({"hidden_size": 9, "n_heads": 3}, "got hidden_size=9, n_heads=3"),
         ({"time_dim": 2}, "time_dim must be at least 4, got 2"),
     ],
@@ -129,5 +139,7 @@ def test_sizes_that_do_not_fit_are_refused(change, message):
 
 
 def test_a_sequence_that_is_too_long_is_refused():
-    with pytest.raises(ValueError, match="a sequence has 7 tokens, the transformer was built for 6; shorten it"):
+    with pytest.raises(
+        ValueError, match="a sequence has 7 tokens, the transformer was built for 6; shorten it"
+    ):
         transformer()(torch.zeros(1, 7, dtype=torch.int64), T[:1])

@@ -11,13 +11,34 @@ from jumpsteps.models.formats.udlm import is_udlm
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
-from reference_dit import SIZES, D, L, V, backbone, check_that_damage_is_refused, logits_of, random_weights, without, write_folder
+from reference_dit import (
+    SIZES,
+    D,
+    L,
+    V,
+    backbone,
+    check_that_damage_is_refused,
+    logits_of,
+    random_weights,
+    without,
+    write_folder,
+)
 
 HUB = {"return_dict": False, "torch_dtype": "float32", "transformers_version": "4.38.2"}
 UDLM = (
-    SIZES | HUB | {"architectures": ["UDLM"], "model_type": "udlm", "cfg": False, "cfg_num_classes": -1, "time_conditioning": True}
+    SIZES
+    | HUB
+    | {
+        "architectures": ["UDLM"],
+        "model_type": "udlm",
+        "cfg": False,
+        "cfg_num_classes": -1,
+        "time_conditioning": True,
+    }
 )
-DUO = SIZES | HUB | {"architectures": ["DUO"], "model_type": "DUO", "causal": False, "var_min": True}
+DUO = (
+    SIZES | HUB | {"architectures": ["DUO"], "model_type": "DUO", "causal": False, "var_min": True}
+)
 WEIGHTS = random_weights()
 PUBLISHED = backbone(WEIGHTS)
 TOKENS = torch.randint(V, (3, L), generator=seeded(1))
@@ -45,21 +66,25 @@ def exact_leave_one_out(t):
 
 
 def exact_posterior(t):
-    """p(x0^l | x_t), [16, 2, 4], from the joint law of both sites."""
+    """p(x0^l | x_t), [16, 2, 4], from the joint distribution of both sites."""
     joint = TRUTH.table * channel(t).T[OWN[:, 0]][:, :, None] * channel(t).T[OWN[:, 1]][:, None, :]
     posterior = torch.stack([joint.sum(2), joint.sum(1)], 1)
     return posterior / posterior.sum(-1, keepdim=True)
 
 
 def plug_in(x, t, s):
-    """Their q(x_s | x_t, x) for a law x in place of x0, [16, 2, 4] (Schiff et al. 2024; the numerator multiplied out)."""
+    """Their q(x_s | x_t, x) for a distribution x in place of x0, [16, 2, 4] (Schiff et al. 2024; the numerator multiplied out)."""
     n, own = 4, torch.eye(4, dtype=torch.float64)[OWN]
     at, as_ = alpha(t), alpha(s)
-    numerator = at * n * x * own + (at / as_ - at) * own + (as_ - at) * x + (1 - at / as_) * (1 - as_) / n
+    numerator = (
+        at * n * x * own + (at / as_ - at) * own + (as_ - at) * x + (1 - at / as_) * (1 - as_) / n
+    )
     return numerator / (at * n * (x * own).sum(-1, keepdim=True) + 1 - at)
 
 
-@pytest.mark.parametrize(("t", "s", "least"), [(0.9, 0.5, 0.02), (0.7, 0.3, 0.05), (0.3, 0.29, 0.01), (0.2, 0.0, 0.05)])
+@pytest.mark.parametrize(
+    ("t", "s", "least"), [(0.9, 0.5, 0.02), (0.7, 0.3, 0.05), (0.3, 0.29, 0.01), (0.2, 0.0, 0.05)]
+)
 def test_the_plug_in_formula_is_exact_for_the_leave_one_out_posterior_only(t, s, least):
     exact = TRUTH.site_marginals(TRUTH.conditional(t, s))
     torch.testing.assert_close(plug_in(exact_leave_one_out(t), t, s), exact, rtol=0, atol=1e-12)
@@ -86,7 +111,9 @@ def expected_loss(logits, t):
 
 @pytest.mark.parametrize("t", [0.2, 0.6, 0.95])
 def test_the_training_loss_is_least_at_the_leave_one_out_posterior(t):
-    w, posterior = (law(t).log().requires_grad_() for law in (exact_leave_one_out, exact_posterior))
+    w, posterior = (
+        probs(t).log().requires_grad_() for probs in (exact_leave_one_out, exact_posterior)
+    )
     at_w, at_posterior = expected_loss(w, t), expected_loss(posterior, t)
     assert 0 < at_w < at_posterior
     assert torch.autograd.grad(at_w, w)[0].abs().max() < 1e-12
@@ -98,14 +125,20 @@ class ExactLeaveOneOut:
 
     def __call__(self, x, t, where=None):
         times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
-        rows = [exact_leave_one_out(time)[TRUTH.index(state[None])] for state, time in zip(x, times, strict=True)]
+        rows = [
+            exact_leave_one_out(time)[TRUTH.index(state[None])]
+            for state, time in zip(x, times, strict=True)
+        ]
         out = torch.cat(rows).log() + x[..., None]
         return out if where is None else out[where]
 
 
 @pytest.mark.parametrize("t", [0.3, torch.linspace(0.1, 1, 16)])
 def test_a_model_of_the_leave_one_out_posterior_answers_like_the_exact_one(t):
-    reverse, exact = LeaveOneOutReverse(TRUTH.forward, ExactLeaveOneOut()), PosteriorReverse(TRUTH.forward, TRUTH)
+    reverse, exact = (
+        LeaveOneOutReverse(TRUTH.forward, ExactLeaveOneOut()),
+        PosteriorReverse(TRUTH.forward, TRUTH),
+    )
     where = OWN % 3 == 1
     for question in ("posterior", "leave_one_out", "log_score", "rates"):
         for sites in (None, where):
@@ -121,7 +154,12 @@ def test_the_absorbing_kernel_is_refused():
 
 def reference(t):
     """The leave-one-out posterior, and the posterior, of TOKENS at times t [3], in float64."""
-    logits = torch.stack([logits_of(WEIGHTS, row, float(-alpha(time).log())) for row, time in zip(TOKENS, t, strict=True)])
+    logits = torch.stack(
+        [
+            logits_of(WEIGHTS, row, float(-alpha(time).log()))
+            for row, time in zip(TOKENS, t, strict=True)
+        ]
+    )
     w = logits.softmax(-1)
     likelihood = torch.stack([channel(time, V).T[row] for row, time in zip(TOKENS, t, strict=True)])
     posterior = w * likelihood
@@ -132,7 +170,9 @@ def close(actual, expected):
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [UDLM, DUO, DUO | {"model_type": "duo"}], ids=["udlm", "DUO", "duo"])
+@pytest.mark.parametrize(
+    "config", [UDLM, DUO, DUO | {"model_type": "duo"}], ids=["udlm", "DUO", "duo"]
+)
 @pytest.mark.parametrize("pickled", [False, True])
 @torch.no_grad()
 def test_a_published_folder_equals_the_reference(tmp_path, config, pickled):
@@ -154,9 +194,9 @@ def test_a_published_folder_equals_the_reference(tmp_path, config, pickled):
 
 
 @torch.no_grad()
-def test_what_is_remembered_is_read_like_the_model(tmp_path):
+def test_what_is_evaluated_is_read_like_the_model(tmp_path):
     reverse = jumpsteps.load(write_folder(tmp_path / "model", DUO, PUBLISHED)).reverse
-    kept = reverse.model.remember(TOKENS, 0.3, SOME)
+    kept = reverse.model.evaluate(TOKENS, 0.3, SOME)
     assert kept.rows.shape == (SOME.sum(), D)  # hidden states, not V outputs
     fewer = SOME & (torch.arange(L) % 2 == 0)
     w, _ = reference([0.3] * 3)
@@ -182,7 +222,11 @@ def test_other_configs_are_not_taken_for_udlm():
 @pytest.mark.parametrize(
     ("weights", "change", "message"),
     [
-        (PUBLISHED, {"vocab_size": V + 1}, rf"has shape \[{V}(, {D})?\], config.json asks for \[{V + 1}(, {D})?\]"),
+        (
+            PUBLISHED,
+            {"vocab_size": V + 1},
+            rf"has shape \[{V}(, {D})?\], config.json asks for \[{V + 1}(, {D})?\]",
+        ),
         (PUBLISHED, {"vocab_size": None}, "vocab_size must be a positive integer, got None"),
         (PUBLISHED, {"model_length": "12"}, "model_length must be a positive integer, got '12'"),
         (PUBLISHED, {"n_heads": 5}, "hidden_size must be a multiple of 2 x n_heads"),
@@ -199,7 +243,11 @@ def test_other_configs_are_not_taken_for_udlm():
             {},
             "missing keys backbone.sigma_map.mlp.0.bias, unexpected keys none",
         ),
-        (PUBLISHED | {"backbone.cond_map.embedding_table.weight": torch.ones(2)}, {}, "unexpected keys backbone.cond_map"),
+        (
+            PUBLISHED | {"backbone.cond_map.embedding_table.weight": torch.ones(2)},
+            {},
+            "unexpected keys backbone.cond_map",
+        ),
         (WEIGHTS, {}, "missing keys backbone.*, unexpected keys blocks"),
     ],
 )

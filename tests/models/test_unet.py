@@ -1,4 +1,4 @@
-"""The U-Net against a plain evaluation of the published architecture, and its output law against 60-digit arithmetic."""
+"""The U-Net against a plain evaluation of the published architecture, and its output distribution against 60-digit arithmetic."""
 
 from decimal import Decimal, localcontext
 
@@ -12,7 +12,14 @@ from jumpsteps.process.gaussian import Gaussian
 from tauldr_reference import PlainUNet, random_weights
 
 CONFIG = UNetConfig(
-    vocab_size=7, shape=(2, 4, 6), channels=8, multipliers=(1, 2), n_blocks=2, attention_at=1, time_dim=6, time_scale=100.0
+    vocab_size=7,
+    shape=(2, 4, 6),
+    channels=8,
+    multipliers=(1, 2),
+    n_blocks=2,
+    attention_at=1,
+    time_dim=6,
+    time_scale=100.0,
 )
 PLAIN = PlainUNet()
 WEIGHTS = random_weights(PLAIN.layout())
@@ -27,7 +34,9 @@ def unet(config=CONFIG):
 
 
 def test_parameters_have_the_published_names_shapes_and_order():
-    assert [(name, list(p.shape)) for name, p in UNet(CONFIG).named_parameters()] == list(PLAIN.layout().items())
+    assert [(name, list(p.shape)) for name, p in UNet(CONFIG).named_parameters()] == list(
+        PLAIN.layout().items()
+    )
     assert UNet(CONFIG).state_dict().keys() == PLAIN.layout().keys()
 
 
@@ -49,7 +58,9 @@ def test_one_time_for_all_is_the_same_as_one_each():
     assert (model(X, 0.4) - model(X, 0.5)).abs().max() > 1e-3
 
 
-def exact_law(location: float, log_scale: float, size: int, symmetric: bool) -> list[float]:
+def exact_distribution(
+    location: float, log_scale: float, size: int, symmetric: bool
+) -> list[float]:
     """log(s(u) - s(l) + 1e-6 s(u)), and the smaller of that and its mirror image if symmetric, to 60 digits."""
     with localcontext() as context:
         context.prec = 60
@@ -69,19 +80,25 @@ def exact_law(location: float, log_scale: float, size: int, symmetric: bool) -> 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize(
-    ("location", "log_scale"), [(0.25, 0.0), (-0.75, -1.0), (0.5, -2.0), (0.125, 9.0), (-1.0, 1.0), (0.0, -1.0)]
+    ("location", "log_scale"),
+    [(0.25, 0.0), (-0.75, -1.0), (0.5, -2.0), (0.125, 9.0), (-1.0, 1.0), (0.0, -1.0)],
 )
-def test_the_law_of_a_site_to_sixty_digits(location, log_scale, symmetric):
-    mean, scale = torch.tensor([location], requires_grad=True), torch.tensor([log_scale], requires_grad=True)
+def test_the_distribution_of_a_site_to_sixty_digits(location, log_scale, symmetric):
+    mean, scale = (
+        torch.tensor([location], requires_grad=True),
+        torch.tensor([log_scale], requires_grad=True),
+    )
     out = truncated_logistic(mean, scale, 256, symmetric=symmetric)
-    expected = torch.tensor(exact_law(location, log_scale, 256, symmetric), dtype=torch.float64)
+    expected = torch.tensor(
+        exact_distribution(location, log_scale, 256, symmetric), dtype=torch.float64
+    )
     torch.testing.assert_close(out[0].double(), expected, atol=2e-6, rtol=1e-6)
     out.sum().backward()
     assert mean.grad.isfinite()
     assert scale.grad.isfinite()
 
 
-def test_the_law_is_that_of_the_published_formula_where_that_is_accurate():
+def test_the_distribution_is_that_of_the_published_formula_where_that_is_accurate():
     location, log_scale = torch.tensor([-0.3, 0.6]).double(), torch.tensor([-1.0, -1.5]).double()
     centres = torch.linspace(-1 + 1 / 8, 1 - 1 / 8, 8, dtype=torch.float64)
     inverse = torch.exp(-(log_scale - 2))[:, None]
@@ -90,19 +107,27 @@ def test_the_law_is_that_of_the_published_formula_where_that_is_accurate():
     upper = a + torch.log1p(-torch.exp(b - a) + 1e-6)
     c, d = b - left, a - right
     lower = c + torch.log1p(-torch.exp(d - c) + 1e-6)
-    torch.testing.assert_close(truncated_logistic(location, log_scale, 8, symmetric=False), upper, atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        truncated_logistic(location, log_scale, 8, symmetric=False), upper, atol=1e-9, rtol=0
+    )
     both = torch.minimum(upper, lower)
     assert (both - upper).abs().max() > 1e-3
-    torch.testing.assert_close(truncated_logistic(location, log_scale, 8, symmetric=True), both, atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        truncated_logistic(location, log_scale, 8, symmetric=True), both, atol=1e-9, rtol=0
+    )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_the_posterior_is_the_normalised_law_at_the_sites_asked_for(symmetric):
+def test_the_posterior_is_the_normalised_distribution_at_the_sites_asked_for(symmetric):
     model = UNetPosterior(unet(UNetConfig(**(vars(CONFIG) | {"symmetric": symmetric}))))
     location, log_scale = (part.flatten().tolist() for part in PLAIN(WEIGHTS, X, T))
     rows = zip(location, log_scale, strict=True)
-    expected = torch.tensor([exact_law(*row, 7, symmetric) for row in rows]).log_softmax(-1).reshape(3, 48, 7)
+    expected = (
+        torch.tensor([exact_distribution(*row, 7, symmetric) for row in rows])
+        .log_softmax(-1)
+        .reshape(3, 48, 7)
+    )
     out = model(X, T)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, expected, atol=2e-5, rtol=2e-5)
@@ -111,11 +136,11 @@ def test_the_posterior_is_the_normalised_law_at_the_sites_asked_for(symmetric):
 
 
 @torch.no_grad()
-def test_two_numbers_a_site_are_remembered():
+def test_two_numbers_a_site_are_evaluated():
     model = UNetPosterior(unet())
     where = torch.rand(3, 48, generator=seeded(2)) < 0.4
     some = where & (torch.rand(3, 48, generator=seeded(3)) < 0.5)
-    kept = model.remember(X, 0.4, where)
+    kept = model.evaluate(X, 0.4, where)
     assert kept.rows.shape == (int(where.sum()), 2)
     torch.testing.assert_close(kept(X, 0.4, some), model(X, 0.4)[some])
     reverse = PosteriorReverse(Gaussian(vocab_size=7, rate_sigma=1.0, q_sigma=4.0), model)
@@ -129,7 +154,9 @@ def test_a_fresh_network_trains():
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(40):
-        noisy = torch.where(torch.rand(x.shape, generator=seeded(len(losses))) < 0.5, x, (x + 3) % 7)
+        noisy = torch.where(
+            torch.rand(x.shape, generator=seeded(len(losses))) < 0.5, x, (x + 3) % 7
+        )
         loss = -model(noisy, 0.5).gather(-1, x[..., None]).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -152,7 +179,10 @@ def test_dropout_acts_in_training_only():
     [
         ({"channels": 6}, "channels must be a multiple of 4, and of 32 above 128, got 6"),
         ({"channels": 132}, "got 132"),
-        ({"multipliers": (1, 2, 2)}, r"3 resolutions need an image whose sides are multiples of 4, got shape \[2, 4, 6\]"),
+        (
+            {"multipliers": (1, 2, 2)},
+            r"3 resolutions need an image whose sides are multiples of 4, got shape \[2, 4, 6\]",
+        ),
         ({"multipliers": ()}, "0 resolutions"),
         ({"time_dim": 3}, "time_dim must be at least 4, got 3"),
     ],
@@ -163,7 +193,9 @@ def test_sizes_that_do_not_fit_are_refused(change, message):
 
 
 def test_an_image_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"47 tokens, the U-Net reads images of shape \[2, 4, 6\]; give it 48"):
+    with pytest.raises(
+        ValueError, match=r"47 tokens, the U-Net reads images of shape \[2, 4, 6\]; give it 48"
+    ):
         unet()(X[:, 1:], T)
 
 

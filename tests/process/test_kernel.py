@@ -19,7 +19,8 @@ from jumpsteps.process.uniform import Uniform
 
 # a walk to the nearest neighbours; the circle runs one way, without detailed balance
 BIRTH_DEATH = torch.tensor(
-    [[-2.0, 2.0, 0.0, 0.0], [0.5, -1.5, 1.0, 0.0], [0.0, 0.7, -3.7, 3.0], [0.0, 0.0, 1.2, -1.2]], dtype=torch.float64
+    [[-2.0, 2.0, 0.0, 0.0], [0.5, -1.5, 1.0, 0.0], [0.0, 0.7, -3.7, 3.0], [0.0, 0.0, 1.2, -1.2]],
+    dtype=torch.float64,
 )
 CIRCLE = one_way_rates(5)
 
@@ -34,23 +35,31 @@ BUILDERS: dict[str, Callable[[NoiseSchedule], ForwardProcess]] = {
     "birth-death": lambda noise: RateMatrix(matrix=BIRTH_DEATH, noise=noise),
     "circle": lambda noise: RateMatrix(matrix=CIRCLE, noise=noise),
 }
-PROCESSES = {f"{name}-{type(noise).__name__}": build(noise) for name, build in BUILDERS.items() for noise in NOISES}
-LEAPS = [(0.0, 1.0), (0.0, 0.3), (0.2, 0.7), (0.5, 0.51), (0.9, 1.0)]
+PROCESSES = {
+    f"{name}-{type(noise).__name__}": build(noise)
+    for name, build in BUILDERS.items()
+    for noise in NOISES
+}
+STEPS = [(0.0, 1.0), (0.0, 0.3), (0.2, 0.7), (0.5, 0.51), (0.9, 1.0)]
 
 CPU = torch.device("cpu")
 
 every_process = pytest.mark.parametrize("forward", PROCESSES.values(), ids=PROCESSES.keys())
-PULLED = {name: forward for name, forward in PROCESSES.items() if not isinstance(forward, MatrixKernel)}
+PULLED = {
+    name: forward for name, forward in PROCESSES.items() if not isinstance(forward, MatrixKernel)
+}
 every_pulled = pytest.mark.parametrize("forward", PULLED.values(), ids=PULLED.keys())
-every_leap = pytest.mark.parametrize(("s", "t"), LEAPS)
-some_leaps = pytest.mark.parametrize(("s", "t"), [(0.0, 0.3), (0.2, 0.7), (0.9, 1.0)])
+every_step = pytest.mark.parametrize(("s", "t"), STEPS)
+some_steps = pytest.mark.parametrize(("s", "t"), [(0.0, 0.3), (0.2, 0.7), (0.9, 1.0)])
 
 
 def base_matrix(forward: ForwardProcess) -> np.ndarray:
     """R_b from its definition, entry by entry."""
     v = forward.vocab_size
     if isinstance(forward, Absorbing):
-        return np.array([[float(y == forward.mask_id) - float(y == x) for y in range(v)] for x in range(v)])
+        return np.array(
+            [[float(y == forward.mask_id) - float(y == x) for y in range(v)] for x in range(v)]
+        )
     if isinstance(forward, Gaussian):
         return gaussian_rates(v, forward.rate_sigma, forward.q_sigma)
     if isinstance(forward, RateMatrix):
@@ -65,7 +74,7 @@ def matrix(forward: ForwardProcess, s: float, t: float) -> Tensor:
 
 
 def data_weights(forward: ForwardProcess, *shape: int, seed: int = 0) -> Tensor:
-    """Random laws over data symbols, [..., V]: no mass at MASK."""
+    """Random distributions over data symbols, [..., V]: no mass at MASK."""
     w = torch.rand(*shape, forward.vocab_size, generator=seeded(seed), dtype=torch.float64) + 0.05
     if isinstance(forward, Absorbing):
         w[..., forward.mask_id] = 0
@@ -97,7 +106,7 @@ def test_rate_is_sigma_times_the_base(forward: ForwardProcess, t: float) -> None
 
 
 @every_process
-@every_leap
+@every_step
 def test_transition_is_the_matrix_exponential(forward: ForwardProcess, s: float, t: float) -> None:
     transition = forward.transition(s, t)
     assert transition.dtype == torch.float64
@@ -121,11 +130,11 @@ def test_push_is_a_product_with_the_transition(forward: ForwardProcess, t: float
 @pytest.mark.parametrize("t", [0.0, 0.01, 0.5, 1.0])
 def test_pull_undoes_push(forward: ForwardProcess, t: float) -> None:
     w = data_weights(forward, 6)
-    law = forward.push(w, t)
-    kept = law.clone()
-    close(forward.pull(law, t), w, atol=1e-10)
-    close(forward.pull(7.5 * law, t), w, atol=1e-10)
-    assert torch.equal(law, kept)
+    probs = forward.push(w, t)
+    kept = probs.clone()
+    close(forward.pull(probs, t), w, atol=1e-10)
+    close(forward.pull(7.5 * probs, t), w, atol=1e-10)
+    assert torch.equal(probs, kept)
 
 
 def test_pull_cuts_negative_parts_off() -> None:
@@ -146,7 +155,9 @@ def test_likelihood_is_a_column_of_the_transition(forward: ForwardProcess, t: fl
     likelihood = forward.likelihood(x, t)
     assert likelihood.dtype == torch.float64
     close(likelihood, expected)
-    close(forward.likelihood(x.reshape(1, -1, 1), t), expected.reshape(1, forward.vocab_size, 1, -1))
+    close(
+        forward.likelihood(x.reshape(1, -1, 1), t), expected.reshape(1, forward.vocab_size, 1, -1)
+    )
 
 
 @every_process
@@ -165,27 +176,39 @@ def test_rates_from_are_rows_of_the_base_rates(forward: ForwardProcess) -> None:
     close(rates, expected, atol=1e-15)
     x = torch.randint(forward.vocab_size, (2, 3), generator=seeded(0))
     close(forward.rates_from(x), expected[x], atol=1e-15)
-    close(forward.rates_into(x), torch.from_numpy(base_matrix(forward)).T.clone().fill_diagonal_(0)[x], atol=1e-15)
+    close(
+        forward.rates_into(x),
+        torch.from_numpy(base_matrix(forward)).T.clone().fill_diagonal_(0)[x],
+        atol=1e-15,
+    )
 
 
 def leaving_rates(forward: ForwardProcess, total: float, w: Tensor) -> Tensor:
-    """sum_y R_b(y, x) (w q)(y) / (w q)(x) for each law w and each movable x, [len(w), X]; from the definition."""
+    """sum_y R_b(y, x) (w q)(y) / (w q)(x) for each distribution w and each movable x, [len(w), X]; from the definition."""
     rates = torch.from_numpy(base_matrix(forward)).fill_diagonal_(0)
-    law = w @ torch.from_numpy(series(base_matrix(forward), total))
-    return (law @ rates / law)[:, forward.movable(all_states(forward))]
+    probs = w @ torch.from_numpy(series(base_matrix(forward), total))
+    return (probs @ rates / probs)[:, forward.movable(all_states(forward))]
 
 
 @every_process
 def test_no_site_leaves_faster_than_the_exit_bound(forward: ForwardProcess) -> None:
-    """Whatever the law of x0: certain, nearly certain or spread. And the bound is near what some law attains."""
+    """Whatever the distribution of x0: certain, nearly certain or spread. And the bound is near what some distribution attains."""
     v, most = forward.vocab_size, float(forward.noise.total(1.0))
     certain = torch.eye(v, dtype=torch.float64)
     if isinstance(forward, Absorbing):
         certain = certain[all_states(forward) != forward.mask_id]
     spread = data_weights(forward, 20)
-    w = torch.cat([certain, spread, *((1 - part) * certain + part * spread[: len(certain)] for part in (1e-12, 1e-6, 1e-2))])
+    w = torch.cat(
+        [
+            certain,
+            spread,
+            *((1 - part) * certain + part * spread[: len(certain)] for part in (1e-12, 1e-6, 1e-2)),
+        ]
+    )
     # below, on and between the 256 noise levels that a matrix kernel looks at
-    exponents = torch.cat([torch.linspace(-10, 0, 101), -8 * torch.rand(100, generator=seeded(1))]).double()
+    exponents = torch.cat(
+        [torch.linspace(-10, 0, 101), -8 * torch.rand(100, generator=seeded(1))]
+    ).double()
     for total in (most * 10**exponents).tolist():
         bound = float(forward.exit_bound(torch.tensor(total, dtype=torch.float64)))
         fastest = float(leaving_rates(forward, total, w).max())
@@ -219,7 +242,9 @@ def test_the_exit_bound_is_the_slope_of_its_integral(forward: ForwardProcess) ->
     total = float(forward.noise.total(1.0)) * torch.logspace(-6, 0, 60, dtype=torch.float64)
     step = 1e-4 * total
     f = forward.exit_bound_integral
-    slope = (8 * (f(total + step) - f(total - step)) - f(total + 2 * step) + f(total - 2 * step)) / (12 * step)
+    slope = (
+        8 * (f(total + step) - f(total - step)) - f(total + 2 * step) + f(total - 2 * step)
+    ) / (12 * step)
     torch.testing.assert_close(slope, forward.exit_bound(total), rtol=1e-8, atol=0)
     assert (forward.exit_bound(total) > 0).all()
     assert f(torch.zeros(1, dtype=torch.float64)) == -torch.inf
@@ -228,10 +253,20 @@ def test_the_exit_bound_is_the_slope_of_its_integral(forward: ForwardProcess) ->
 @every_process
 def test_the_exit_bound_time_inverts_the_integral(forward: ForwardProcess) -> None:
     most = float(forward.noise.total(1.0))
-    total = torch.cat([torch.logspace(-6, math.log10(most), 60, dtype=torch.float64), torch.tensor([most], dtype=torch.float64)])
+    total = torch.cat(
+        [
+            torch.logspace(-6, math.log10(most), 60, dtype=torch.float64),
+            torch.tensor([most], dtype=torch.float64),
+        ]
+    )
     value = forward.exit_bound_integral(total)
     torch.testing.assert_close(forward.exit_bound_time(value), total, rtol=1e-10, atol=0)
-    torch.testing.assert_close(forward.exit_bound_time(value.reshape(1, -1, 1)), total.reshape(1, -1, 1), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        forward.exit_bound_time(value.reshape(1, -1, 1)),
+        total.reshape(1, -1, 1),
+        rtol=1e-10,
+        atol=0,
+    )
     far_back = forward.exit_bound_time(value - 1e4)
     assert (far_back >= 0).all()
     assert (far_back < 1e-6).all()
@@ -257,7 +292,9 @@ def test_reverse_rates_of_one_site(forward: ForwardProcess, t: float) -> None:
     x = all_states(forward)
     w = data_weights(forward)
     p = w @ matrix(forward, 0.0, t)
-    expected = float(forward.noise.rate(t)) * torch.from_numpy(base_matrix(forward)).T * p / p[:, None]
+    expected = (
+        float(forward.noise.rate(t)) * torch.from_numpy(base_matrix(forward)).T * p / p[:, None]
+    )
     expected.fill_diagonal_(0)
     actual = forward.reverse_rates(w.expand(len(x), -1), x, t)
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
@@ -266,8 +303,8 @@ def test_reverse_rates_of_one_site(forward: ForwardProcess, t: float) -> None:
 
 
 @every_process
-@every_leap
-def test_a_leap_of_one_site_is_exact(forward: ForwardProcess, s: float, t: float) -> None:
+@every_step
+def test_a_step_of_one_site_is_exact(forward: ForwardProcess, s: float, t: float) -> None:
     """draw_moving and bridge together: p(x_s | x_t) ∝ q_{t|s}(x_t | x_s) (w q_{s|0})(x_s), row x_t."""
     v, x = forward.vocab_size, all_states(forward)
     w = data_weights(forward)
@@ -311,18 +348,20 @@ def test_uniform_moves_everywhere() -> None:
 
 
 @every_process
-@pytest.mark.parametrize("length", [2, 5])  # a matrix kernel multiplies site by site, or time by time
+@pytest.mark.parametrize(
+    "length", [2, 5]
+)  # a matrix kernel multiplies site by site, or time by time
 def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess, length: int) -> None:
     times = [0.05, 0.5, 0.93]
     column = torch.tensor(times, dtype=torch.float64)[:, None]
     x = torch.randint(forward.vocab_size, (3, length), generator=seeded(0))
     w = data_weights(forward, 3, length)
     ratio = torch.rand(w.shape, generator=seeded(1), dtype=torch.float64)
-    law = forward.push(w, 0.4)
+    probs = forward.push(w, 0.4)
     seen_at = forward.sample_path(x, generator=seeded(2))
 
     def answers(t: Time) -> dict[str, Tensor]:
-        pulled = {} if isinstance(forward, MatrixKernel) else {"pull": forward.pull(law, t)}
+        pulled = {} if isinstance(forward, MatrixKernel) else {"pull": forward.pull(probs, t)}
         return pulled | {
             "push": forward.push(w, t),
             "likelihood": forward.likelihood(x, t),
@@ -336,17 +375,24 @@ def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess, length: 
     for row, t in enumerate(times):
         by_row = answers(t)
         for name, expected in by_row.items():
-            torch.testing.assert_close(by_column[name][row], expected[row], rtol=1e-13, atol=1e-14, msg=name)
+            torch.testing.assert_close(
+                by_column[name][row], expected[row], rtol=1e-13, atol=1e-14, msg=name
+            )
 
 
 @every_process
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_laws_keep_the_dtype_of_w(forward: ForwardProcess, dtype: torch.dtype) -> None:
+def test_the_distributions_keep_the_dtype_of_w(forward: ForwardProcess, dtype: torch.dtype) -> None:
     w = data_weights(forward, 2, 3).to(dtype)
     x = torch.randint(forward.vocab_size, (2, 3), generator=seeded(0))
     for t in (0.5, torch.tensor([[0.5], [0.5]], dtype=torch.float64)):
         pulled = () if isinstance(forward, MatrixKernel) else (forward.pull(w, t),)
-        for out in (*pulled, forward.push(w, t), forward.jump_rates(w, x, t), forward.reverse_rates(w + 0.1, x, t)):
+        for out in (
+            *pulled,
+            forward.push(w, t),
+            forward.jump_rates(w, x, t),
+            forward.reverse_rates(w + 0.1, x, t),
+        ):
             assert out.dtype == dtype
             assert out.shape == w.shape
             assert out.isfinite().all()
@@ -354,8 +400,10 @@ def test_the_laws_keep_the_dtype_of_w(forward: ForwardProcess, dtype: torch.dtyp
 
 
 @every_process
-@some_leaps
-def test_paths_have_the_joint_law_of_two_times(forward: ForwardProcess, s: float, t: float) -> None:
+@some_steps
+def test_paths_have_the_joint_distribution_of_two_times(
+    forward: ForwardProcess, s: float, t: float
+) -> None:
     v, w = forward.vocab_size, data_weights(forward, seed=4)
     x0 = torch.multinomial(w, 20_000, replacement=True, generator=seeded(5)).reshape(-1, 2)
     at = forward.sample_path(x0, generator=seeded(6))
@@ -365,12 +413,16 @@ def test_paths_have_the_joint_law_of_two_times(forward: ForwardProcess, s: float
 
 
 @every_process
-def test_paths_have_the_joint_law_of_three_times(forward: ForwardProcess) -> None:
+def test_paths_have_the_joint_distribution_of_three_times(forward: ForwardProcess) -> None:
     """A path is a Markov chain: x_u depends on x_t alone."""
     v = forward.vocab_size
     at = forward.sample_path(torch.zeros(30_000, dtype=torch.int64), generator=seeded(8))
     s, t, u = 0.15, 0.5, 0.8
-    joint = matrix(forward, 0.0, s)[0][:, None, None] * matrix(forward, s, t)[:, :, None] * matrix(forward, t, u)[None]
+    joint = (
+        matrix(forward, 0.0, s)[0][:, None, None]
+        * matrix(forward, s, t)[:, :, None]
+        * matrix(forward, t, u)[None]
+    )
     assert chi_square_p((at(s) * v + at(t)) * v + at(u), joint.reshape(-1).clamp_min(0)) > LEVEL
 
 
@@ -398,8 +450,8 @@ def test_paths_start_at_the_data(forward: ForwardProcess) -> None:
 
 
 @every_process
-@some_leaps
-def test_transitions_have_their_law(forward: ForwardProcess, s: float, t: float) -> None:
+@some_steps
+def test_transitions_have_their_distribution(forward: ForwardProcess, s: float, t: float) -> None:
     v = forward.vocab_size
     x = torch.randint(v, (10_000, 2), generator=seeded(11))
     x_t = forward.sample_transition(x, s, t, generator=seeded(12))
@@ -414,17 +466,19 @@ def test_prior(forward: ForwardProcess) -> None:
     x = forward.sample_prior((10_000, 2), generator=seeded(13), device=CPU)
     assert x.dtype == torch.int64
     assert x.shape == (10_000, 2)
-    law = torch.full((forward.vocab_size,), 1 / forward.vocab_size, dtype=torch.float64)
+    probs = torch.full((forward.vocab_size,), 1 / forward.vocab_size, dtype=torch.float64)
     if isinstance(forward, Absorbing):
-        law = torch.nn.functional.one_hot(torch.tensor(forward.mask_id), forward.vocab_size).double()
+        probs = torch.nn.functional.one_hot(
+            torch.tensor(forward.mask_id), forward.vocab_size
+        ).double()
     if isinstance(forward, MatrixKernel):
-        law = torch.from_numpy(null_space(base_matrix(forward).T)).squeeze(-1)
-        law = law / law.sum()
-        close(forward.stationary(), law)
-    assert chi_square_p(x[:, 0] * forward.vocab_size + x[:, 1], torch.kron(law, law)) > LEVEL
+        probs = torch.from_numpy(null_space(base_matrix(forward).T)).squeeze(-1)
+        probs = probs / probs.sum()
+        close(forward.stationary(), probs)
+    assert chi_square_p(x[:, 0] * forward.vocab_size + x[:, 1], torch.kron(probs, probs)) > LEVEL
     # with a long horizon it is where the forward process ends
     far = replace(forward, noise=Constant(60.0))
-    close(far.transition(0.0, 1.0), law.expand(forward.vocab_size, -1))
+    close(far.transition(0.0, 1.0), probs.expand(forward.vocab_size, -1))
 
 
 def test_names_and_masks() -> None:
@@ -439,7 +493,9 @@ def test_names_and_masks() -> None:
 @pytest.mark.parametrize("size", [-1, 0, 1])
 def test_too_few_states_are_refused(size: int) -> None:
     for build in (Absorbing, Uniform):
-        with pytest.raises(ValueError, match=rf"{build.__name__} needs at least 2 states, got vocab_size={size}"):
+        with pytest.raises(
+            ValueError, match=rf"{build.__name__} needs at least 2 states, got vocab_size={size}"
+        ):
             build(vocab_size=size, noise=LogLinear())
 
 
@@ -450,16 +506,21 @@ def test_a_mask_outside_the_vocabulary_is_refused(mask_id: int) -> None:
 
 
 def test_pull_cuts_off_negative_parts() -> None:
-    law = torch.tensor([0.9, 0.2, -0.1, 0.4], dtype=torch.float64)
-    absorbing = Absorbing(vocab_size=4, noise=LogLinear()).pull(law, 0.5)
+    probs = torch.tensor([0.9, 0.2, -0.1, 0.4], dtype=torch.float64)
+    absorbing = Absorbing(vocab_size=4, noise=LogLinear()).pull(probs, 0.5)
     close(absorbing, torch.tensor([9 / 11, 2 / 11, 0, 0], dtype=torch.float64))
-    assert (Uniform(vocab_size=4, noise=LogLinear()).pull(law, 0.5) >= 0).all()
+    assert (Uniform(vocab_size=4, noise=LogLinear()).pull(probs, 0.5) >= 0).all()
 
 
 @pytest.mark.parametrize("token", [-1, 4])
 def test_tokens_outside_the_vocabulary_are_refused(token: int) -> None:
-    for forward in (Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=4, noise=LogLinear())):
-        with pytest.raises(ValueError, match=rf"prompt holds tokens .*{token}.*, the vocabulary is 0\.\.3"):
+    for forward in (
+        Absorbing(vocab_size=4, noise=LogLinear()),
+        Uniform(vocab_size=4, noise=LogLinear()),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"prompt holds tokens .*{token}.*, the vocabulary is 0\.\.3"
+        ):
             forward.check_data(torch.tensor([1, token]), "prompt")
     forward.check_states(torch.tensor([3]), "state")
 
@@ -468,14 +529,21 @@ def test_odds_of_masked_sites_differ_from_time_to_time_by_the_clock_alone():
     forward = Absorbing(vocab_size=4, noise=LogLinear())
     w = torch.tensor([0.5, 0.2, 0.3, 0.0], dtype=torch.float64)
     odds = [forward.push(w, t)[:3] / forward.push(w, t)[3] for t in (0.3, 0.8)]
-    assert torch.allclose(odds[0] / odds[1], (forward.clock(0.3) / forward.clock(0.8)).expand(3), rtol=1e-12)
+    assert torch.allclose(
+        odds[0] / odds[1], (forward.clock(0.3) / forward.clock(0.8)).expand(3), rtol=1e-12
+    )
     assert Uniform(vocab_size=4, noise=LogLinear()).clock(0.3) is None
-    assert [kernel.heals for kernel in (Absorbing, Uniform)] == [False, True]
+    assert [kernel.revisable for kernel in (Absorbing, Uniform)] == [False, True]
 
 
-@pytest.mark.parametrize("t", [0.4, 1e-6, torch.tensor([[0.4], [0.9]])], ids=["number", "early", "tensor"])
+@pytest.mark.parametrize(
+    "t", [0.4, 1e-6, torch.tensor([[0.4], [0.9]])], ids=["number", "early", "tensor"]
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("forward", [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=4, noise=LogLinear())])
+@pytest.mark.parametrize(
+    "forward",
+    [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=4, noise=LogLinear())],
+)
 def test_leaving_out_what_a_site_says_is_a_division_by_its_likelihood(forward, dtype, t):
     x = torch.tensor([[0, 1, 2], [3, 3, 0]])
     log_posterior = torch.randn(2, 3, 4, generator=seeded(0)).to(dtype)
@@ -484,5 +552,9 @@ def test_leaving_out_what_a_site_says_is_a_division_by_its_likelihood(forward, d
     likelihood = forward.likelihood(x, t)
     w = torch.where(likelihood > 0, log_posterior.double().exp() / likelihood, 0)
     assert found.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
-    assert torch.allclose(found.double().softmax(-1), w / w.sum(-1, keepdim=True), rtol=1e-10 if dtype is torch.float64 else 1e-5)
+    assert torch.allclose(
+        found.double().softmax(-1),
+        w / w.sum(-1, keepdim=True),
+        rtol=1e-10 if dtype is torch.float64 else 1e-5,
+    )
     assert torch.equal(log_posterior, before)

@@ -4,7 +4,14 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from jumpsteps.process.noise import Constant, Cosine, Exponential, Geometric, LogLinear, NoiseSchedule
+from jumpsteps.process.noise import (
+    Constant,
+    Cosine,
+    Exponential,
+    Geometric,
+    LogLinear,
+    NoiseSchedule,
+)
 
 SCHEDULES = [
     LogLinear(),
@@ -101,7 +108,9 @@ def test_survivals_in_closed_form() -> None:
         Cosine(eps=0.01): torch.cos(0.5 * math.pi * 0.99 * t),
         Constant(1.3): torch.exp(-1.3 * t),
         Exponential(base=10.0, scale=0.4): torch.exp(-0.4 * (10**t - 1)),
-        Geometric(lowest=0.03, highest=7.0): torch.exp(-(0.03 ** (1 - t)) * 7.0**t).where(t > 0, 1.0),
+        Geometric(lowest=0.03, highest=7.0): torch.exp(-(0.03 ** (1 - t)) * 7.0**t).where(
+            t > 0, 1.0
+        ),
     }
     for noise, alpha in expected.items():
         torch.testing.assert_close(noise.alpha(t), alpha, rtol=1e-12, atol=1e-15)
@@ -141,15 +150,31 @@ def test_constant_refuses(value: float) -> None:
         Constant(value)
 
 
-@pytest.mark.parametrize(("base", "scale"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.0), (2.0, -1.0), (math.nan, 1.0), (2.0, math.nan)])
+@pytest.mark.parametrize(
+    ("base", "scale"),
+    [(1.0, 1.0), (0.5, 1.0), (2.0, 0.0), (2.0, -1.0), (math.nan, 1.0), (2.0, math.nan)],
+)
 def test_exponential_refuses(base: float, scale: float) -> None:
-    with pytest.raises(ValueError, match=r"Exponential needs finite base > 1 and scale > 0, got base="):
+    with pytest.raises(
+        ValueError, match=r"Exponential needs finite base > 1 and scale > 0, got base="
+    ):
         Exponential(base=base, scale=scale)
 
 
 @pytest.mark.parametrize(
-    ("lowest", "highest"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, math.inf), (math.nan, 1.0), (0.1, math.nan)]
+    ("lowest", "highest"),
+    [
+        (0.0, 1.0),
+        (-1.0, 1.0),
+        (1.0, 1.0),
+        (2.0, 1.0),
+        (1.0, math.inf),
+        (math.nan, 1.0),
+        (0.1, math.nan),
+    ],
 )
 def test_geometric_refuses(lowest: float, highest: float) -> None:
-    with pytest.raises(ValueError, match=r"Geometric needs 0 < lowest < highest, got lowest=.*, highest="):
+    with pytest.raises(
+        ValueError, match=r"Geometric needs 0 < lowest < highest, got lowest=.*, highest="
+    ):
         Geometric(lowest=lowest, highest=highest)

@@ -1,4 +1,4 @@
-"""Kernels given by a matrix: their rates, exponentials that keep small probabilities, stationary laws, bounds and errors.
+"""Kernels given by a matrix: their rates, exponentials that keep small probabilities, stationary distributions, bounds and errors.
 
 What they share with the other kernels is tested in test_forward.py.
 """
@@ -17,10 +17,19 @@ from helpers import gaussian_rates, kernel, one_way_rates, series
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential, Geometric, LogLinear, Time
-from jumpsteps.process.rate_matrix import MatrixKernel, RateMatrix, birth_death, exponential_of_rates
+from jumpsteps.process.rate_matrix import (
+    MatrixKernel,
+    RateMatrix,
+    birth_death,
+    exponential_of_rates,
+)
 
-CIFAR = Gaussian(vocab_size=256, rate_sigma=6.0, q_sigma=512.0, noise=Exponential(base=100.0, scale=3.0))
-SMALL = Gaussian(vocab_size=24, rate_sigma=2.0, q_sigma=8.0, noise=Exponential(base=100.0, scale=0.3))
+CIFAR = Gaussian(
+    vocab_size=256, rate_sigma=6.0, q_sigma=512.0, noise=Exponential(base=100.0, scale=3.0)
+)
+SMALL = Gaussian(
+    vocab_size=24, rate_sigma=2.0, q_sigma=8.0, noise=Exponential(base=100.0, scale=0.3)
+)
 NOISE = Constant(1.7)
 
 
@@ -55,19 +64,28 @@ def test_gaussian_rates_by_hand() -> None:
     )
     forward = Gaussian(vocab_size=4, rate_sigma=1.0, q_sigma=1.0, noise=NOISE)
     close(forward.rate_matrix(), expected - expected.sum(-1).diag(), atol=1e-14)
-    law = float64([e(-0.5), 1, e(-0.5), e(-2)])[0]
-    close(forward.stationary(), law / law.sum(), atol=1e-15)
+    probs = float64([e(-0.5), 1, e(-0.5), e(-2)])[0]
+    close(forward.stationary(), probs / probs.sum(), atol=1e-15)
 
 
 @pytest.mark.parametrize(
     ("size", "rate_sigma", "q_sigma"),
-    [(2, 1.0, 1.0), (3, 0.8, 1.5), (8, 2.0, 3.0), (9, 2.0, 3.0), (256, 6.0, 512.0), (256, 3.0, 40.0)],
+    [
+        (2, 1.0, 1.0),
+        (3, 0.8, 1.5),
+        (8, 2.0, 3.0),
+        (9, 2.0, 3.0),
+        (256, 6.0, 512.0),
+        (256, 3.0, 40.0),
+    ],
 )
 def test_gaussian_rates_by_definition(size: int, rate_sigma: float, q_sigma: float) -> None:
     forward = Gaussian(vocab_size=size, rate_sigma=rate_sigma, q_sigma=q_sigma, noise=NOISE)
     rates = forward.rate_matrix()
     assert rates.dtype == torch.float64
-    torch.testing.assert_close(rates, torch.from_numpy(gaussian_rates(size, rate_sigma, q_sigma)), rtol=1e-11, atol=0)
+    torch.testing.assert_close(
+        rates, torch.from_numpy(gaussian_rates(size, rate_sigma, q_sigma)), rtol=1e-11, atol=0
+    )
     flow = forward.stationary()[:, None] * (rates - rates.diagonal().diag())
     torch.testing.assert_close(flow, flow.T, rtol=1e-11, atol=0)  # detailed balance
     assert (flow >= 0).all()
@@ -88,15 +106,19 @@ def test_transitions_of_cifar10(t: float) -> None:
     assert q.dtype == torch.float64
     assert (q >= 0).all()
     close(q.sum(-1), torch.ones(256, dtype=torch.float64), atol=1e-12)
-    close(q, torch.from_numpy(expm(float(CIFAR.noise.total(t)) * gaussian_rates(256, 6.0, 512.0))), atol=1e-10)
+    close(
+        q,
+        torch.from_numpy(expm(float(CIFAR.noise.total(t)) * gaussian_rates(256, 6.0, 512.0))),
+        atol=1e-10,
+    )
 
 
 def test_cifar10_ends_at_the_prior() -> None:
-    law = CIFAR.stationary()
+    probs = CIFAR.stationary()
     end = CIFAR.transition(0.0, 1.0)
-    assert float(0.5 * (end - law).abs().sum(-1).max()) < 2e-3
+    assert float(0.5 * (end - probs).abs().sum(-1).max()) < 2e-3
     start = CIFAR.transition(0.0, 0.1)
-    assert float(0.5 * (start - law).abs().sum(-1).min()) > 0.5
+    assert float(0.5 * (start - probs).abs().sum(-1).min()) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -123,7 +145,9 @@ def test_rates_of_a_rough_model_stay_in_their_bound(t: float) -> None:
 
     x = torch.arange(24)[:, None]
     rates = PosteriorReverse(SMALL, network).rates(x, t).squeeze(1) / SMALL.noise.rate(t)
-    expected = off.T * ((posterior / q.T) @ q)  # sum over x0 of p(x0 | x) R(y, x) q(y | x0) / q(x | x0)
+    expected = off.T * (
+        (posterior / q.T) @ q
+    )  # sum over x0 of p(x0 | x) R(y, x) q(y | x0) / q(x | x0)
     torch.testing.assert_close(rates, expected, rtol=1e-8, atol=1e-12)
     assert float(rates.sum(-1).max()) <= float(SMALL.exit_bound(SMALL.noise.total(t)))
 
@@ -131,9 +155,9 @@ def test_rates_of_a_rough_model_stay_in_their_bound(t: float) -> None:
 def pure_birth(size: int, elapsed: float) -> Tensor:
     """x -> x + 1 at rate 1 up to the last state, after this time: Poisson probabilities, and in the last column their tail."""
     x = np.arange(size)
-    law = stats.poisson.pmf(x[None] - x[:, None], elapsed)
-    law[:, -1] = stats.poisson.sf(size - 2 - x, elapsed)
-    return torch.from_numpy(law)
+    probs = stats.poisson.pmf(x[None] - x[:, None], elapsed)
+    probs[:, -1] = stats.poisson.sf(size - 2 - x, elapsed)
+    return torch.from_numpy(probs)
 
 
 @pytest.mark.parametrize("elapsed", [1e-12, 1e-3, 0.05, 0.25, 0.3, 1.0, 4.0, 30.0])
@@ -152,11 +176,17 @@ def decimal_exponential(rates: Tensor, elapsed: float) -> Tensor:
     size = len(rates)
     with localcontext() as context:
         context.prec = 100
-        step = [[Decimal(float(rates[i, j])) * Decimal(elapsed) for j in range(size)] for i in range(size)]
+        step = [
+            [Decimal(float(rates[i, j])) * Decimal(elapsed) for j in range(size)]
+            for i in range(size)
+        ]
         term = [[Decimal(int(i == j)) for j in range(size)] for i in range(size)]
         total = term
         for order in range(1, 250):
-            term = [[sum(term[i][k] * step[k][j] for k in range(size)) / order for j in range(size)] for i in range(size)]
+            term = [
+                [sum(term[i][k] * step[k][j] for k in range(size)) / order for j in range(size)]
+                for i in range(size)
+            ]
             total = [[total[i][j] + term[i][j] for j in range(size)] for i in range(size)]
         return torch.tensor([[float(value) for value in row] for row in total], dtype=torch.float64)
 
@@ -167,13 +197,17 @@ STIFF[0, 0] -= 1e-30
 
 
 @pytest.mark.parametrize("elapsed", [1e-6, 0.03, 1.0, 10.0])
-@pytest.mark.parametrize("rates", [STIFF, one_way_rates(4), one_way_rates(7)], ids=["stiff", "circle-4", "circle-7"])
+@pytest.mark.parametrize(
+    "rates", [STIFF, one_way_rates(4), one_way_rates(7)], ids=["stiff", "circle-4", "circle-7"]
+)
 def test_small_probabilities_against_decimals(rates: Tensor, elapsed: float) -> None:
     expected = decimal_exponential(rates, elapsed)
     close(expected.sum(-1), torch.ones(len(rates), dtype=torch.float64), atol=1e-14)
     q = exponential_of_rates(rates, torch.tensor([elapsed], dtype=torch.float64))[0]
     relative(q, expected, rtol=1e-11)
-    torch.testing.assert_close(torch.from_numpy(series(rates.numpy(), elapsed)), expected, rtol=1e-11, atol=0)
+    torch.testing.assert_close(
+        torch.from_numpy(series(rates.numpy(), elapsed)), expected, rtol=1e-11, atol=0
+    )
 
 
 def test_the_smallest_probabilities_of_these_tests() -> None:
@@ -201,7 +235,9 @@ def test_many_times_at_once_are_each_alone() -> None:
 @pytest.mark.parametrize("elapsed", [1e3, 1e6])
 def test_no_drift_after_many_squarings(elapsed: float) -> None:
     q = exponential_of_rates(one_way_rates(5), torch.tensor([elapsed], dtype=torch.float64))[0]
-    close(q, RateMatrix(matrix=one_way_rates(5), noise=NOISE).stationary().expand(5, -1), atol=1e-13)
+    close(
+        q, RateMatrix(matrix=one_way_rates(5), noise=NOISE).stationary().expand(5, -1), atol=1e-13
+    )
 
 
 def test_birth_death_rates() -> None:
@@ -209,30 +245,30 @@ def test_birth_death_rates() -> None:
     expected = float64([-1, 1, 0, 0], [4, -6, 2, 0], [0, 5, -8, 3], [0, 0, 6, -6])
     assert rates.dtype == torch.float64
     assert torch.equal(rates, expected)
-    law = RateMatrix(matrix=rates, noise=NOISE).stationary()
+    probs = RateMatrix(matrix=rates, noise=NOISE).stationary()
     weights = float64([1, 1 / 4, 1 / 10, 1 / 20])[0]
-    close(law, weights / weights.sum(), atol=1e-15)
+    close(probs, weights / weights.sum(), atol=1e-15)
 
 
 @pytest.mark.parametrize("size", [2, 3, 17, 256])
-def test_equal_rates_have_a_uniform_law(size: int) -> None:
+def test_equal_rates_have_a_uniform_distribution(size: int) -> None:
     """D3PM's walk to the nearest neighbours."""
     ones = torch.full((size - 1,), 0.7, dtype=torch.float64)
     forward = RateMatrix(matrix=birth_death(ones, ones), noise=NOISE)
     assert forward.vocab_size == size
-    law = forward.stationary()
-    assert law.dtype == torch.float64
-    torch.testing.assert_close(law, torch.full_like(law, 1 / size), rtol=1e-10, atol=0)
+    probs = forward.stationary()
+    assert probs.dtype == torch.float64
+    torch.testing.assert_close(probs, torch.full_like(probs, 1 / size), rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("size", [3, 4, 9])
-def test_stationary_laws_without_detailed_balance(size: int) -> None:
+def test_stationary_distributions_without_detailed_balance(size: int) -> None:
     rates = one_way_rates(size)
-    law = RateMatrix(matrix=rates, noise=NOISE).stationary()
-    assert (law > 0).all()
-    assert float(law.sum()) == pytest.approx(1, abs=1e-14)
-    close(law @ rates, torch.zeros(size, dtype=torch.float64), atol=1e-13)
-    flow = law[:, None] * rates
+    probs = RateMatrix(matrix=rates, noise=NOISE).stationary()
+    assert (probs > 0).all()
+    assert float(probs.sum()) == pytest.approx(1, abs=1e-14)
+    close(probs @ rates, torch.zeros(size, dtype=torch.float64), atol=1e-13)
+    flow = probs[:, None] * rates
     assert float((flow - flow.T).abs().max()) > 0.01
 
 
@@ -262,18 +298,23 @@ def test_a_time_for_each_site(name: str) -> None:
     forward = kernel(name, 5)
     x = torch.randint(5, (3, 4), generator=torch.Generator().manual_seed(0))
     w = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    t = torch.tensor([0.1, 0.1, 0.4, 0.9])[torch.randint(4, (3, 4), generator=torch.Generator().manual_seed(2))].double()
-    law, likelihood = forward.push(w, t), forward.likelihood(x, t)
+    t = torch.tensor([0.1, 0.1, 0.4, 0.9])[
+        torch.randint(4, (3, 4), generator=torch.Generator().manual_seed(2))
+    ].double()
+    probs, likelihood = forward.push(w, t), forward.likelihood(x, t)
     for row, site in np.ndindex(3, 4):
         q = accurate(forward, float(t[row, site]))
-        close(law[row, site], w[row, site] @ q)
+        close(probs[row, site], w[row, site] @ q)
         close(likelihood[row, site], q[:, x[row, site]])
 
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
 def test_pull_is_refused(name: str) -> None:
     forward = kernel(name, 4)
-    with pytest.raises(ValueError, match=rf"log-score .* for the {name} kernel: .*; use a model .* with PosteriorReverse"):
+    with pytest.raises(
+        ValueError,
+        match=rf"log-score .* for the {name} kernel: .*; use a model .* with PosteriorReverse",
+    ):
         forward.pull(torch.full((2, 4), 0.25), 0.5)
 
 
@@ -297,10 +338,14 @@ BOUNDED = {
     "gaussian": SMALL,
     "gaussian-narrow": Gaussian(vocab_size=12, rate_sigma=0.7, q_sigma=2.0, noise=Constant(5.0)),
     "walk": RateMatrix(matrix=birth_death(torch.ones(11), torch.ones(11)), noise=Constant(20.0)),
-    "uneven-walk": RateMatrix(matrix=birth_death(torch.logspace(-3, 1, 9), torch.logspace(1, -2, 9)), noise=Constant(2.0)),
+    "uneven-walk": RateMatrix(
+        matrix=birth_death(torch.logspace(-3, 1, 9), torch.logspace(1, -2, 9)), noise=Constant(2.0)
+    ),
     "one-way": RateMatrix(matrix=one_way_rates(10), noise=LogLinear()),
     "slow-link": RateMatrix(matrix=SLOW_LINK, noise=Constant(3.0)),
-    "long-walk-in-little-noise": RateMatrix(matrix=birth_death(torch.ones(39), torch.ones(39)), noise=Constant(0.1)),
+    "long-walk-in-little-noise": RateMatrix(
+        matrix=birth_death(torch.ones(39), torch.ones(39)), noise=Constant(0.1)
+    ),
 }
 
 
@@ -325,7 +370,10 @@ def test_exit_bounds_of_larger_matrices(forward: MatrixKernel) -> None:
         (torch.zeros(2, 3), r"must be square, \[V, V\], got shape \[2, 3\]"),
         (torch.zeros(4), r"must be square, \[V, V\], got shape \[4\]"),
         (torch.zeros(2, 2, 2), r"must be square, \[V, V\], got shape \[2, 2, 2\]"),
-        (float64([1, -1], [1, -1]), "needs finite rates >= 0 off the diagonal, and rows that sum to zero"),
+        (
+            float64([1, -1], [1, -1]),
+            "needs finite rates >= 0 off the diagonal, and rows that sum to zero",
+        ),
         (float64([-0.5, 1, -0.5], [1, -2, 1], [1, 1, -2]), "needs finite rates >= 0"),
         (float64([-1, 1], [1, -1.1]), "rows that sum to zero"),
         (float64([-1, 1], [1, -1.0001]), "rows that sum to zero"),
@@ -333,9 +381,15 @@ def test_exit_bounds_of_larger_matrices(forward: MatrixKernel) -> None:
         (float64([-1, 0, 1], [0.5, -1, 0.5], [math.nan, 1, -1]), "needs finite rates"),
         (float64([-math.inf, math.inf], [1, -1]), "needs finite rates"),
         (float64([math.nan, 1], [1, -1]), "needs finite rates"),
-        (torch.zeros(3, 3), "must lead from every state to every other; for a MASK state use Absorbing"),
+        (
+            torch.zeros(3, 3),
+            "must lead from every state to every other; for a MASK state use Absorbing",
+        ),
         (float64([-1, 1], [0, 0]), "must lead from every state to every other"),
-        (float64([-1, 1, 0, 0], [1, -1, 0, 0], [0, 0, -1, 1], [0, 0, 1, -1]), "must lead from every state to every other"),
+        (
+            float64([-1, 1, 0, 0], [1, -1, 0, 0], [0, 0, -1, 1], [0, 0, 1, -1]),
+            "must lead from every state to every other",
+        ),
         (float64([-1, 1, 0], [1, -1, 0], [0, 1, -1]), "must lead from every state to every other"),
         (torch.zeros(1, 1), "RateMatrix needs at least 2 states, got vocab_size=1"),
     ],
@@ -358,7 +412,9 @@ def test_the_longest_way_around_is_a_way(size: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bfloat16, torch.float32])
 def test_a_matrix_of_other_dtypes(dtype: torch.dtype) -> None:
-    rates = RateMatrix(matrix=torch.tensor([[-1, 1], [2, -2]], dtype=dtype), noise=NOISE).rate_matrix()
+    rates = RateMatrix(
+        matrix=torch.tensor([[-1, 1], [2, -2]], dtype=dtype), noise=NOISE
+    ).rate_matrix()
     assert rates.dtype == torch.float64
     assert torch.equal(rates, float64([-1, 1], [2, -2]))
 
@@ -377,7 +433,8 @@ def test_the_matrix_is_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate_sigma", "q_sigma"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (1.0, -2.0), (math.nan, 1.0), (1.0, math.inf)]
+    ("rate_sigma", "q_sigma"),
+    [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (1.0, -2.0), (math.nan, 1.0), (1.0, math.inf)],
 )
 def test_gaussian_refuses(rate_sigma: float, q_sigma: float) -> None:
     with pytest.raises(ValueError, match=r"Gaussian needs rate_sigma > 0 and q_sigma > 0, got "):
@@ -391,17 +448,21 @@ def test_gaussian_needs_two_states() -> None:
 
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "rate-matrix"])
 def test_the_gap_is_how_fast_the_largest_correlation_falls(name):
-    """The second singular value of the transition in its stationary law: exp(-gap total) for reversible rates, else below."""
+    """The second singular value of the transition in its stationary distribution: exp(-gap total) for reversible rates, else below."""
     forward = kernel(name, 5)
-    law = forward.stationary() if name != "uniform" else torch.full((5,), 0.2, dtype=torch.float64)
+    probs = (
+        forward.stationary() if name != "uniform" else torch.full((5,), 0.2, dtype=torch.float64)
+    )
     for t in (0.2, 0.7):
         q = forward.transition(0.0, t)
-        largest = float(torch.linalg.svdvals(law.sqrt()[:, None] * q / law.sqrt())[1])
+        largest = float(torch.linalg.svdvals(probs.sqrt()[:, None] * q / probs.sqrt())[1])
         bound = math.exp(-forward.gap * float(forward.noise.total(t)))
         if name == "rate-matrix":
             assert largest < bound * (1 + 1e-9)
         else:
             assert largest == pytest.approx(bound, rel=1e-9)
     leaving = -forward.rate_matrix().diagonal()
-    assert forward.fastest == pytest.approx(float(leaving.max()), rel=0.3 if name == "uniform" else 1e-12)
+    assert forward.fastest == pytest.approx(
+        float(leaving.max()), rel=0.3 if name == "uniform" else 1e-12
+    )
     assert forward.fastest >= float(leaving.max()) - 1e-12

@@ -1,7 +1,7 @@
-"""What every sampler keeps to, whatever its law: one contract, for each sampler on each kernel that it serves.
+"""What every sampler keeps to, whatever its distribution: one contract, for each sampler on each kernel that it serves.
 
-A new sampler is one line in ``SAMPLERS``; one that calls the model more than once in a leap also says at which times, in
-``times_of_leap``.
+A new sampler is one line in ``SAMPLERS``; one that calls the model more than once in a step also says at which times, in
+``times_of_step``.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, Mas
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule, Leap, Schedule, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, Step, TimeSchedule
 
 SAMPLERS: list[Sampler] = [
     Tweedie(),
@@ -51,7 +51,7 @@ SYMBOLS = 3
 BATCH, LENGTH = 16, 4
 TIMES = (1.0, 0.85, 0.3, 0.25, 0.0)
 COUNTS = {1: (1,), 2: (2,), 4: (1, 3)}
-"""A jump schedule for each number of free sites."""
+"""A count schedule for each number of free sites."""
 
 ALL_KERNELS = {name: kernel(name, SYMBOLS) for name in (*KERNELS, "rate-matrix")}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -73,7 +73,7 @@ CASES = [
 ]
 FREE = [case for case in CASES if case.values[0].takes is None]
 TIMED = [case for case in CASES if case.values[0].takes is TimeSchedule]
-COUNTED = [case for case in CASES if case.values[0].takes is JumpSchedule]
+COUNTED = [case for case in CASES if case.values[0].takes is CountSchedule]
 SCORED = [case for case in CASES if case.values[1] in SCORE_KERNELS]
 
 every_case = pytest.mark.parametrize(("sampler", "name"), CASES)
@@ -117,7 +117,7 @@ class Record:
 def schedule_for(sampler: Sampler, free: int) -> Schedule | None:
     if sampler.takes is None:
         return None
-    return TimeSchedule(TIMES) if sampler.takes is TimeSchedule else JumpSchedule(COUNTS[free])
+    return TimeSchedule(TIMES) if sampler.takes is TimeSchedule else CountSchedule(COUNTS[free])
 
 
 def record(
@@ -168,7 +168,9 @@ def test_what_a_run_reports(sampler: Sampler, name: str, device: str) -> None:
     for what in (made.run.moved, made.run.clipped):
         assert what.dtype == torch.int64
         assert what.shape == (steps, BATCH)
-    assert torch.equal(made.run.moved, torch.stack([(a != b).sum(-1) for a, b in pairwise(made.states)]))
+    assert torch.equal(
+        made.run.moved, torch.stack([(a != b).sum(-1) for a, b in pairwise(made.states)])
+    )
     assert made.run.moved.sum() > 0
     assert (made.run.clipped >= 0).all()
     assert (made.run.clipped <= LENGTH).all()
@@ -198,7 +200,7 @@ def test_every_call_is_counted(sampler: Sampler, name: str, device: str) -> None
     assert made.run.nfe == len(made.asked) > 0
     schedule = schedule_for(sampler, LENGTH)
     if schedule is not None:
-        calls = sampler.calls(schedule.leaps)
+        calls = sampler.calls(schedule.steps)
         if isinstance(sampler, Ancestral):
             assert made.run.nfe <= calls
         elif calls is not None:
@@ -206,41 +208,45 @@ def test_every_call_is_counted(sampler: Sampler, name: str, device: str) -> None
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
-@pytest.mark.parametrize("leaps", [1, 2, 5])
-def test_calls_and_leaps_agree(sampler: Sampler, leaps: int) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_calls_and_steps_agree(sampler: Sampler, steps: int) -> None:
     if sampler.takes is None:
-        assert sampler.calls(leaps) is None
-        with pytest.raises(ValueError, match="chooses its own leaps"):
-            sampler.leaps(leaps)
+        assert sampler.calls(steps) is None
+        with pytest.raises(ValueError, match="chooses its own steps"):
+            sampler.steps(steps)
         return
-    calls = sampler.calls(leaps)
-    assert sampler.leaps(calls) == leaps
-    assert sampler.leaps(sampler.calls(leaps + 1) - 1) == leaps
-    if leaps == 1:
+    calls = sampler.calls(steps)
+    assert sampler.steps(calls) == steps
+    assert sampler.steps(sampler.calls(steps + 1) - 1) == steps
+    if steps == 1:
         with pytest.raises(ValueError, match="raise it"):
-            sampler.leaps(calls - 1)
+            sampler.steps(calls - 1)
 
 
-def times_of_leap(sampler: Sampler, leap: Leap) -> list[float]:
-    """The times at which the model is asked in one leap."""
+def times_of_step(sampler: Sampler, step: Step) -> list[float]:
+    """The times at which the model is asked in one step."""
     match sampler:
         case ThetaTrapezoidal(theta=theta) | ThetaRK2(theta=theta):
-            return [leap.t, leap.t - theta * (leap.t - leap.s)]
+            return [step.t, step.t - theta * (step.t - step.s)]
         case PredictorCorrector(predictor=predictor, corrections=corrections):
-            return times_of_leap(predictor, leap) + [leap.s] * (corrections if leap.s > 0 else 0)
-    return [leap.t]
+            return times_of_step(predictor, step) + [step.s] * (corrections if step.s > 0 else 0)
+    return [step.t]
 
 
 @every_device
 @pytest.mark.parametrize("times", [TIMES, (1.0, 0.0), (1.0, 0.5), uniform(3).times], ids=str)
 @pytest.mark.parametrize(("sampler", "name"), TIMED)
-def test_times_are_followed(sampler: Sampler, name: str, times: tuple[float, ...], device: str) -> None:
+def test_times_are_followed(
+    sampler: Sampler, name: str, times: tuple[float, ...], device: str
+) -> None:
     made = record(sampler, name, device, schedule=TimeSchedule(times))
     assert made.times == list(times)
-    expected = [time for t, s in pairwise(times) for time in times_of_leap(sampler, Leap(t, s))]
+    expected = [time for t, s in pairwise(times) for time in times_of_step(sampler, Step(t, s))]
     asked = [float(t) for _, t, _ in made.asked]
     if isinstance(sampler, Ancestral):
-        assert asked == [t for t, moved in zip(times, made.run.moved.sum(-1).tolist(), strict=False) if moved > 0]
+        assert asked == [
+            t for t, moved in zip(times, made.run.moved.sum(-1).tolist(), strict=False) if moved > 0
+        ]
     else:
         assert asked == pytest.approx(expected, abs=1e-15)
 
@@ -262,8 +268,10 @@ def test_a_run_can_start_late(sampler: Sampler, name: str, device: str) -> None:
 @every_device
 @pytest.mark.parametrize("counts", [(4,), (1, 3), (2, 1, 1), (1, 1, 1, 1)], ids=str)
 @pytest.mark.parametrize(("sampler", "name"), COUNTED)
-def test_counts_are_followed(sampler: Sampler, name: str, counts: tuple[int, ...], device: str) -> None:
-    made = record(sampler, name, device, schedule=JumpSchedule(counts))
+def test_counts_are_followed(
+    sampler: Sampler, name: str, counts: tuple[int, ...], device: str
+) -> None:
+    made = record(sampler, name, device, schedule=CountSchedule(counts))
     assert made.run.moved.tolist() == [[n] * BATCH for n in counts]
     noise, masked = ALL_KERNELS[name].noise, [4 - sum(counts[:i]) for i in range(len(counts) + 1)]
     assert made.times == [float(t) for _, t, _ in made.asked] + [0.0]
@@ -273,10 +281,12 @@ def test_counts_are_followed(sampler: Sampler, name: str, counts: tuple[int, ...
 
 
 def test_counts_are_followed_where_few_sites_are_masked_at_the_end() -> None:
-    """At t = 1 only 39% of the sites are masked, so that the first leaps have no time of their own."""
+    """At t = 1 only 39% of the sites are masked, so that the first steps have no time of their own."""
     forward = Absorbing(vocab_size=SYMBOLS + 1, noise=Constant(0.5))
     reverse = PosteriorReverse(forward, Neighbours(forward))
-    run = simulate(reverse, KGillespie(), JumpSchedule([1, 1, 1, 1]), (BATCH, LENGTH), generator=seeded(1))
+    run = simulate(
+        reverse, KGillespie(), CountSchedule([1, 1, 1, 1]), (BATCH, LENGTH), generator=seeded(1)
+    )
     assert run.moved.tolist() == [[1] * BATCH] * 4
     check_samples(run.samples, (BATCH, LENGTH), "cpu")
 
@@ -298,7 +308,9 @@ def test_times_of_its_own_decrease(sampler: Sampler, name: str, batch: int, devi
 
 @every_device
 @every_case
-def test_the_model_is_asked_for_sites_that_can_move(sampler: Sampler, name: str, device: str) -> None:
+def test_the_model_is_asked_for_sites_that_can_move(
+    sampler: Sampler, name: str, device: str
+) -> None:
     forward = ALL_KERNELS[name]
     for x, t, where in record(sampler, name, device).asked:
         assert x.dtype == torch.int64
@@ -317,7 +329,9 @@ def known_sites(kind: str) -> Given:
         return Given(torch.tensor([2, 0, 1, 1]), torch.tensor([True, False, False, True]))
     tokens = torch.randint(SYMBOLS, (BATCH, LENGTH), generator=seeded(10))
     keys = torch.rand(BATCH, LENGTH, generator=seeded(11))
-    mask = keys.argsort(-1).argsort(-1) < (2 if kind == "sequence" else torch.arange(BATCH)[:, None] % (LENGTH + 1))
+    mask = keys.argsort(-1).argsort(-1) < (
+        2 if kind == "sequence" else torch.arange(BATCH)[:, None] % (LENGTH + 1)
+    )
     return Given(tokens, mask)
 
 
@@ -338,7 +352,9 @@ def test_given_sites_never_change(sampler: Sampler, name: str, kind: str, device
     for x in made.states:
         assert torch.equal(x[mask], tokens[mask])
     check_samples(made.run.samples, (BATCH, LENGTH), device)
-    assert torch.equal(made.run.moved, torch.stack([(a != b).sum(-1) for a, b in pairwise(made.states)]))
+    assert torch.equal(
+        made.run.moved, torch.stack([(a != b).sum(-1) for a, b in pairwise(made.states)])
+    )
     assert (made.states[0] != made.run.samples)[~mask].any()
 
 
@@ -364,27 +380,37 @@ every_low_precision = pytest.mark.parametrize("dtype", [torch.float32, torch.bfl
 @every_device
 @every_low_precision
 @every_case
-def test_models_of_low_precision(sampler: Sampler, name: str, dtype: torch.dtype, device: str) -> None:
+def test_models_of_low_precision(
+    sampler: Sampler, name: str, dtype: torch.dtype, device: str
+) -> None:
     check_samples(record(sampler, name, device, dtype=dtype).run.samples, (BATCH, LENGTH), device)
 
 
 @every_device
 @every_low_precision
 @pytest.mark.parametrize(("sampler", "name"), SCORED)
-def test_log_scores_of_low_precision(sampler: Sampler, name: str, dtype: torch.dtype, device: str) -> None:
-    check_samples(record(sampler, name, device, dtype=dtype, score=True).run.samples, (BATCH, LENGTH), device)
+def test_log_scores_of_low_precision(
+    sampler: Sampler, name: str, dtype: torch.dtype, device: str
+) -> None:
+    check_samples(
+        record(sampler, name, device, dtype=dtype, score=True).run.samples, (BATCH, LENGTH), device
+    )
 
 
 @every_device
 @pytest.mark.parametrize("shape", [(1, 1), (1, LENGTH), (BATCH, 1)], ids=str)
 @every_case
-def test_one_sequence_and_one_site(sampler: Sampler, name: str, shape: tuple[int, int], device: str) -> None:
+def test_one_sequence_and_one_site(
+    sampler: Sampler, name: str, shape: tuple[int, int], device: str
+) -> None:
     made = record(sampler, name, device, shape=shape)
     check_samples(made.run.samples, shape, device)
     assert made.run.moved.shape == (len(made.states) - 1, shape[0])
 
 
-def refuse(sampler: Sampler, schedule: Schedule | None, given: Given | None = None, name: str | None = None) -> None:
+def refuse(
+    sampler: Sampler, schedule: Schedule | None, given: Given | None = None, name: str | None = None
+) -> None:
     """A run that is to be refused, before the model is called."""
     if name is None:
         name = "absorbing" if serves(sampler, ALL_KERNELS["absorbing"]) else "uniform"
@@ -397,8 +423,17 @@ def refuse(sampler: Sampler, schedule: Schedule | None, given: Given | None = No
 
 
 def test_masked_samplers_serve_the_absorbing_kernel_alone() -> None:
-    for sampler in (Ancestral(), ReMDM(), KGillespie(), MaskGIT(), FirstHitting(), EntropyBounded()):
-        assert [name for name, forward in ALL_KERNELS.items() if serves(sampler, forward)] == ["absorbing"]
+    for sampler in (
+        Ancestral(),
+        ReMDM(),
+        KGillespie(),
+        MaskGIT(),
+        FirstHitting(),
+        EntropyBounded(),
+    ):
+        assert [name for name, forward in ALL_KERNELS.items() if serves(sampler, forward)] == [
+            "absorbing"
+        ]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
@@ -418,34 +453,50 @@ def test_kernels_that_a_sampler_does_not_serve_are_refused(sampler: Sampler, nam
 def test_a_corrector_serves_what_its_predictor_serves() -> None:
     for predictor in (Ancestral(), TauLeaping(ordinal=True)):
         for name in ("absorbing", "uniform"):
-            assert serves(PredictorCorrector(predictor), ALL_KERNELS[name]) == serves(predictor, ALL_KERNELS[name])
+            assert serves(PredictorCorrector(predictor), ALL_KERNELS[name]) == serves(
+                predictor, ALL_KERNELS[name]
+            )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
 def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
-    times, jumps = TimeSchedule([1.0, 0.5, 0.0]), JumpSchedule([2, 2])
+    times, jumps = TimeSchedule([1.0, 0.5, 0.0]), CountSchedule([2, 2])
     if sampler.takes is None:
         for schedule in (times, jumps):
-            with pytest.raises(ValueError, match=f"sampler {sampler.name} chooses its own leaps; pass schedule=None"):
+            with pytest.raises(
+                ValueError,
+                match=f"sampler {sampler.name} chooses its own steps; pass schedule=None",
+            ):
                 refuse(sampler, schedule)
         return
-    wanted, other = ("TimeSchedule", jumps) if sampler.takes is TimeSchedule else ("JumpSchedule", times)
+    wanted, other = (
+        ("TimeSchedule", jumps) if sampler.takes is TimeSchedule else ("CountSchedule", times)
+    )
     for schedule, found in ((other, type(other).__name__), (None, "none")):
-        with pytest.raises(ValueError, match=f"sampler {sampler.name} takes a {wanted}, got {found}; make one, or use"):
+        with pytest.raises(
+            ValueError,
+            match=f"sampler {sampler.name} takes a {wanted}, got {found}; make one, or use",
+        ):
             refuse(sampler, schedule)
 
 
 @pytest.mark.parametrize("sampler", [KGillespie(), MaskGIT()], ids=lambda sampler: sampler.name)
 def test_jumps_must_be_as_many_as_free_sites(sampler: Sampler) -> None:
     for counts in ((3,), (1, 1, 1), (5,), (4, 4)):
-        with pytest.raises(ValueError, match=f"jumps sum to {sum(counts)}, the sequences have 4 to 4 masked sites"):
-            refuse(sampler, JumpSchedule(counts))
+        with pytest.raises(
+            ValueError, match=f"jumps sum to {sum(counts)}, the sequences have 4 to 4 masked sites"
+        ):
+            refuse(sampler, CountSchedule(counts))
     for kind in ("batch", "sequence"):
-        with pytest.raises(ValueError, match="jumps sum to 4, the sequences have 2 to 2 masked sites"):
-            refuse(sampler, JumpSchedule([4]), known_sites(kind))
+        with pytest.raises(
+            ValueError, match="jumps sum to 4, the sequences have 2 to 2 masked sites"
+        ):
+            refuse(sampler, CountSchedule([4]), known_sites(kind))
     for counts in ((2,), (1, 1), (4,)):
-        with pytest.raises(ValueError, match=r"have 0 to 4 masked sites; .* the same number of known sites"):
-            refuse(sampler, JumpSchedule(counts), known_sites("uneven"))
+        with pytest.raises(
+            ValueError, match=r"have 0 to 4 masked sites; .* the same number of known sites"
+        ):
+            refuse(sampler, CountSchedule(counts), known_sites("uneven"))
 
 
 @pytest.mark.parametrize(
@@ -456,15 +507,33 @@ def test_jumps_must_be_as_many_as_free_sites(sampler: Sampler) -> None:
             for kind in (ThetaTrapezoidal, ThetaRK2)
             for theta in (0.0, 1.0, -0.5, 1.5, float("nan"))
         ],
-        *[(lambda gamma=gamma: EntropyBounded(gamma), "gamma must be") for gamma in (-0.1, float("nan"), float("inf"))],
-        *[(lambda value=value: MaskGIT(value), "temperature must be") for value in (-1.0, float("nan"), float("inf"))],
-        *[(lambda cap=cap: ReMDM(cap=cap), "cap and rescale must lie") for cap in (1.01, -0.1, float("nan"))],
-        (lambda: ReMDM(rescale=1.01), "cap and rescale must lie"),
-        *[(lambda t=t: Gillespie(t_min=t), "t_min must lie between 0 and 1") for t in (0.0, 1.0, -1.0, float("nan"))],
-        (lambda: PredictorCorrector(corrections=0), "corrections must be 1 or more"),
-        *[(lambda size=size: PredictorCorrector(size=size), "size positive") for size in (0.0, -1.0, float("nan"))],
         *[
-            (lambda inner=inner: PredictorCorrector(inner), f"follows a time schedule, {inner.name} does not")
+            (lambda gamma=gamma: EntropyBounded(gamma), "gamma must be")
+            for gamma in (-0.1, float("nan"), float("inf"))
+        ],
+        *[
+            (lambda value=value: MaskGIT(value), "temperature must be")
+            for value in (-1.0, float("nan"), float("inf"))
+        ],
+        *[
+            (lambda cap=cap: ReMDM(cap=cap), "cap and rescale must lie")
+            for cap in (1.01, -0.1, float("nan"))
+        ],
+        (lambda: ReMDM(rescale=1.01), "cap and rescale must lie"),
+        *[
+            (lambda t=t: Gillespie(t_min=t), "t_min must lie between 0 and 1")
+            for t in (0.0, 1.0, -1.0, float("nan"))
+        ],
+        (lambda: PredictorCorrector(corrections=0), "corrections must be 1 or more"),
+        *[
+            (lambda size=size: PredictorCorrector(size=size), "size positive")
+            for size in (0.0, -1.0, float("nan"))
+        ],
+        *[
+            (
+                lambda inner=inner: PredictorCorrector(inner),
+                f"follows a time schedule, {inner.name} does not",
+            )
             for inner in (KGillespie(), MaskGIT(), Gillespie(), FirstHitting(), EntropyBounded())
         ],
     ],
@@ -475,6 +544,6 @@ def test_bad_parameters_are_refused(make: object, message: str) -> None:
 
 
 def test_a_schedule_for_another_noise_is_refused_for_counts_too() -> None:
-    schedule = JumpSchedule([4], Provenance(kernel="absorbing", noise=repr(Constant(2.0))))
+    schedule = CountSchedule([4], Provenance(kernel="absorbing", noise=repr(Constant(2.0))))
     with pytest.raises(ValueError, match="optimised for the noise schedule"):
         refuse(KGillespie(), schedule)

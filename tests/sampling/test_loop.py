@@ -16,7 +16,10 @@ from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import TimeSchedule
 
-KERNELS = {"absorbing": Absorbing(vocab_size=4, noise=LogLinear()), "uniform": Uniform(vocab_size=3, noise=LogLinear())}
+KERNELS = {
+    "absorbing": Absorbing(vocab_size=4, noise=LogLinear()),
+    "uniform": Uniform(vocab_size=3, noise=LogLinear()),
+}
 
 
 @pytest.fixture(params=KERNELS)
@@ -30,15 +33,23 @@ def test_given_symbols_steer_the_others():
     table = torch.full((3, 3), 1e-9, dtype=torch.float64) + torch.eye(3, dtype=torch.float64)
     reverse = PosteriorReverse(forward, Enumerable(forward, table / table.sum()))
     given = Given(torch.tensor([2, 0]), torch.tensor([True, False]))
-    samples = simulate(reverse, Tweedie(), uniform(1), (100, 2), generator=seeded(0), given=given).samples
+    samples = simulate(
+        reverse, Tweedie(), uniform(1), (100, 2), generator=seeded(0), given=given
+    ).samples
     assert (samples == 2).all()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (Given(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool)), "must both have shape"),
-        (Given(torch.full((4,), 9), torch.ones(4, dtype=torch.bool)), "given holds tokens 9..9, the vocabulary is"),
+        (
+            Given(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool)),
+            "must both have shape",
+        ),
+        (
+            Given(torch.full((4,), 9), torch.ones(4, dtype=torch.bool)),
+            "given holds tokens 9..9, the vocabulary is",
+        ),
     ],
 )
 def test_given_that_does_not_fit_is_refused(reverse, given, message):
@@ -61,7 +72,14 @@ def test_a_late_start_needs_a_state(reverse):
     initial = torch.zeros(5, 4, dtype=torch.int64)
     assert simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0), initial=initial).nfe == 1
     with pytest.raises(ValueError, match=r"initial holds tokens 0\.\.9"):
-        simulate(reverse, Tweedie(), late, (5, 4), generator=seeded(0), initial=initial.index_fill(1, torch.tensor([2]), 9))
+        simulate(
+            reverse,
+            Tweedie(),
+            late,
+            (5, 4),
+            generator=seeded(0),
+            initial=initial.index_fill(1, torch.tensor([2]), 9),
+        )
     with pytest.raises(ValueError, match="initial has shape"):
         simulate(reverse, Tweedie(), late, (6, 4), generator=seeded(0), initial=initial)
 

@@ -9,7 +9,7 @@ from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import KGillespie
-from jumpsteps.schedules.fixed import uniform_jumps
+from jumpsteps.schedules.fixed import uniform_counts
 from jumpsteps.schedules.orders import (
     ORDERS,
     Blocks,
@@ -23,7 +23,7 @@ from jumpsteps.schedules.orders import (
     order_from_json,
     order_to_json,
 )
-from jumpsteps.schedules.schedule import JumpSchedule
+from jumpsteps.schedules.schedule import CountSchedule
 
 EVERY = [
     Random(),
@@ -61,7 +61,11 @@ def test_orders_round_trip_through_json(order):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 16, 100])
-@pytest.mark.parametrize("order", [Random(), Spread(), Dilated(), Golden(), Sequential(), Blocks(), Blocks(5, Dilated())], ids=repr)
+@pytest.mark.parametrize(
+    "order",
+    [Random(), Spread(), Dilated(), Golden(), Sequential(), Blocks(), Blocks(5, Dilated())],
+    ids=repr,
+)
 def test_any_length_will_do(order, length):
     assert sorted(sites(order, length)) == list(range(length))
 
@@ -90,7 +94,9 @@ def test_an_image_is_covered_evenly():
         found = sites(Spread((8, 8)), 64, seed)
         for n, size in ((4, 4), (16, 2)):
             shift = found[0] // 8, found[0] % 8
-            cells = {((s // 8 - shift[0]) % 8 // size, (s % 8 - shift[1]) % 8 // size) for s in found[:n]}
+            cells = {
+                ((s // 8 - shift[0]) % 8 // size, (s % 8 - shift[1]) % 8 // size) for s in found[:n]
+            }
             assert len(cells) == n
 
 
@@ -114,50 +120,72 @@ def test_mixtures_choose_by_weight():
 
 
 @every_order
-def test_one_site_for_each_leap_samples_the_law_exactly(order):
-    """No order that does not look at the data changes the law (three symbols, four sites)."""
-    truth = Enumerable.random(kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3)
+def test_one_site_for_each_step_samples_the_distribution_exactly(order):
+    """No order that does not look at the data changes the distribution (three symbols, four sites)."""
+    truth = Enumerable.random(
+        kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3
+    )
     reverse = PosteriorReverse(truth.forward, truth)
-    run = simulate(reverse, KGillespie(), JumpSchedule([1, 1, 1, 1], order=order), (20_000, 4), generator=seeded(2))
-    assert chi_square_p(truth.index(run.samples), truth.data_law()) > LEVEL
+    run = simulate(
+        reverse,
+        KGillespie(),
+        CountSchedule([1, 1, 1, 1], order=order),
+        (20_000, 4),
+        generator=seeded(2),
+    )
+    assert chi_square_p(truth.index(run.samples), truth.data_distribution()) > LEVEL
 
 
 @every_order
-def test_more_leaps_are_nearer(order):
-    """Two leaps are nearer to the law than one, and four exact: total variation of 20,000 samples, noise about 0.03."""
-    truth = Enumerable.random(kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3)
+def test_more_steps_are_nearer(order):
+    """Two steps are nearer to the distribution than one, and four exact: total variation of 20,000 samples, noise about 0.03."""
+    truth = Enumerable.random(
+        kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3
+    )
     reverse = PosteriorReverse(truth.forward, truth)
     distance = []
-    for leaps in (1, 2, 4):
-        schedule = uniform_jumps(leaps, 4, order)
-        samples = simulate(reverse, KGillespie(), schedule, (20_000, 4), generator=seeded(3)).samples
+    for steps in (1, 2, 4):
+        schedule = uniform_counts(steps, 4, order)
+        samples = simulate(
+            reverse, KGillespie(), schedule, (20_000, 4), generator=seeded(3)
+        ).samples
         share = torch.bincount(truth.index(samples), minlength=len(truth.states)) / len(samples)
-        distance.append(0.5 * float((share - truth.data_law()).abs().sum()))
+        distance.append(0.5 * float((share - truth.data_distribution()).abs().sum()))
     assert distance[2] < 0.04
     assert distance[2] < distance[1] < distance[0]
 
 
-def test_leaps_follow_the_order_and_skip_given_sites():
+def test_steps_follow_the_order_and_skip_given_sites():
     truth = Enumerable.random(kernel("absorbing", 3), symbols=3, length=4, seed=0)
     given = Given(torch.tensor([0, 1, 0, 0]), torch.tensor([False, True, False, False]))
     seen = []
     simulate(
         PosteriorReverse(truth.forward, truth),
         KGillespie(),
-        JumpSchedule([2, 1], order=Fixed((2, 0, 3, 1))),
+        CountSchedule([2, 1], order=Fixed((2, 0, 3, 1))),
         (10, 4),
         generator=seeded(0),
         given=given,
         callback=lambda t, x: seen.append(x == 3),
     )
-    assert [mask.all(0).tolist() for mask in seen] == [[True, False, True, True], [False, False, True, False], [False] * 4]
+    assert [mask.all(0).tolist() for mask in seen] == [
+        [True, False, True, True],
+        [False, False, True, False],
+        [False] * 4,
+    ]
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Spread((2, 3)).ranks(1, 4, generator=seeded(0)), r"layout \(2, 3\) has 6 sites, the sequences have 4"),
-        (lambda: Fixed((0, 1)).ranks(1, 4, generator=seeded(0)), "for 2 sites, the sequences have 4"),
+        (
+            lambda: Spread((2, 3)).ranks(1, 4, generator=seeded(0)),
+            r"layout \(2, 3\) has 6 sites, the sequences have 4",
+        ),
+        (
+            lambda: Fixed((0, 1)).ranks(1, 4, generator=seeded(0)),
+            "for 2 sites, the sequences have 4",
+        ),
         (lambda: Fixed((0, 2)), "every rank"),
         (lambda: Blocks(0), "at least one site"),
         (lambda: Mixture(()), "at least one order"),
@@ -175,13 +203,13 @@ def test_every_order_can_be_read_from_a_file():
 
 
 def test_the_order_is_drawn_once():
-    """One site and two more are every second site, whatever the shift; another shift in the second leap would break it."""
+    """One site and two more are every second site, whatever the shift; another shift in the second step would break it."""
     truth = Enumerable.random(kernel("absorbing", 2), symbols=2, length=6, seed=0)
     seen = []
     simulate(
         PosteriorReverse(truth.forward, truth),
         KGillespie(),
-        JumpSchedule([1, 2, 3], order=Fixed((0, 3, 1, 4, 2, 5), shift=True)),
+        CountSchedule([1, 2, 3], order=Fixed((0, 3, 1, 4, 2, 5), shift=True)),
         (200, 6),
         generator=seeded(0),
         callback=lambda t, x: seen.append(x != 2),

@@ -17,10 +17,10 @@ from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.files import at_nfe, load_schedules, save_schedules
-from jumpsteps.schedules.fixed import cosine, cosine_jumps, uniform, uniform_jumps
+from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule, Leap, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
 
 def test_uniform_and_cosine_times():
@@ -29,7 +29,7 @@ def test_uniform_and_cosine_times():
     for make in (uniform, cosine):
         for n in (1, 2, 7, 64):
             schedule = make(n)
-            assert schedule.leaps == n
+            assert schedule.steps == n
             assert schedule.times[0] == 1
             assert schedule.times[-1] == 0
             assert schedule.provenance.method == make.__name__
@@ -41,19 +41,26 @@ def test_no_steps_are_refused(make):
         make(0)
 
 
-@pytest.mark.parametrize("times", [[1.0], [0.5, 0.5], [0.2, 0.4], [1.2, 0.0], [1.0, float("nan"), 0.0], [1.0, -0.1]])
+@pytest.mark.parametrize(
+    "times", [[1.0], [0.5, 0.5], [0.2, 0.4], [1.2, 0.0], [1.0, float("nan"), 0.0], [1.0, -0.1]]
+)
 def test_bad_times_are_refused(times):
     with pytest.raises(ValueError, match=r"times"):
         TimeSchedule(times)
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)
-@given(st.sets(st.floats(0, 1, exclude_min=True, exclude_max=True), max_size=20), st.integers(0, 2**31))
+@given(
+    st.sets(st.floats(0, 1, exclude_min=True, exclude_max=True), max_size=20), st.integers(0, 2**31)
+)
 def test_files_keep_every_bit(tmp_path_factory, inner, seed):
     path = tmp_path_factory.mktemp("schedules") / "s.json"
-    schedule = TimeSchedule([1.0, *sorted(inner, reverse=True), 0.0], Provenance(method="m", seed=seed, predicted_cost=0.1))
-    save_schedules(path, {schedule.leaps: schedule})
-    assert load_schedules(path) == {schedule.leaps: schedule}
+    schedule = TimeSchedule(
+        [1.0, *sorted(inner, reverse=True), 0.0],
+        Provenance(method="m", seed=seed, predicted_cost=0.1),
+    )
+    save_schedules(path, {schedule.steps: schedule})
+    assert load_schedules(path) == {schedule.steps: schedule}
 
 
 def test_a_file_holds_several_and_says_which(tmp_path):
@@ -79,7 +86,7 @@ def edited(path, change):
         (lambda c: c["schedules"][0]["times"].reverse(), "decrease strictly"),
         (lambda c: c["schedules"][0].pop("times"), "damaged"),
         (lambda c: c["schedules"][0].update(times=3), "damaged"),
-        (lambda c: c["schedules"][0].update(nfe=3), "less than the 4 leaps"),
+        (lambda c: c["schedules"][0].update(nfe=3), "less than the 4 steps"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, change, message):
@@ -101,23 +108,25 @@ def test_missing_and_garbled_files(tmp_path):
 def test_a_schedule_for_another_kernel_or_noise_is_refused():
     schedule = TimeSchedule([1.0, 0.0], Provenance(kernel="absorbing", noise=repr(LogLinear())))
     schedule.check_kernel(Absorbing(vocab_size=3, noise=LogLinear()))
-    with pytest.raises(ValueError, match="optimised for the kernel absorbing, this model has uniform"):
+    with pytest.raises(
+        ValueError, match="optimised for the kernel absorbing, this model has uniform"
+    ):
         schedule.check_kernel(Uniform(vocab_size=3, noise=LogLinear()))
     with pytest.raises(ValueError, match=r"noise schedule LogLinear\(eps=0.001\)"):
         schedule.check_kernel(Absorbing(vocab_size=3, noise=Constant(3.0)))
 
 
-@pytest.mark.parametrize("make", [uniform_jumps, cosine_jumps])
+@pytest.mark.parametrize("make", [uniform_counts, cosine_counts])
 def test_fixed_jump_schedules(make):
-    for leaps, total in ((1, 1), (1, 7), (7, 7), (4, 64), (64, 256), (5, 6), (63, 64)):
-        schedule = make(leaps, total)
-        assert schedule.leaps == leaps
+    for steps, total in ((1, 1), (1, 7), (7, 7), (4, 64), (64, 256), (5, 6), (63, 64)):
+        schedule = make(steps, total)
+        assert schedule.steps == steps
         assert schedule.total == total
         assert min(schedule.counts) >= 1
         assert schedule.provenance.method == make.__name__.removesuffix("_jumps")
-    assert uniform_jumps(4, 64).counts == (16, 16, 16, 16)
-    assert list(cosine_jumps(8, 256).counts) == sorted(cosine_jumps(8, 256).counts)
-    with pytest.raises(ValueError, match="3 sites cannot jump in 4 leaps"):
+    assert uniform_counts(4, 64).counts == (16, 16, 16, 16)
+    assert list(cosine_counts(8, 256).counts) == sorted(cosine_counts(8, 256).counts)
+    with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):
         make(4, 3)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         make(0, 3)
@@ -126,24 +135,27 @@ def test_fixed_jump_schedules(make):
 @pytest.mark.parametrize("counts", [[], [0], [3, 0, 1], [-1, 2], [1.5, 2]])
 def test_bad_counts_are_refused(counts):
     with pytest.raises(ValueError, match="positive whole numbers"):
-        JumpSchedule(counts)
+        CountSchedule(counts)
 
 
-def test_the_leaps_of_a_plan():
+def test_the_steps_of_a_plan():
     forward = Absorbing(vocab_size=4, noise=LogLinear(eps=0.01))
     times = TimeSchedule([1.0, 0.3, 0.0]).plan(forward)
-    assert times == [Leap(1.0, 0.3), Leap(0.3, 0.0)]
-    jumps = JumpSchedule([1, 2, 1]).plan(forward)
-    assert [leap.jumps for leap in jumps] == [1, 2, 1]
-    assert [leap.t for leap in jumps] == pytest.approx([1.0, 0.75 / 0.99, 0.25 / 0.99])
-    assert [leap.s for leap in jumps] == pytest.approx([0.75 / 0.99, 0.25 / 0.99, 0.0])
+    assert times == [Step(1.0, 0.3), Step(0.3, 0.0)]
+    jumps = CountSchedule([1, 2, 1]).plan(forward)
+    assert [step.jumps for step in jumps] == [1, 2, 1]
+    assert [step.t for step in jumps] == pytest.approx([1.0, 0.75 / 0.99, 0.25 / 0.99])
+    assert [step.s for step in jumps] == pytest.approx([0.75 / 0.99, 0.25 / 0.99, 0.0])
     little = Absorbing(vocab_size=4, noise=Constant(0.5))
-    assert [leap.t for leap in JumpSchedule([1, 99]).plan(little)] == [1.0, 1.0]  # more masked than the noise ever masks
+    assert [step.t for step in CountSchedule([1, 99]).plan(little)] == [
+        1.0,
+        1.0,
+    ]  # more masked than the noise ever masks
 
 
 def test_files_hold_jumps_too(tmp_path):
     path = tmp_path / "s.json"
-    schedules = {4: uniform(4), 8: JumpSchedule([1, 2, 3], Provenance(sampler="k-gillespie"))}
+    schedules = {4: uniform(4), 8: CountSchedule([1, 2, 3], Provenance(sampler="k-gillespie"))}
     save_schedules(path, schedules)
     assert load_schedules(path) == schedules
     edited(path, lambda c: c["schedules"][1].update(counts=[1, 0]))
@@ -151,11 +163,18 @@ def test_files_hold_jumps_too(tmp_path):
         load_schedules(path)
 
 
-NOISES = [LogLinear(), LogLinear(eps=0.2), Cosine(), Constant(0.5), Exponential(base=10.0, scale=0.3), Geometric()]
+NOISES = [
+    LogLinear(),
+    LogLinear(eps=0.2),
+    Cosine(),
+    Constant(0.5),
+    Exponential(base=10.0, scale=0.3),
+    Geometric(),
+]
 
 
 def still_masked(noise, times):
-    """The probability that a site masked at the first time is masked at each: leap by leap, from the noise schedule's survival."""
+    """The probability that a site masked at the first time is masked at each: step by step, from the noise schedule's survival."""
     shares = [1.0]
     for t, s in pairwise(times):
         alpha_t, alpha_s = (float(torch.exp(-noise.total(u))) for u in (t, s))
@@ -166,15 +185,30 @@ def still_masked(noise, times):
 def test_tokens_of_log_linear_times_follow_the_times():
     assert TimeSchedule([1.0, 0.7, 0.3, 0.1, 0.0]).tokens_per_step(20) == (6, 8, 4, 2)
     assert TimeSchedule([0.5, 0.1, 0.0]).tokens_per_step(10, LogLinear(eps=0.3)) == (8, 2)
-    assert uniform(4).tokens_per_step(10) == (2, 3, 2, 3)  # 2.5 each: of 7.5 masked tokens 8 are left
+    assert uniform(4).tokens_per_step(10) == (
+        2,
+        3,
+        2,
+        3,
+    )  # 2.5 each: of 7.5 masked tokens 8 are left
     assert uniform(4).tokens_per_step(2) == (0, 1, 0, 1)
     assert uniform(4).tokens_per_step(1024) == (256,) * 4
     assert uniform(4).tokens_per_step(6) == (1, 2, 1, 2)
-    assert uniform(4).tokens_per_step(86) == (21, 22, 21, 22)  # where 64.5 comes out of the noise schedule as a little less
+    assert uniform(4).tokens_per_step(86) == (
+        21,
+        22,
+        21,
+        22,
+    )  # where 64.5 comes out of the noise schedule as a little less
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
-@given(st.sets(st.floats(0.01, 1), min_size=1, max_size=12), st.integers(1, 5000), st.sampled_from(NOISES), st.floats(0.001, 1))
+@given(
+    st.sets(st.floats(0.01, 1), min_size=1, max_size=12),
+    st.integers(1, 5000),
+    st.sampled_from(NOISES),
+    st.floats(0.001, 1),
+)
 def test_tokens_are_the_expected_ones_rounded(inner, length, noise, first):
     times = [*sorted({first * t for t in inner}, reverse=True), 0.0]
     counts = TimeSchedule(times).tokens_per_step(length, noise)
@@ -191,63 +225,83 @@ def test_tokens_are_the_expected_ones_rounded(inner, length, noise, first):
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=16), st.sampled_from(NOISES))
 def test_counts_survive_their_times(counts, noise):
-    forward, jumps = Absorbing(vocab_size=4, noise=noise), JumpSchedule(counts)
+    forward, jumps = Absorbing(vocab_size=4, noise=noise), CountSchedule(counts)
     times = jumps.to_times(forward)
     left = [sum(counts[i:]) / sum(counts) for i in range(len(counts) + 1)]
     assert still_masked(noise, times.times) == pytest.approx(left, abs=1e-8)
-    assert times.tokens_per_step(jumps.total, noise) == jumps.counts == jumps.tokens_per_step(jumps.total)
-    assert times.to_jumps(forward, jumps.total).counts == jumps.counts
+    assert (
+        times.tokens_per_step(jumps.total, noise)
+        == jumps.counts
+        == jumps.tokens_per_step(jumps.total)
+    )
+    assert times.to_counts(forward, jumps.total).counts == jumps.counts
 
 
-def test_jumps_of_times_have_one_in_every_leap():
+def test_jumps_of_times_have_one_in_every_step():
     forward = Absorbing(vocab_size=4, noise=LogLinear())
     fast = TimeSchedule([1.0, 0.99, 0.5, 0.49, 0.0])
     assert fast.tokens_per_step(8) == (0, 4, 0, 4)
-    assert fast.to_jumps(forward, 8).counts == (1, 3, 1, 3)
-    with pytest.raises(ValueError, match="3 sites cannot jump in 4 leaps"):
-        fast.to_jumps(forward, 3)
+    assert fast.to_counts(forward, 8).counts == (1, 3, 1, 3)
+    with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):
+        fast.to_counts(forward, 3)
 
 
 def test_what_conversion_keeps_of_the_provenance():
     forward = Absorbing(vocab_size=4, noise=Cosine())
-    found = Provenance(method="m", kernel="absorbing", noise=repr(Cosine()), model="x", seed=3, predicted_cost=2.0)
+    found = Provenance(
+        method="m", kernel="absorbing", noise=repr(Cosine()), model="x", seed=3, predicted_cost=2.0
+    )
     kept = Provenance(method="m", kernel="absorbing", noise=repr(Cosine()), model="x", seed=3)
-    assert TimeSchedule([1.0, 0.5, 0.0], found).to_jumps(forward, 9).provenance == kept
-    assert JumpSchedule([4, 5], found).to_times(forward).provenance == kept
-    assert uniform(4).to_jumps(forward, 9).provenance == Provenance(method="uniform", kernel="absorbing", noise=repr(Cosine()))
+    assert TimeSchedule([1.0, 0.5, 0.0], found).to_counts(forward, 9).provenance == kept
+    assert CountSchedule([4, 5], found).to_times(forward).provenance == kept
+    assert uniform(4).to_counts(forward, 9).provenance == Provenance(
+        method="uniform", kernel="absorbing", noise=repr(Cosine())
+    )
 
 
 def test_tokens_of_a_prompted_run_are_the_free_ones():
     forward = Absorbing(vocab_size=4, noise=LogLinear())
     reverse = PosteriorReverse(forward, Enumerable.random(forward, symbols=3, length=6, seed=0))
-    prompt = Given(torch.tensor([2, 0, 0, 0, 0, 1]), torch.tensor([True, False, False, False, False, True]))
+    prompt = Given(
+        torch.tensor([2, 0, 0, 0, 0, 1]), torch.tensor([True, False, False, False, False, True])
+    )
     free = int((~prompt.mask).sum())
     schedule = TimeSchedule([1.0, 0.75, 0.0])
     assert schedule.tokens_per_step(free) == (1, 3)
-    jumps = schedule.to_jumps(forward, free)
+    jumps = schedule.to_counts(forward, free)
     moved = simulate(reverse, KGillespie(), jumps, (5, 6), generator=seeded(0), given=prompt).moved
     assert moved.tolist() == [[1] * 5, [3] * 5]
 
 
 def test_what_cannot_be_counted_is_refused():
-    cosine_noise, other = Absorbing(vocab_size=4, noise=Cosine()), Uniform(vocab_size=4, noise=LogLinear())
+    cosine_noise, other = (
+        Absorbing(vocab_size=4, noise=Cosine()),
+        Uniform(vocab_size=4, noise=LogLinear()),
+    )
     found = Provenance(kernel="absorbing", noise=repr(LogLinear()))
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         uniform(2).tokens_per_step(0)
     with pytest.raises(ValueError, match=r"ends at t = 0\.2, .* append the time 0"):
         TimeSchedule([1.0, 0.2]).tokens_per_step(8)
-    with pytest.raises(ValueError, match=r"for the noise schedule LogLinear\(eps=0.001\), got Cosine\(eps=0.001\)"):
+    with pytest.raises(
+        ValueError, match=r"for the noise schedule LogLinear\(eps=0.001\), got Cosine\(eps=0.001\)"
+    ):
         TimeSchedule([1.0, 0.0], found).tokens_per_step(8, Cosine())
     with pytest.raises(ValueError, match=r"for the noise schedule LogLinear"):
-        TimeSchedule([1.0, 0.0], found).to_jumps(cosine_noise, 8)
+        TimeSchedule([1.0, 0.0], found).to_counts(cosine_noise, 8)
     with pytest.raises(ValueError, match=r"for the noise schedule LogLinear"):
-        JumpSchedule([8], found).to_times(cosine_noise)
+        CountSchedule([8], found).to_times(cosine_noise)
     with pytest.raises(ValueError, match="for the uniform kernel, which masks no tokens"):
         TimeSchedule([1.0, 0.0], Provenance(kernel="uniform")).tokens_per_step(8)
-    for convert in (lambda: uniform(2).to_jumps(other, 8), lambda: JumpSchedule([8]).to_times(other)):
-        with pytest.raises(ValueError, match="converted for the absorbing kernel, which masks; got uniform"):
+    for convert in (
+        lambda: uniform(2).to_counts(other, 8),
+        lambda: CountSchedule([8]).to_times(other),
+    ):
+        with pytest.raises(
+            ValueError, match="converted for the absorbing kernel, which masks; got uniform"
+        ):
             convert()
     with pytest.raises(ValueError, match="for 8 masked tokens, got length=9"):
-        JumpSchedule([8]).tokens_per_step(9)
+        CountSchedule([8]).tokens_per_step(9)
     with pytest.raises(ValueError, match="reveals in spread order"):
-        JumpSchedule([8], order=Spread()).to_times(cosine_noise)
+        CountSchedule([8], order=Spread()).to_times(cosine_noise)

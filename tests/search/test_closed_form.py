@@ -19,7 +19,9 @@ STEP = (np.exp(-2.5) - np.exp(-0.0025)) / 32
 
 def profile(curve) -> InformationProfile:
     alpha = np.linspace(1e-3, 1, 400)[:-1]
-    return InformationProfile(kernel("absorbing", 4), 100.0, alpha, curve(alpha), np.zeros((399, 2)), 399)
+    return InformationProfile(
+        kernel("absorbing", 4), 100.0, alpha, curve(alpha), np.zeros((399, 2)), 399
+    )
 
 
 def alphas(found, schedule) -> np.ndarray:
@@ -28,18 +30,22 @@ def alphas(found, schedule) -> np.ndarray:
 
 def test_with_many_steps_equal_errors_are_the_optimum():
     found = profile(lambda a: 3 * np.exp(-5 * a))
-    costs = found.leap_costs(grid_of_times(found.forward, 1024))
+    costs = found.step_costs(grid_of_times(found.forward, 1024))
     best, closed = shortest_path(costs, 32), equal_error(found, 32)
     assert costs.predict(closed)[0] == pytest.approx(costs.predict(best)[0], rel=0.01)
     # integral of sqrt(15 exp(-5 a)): equal steps of exp(-5 a / 2)
-    assert np.diff(np.exp(-2.5 * alphas(found, closed))) == pytest.approx(np.full(32, STEP), rel=0.02)
+    assert np.diff(np.exp(-2.5 * alphas(found, closed))) == pytest.approx(
+        np.full(32, STEP), rel=0.02
+    )
 
 
 def test_equal_entropy_takes_equal_shares_of_the_entropy():
     found = profile(lambda a: 2 * (1 - a))
     closed = equal_entropy(found, 5)
-    assert closed.leaps == 5
-    assert np.diff((1 - alphas(found, closed)) ** 2) == pytest.approx(np.full(5, -0.2 * 0.999**2), rel=1e-3)
+    assert closed.steps == 5
+    assert np.diff((1 - alphas(found, closed)) ** 2) == pytest.approx(
+        np.full(5, -0.2 * 0.999**2), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("rule", [equal_error, equal_entropy])
@@ -55,8 +61,14 @@ def test_as_a_search():
     method = ClosedForm("equal-error", equal_error)
     found = optimize_schedule(reverse, data, [4, 7], generator=seeded(0), method=method)
     assert found[7].provenance.model_calls == 32
-    assert [found[n].leaps for n in (4, 7)] == [4, 7]
+    assert [found[n].steps for n in (4, 7)] == [4, 7]
     with pytest.raises(ValueError, match="equal-error serves the tweedie sampler, got euler"):
         optimize_schedule(reverse, data, [4], generator=seeded(0), method=method, sampler=Euler())
     with pytest.raises(ValueError, match="absorbing kernel, got uniform"):
-        optimize_schedule(PosteriorReverse(kernel("uniform", 16), reverse.model), data, [4], generator=seeded(0), method=method)
+        optimize_schedule(
+            PosteriorReverse(kernel("uniform", 16), reverse.model),
+            data,
+            [4],
+            generator=seeded(0),
+            method=method,
+        )

@@ -7,14 +7,20 @@ import pytest
 import torch
 
 from helpers import kernel, seeded
-from jumpsteps.denoiser import chunks as streams
+from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import Constant, Geometric
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.search.costs.by_path import first_times, rate_costs
-from jumpsteps.search.costs.correction import NO_HEALING, RARE, Healing, measured, time_of_hits
+from jumpsteps.search.costs.correction import (
+    NO_CORRECTION,
+    RARE,
+    ErrorCorrection,
+    measured,
+    time_of_hits,
+)
 from jumpsteps.search.costs.divergence import Comparison
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
@@ -24,22 +30,27 @@ def truth_of(name: str) -> Enumerable:
     return Enumerable.random(kernel(name, 3), symbols=3, length=2, seed=5, concentration=0.3)
 
 
-def laws_without_own(truth: Enumerable, site: int, t: float) -> torch.Tensor:
-    """p(x0^l = y | x_t at the other site), [states, V], by summing the enumerated joint law."""
-    joint = truth.data_law()[:, None] * truth.transition(0.0, t)
+def leave_one_out_distributions(truth: Enumerable, site: int, t: float) -> torch.Tensor:
+    """p(x0^l = y | x_t at the other site), [states, V], by summing the enumerated joint distribution."""
+    joint = truth.data_distribution()[:, None] * truth.transition(0.0, t)
     other = truth.states[:, 1 - site]
     same = (other[:, None] == other).to(torch.float64)
-    symbol = torch.nn.functional.one_hot(truth.states[:, site], truth.forward.vocab_size).to(torch.float64)
-    law = (joint @ same).T @ symbol
-    return law / law.sum(-1, keepdim=True)
+    symbol = torch.nn.functional.one_hot(truth.states[:, site], truth.forward.vocab_size).to(
+        torch.float64
+    )
+    probs = (joint @ same).T @ symbol
+    return probs / probs.sum(-1, keepdim=True)
 
 
-def exact_doubt(truth: Enumerable, s: float) -> float:
+def exact_false_acceptance(truth: Enumerable, s: float) -> float:
     q = truth.forward.transition(0.0, s)
     both = truth.marginal(s)[:, None] * truth.transition(s, 1.0)
     wrong, kept = 0.0, 0.0
     for site in range(2):
-        late, early = laws_without_own(truth, site, s), laws_without_own(truth, site, 1.0)
+        late, early = (
+            leave_one_out_distributions(truth, site, s),
+            leave_one_out_distributions(truth, site, 1.0),
+        )
         for b in range(len(truth.states)):
             seen = late[b] @ q
             for c in range(len(truth.states)):
@@ -52,37 +63,47 @@ def exact_doubt(truth: Enumerable, s: float) -> float:
 
 def truth_hit(truth: Enumerable, s: float) -> float:
     """The probability that a site in the state which is left fastest was left by s, jumps to itself counted."""
-    return 1 - math.exp(float(truth.forward.rate_matrix().diagonal().min()) * float(truth.forward.noise.total(s)))
+    return 1 - math.exp(
+        float(truth.forward.rate_matrix().diagonal().min()) * float(truth.forward.noise.total(s))
+    )
 
 
-def views_of(truth: Enumerable, times: list[float], sequences: int = 8000) -> Comparison:
-    paths = Paths.draw(truth.forward, truth.sample_data(sequences, generator=seeded(0)), generator=seeded(1))
-    return Comparison.draw(PosteriorReverse(truth.forward, truth), paths, 10**6, generator=seeded(2)).with_times(times)
+def evaluations_of(truth: Enumerable, times: list[float], sequences: int = 8000) -> Comparison:
+    paths = Paths.draw(
+        truth.forward, truth.sample_data(sequences, generator=seeded(0)), generator=seeded(1)
+    )
+    return Comparison.draw(
+        PosteriorReverse(truth.forward, truth), paths, 10**6, generator=seeded(2)
+    ).with_times(times)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
-def test_the_doubt_is_that_of_enumeration(name):
+def test_the_false_acceptance_is_that_of_enumeration(name):
     """8,000 sequences of two sites: within 5%. Views at earlier and later times than that of rare noise are not looked at."""
     truth = truth_of(name)
     s = time_of_hits(truth.forward, RARE)
     assert truth_hit(truth, s) == pytest.approx(RARE)
-    views = views_of(truth, [1.0, 0.5, s, s / 10])
-    assert measured(Healing(), views).doubt == pytest.approx(exact_doubt(truth, s), rel=0.05)
+    evaluations = evaluations_of(truth, [1.0, 0.5, s, s / 10])
+    assert measured(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
+        exact_false_acceptance(truth, s), rel=0.05
+    )
 
 
-def test_noise_is_that_of_the_view_that_there_is():
+def test_noise_is_that_of_the_evaluation_that_there_is():
     """Where no view is at the time of rare noise. A power stays as it was."""
     truth = truth_of("gaussian")
-    found = measured(Healing(power=2.0), views_of(truth, [1.0, 0.5]))
-    assert found.doubt == pytest.approx(exact_doubt(truth, 0.5), rel=0.05)
+    found = measured(ErrorCorrection(power=2.0), evaluations_of(truth, [1.0, 0.5]))
+    assert found.false_acceptance == pytest.approx(exact_false_acceptance(truth, 0.5), rel=0.05)
     assert found.power == 2
 
 
 def test_sites_are_summed_over_blocks(monkeypatch):
-    views = views_of(truth_of("gaussian"), [1.0, 0.5], sequences=50)
-    whole = measured(Healing(), views).doubt
-    monkeypatch.setitem(streams.BLOCK, "cpu", 4 * 3 * 7)
-    assert measured(Healing(), views).doubt == pytest.approx(whole, rel=1e-9)
+    evaluations = evaluations_of(truth_of("gaussian"), [1.0, 0.5], sequences=50)
+    whole = measured(ErrorCorrection(), evaluations).false_acceptance
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 4 * 3 * 7)
+    assert measured(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
+        whole, rel=1e-9
+    )
 
 
 def test_the_uniform_kernel_counts_hits_that_change_nothing():
@@ -90,8 +111,10 @@ def test_the_uniform_kernel_counts_hits_that_change_nothing():
     truth = truth_of("uniform")
     s = time_of_hits(truth.forward, RARE)
     assert 1 - float(truth.forward.noise.alpha(s)) == pytest.approx(RARE)
-    exact = exact_doubt(truth, s) * RARE / truth_hit(truth, s)
-    assert measured(Healing(), views_of(truth, [1.0, s])).doubt == pytest.approx(exact, rel=0.05)
+    exact = exact_false_acceptance(truth, s) * RARE / truth_hit(truth, s)
+    assert measured(
+        ErrorCorrection(), evaluations_of(truth, [1.0, s])
+    ).false_acceptance == pytest.approx(exact, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "absorbing"])
@@ -100,41 +123,65 @@ def test_the_probability_of_showing_the_symbol_still(name):
     assert torch.allclose(forward.staying(0.3), forward.transition(0.0, 0.3).diagonal(), atol=1e-12)
 
 
-def test_data_that_are_harder_to_tell_from_mistakes_have_more_doubt():
+def test_data_that_are_harder_to_tell_from_mistakes_have_more_false_acceptance():
     forward, found = Uniform(vocab_size=8, noise=Constant(3.87)), []
     for smoothing in (0.001, 0.1):
         reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(8), smoothing))
-        data = countdown.sample_data(32, generator=seeded(0), symbols=8, length=32, smoothing=smoothing)
-        costs = rate_costs(reverse, Paths.draw(forward, data, generator=seeded(1)), points=8, generator=seeded(2))
-        found.append(costs.table.healing.doubt)
+        data = countdown.sample_data(
+            32, generator=seeded(0), symbols=8, length=32, smoothing=smoothing
+        )
+        costs = rate_costs(
+            reverse, Paths.draw(forward, data, generator=seeded(1)), points=8, generator=seeded(2)
+        )
+        found.append(costs.table.correction.false_acceptance)
     assert 0 < 5 * found[0] < found[1] < 1
 
 
-def test_nothing_is_measured_where_a_doubt_is_given_and_nothing_heals_with_the_absorbing_kernel():
+def test_nothing_is_measured_where_a_false_acceptance_is_given_and_nothing_is_revised_with_the_absorbing_kernel():
     """Nor is the model asked where noise is rare."""
-    for name, healing, doubt in (("uniform", Healing(0.01), 0.01), ("absorbing", None, math.inf), ("uniform", None, None)):
+    for name, correction, false_acceptance in (
+        ("uniform", ErrorCorrection(0.01), 0.01),
+        ("absorbing", None, math.inf),
+        ("uniform", None, None),
+    ):
         truth = truth_of(name)
-        paths = Paths.draw(truth.forward, truth.sample_data(8, generator=seeded(0)), generator=seeded(1))
-        costs = rate_costs(PosteriorReverse(truth.forward, truth), paths, points=6, healing=healing, generator=seeded(2))
-        assert costs.table.healing.doubt == doubt or (doubt is None and 0 < costs.table.healing.doubt < math.inf)
-        assert (time_of_hits(truth.forward, RARE) in costs.table.times) == (doubt is None)
+        paths = Paths.draw(
+            truth.forward, truth.sample_data(8, generator=seeded(0)), generator=seeded(1)
+        )
+        costs = rate_costs(
+            PosteriorReverse(truth.forward, truth),
+            paths,
+            points=6,
+            correction=correction,
+            generator=seeded(2),
+        )
+        assert costs.table.correction.false_acceptance == false_acceptance or (
+            false_acceptance is None and 0 < costs.table.correction.false_acceptance < math.inf
+        )
+        assert (time_of_hits(truth.forward, RARE) in costs.table.times) == (
+            false_acceptance is None
+        )
 
 
 def test_sites_that_do_not_depend_on_each_other_cost_nothing():
-    """Knowing more changes no law: there are no mistakes to judge, and the doubt is a number all the same."""
+    """Knowing more changes no distribution: there are no mistakes to judge, and the doubt is a number all the same."""
     truth = Enumerable(kernel("uniform", 3), torch.full((3, 3), 1 / 9, dtype=torch.float64))
-    paths = Paths.draw(truth.forward, truth.sample_data(20, generator=seeded(0)), generator=seeded(1))
+    paths = Paths.draw(
+        truth.forward, truth.sample_data(20, generator=seeded(0)), generator=seeded(1)
+    )
     costs = rate_costs(PosteriorReverse(truth.forward, truth), paths, points=6, generator=seeded(2))
-    assert 0 < costs.table.healing.doubt < math.inf
+    assert 0 < costs.table.correction.false_acceptance < math.inf
     assert np.abs(costs.value[0, 1:]).max() == pytest.approx(0, abs=1e-9)
 
 
 def test_a_model_that_says_the_same_at_all_times_makes_no_mistakes_at_all():
     forward = kernel("uniform", 3)
-    reverse = LeaveOneOutReverse(forward, lambda x, t, where: torch.tensor([0.0, -1, -2]).expand(int(where.sum()), 3))
+    reverse = LeaveOneOutReverse(
+        forward, lambda x, t, where: torch.tensor([0.0, -1, -2]).expand(int(where.sum()), 3)
+    )
     paths = Paths.draw(forward, torch.zeros(4, 2, dtype=torch.int64), generator=seeded(0))
-    views = Comparison.draw(reverse, paths, 8, generator=seeded(1)).with_times([1.0, 0.5])
-    assert 0 < measured(Healing(), views).doubt < math.inf
+    evaluations = Comparison.draw(reverse, paths, 8, generator=seeded(1)).with_times([1.0, 0.5])
+    assert 0 < measured(ErrorCorrection(), evaluations).false_acceptance < math.inf
 
 
 @pytest.mark.parametrize("points", [3, 4, 8])
@@ -152,8 +199,10 @@ def test_the_model_is_asked_where_noise_is_rare(points):
 
 def test_what_cannot_be_is_refused():
     assert time_of_hits(Uniform(vocab_size=3, noise=Constant(0.01)), RARE) == 1
-    assert NO_HEALING.kept(np.array([0.5])) == 1
-    with pytest.raises(ValueError, match="doubt must be positive, or None to have it measured, got 0"):
-        Healing(0.0)
+    assert NO_CORRECTION.kept(np.array([0.5])) == 1
+    with pytest.raises(
+        ValueError, match="doubt must be positive, or None to have it measured, got 0"
+    ):
+        ErrorCorrection(0.0)
     with pytest.raises(ValueError, match="not measured yet"):
-        Healing().kept(np.array([0.5]))
+        ErrorCorrection().kept(np.array([0.5]))

@@ -1,4 +1,4 @@
-"""Costs of leaps in jumps, against enumeration: every subset of revealed sites, every order."""
+"""Costs of steps in jumps, against enumeration: every subset of revealed sites, every order."""
 
 from itertools import combinations, pairwise
 
@@ -13,10 +13,10 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.schedules.fixed import uniform, uniform_jumps
+from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.orders import Fixed, Mixture, Random, Spread
-from jumpsteps.schedules.schedule import JumpSchedule
-from jumpsteps.search.costs.by_count import jump_costs, knots_of
+from jumpsteps.schedules.schedule import CountSchedule
+from jumpsteps.search.costs.by_count import count_costs, knots_of
 from jumpsteps.search.dynamic_programming import shortest_path
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
@@ -26,8 +26,8 @@ REVERSE = PosteriorReverse(TRUTH.forward, TRUTH)
 ORDER = Fixed((2, 0, 3, 1))
 
 
-def entropy(law: torch.Tensor) -> float:
-    return -float(torch.xlogy(law, law).sum())
+def entropy(probs: torch.Tensor) -> float:
+    return -float(torch.xlogy(probs, probs).sum())
 
 
 def joint_entropy(sites: tuple[int, ...]) -> float:
@@ -43,11 +43,16 @@ def exact_cost(known: tuple[int, ...], drawn: tuple[int, ...]) -> float:
 
 
 def estimate(order, sequences=6000, knots=64, given_mask=None):
-    paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(sequences, generator=seeded(0)), generator=seeded(1), given_mask=given_mask)
-    return jump_costs(REVERSE, paths, order, knots=knots, bandwidth=0, generator=seeded(2))
+    paths = Paths.draw(
+        TRUTH.forward,
+        TRUTH.sample_data(sequences, generator=seeded(0)),
+        generator=seeded(1),
+        given_mask=given_mask,
+    )
+    return count_costs(REVERSE, paths, order, knots=knots, bandwidth=0, generator=seeded(2))
 
 
-def test_every_leap_of_a_fixed_order_costs_its_total_correlation():
+def test_every_step_of_a_fixed_order_costs_its_total_correlation():
     """Grid of single jumps: no interpolation. Within 4 standard errors of 6,000 sequences."""
     costs = estimate(ORDER)
     assert costs.grid.tolist() == [4, 3, 2, 1, 0]
@@ -68,23 +73,28 @@ def test_a_random_order_costs_the_mean_over_subsets():
             for known in combinations(range(4), i)
             for drawn in combinations([s for s in range(4) if s not in known], k - i)
         ]
-        assert costs.value[i, k] == pytest.approx(np.mean(every), abs=4 * costs.stderr[i, k] + 1.1e-3)
+        assert costs.value[i, k] == pytest.approx(
+            np.mean(every), abs=4 * costs.stderr[i, k] + 1.1e-3
+        )
 
 
 def test_a_random_order_is_averaged_over_ranks():
-    """The same law drawn as a mixture, whose ranks are taken one by one, has the same costs with larger standard errors."""
-    pooled, single = estimate(Random(), sequences=2000), estimate(Mixture((Random(),)), sequences=2000)
+    """The same distribution drawn as a mixture, whose ranks are taken one by one, has the same costs with larger standard errors."""
+    pooled, single = (
+        estimate(Random(), sequences=2000),
+        estimate(Mixture((Random(),)), sequences=2000),
+    )
     both = np.hypot(pooled.stderr[0, 2], single.stderr[0, 2])
     assert pooled.value[0, 2] == pytest.approx(single.value[0, 2], abs=4 * both)
     assert pooled.stderr[0, 2] < 0.85 * single.stderr[0, 2]
 
 
 def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all():
-    """The summed cost of a schedule in a fixed order is the exact KL divergence of the data from the sampler's law."""
+    """The summed cost of a schedule in a fixed order is the exact KL divergence of the data from the sampler's distribution."""
     costs = estimate(ORDER)
     by_rank = np.argsort(ORDER.permutation)
     for counts in ((4,), (1, 3), (2, 2), (1, 1, 2), (1, 1, 1, 1)):
-        schedule = JumpSchedule(counts, order=ORDER)
+        schedule = CountSchedule(counts, order=ORDER)
         cost, stderr = costs.predict(schedule)
         assert cost == pytest.approx(divergence(by_rank, counts), abs=4 * stderr + 1e-9)
     for n in (1, 2, 3, 4):
@@ -96,7 +106,7 @@ def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all(
 
 
 def divergence(by_rank: np.ndarray, counts: tuple[int, ...]) -> float:
-    """KL(p_0 || q) with q = the product over leaps of the sites' own laws given all sites before the leap."""
+    """KL(p_0 || q) with q = the product over steps of the sites' own distributions given all sites before the step."""
     q, known = torch.ones_like(TRUTH.table), []
     for count in counts:
         drawn = by_rank[len(known) : len(known) + count].tolist()
@@ -108,40 +118,85 @@ def divergence(by_rank: np.ndarray, counts: tuple[int, ...]) -> float:
     return float(kl_divergence(TRUTH.table.reshape(-1), q.reshape(-1)))
 
 
-@pytest.mark.parametrize(("order", "share", "nats"), [(Random(), 0.1, 0.3), (Spread(), 0.3, 0.7)], ids=repr)
+@pytest.mark.parametrize(
+    ("order", "share", "nats"), [(Random(), 0.1, 0.3), (Spread(), 0.3, 0.7)], ids=repr
+)
 def test_costs_between_knots_are_interpolated(order, share, nats):
     """CountDown, 64 sites: costs from 16 knots are those from all 64, within a share of them or so many nats."""
     forward = kernel("absorbing", 16)
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
     data = countdown.sample_data(64, generator=seeded(0), symbols=16, length=64)
     coarse, fine = (
-        jump_costs(reverse, Paths.draw(forward, data, generator=seeded(1)), order, knots=n, generator=seeded(2)) for n in (16, 64)
+        count_costs(
+            reverse,
+            Paths.draw(forward, data, generator=seeded(1)),
+            order,
+            knots=n,
+            generator=seeded(2),
+        )
+        for n in (16, 64)
     )
     assert coarse.model_calls <= 16 < fine.model_calls == 64
-    for counts in (uniform_jumps(32, 64).counts, uniform_jumps(8, 64).counts, (2, 5, 8, 12, 37), (64,)):
-        schedule = JumpSchedule(counts, order=order)
-        assert coarse.predict(schedule)[0] == pytest.approx(fine.predict(schedule)[0], rel=share, abs=nats)
+    for counts in (
+        uniform_counts(32, 64).counts,
+        uniform_counts(8, 64).counts,
+        (2, 5, 8, 12, 37),
+        (64,),
+    ):
+        schedule = CountSchedule(counts, order=order)
+        assert coarse.predict(schedule)[0] == pytest.approx(
+            fine.predict(schedule)[0], rel=share, abs=nats
+        )
 
 
 def test_given_sites_are_known_from_the_start():
     known = torch.tensor([False, True, False, True])
     costs = estimate(ORDER, given_mask=known)
     assert costs.grid.tolist() == [2, 1, 0]
-    assert costs.value[0, 2] == pytest.approx(exact_cost((1, 3), (0, 2)), abs=4 * costs.stderr[0, 2])
+    assert costs.value[0, 2] == pytest.approx(
+        exact_cost((1, 3), (0, 2)), abs=4 * costs.stderr[0, 2]
+    )
 
 
 def test_the_standard_error_is_the_spread_over_repetitions():
     found = []
     for seed in range(60):
-        paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(50, generator=seeded(seed)), generator=seeded(100 + seed))
-        found.append(jump_costs(REVERSE, paths, ORDER, generator=seeded(seed)))
-    cost, stderr = zip(*(costs.predict(JumpSchedule([2, 2], order=ORDER)) for costs in found), strict=True)
+        paths = Paths.draw(
+            TRUTH.forward,
+            TRUTH.sample_data(50, generator=seeded(seed)),
+            generator=seeded(100 + seed),
+        )
+        found.append(count_costs(REVERSE, paths, ORDER, generator=seeded(seed)))
+    cost, stderr = zip(
+        *(costs.predict(CountSchedule([2, 2], order=ORDER)) for costs in found), strict=True
+    )
     assert np.mean(stderr) == pytest.approx(np.std(cost, ddof=1), rel=0.3)
 
 
 def test_knots():
     assert knots_of(256, 64, exchangeable=True)[:4].tolist() == [0, 1, 2, 3]
-    assert knots_of(64, 24, exchangeable=False).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56]
+    assert knots_of(64, 24, exchangeable=False).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        10,
+        12,
+        14,
+        16,
+        20,
+        24,
+        28,
+        32,
+        40,
+        48,
+        56,
+    ]
     for exchangeable in (True, False):
         for sites, most in ((1, 1), (5, 64), (256, 48), (1024, 64), (7, 3), (100, 2), (100, 7)):
             starts = knots_of(sites, most, exchangeable=exchangeable)
@@ -153,36 +208,47 @@ def test_knots():
 
 
 def test_long_sequences_have_a_coarser_grid():
-    """Prices on a grid of 4 of 16 sites are those of the full grid, but for the sites' own turns within a leap."""
+    """Prices on a grid of 4 of 16 sites are those of the full grid, but for the sites' own turns within a step."""
     forward = kernel("absorbing", 4)
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(4)))
-    paths = Paths.draw(forward, countdown.sample_data(50, generator=seeded(0), symbols=4, length=16), generator=seeded(1))
-    full, coarse = (jump_costs(reverse, paths, Spread(), knots=16, points=n, generator=seeded(2)) for n in (16, 4))
+    paths = Paths.draw(
+        forward,
+        countdown.sample_data(50, generator=seeded(0), symbols=4, length=16),
+        generator=seeded(1),
+    )
+    full, coarse = (
+        count_costs(reverse, paths, Spread(), knots=16, points=n, generator=seeded(2))
+        for n in (16, 4)
+    )
     assert coarse.grid.tolist() == [16, 12, 8, 4, 0]
     index = [0, 4, 8, 12, 16]
     inner = np.array([full.parts[i, i + 4].mean() for i in index[:-1]])
     for i, k in combinations(range(5), 2):
-        assert coarse.value[i, k] == pytest.approx(full.value[index[i], index[k]] - inner[i:k].sum(), abs=1e-9)
+        assert coarse.value[i, k] == pytest.approx(
+            full.value[index[i], index[k]] - inner[i:k].sum(), abs=1e-9
+        )
 
 
-def test_of_equal_costs_the_evenest_is_found():
+def test_of_equal_costs_the_most_uniform_is_found():
     free = Enumerable(kernel("absorbing", 2), torch.full((2,) * 6, 2.0**-6, dtype=torch.float64))
     paths = Paths.draw(free.forward, free.sample_data(20, generator=seeded(0)), generator=seeded(1))
-    costs = jump_costs(PosteriorReverse(free.forward, free), paths, Spread(), generator=seeded(2))
+    costs = count_costs(PosteriorReverse(free.forward, free), paths, Spread(), generator=seeded(2))
     assert shortest_path(costs, 3).counts == (2, 2, 2)
 
 
 def test_what_cannot_be_is_refused():
     costs = estimate(ORDER, sequences=10)
     with pytest.raises(ValueError, match="not one of jumps on the grid"):
-        costs.predict(JumpSchedule([3, 2]))
+        costs.predict(CountSchedule([3, 2]))
     with pytest.raises(ValueError, match="not one of jumps on the grid"):
         costs.predict(uniform(2))
-    paths = Paths.draw(TRUTH.forward, TRUTH.sample_data(1, generator=seeded(0)), generator=seeded(1))
+    paths = Paths.draw(
+        TRUTH.forward, TRUTH.sample_data(1, generator=seeded(0)), generator=seeded(1)
+    )
     with pytest.raises(ValueError, match="at least two sequences, got 1"):
-        jump_costs(REVERSE, paths, Spread(), generator=seeded(0))
+        count_costs(REVERSE, paths, Spread(), generator=seeded(0))
     forward = Uniform(vocab_size=3, noise=LogLinear())
     reverse = PosteriorReverse(forward, Enumerable.random(forward, symbols=3, length=2, seed=0))
     paths = Paths.draw(forward, torch.zeros(2, 2, dtype=torch.int64), generator=seeded(1))
     with pytest.raises(ValueError, match="reveal orders are for the absorbing kernel"):
-        jump_costs(reverse, paths, Spread(), generator=seeded(0))
+        count_costs(reverse, paths, Spread(), generator=seeded(0))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from helpers import kernel, seeded
-from jumpsteps.denoiser import chunks as streams
+from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.model import remember
+from jumpsteps.denoiser.model import evaluate
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
@@ -25,7 +25,7 @@ from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs import by_path as module
 from jumpsteps.search.costs.by_path import RateCosts, RateTable, rate_costs
-from jumpsteps.search.costs.correction import NO_HEALING, Healing
+from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.costs.divergence import Comparison
 from jumpsteps.search.costs.information_profile import information_profile
 from jumpsteps.search.costs.smoothing import local_plane
@@ -40,22 +40,28 @@ ALL = ("absorbing", "uniform", "gaussian", "rate-matrix")
 
 
 def truth_of(name: str, length: int = 3, noise=None) -> Enumerable:
-    return Enumerable.random(kernel(name, 3, noise), symbols=3, length=length, seed=5, concentration=0.3)
+    return Enumerable.random(
+        kernel(name, 3, noise), symbols=3, length=length, seed=5, concentration=0.3
+    )
 
 
 def paths_of(truth: Enumerable, sequences: int, seed: int = 0) -> Paths:
-    return Paths.draw(truth.forward, truth.sample_data(sequences, generator=seeded(seed)), generator=seeded(100 + seed))
+    return Paths.draw(
+        truth.forward,
+        truth.sample_data(sequences, generator=seeded(seed)),
+        generator=seeded(100 + seed),
+    )
 
 
 def exact_rate(truth: Enumerable, t: float, s: float, *, hold_time: bool) -> float:
-    """E sum phi over the enumerated joint law of (x_t, x_s), from the enumerated time reversal; per unit of noise at s."""
+    """E sum phi over the enumerated joint distribution of (x_t, x_s), from the enumerated time reversal; per unit of noise at s."""
     forward, v, length = truth.forward, truth.forward.vocab_size, truth.table.ndim
     joint = truth.marginal(s)[:, None] * truth.transition(s, t)
     states = truth.states
     level = t if hold_time else s
     speed = float(forward.noise.rate(level))
     q = forward.transition(0.0, level)
-    data, seen = truth.data_law(), truth.transition(0.0, t)
+    data, seen = truth.data_distribution(), truth.transition(0.0, t)
     reversal, rates = truth.reverse_rates(s), forward.rate_matrix()
     total = 0.0
     for site in range(length):
@@ -64,13 +70,13 @@ def exact_rate(truth: Enumerable, t: float, s: float, *, hold_time: bool) -> flo
         # p(x0^l | x_t of the others): the joint of x0 and x_t, summed over x_t^l
         first = torch.nn.functional.one_hot(states[:, site], v).to(torch.float64)
         w = ((data[:, None] * seen) @ same.to(torch.float64)).T @ first
-        law = (w / w.sum(-1, keepdim=True)) @ q
+        probs = (w / w.sum(-1, keepdim=True)) @ q
         for b, c in (same & ~torch.eye(len(states), dtype=torch.bool)).nonzero().tolist():
             own, y = int(states[b, site]), int(states[c, site])
             fine = float(reversal[b] @ (same[b] & (states[:, site] == y)).to(torch.float64))
             if fine == 0:
                 continue
-            coarse = speed * rates[y, own] * law[:, y] / law[:, own]
+            coarse = speed * rates[y, own] * probs[:, y] / probs[:, own]
             phi = fine * torch.log(fine / coarse) - fine + coarse
             total += float((joint[b] * phi).sum())
     return total / float(forward.noise.rate(s))
@@ -95,7 +101,7 @@ def test_rates_of_divergence_are_those_of_enumeration(name, hold_time):
 
 @pytest.mark.parametrize("noise", [LogLinear(), Cosine()], ids=repr)
 def test_with_the_absorbing_kernel_costs_are_compounding_errors(noise):
-    """Frozen contexts, exact model: the path divergence of a leap is its CDE. Within 4 standard errors plus 2% for the grid."""
+    """Frozen contexts, exact model: the path divergence of a step is its CDE. Within 4 standard errors plus 2% for the grid."""
     truth = truth_of("absorbing", length=4, noise=noise)
     reverse = PosteriorReverse(truth.forward, truth)
     costs = rate_costs(reverse, paths_of(truth, 3000), points=48, sites=10**6, generator=seeded(2))
@@ -111,15 +117,23 @@ def test_with_other_kernels_costs_bound_compounding_errors(name):
     """A site may jump and come back: what its path shows is more than what its end shows."""
     truth = truth_of(name)
     reverse = PosteriorReverse(truth.forward, truth)
-    costs = rate_costs(reverse, paths_of(truth, 2000), healing=NO_HEALING, generator=seeded(2))
+    costs = rate_costs(
+        reverse, paths_of(truth, 2000), correction=NO_CORRECTION, generator=seeded(2)
+    )
     for t, s in ((1.0, 0.5), (0.5, 0.2), (0.4, 0.0), (1.0, 0.0)):
-        exact, part = float(truth.compounding_error(t, s)), costs.leap(t, s)
+        exact, part = float(truth.compounding_error(t, s)), costs.step(t, s)
         assert part.mean() > exact - 4 * part.std(ddof=1) / np.sqrt(len(part))
 
 
-def test_the_table_agrees_with_the_prediction_of_every_leap():
+def test_the_table_agrees_with_the_prediction_of_every_step():
     truth = truth_of("uniform")
-    costs = rate_costs(PosteriorReverse(truth.forward, truth), paths_of(truth, 50), points=9, generator=seeded(2), intervals=16)
+    costs = rate_costs(
+        PosteriorReverse(truth.forward, truth),
+        paths_of(truth, 50),
+        points=9,
+        generator=seeded(2),
+        intervals=16,
+    )
     assert costs.model_calls == 9
     assert costs.grid[0] == 1
     assert costs.grid[-1] == 0
@@ -128,21 +142,35 @@ def test_the_table_agrees_with_the_prediction_of_every_leap():
     last = len(costs.grid) - 1
     for i, k in ((0, last), (0, 5), (3, 4), (7, last)):
         noise = 1 - float(truth.forward.noise.alpha(costs.grid[k]))
-        doubt = costs.table.healing.doubt
-        each = doubt / (doubt + noise) * costs.leap(costs.grid[i], costs.grid[k])
+        false_acceptance = costs.table.correction.false_acceptance
+        each = (
+            false_acceptance / (false_acceptance + noise) * costs.step(costs.grid[i], costs.grid[k])
+        )
         assert costs.value[i, k] == pytest.approx(each.mean(), rel=1e-9)
         assert costs.stderr[i, k] == pytest.approx(each.std(ddof=1) / np.sqrt(50), rel=1e-9)
     path = shortest_path(costs, 3)
     at = [int(np.flatnonzero(costs.grid == t)[0]) for t in path.times]
-    assert costs.predict(path)[0] == pytest.approx(sum(costs.value[i, k] for i, k in pairwise(at)), rel=1e-9)
+    assert costs.predict(path)[0] == pytest.approx(
+        sum(costs.value[i, k] for i, k in pairwise(at)), rel=1e-9
+    )
 
 
-@pytest.mark.parametrize("healing", [NO_HEALING, Healing()], ids=repr)
-def test_the_standard_error_is_the_spread_over_repetitions(healing):
+@pytest.mark.parametrize("correction", [NO_CORRECTION, ErrorCorrection()], ids=repr)
+def test_the_standard_error_is_the_spread_over_repetitions(correction):
     truth = truth_of("uniform")
-    reverse, schedule, found = PosteriorReverse(truth.forward, truth), TimeSchedule([1.0, 0.6, 0.25, 0.0]), []
+    reverse, schedule, found = (
+        PosteriorReverse(truth.forward, truth),
+        TimeSchedule([1.0, 0.6, 0.25, 0.0]),
+        [],
+    )
     for seed in range(40):
-        costs = rate_costs(reverse, paths_of(truth, 200, seed), points=16, healing=healing, generator=seeded(seed))
+        costs = rate_costs(
+            reverse,
+            paths_of(truth, 200, seed),
+            points=16,
+            correction=correction,
+            generator=seeded(seed),
+        )
         found.append(costs.predict(schedule))
     cost, stderr = np.asarray(found).T
     assert np.mean(stderr) == pytest.approx(np.std(cost, ddof=1), rel=0.35)
@@ -150,8 +178,10 @@ def test_the_standard_error_is_the_spread_over_repetitions(healing):
 
 def table_of(rate, times=(1.0, 0.7, 0.45, 0.2, 0.1)) -> RateTable:
     forward = Uniform(vocab_size=3, noise=Constant(2.0))
-    parts = np.array([[max(rate(t, s), 0.0) if s < t else 0.0 for s in times] for t in times])[..., None]
-    return RateTable(forward, np.asarray(times), parts, NO_HEALING)
+    parts = np.array([[max(rate(t, s), 0.0) if s < t else 0.0 for s in times] for t in times])[
+        ..., None
+    ]
+    return RateTable(forward, np.asarray(times), parts, NO_CORRECTION)
 
 
 def test_between_measured_times_rates_are_linear_and_zero_on_the_diagonal():
@@ -170,7 +200,7 @@ def test_the_integral_is_right_on_a_curve_that_is_known():
     costs = RateCosts.on_grid(table, table, 600)
     for t, s in ((1.0, 0.3), (0.7, 0.05), (0.5, 0.45), (0.2, 0.0), (0.0005, 0.0)):
         a, b = np.exp(-2 * t), np.exp(-2 * s)
-        assert costs.leap(t, s)[0] == pytest.approx(b - a - a * np.log(b / a), rel=2e-3)
+        assert costs.step(t, s)[0] == pytest.approx(b - a - a * np.log(b / a), rel=2e-3)
 
 
 def test_noise_levels_that_are_found_do_not_depend_on_how_noise_runs_in_time():
@@ -178,8 +208,12 @@ def test_noise_levels_that_are_found_do_not_depend_on_how_noise_runs_in_time():
     total = float(Cosine().total(1.0))
     found = []
     for noise in (Cosine(), Constant(total)):
-        truth = Enumerable.random(Uniform(vocab_size=3, noise=noise), symbols=3, length=3, seed=5, concentration=0.3)
-        costs = rate_costs(PosteriorReverse(truth.forward, truth), paths_of(truth, 40), generator=seeded(2))
+        truth = Enumerable.random(
+            Uniform(vocab_size=3, noise=noise), symbols=3, length=3, seed=5, concentration=0.3
+        )
+        costs = rate_costs(
+            PosteriorReverse(truth.forward, truth), paths_of(truth, 40), generator=seeded(2)
+        )
         found.append(noise.total(torch.tensor(shortest_path(costs, 6).times, dtype=torch.float64)))
     assert torch.allclose(*found, rtol=1e-6)
 
@@ -196,21 +230,29 @@ def test_intervals_that_cost_more_are_halved_first():
 def test_refinement_stops_where_costs_are_known_well_enough():
     truth = truth_of("uniform")
     few, many = (
-        rate_costs(PosteriorReverse(truth.forward, truth), paths_of(truth, n), leaps=4, generator=seeded(2)) for n in (4, 4000)
+        rate_costs(
+            PosteriorReverse(truth.forward, truth), paths_of(truth, n), steps=4, generator=seeded(2)
+        )
+        for n in (4, 4000)
     )
     assert few.model_calls < many.model_calls
 
 
 def test_sites_in_blocks_and_given_sites(monkeypatch):
     truth = truth_of("absorbing", length=4)
-    reverse, data = PosteriorReverse(truth.forward, truth), truth.sample_data(60, generator=seeded(0))
+    reverse, data = (
+        PosteriorReverse(truth.forward, truth),
+        truth.sample_data(60, generator=seeded(0)),
+    )
     known = torch.tensor([True, False, False, False])
     paths = Paths.draw(truth.forward, data, generator=seeded(1), given_mask=known)
     whole = rate_costs(reverse, paths, points=8, generator=seeded(2))
-    monkeypatch.setitem(streams.BLOCK, "cpu", 8 * 4 * 7)
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 8 * 4 * 7)
     pieces = rate_costs(reverse, paths, points=8, generator=seeded(2))
     assert pieces.table.parts == pytest.approx(whole.table.parts, rel=1e-12)
-    free = rate_costs(reverse, Paths.draw(truth.forward, data, generator=seeded(1)), points=8, generator=seeded(2))
+    free = rate_costs(
+        reverse, Paths.draw(truth.forward, data, generator=seeded(1)), points=8, generator=seeded(2)
+    )
     assert whole.predict(uniform(2))[0] < free.predict(uniform(2))[0]
 
 
@@ -218,27 +260,40 @@ def test_some_sites_stand_for_all():
     """A third of the sites, 4,000 sequences: the same cost within 4 standard errors."""
     truth = truth_of("uniform")
     reverse, paths = PosteriorReverse(truth.forward, truth), paths_of(truth, 4000)
-    some, every = (rate_costs(reverse, paths, points=6, sites=n, healing=NO_HEALING, generator=seeded(2)) for n in (4000, 12000))
+    some, every = (
+        rate_costs(reverse, paths, points=6, sites=n, correction=NO_CORRECTION, generator=seeded(2))
+        for n in (4000, 12000)
+    )
     assert int(Comparison.draw(reverse, paths, 4000, generator=seeded(2)).where.sum()) == 4000
     (a, error), (b, other) = some.predict(uniform(3)), every.predict(uniform(3))
     assert a == pytest.approx(b, abs=4 * np.hypot(error, other))
     assert error > 1.2 * other
 
 
-@pytest.mark.parametrize(("name", "output"), [("absorbing", "posterior"), ("uniform", "posterior"), ("uniform", "log-score")])
-def test_a_network_is_remembered_by_its_hidden_states(name, output):
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("absorbing", "posterior"), ("uniform", "posterior"), ("uniform", "log-score")],
+)
+def test_a_network_is_evaluated_by_its_hidden_states(name, output):
     """One call of the trunk, then the head at some of the sites: the same numbers as asking the model."""
-    config = DiTConfig(vocab_size=kernel(name, 5).vocab_size, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8)
+    config = DiTConfig(
+        vocab_size=kernel(name, 5).vocab_size, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8
+    )
     torch.manual_seed(0)
     network, reverse = build(config, kernel(name, 5), output)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randint(config.vocab_size, (3, 7), generator=seeded(0))
-    where, some = torch.rand(3, 7, generator=seeded(1)) < 0.7, torch.rand(3, 7, generator=seeded(2)) < 0.5
+    where, some = (
+        torch.rand(3, 7, generator=seeded(1)) < 0.7,
+        torch.rand(3, 7, generator=seeded(2)) < 0.5,
+    )
     counter = CallCounter(reverse.model)
-    kept = remember(counter, x, 0.3, where)
+    kept = evaluate(counter, x, 0.3, where)
     assert kept.rows.shape == (int(where.sum()), 16)
-    assert torch.allclose(kept(x, 0.3, where & some), reverse.model(x, 0.3, where & some), atol=1e-5)
+    assert torch.allclose(
+        kept(x, 0.3, where & some), reverse.model(x, 0.3, where & some), atol=1e-5
+    )
     assert counter.calls == 1
 
 
@@ -249,9 +304,14 @@ def test_schedules_for_the_uniform_kernel_beat_jump_your_steps_and_equal_times()
     data = countdown.sample_data(32, generator=seeded(0), symbols=16, length=64)
     found = {"uniform": uniform(8)}
     for method in (JYS(), ShortestPath()):
-        found[method.name] = optimize_schedule(reverse, data, [8], generator=seeded(0), method=method)[8]
+        found[method.name] = optimize_schedule(
+            reverse, data, [8], generator=seeded(0), method=method
+        )[8]
     assert found["shortest-path"].provenance.model_calls <= 32
-    runs = {name: simulate(reverse, Tweedie(), s, (256, 64), generator=seeded(1)).samples for name, s in found.items()}
+    runs = {
+        name: simulate(reverse, Tweedie(), s, (256, 64), generator=seeded(1)).samples
+        for name, s in found.items()
+    }
     rate = {name: float(countdown.violations(x).mean()) for name, x in runs.items()}
     assert rate["shortest-path"] < 1.1 * rate["jys"]
     assert rate["shortest-path"] < 0.3 * rate["uniform"]
@@ -260,37 +320,58 @@ def test_schedules_for_the_uniform_kernel_beat_jump_your_steps_and_equal_times()
 def test_held_rates_have_their_own_costs():
     """Tau-leaping's; Euler's sampler is served as Tweedie's."""
     truth = truth_of("absorbing", length=4, noise=Cosine())
-    reverse, data = PosteriorReverse(truth.forward, truth), truth.sample_data(500, generator=seeded(0))
+    reverse, data = (
+        PosteriorReverse(truth.forward, truth),
+        truth.sample_data(500, generator=seeded(0)),
+    )
     samplers = (TauLeaping(), Euler(), Tweedie())
-    found = {s.name: optimize_schedule(reverse, data, [4], generator=seeded(7), sampler=s)[4] for s in samplers}
-    assert found["tau-leaping"].provenance.predicted_cost > 1.05 * found["tweedie"].provenance.predicted_cost
+    found = {
+        s.name: optimize_schedule(reverse, data, [4], generator=seeded(7), sampler=s)[4]
+        for s in samplers
+    }
+    assert (
+        found["tau-leaping"].provenance.predicted_cost
+        > 1.05 * found["tweedie"].provenance.predicted_cost
+    )
     assert found["tau-leaping"].times != found["tweedie"].times == found["euler"].times
     assert found["euler"].provenance.sampler == "euler"
     paths = Paths.draw(truth.forward, data, generator=seeded(1))
-    held, context = (rate_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False))
-    assert held.leap(0.9, 0.5).mean() > 1.05 * context.leap(0.9, 0.5).mean()
-    assert held.leap(0.5, 0.0).mean() == pytest.approx(context.leap(0.5, 0.0).mean(), rel=0.05)
+    held, context = (
+        rate_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False)
+    )
+    assert held.step(0.9, 0.5).mean() > 1.05 * context.step(0.9, 0.5).mean()
+    assert held.step(0.5, 0.0).mean() == pytest.approx(context.step(0.5, 0.0).mean(), rel=0.05)
     for i, k in ((0, len(held.grid) - 1), (20, len(held.grid) - 1), (20, 40)):
-        part = held.leap(held.grid[i], held.grid[k])
+        part = held.step(held.grid[i], held.grid[k])
         assert held.value[i, k] == pytest.approx(part.mean(), rel=1e-9)
         assert held.stderr[i, k] == pytest.approx(part.std(ddof=1) / np.sqrt(500), rel=1e-9)
 
 
 def test_what_is_kept_falls_with_the_probability_that_noise_has_hit_a_site():
-    """By the fastest rate of leaving a state; all is kept at t = 0, and everywhere without healing."""
+    """By the fastest rate of leaving a state; all is kept at t = 0, and everywhere without error correction."""
     forward = kernel("gaussian", 3)
-    table = RateTable(forward, np.ones(1), np.zeros((1, 1, 2)), Healing(0.01))
+    table = RateTable(forward, np.ones(1), np.zeros((1, 1, 2)), ErrorCorrection(0.01))
     leaving = float(-forward.rate_matrix().diagonal().min())
     hit = 1 - np.exp(-leaving * float(forward.noise.total(0.3)))
     assert table.kept(np.array([0.3, 0.0])) == pytest.approx([0.01 / (0.01 + hit), 1.0])
-    assert replace(table, healing=NO_HEALING).kept(np.array([0.3, 0.0])).tolist() == [1.0, 1.0]
+    assert replace(table, correction=NO_CORRECTION).kept(np.array([0.3, 0.0])).tolist() == [
+        1.0,
+        1.0,
+    ]
 
 
 def test_both_estimates_for_the_absorbing_kernel_agree():
     forward = Absorbing(vocab_size=17, noise=LogLinear())
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
-    paths = Paths.draw(forward, countdown.sample_data(32, generator=seeded(0), symbols=16, length=64), generator=seeded(1))
-    profile, rates = information_profile(reverse, paths), rate_costs(reverse, paths, points=48, sites=10**6, generator=seeded(2))
+    paths = Paths.draw(
+        forward,
+        countdown.sample_data(32, generator=seeded(0), symbols=16, length=64),
+        generator=seeded(1),
+    )
+    profile, rates = (
+        information_profile(reverse, paths),
+        rate_costs(reverse, paths, points=48, sites=10**6, generator=seeded(2)),
+    )
     for schedule in (uniform(4), uniform(16)):
         cost, stderr = rates.predict(schedule)
         assert cost == pytest.approx(profile.predict(schedule)[0], abs=2 * stderr)
@@ -306,10 +387,12 @@ def test_noise_that_comes_at_once(lowest):
         seen.append(t)
         return truth(x, t, where)
 
-    costs = rate_costs(PosteriorReverse(forward, recorded), paths_of(truth, 200), leaps=0, generator=seeded(2))
+    costs = rate_costs(
+        PosteriorReverse(forward, recorded), paths_of(truth, 200), steps=0, generator=seeded(2)
+    )
     assert len(set(seen)) == len(seen) == 32
     assert min(seen) > 0
-    assert shortest_path(costs, 20).leaps == 20
+    assert shortest_path(costs, 20).steps == 20
 
 
 def test_what_cannot_be_is_refused():
@@ -323,8 +406,8 @@ def test_what_cannot_be_is_refused():
 
     def sure(x, t, where=None):
         symbol = torch.full_like(x, 0 if t > 0.5 else 1)
-        law = torch.nn.functional.one_hot(symbol, 4).double()
-        return (law if where is None else law[where]).log()
+        probs = torch.nn.functional.one_hot(symbol, 4).double()
+        return (probs if where is None else probs[where]).log()
 
     paths = Paths.draw(forward, torch.zeros(4, 3, dtype=torch.int64), generator=seeded(0))
     with pytest.raises(ValueError, match="rate zero from an earlier time"):

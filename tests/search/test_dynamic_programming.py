@@ -7,9 +7,19 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from jumpsteps.schedules.schedule import TimeSchedule
-from jumpsteps.search.costs.table import LeapCosts
-from jumpsteps.search.dynamic_programming import error_curve, fewest_leaps, shortest_path, shortest_paths
-from jumpsteps.search.golden_section import golden_section, golden_section_integer, hierarchical, hierarchical_jumps
+from jumpsteps.search.costs.table import StepCosts
+from jumpsteps.search.dynamic_programming import (
+    error_curve,
+    fewest_steps,
+    shortest_path,
+    shortest_paths,
+)
+from jumpsteps.search.golden_section import (
+    golden_section,
+    golden_section_integer,
+    hierarchical,
+    hierarchical_counts,
+)
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
@@ -19,7 +29,9 @@ def test_golden_section_agrees_with_scipy(peak, power):
         return -(abs(s - peak) ** power)
 
     ours = golden_section(objective, 0.0, 1.0, tolerance=1e-5)
-    scipy = minimize_scalar(lambda s: -objective(s), bounds=(0, 1), method="bounded", options={"xatol": 1e-6}).x
+    scipy = minimize_scalar(
+        lambda s: -objective(s), bounds=(0, 1), method="bounded", options={"xatol": 1e-6}
+    ).x
     assert ours == pytest.approx(scipy, abs=1e-4)
 
 
@@ -34,7 +46,9 @@ def test_golden_section_stays_inside_and_spends_one_evaluation_a_step():
         best = golden_section(counted, 0.2, 0.6, tolerance=1 / 4096)
         assert 0.2 < best < 0.6
         assert len(seen) == len(set(seen))
-        assert len(seen) == 2 + int(np.ceil(np.log(0.4 * (0.618034 - 0.381966) * 4096) / np.log(1.618034)))
+        assert len(seen) == 2 + int(
+            np.ceil(np.log(0.4 * (0.618034 - 0.381966) * 4096) / np.log(1.618034))
+        )
     with pytest.raises(ValueError, match="low < high"):
         golden_section(lambda s: s, 0.5, 0.5, tolerance=0.1)
 
@@ -46,7 +60,7 @@ def test_hierarchical_doubles_and_nests():
     assert all(set(a) < set(b) for a, b in itertools.pairwise(levels))
 
 
-class Table(LeapCosts):
+class Table(StepCosts):
     """Costs that are given, without errors."""
 
     @property
@@ -61,7 +75,7 @@ class Table(LeapCosts):
         return float(sum(self.value[i, k] for i, k in itertools.pairwise(at))), 0.0
 
 
-def random_costs(points: int, seed: int) -> LeapCosts:
+def random_costs(points: int, seed: int) -> StepCosts:
     value = np.random.default_rng(seed).random((points, points))
     value[np.tril_indices(points)] = np.inf
     return Table(np.linspace(1, 0, points), value, 0)
@@ -73,29 +87,33 @@ def test_shortest_path_equals_brute_force(points, seed):
     costs = random_costs(points, seed)
     found = shortest_paths(costs, range(1, points))
     for n in range(1, points):
-        ways = ((0, *inner, points - 1) for inner in itertools.combinations(range(1, points - 1), n - 1))
+        ways = (
+            (0, *inner, points - 1) for inner in itertools.combinations(range(1, points - 1), n - 1)
+        )
         best = min(ways, key=lambda way: sum(costs.value[i, k] for i, k in itertools.pairwise(way)))
         assert found[n].times == pytest.approx(costs.grid[list(best)])
         assert shortest_path(costs, n) == found[n]
 
 
-def test_the_fewest_leaps_within_a_tolerance_and_the_error_curve():
+def test_the_fewest_steps_within_a_tolerance_and_the_error_curve():
     costs = random_costs(9, 3)
     curve = error_curve(costs, 8)
-    assert curve.leaps.tolist() == list(range(1, 9))
-    assert curve.cost == pytest.approx([costs.predict(shortest_path(costs, n))[0] for n in range(1, 9)])
+    assert curve.steps.tolist() == list(range(1, 9))
+    assert curve.cost == pytest.approx(
+        [costs.predict(shortest_path(costs, n))[0] for n in range(1, 9)]
+    )
     assert curve.stderr.tolist() == [0.0] * 8
     for n in range(1, 9):
-        found = fewest_leaps(costs, float(curve.cost[n - 1]))
-        assert found.leaps == np.flatnonzero(curve.cost <= curve.cost[n - 1])[0] + 1
+        found = fewest_steps(costs, float(curve.cost[n - 1]))
+        assert found.steps == np.flatnonzero(curve.cost <= curve.cost[n - 1])[0] + 1
         assert costs.predict(found)[0] <= curve.cost[n - 1]
     with pytest.raises(ValueError, match="the least is"):
-        fewest_leaps(costs, float(curve.cost.min()) - 1e-3)
+        fewest_steps(costs, float(curve.cost.min()) - 1e-3)
 
 
 @pytest.mark.parametrize("n", [0, 5])
 def test_shortest_path_refuses_what_the_grid_cannot_give(n):
-    with pytest.raises(ValueError, match="1 to 4 leaps"):
+    with pytest.raises(ValueError, match="1 to 4 steps"):
         shortest_path(random_costs(5, 0), n)
 
 
@@ -123,11 +141,11 @@ def test_golden_section_over_integers_needs_one_between():
 
 
 def test_jumps_double_and_nest_and_single_jumps_are_left_alone():
-    levels = hierarchical_jumps(lambda u, t: (u + t) // 2, 3, total=64)
+    levels = hierarchical_counts(lambda u, t: (u + t) // 2, 3, total=64)
     assert levels[3] == tuple(range(64, -1, -8))
-    greedy = hierarchical_jumps(lambda u, t: u - 1, 3, total=9)
+    greedy = hierarchical_counts(lambda u, t: u - 1, 3, total=9)
     assert [len(level) for level in greedy] == [2, 3, 5, 9]
     assert all(set(a) < set(b) for a, b in itertools.pairwise(greedy))
-    assert hierarchical_jumps(lambda u, t: u - 1, 2, total=4)[2] == (4, 3, 2, 1, 0)
-    with pytest.raises(ValueError, match="3 sites cannot jump in 4 leaps"):
-        hierarchical_jumps(lambda u, t: u - 1, 2, total=3)
+    assert hierarchical_counts(lambda u, t: u - 1, 2, total=4)[2] == (4, 3, 2, 1, 0)
+    with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):
+        hierarchical_counts(lambda u, t: u - 1, 2, total=3)

@@ -10,7 +10,7 @@ import torch
 import jumpsteps
 from helpers import seeded
 from jumpsteps.core.information import kl_divergence
-from jumpsteps.denoiser import chunks as streams
+from jumpsteps.denoiser import chunks
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.search.explain import explain, show
@@ -20,7 +20,9 @@ from jumpsteps.tasks import countdown, toy
 
 def explained(kernel: str, sequences: int = 1500):
     reverse = toy.reverse(kernel)
-    paths = Paths.draw(reverse.forward, toy.TASK.sample_data(sequences, seeded(0)), generator=seeded(1))
+    paths = Paths.draw(
+        reverse.forward, toy.TASK.sample_data(sequences, seeded(0)), generator=seeded(1)
+    )
     return reverse.model, explain(reverse, paths, [uniform(3)], generator=seeded(2))[0]
 
 
@@ -28,12 +30,14 @@ def test_the_toy_is_countdown():
     """The table has the mistakes of a smoothed chain, and data are drawn from it."""
     table = toy.table()
     assert float(table.sum()) == pytest.approx(1, abs=1e-12)
-    mistake = sum(float(table.sum((2, 3))[a, b]) for a in range(1, 4) for b in range(4) if b != a - 1)
+    mistake = sum(
+        float(table.sum((2, 3))[a, b]) for a in range(1, 4) for b in range(4) if b != a - 1
+    )
     assert mistake == pytest.approx(0.75 * 1e-3 * 0.75, rel=1e-9)
     data = toy.TASK.sample_data(40_000, seeded(3))
     states = Enumerable(toy.KERNELS["uniform"], table)
     seen = torch.bincount(states.index(data), minlength=256) / 40_000
-    assert float((seen - states.data_law()).abs().sum()) < 0.06
+    assert float((seen - states.data_distribution()).abs().sum()) < 0.06
     assert jumpsteps.load("toy-uniform").digest != jumpsteps.load("toy-gaussian").digest
     with pytest.raises(ValueError, match="pass --device cpu"):
         jumpsteps.load("toy-uniform", device="meta")
@@ -42,36 +46,41 @@ def test_the_toy_is_countdown():
 @pytest.mark.parametrize("kernel", list(toy.KERNELS))
 def test_each_number_is_what_it_says(kernel):
     truth, found = explained(kernel)
-    assert [(leap.t, leap.s) for leap in found.leaps] == list(pairwise(uniform(3).times))
-    for leap in found.leaps:
-        assert leap.cde == pytest.approx(float(truth.compounding_error(leap.t, leap.s)))
-        error = leap.context.std(ddof=1) / np.sqrt(1500)
+    assert [(step.t, step.s) for step in found.steps] == list(pairwise(uniform(3).times))
+    for step in found.steps:
+        assert step.cde == pytest.approx(float(truth.compounding_error(step.t, step.s)))
+        error = step.context.std(ddof=1) / np.sqrt(1500)
         if kernel == "absorbing":
-            assert leap.context.mean() == pytest.approx(leap.cde, abs=4 * error)
-        assert leap.context.mean() > leap.cde - 4 * error
-    law = truth.run_law(truth.tweedie_leap, uniform(3), truth.marginal(1.0))
-    assert found.tweedie == pytest.approx(float(kl_divergence(truth.data_law(), law)))
-    assert 0 < found.tweedie < sum(leap.cde for leap in found.leaps)
-    assert found.leaps[0].klub == pytest.approx(klub_in_the_middle(kernel, found.leaps[0]))
+            assert step.context.mean() == pytest.approx(step.cde, abs=4 * error)
+        assert step.context.mean() > step.cde - 4 * error
+    probs = truth.run_distribution(truth.tweedie_transition, uniform(3), truth.marginal(1.0))
+    assert found.tweedie == pytest.approx(float(kl_divergence(truth.data_distribution(), probs)))
+    assert 0 < found.tweedie < sum(step.cde for step in found.steps)
+    assert found.steps[0].klub == pytest.approx(klub_in_the_middle(kernel, found.steps[0]))
     text = show(found)
     assert f"Tweedie {found.tweedie:.4f}, Euler {found.euler:.4f}" in text
     assert text.count("\n") == 5
 
 
-def klub_in_the_middle(kernel: str, leap) -> float:
+def klub_in_the_middle(kernel: str, step) -> float:
     reverse = toy.reverse(kernel)
     paths = Paths.draw(reverse.forward, toy.TASK.sample_data(1500, seeded(0)), generator=seeded(1))
-    return jumpsteps.Klub(reverse, paths, leap.t, leap.s)(0.5 * (leap.t + leap.s))
+    return jumpsteps.Klub(reverse, paths, step.t, step.s)(0.5 * (step.t + step.s))
 
 
 def test_a_model_that_cannot_be_enumerated_has_no_exact_numbers():
     model = jumpsteps.load("countdown-exact-uniform")
-    paths = Paths.draw(model.reverse.forward, countdown.sample_data(3, generator=seeded(0)), generator=seeded(1))
+    paths = Paths.draw(
+        model.reverse.forward, countdown.sample_data(3, generator=seeded(0)), generator=seeded(1)
+    )
     (found,) = explain(model.reverse, paths, [uniform(2)], generator=seeded(2))
     assert found.tweedie is None
-    assert found.leaps[0].cde is None
+    assert found.steps[0].cde is None
     assert "KL(" not in show(found)
-    large = replace(found, leaps=tuple(replace(leap, context=np.array([4000.0, 3000.0])) for leap in found.leaps))
+    large = replace(
+        found,
+        steps=tuple(replace(step, context=np.array([4000.0, 3000.0])) for step in found.steps),
+    )
     assert show(large).split().count("3500.0000") == 2  # columns do not run together
 
 
@@ -83,6 +92,6 @@ def test_entropies_in_blocks_are_those_of_all_sites_at_once(monkeypatch):
     p = reverse.posterior(x, 0.6, where=where)
     expected = -torch.xlogy(p, p).sum(-1)
     for numbers in (1, 3 * 5, 10**6):
-        monkeypatch.setitem(streams.BLOCK, "cpu", numbers)
-        assert torch.allclose(streams.site_entropies(reverse, x, 0.6, where), expected, atol=1e-12)
-    assert streams.site_entropies(reverse, x, 0.6, torch.zeros_like(where)).shape == (0,)
+        monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", numbers)
+        assert torch.allclose(chunks.site_entropies(reverse, x, 0.6, where), expected, atol=1e-12)
+    assert chunks.site_entropies(reverse, x, 0.6, torch.zeros_like(where)).shape == (0,)

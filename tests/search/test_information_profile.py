@@ -22,7 +22,9 @@ from jumpsteps.tasks import countdown
 def model_and_path(noise, sequences=4000, seed=3):
     forward = Absorbing(vocab_size=4, noise=noise)
     model = Enumerable.random(forward, symbols=3, length=4, seed=seed, concentration=0.2)
-    path = Paths.draw(forward, model.sample_data(sequences, generator=seeded(0)), generator=seeded(1))
+    path = Paths.draw(
+        forward, model.sample_data(sequences, generator=seeded(0)), generator=seeded(1)
+    )
     return model, PosteriorReverse(forward, model), path
 
 
@@ -43,24 +45,30 @@ def test_the_standard_error_is_the_spread_over_repetitions():
     """40 profiles of 200 sequences: their spread and the stated standard errors agree, of the cost and of six knots."""
     model, reverse, _ = model_and_path(LogLinear())
     schedule = TimeSchedule([1.0, 0.6, 0.25, 0.0])
-    costs, errors, knots, knot_errors = [], [], [], []
+    costs, errors, knots, evaluation_errors = [], [], [], []
     for seed in range(40):
-        path = Paths.draw(model.forward, model.sample_data(200, generator=seeded(seed)), generator=seeded(100 + seed))
+        path = Paths.draw(
+            model.forward,
+            model.sample_data(200, generator=seeded(seed)),
+            generator=seeded(100 + seed),
+        )
         profile = information_profile(reverse, path, knots=12)
         cost, stderr = profile.predict(schedule)
         costs.append(cost)
         errors.append(stderr)
         knots.append(profile.entropy[4:10])
-        knot_errors.append(profile.stderr[4:10])
+        evaluation_errors.append(profile.stderr[4:10])
     assert np.std(costs, ddof=1) == pytest.approx(np.mean(errors), rel=0.35)
-    assert np.std(knots, axis=0, ddof=1) == pytest.approx(np.mean(knot_errors, axis=0), rel=0.35)
+    assert np.std(knots, axis=0, ddof=1) == pytest.approx(
+        np.mean(evaluation_errors, axis=0), rel=0.35
+    )
 
 
 def test_the_table_agrees_with_the_prediction_of_every_schedule():
     _, reverse, path = model_and_path(LogLinear(), sequences=100)
     profile = information_profile(reverse, path, knots=16)
     grid = grid_of_times(reverse.forward, 12)
-    costs = profile.leap_costs(grid)
+    costs = profile.step_costs(grid)
     assert np.isinf(costs.value[np.tril_indices(13)]).all()
     assert costs.model_calls == 16
     for i, k in ((0, 12), (0, 5), (3, 4), (7, 12)):
@@ -73,14 +81,17 @@ def test_the_shortest_path_is_the_best_schedule_by_exact_errors():
     """On a small grid the path found from the estimated profile is as good as the best by enumeration, to 2%."""
     model, reverse, path = model_and_path(LogLinear())
     grid = grid_of_times(reverse.forward, 8)
-    costs = information_profile(reverse, path, knots=64).leap_costs(grid)
+    costs = information_profile(reverse, path, knots=64).step_costs(grid)
     exact = np.full((9, 9), np.inf)
     for i in range(9):
         for k in range(i + 1, 9):
             exact[i, k] = float(model.compounding_error(grid[i], grid[k]))
     for n in (2, 3, 5):
         found, best = (shortest_path(c, n) for c in (costs, replace(costs, value=exact)))
-        value = [sum(exact[list(grid).index(t), list(grid).index(s)] for t, s in pairwise(p.times)) for p in (found, best)]
+        value = [
+            sum(exact[list(grid).index(t), list(grid).index(s)] for t, s in pairwise(p.times))
+            for p in (found, best)
+        ]
         assert value[0] <= 1.02 * value[1]
 
 
@@ -108,11 +119,19 @@ def test_smoothing_finds_better_schedules_from_few_sequences():
 
     truth, grid = profile(400, 99), grid_of_times(forward, 128)
     budgets = [8, 16, 32]
-    best = [truth.predict(s)[0] for s in shortest_paths(truth.leap_costs(grid), budgets).values()]
+    best = [truth.predict(s)[0] for s in shortest_paths(truth.step_costs(grid), budgets).values()]
     excess = {}
     for bandwidth in (0.0, 2.0):
-        found = [shortest_paths(profile(8, seed).smoothed(bandwidth).leap_costs(grid), budgets) for seed in range(6)]
-        excess[bandwidth] = np.mean([[truth.predict(s)[0] / b - 1 for s, b in zip(f.values(), best, strict=True)] for f in found])
+        found = [
+            shortest_paths(profile(8, seed).smoothed(bandwidth).step_costs(grid), budgets)
+            for seed in range(6)
+        ]
+        excess[bandwidth] = np.mean(
+            [
+                [truth.predict(s)[0] / b - 1 for s, b in zip(f.values(), best, strict=True)]
+                for f in found
+            ]
+        )
     assert 0 < excess[2.0] < 0.8 * excess[0.0]
 
 

@@ -10,13 +10,18 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.search.klub import JumpKlub, Klub
+from jumpsteps.search.klub import CountKlub, Klub
 from jumpsteps.search.paths import Paths
 
-KERNELS = {"absorbing": Absorbing(vocab_size=4, noise=LogLinear()), "uniform": Uniform(vocab_size=3, noise=LogLinear())}
+KERNELS = {
+    "absorbing": Absorbing(vocab_size=4, noise=LogLinear()),
+    "uniform": Uniform(vocab_size=3, noise=LogLinear()),
+}
 
 
-def site_rates(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, t: float) -> torch.Tensor:
+def site_rates(
+    model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, t: float
+) -> torch.Tensor:
     """Rates of single sites [L, V] out of x_own [L], with the other sites at ``context`` [L], from the table of p_t."""
     p, rate = model.marginal(t), model.forward.rate(t)
     out = torch.zeros(len(x_own), model.forward.vocab_size, dtype=torch.float64)
@@ -33,10 +38,16 @@ def site_rates(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, t:
     return out
 
 
-def frozen_context(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, s: float, u: float) -> torch.Tensor:
+def frozen_context(
+    model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, s: float, u: float
+) -> torch.Tensor:
     """Rates of single sites [L, V] at time s out of x_own, if all that is known of the data is the other sites' context at u."""
     n, length = model.table.shape[0], model.table.ndim
-    q_u, q_s, rate = model.forward.transition(0.0, u), model.forward.transition(0.0, s), model.forward.rate(s)
+    q_u, q_s, rate = (
+        model.forward.transition(0.0, u),
+        model.forward.transition(0.0, s),
+        model.forward.rate(s),
+    )
     out = torch.zeros(length, model.forward.vocab_size, dtype=torch.float64)
     for site, own in enumerate(x_own.tolist()):
         joint = model.table
@@ -45,13 +56,15 @@ def frozen_context(model: Enumerable, x_own: torch.Tensor, context: torch.Tensor
                 shape = [n if axis == other else 1 for axis in range(length)]
                 joint = joint * q_u[:n, context[other]].reshape(shape)
         w = joint.movedim(site, 0).reshape(n, -1).sum(-1)
-        law = w @ q_s[:n]
-        out[site] = rate[:, own] * law / law[own]
+        probs = w @ q_s[:n]
+        out[site] = rate[:, own] * probs / probs[own]
         out[site, own] = 0
     return out
 
 
-def exact_klub(model: Enumerable, u: float, s: float, t: float, *, full: bool, hold_time: bool) -> float:
+def exact_klub(
+    model: Enumerable, u: float, s: float, t: float, *, full: bool, hold_time: bool
+) -> float:
     """(s - t) E sum R_s log(R_s / R_u) over all pairs of states, from Eq. 14 of the paper, and its two variants."""
     joint = model.marginal(s)[:, None] * model.transition(s, u)
     total = 0.0
@@ -59,23 +72,38 @@ def exact_klub(model: Enumerable, u: float, s: float, t: float, *, full: bool, h
         fine = site_rates(model, x_s, x_s, s)
         for j, x_u in enumerate(model.states):
             if joint[i, j] > 0:
-                coarse = site_rates(model, x_s, x_u, u) if hold_time else frozen_context(model, x_s, x_u, s, u)
-                total += float(joint[i, j] * torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum())
+                coarse = (
+                    site_rates(model, x_s, x_u, u)
+                    if hold_time
+                    else frozen_context(model, x_s, x_u, s, u)
+                )
+                total += float(
+                    joint[i, j] * torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum()
+                )
                 total += float(joint[i, j] * (coarse - fine).sum()) if full else 0.0
     return (s - t) * total
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("interval", [(1.0, 0.6, 0.0), (0.8, 0.3, 0.2)])
-@pytest.mark.parametrize("variant", [(False, True), (True, True), (True, False)], ids=["published", "full", "full-context"])
+@pytest.mark.parametrize(
+    "variant",
+    [(False, True), (True, True), (True, False)],
+    ids=["published", "full", "full-context"],
+)
 def test_klub_equals_its_expectation_over_all_states(kernel, interval, variant):
     """Mean of 40,000 sequences against enumeration, within 4 standard errors."""
     u, s, t = interval
     model = Enumerable.random(KERNELS[kernel], symbols=3, length=2, seed=5, concentration=0.4)
     full, hold_time = variant
     exact = exact_klub(model, u, s, t, full=full, hold_time=hold_time)
-    path = Paths.draw(model.forward, model.sample_data(40_000, generator=seeded(0)), generator=seeded(1))
-    for reverse in (PosteriorReverse(model.forward, model), LogScoreReverse(model.forward, ExactLogScore(model))):
+    path = Paths.draw(
+        model.forward, model.sample_data(40_000, generator=seeded(0)), generator=seeded(1)
+    )
+    for reverse in (
+        PosteriorReverse(model.forward, model),
+        LogScoreReverse(model.forward, ExactLogScore(model)),
+    ):
         values = Klub(reverse, path, u, t, full=full, hold_time=hold_time).values(s)
         assert float(values.mean()) == pytest.approx(exact, abs=4 * float(values.std()) / 200)
         assert 4 * float(values.std()) / 200 < 0.1 * abs(exact)
@@ -112,13 +140,13 @@ def test_klub_refuses_bad_times_and_impossible_jumps():
         klub(0.5)
 
 
-def exact_jump_klub(model: Enumerable, n_u: int, n_s: int, n_t: int) -> float:
+def exact_count_klub(model: Enumerable, n_u: int, n_s: int, n_t: int) -> float:
     """(n_s - n_t) times the mean KL of a random masked site, over all data and all pairs of nested masks."""
     mask_id, length = model.forward.mask_id, model.table.ndim
     total, weight = 0.0, 0.0
     for masked_u in itertools.combinations(range(length), n_u):
         for masked_s in itertools.combinations(masked_u, n_s):
-            for x0, p0 in zip(model.states, model.data_law(), strict=True):
+            for x0, p0 in zip(model.states, model.data_distribution(), strict=True):
                 x_u, x_s = x0.clone(), x0.clone()
                 x_u[list(masked_u)], x_s[list(masked_s)] = mask_id, mask_id
                 fine, coarse = model(x_s[None], 0.5)[0].exp(), model(x_u[None], 0.5)[0].exp()
@@ -134,10 +162,12 @@ def test_jump_klub_equals_its_expectation_over_masks_and_data(counts):
     """Mean of 40,000 sequences against enumeration, within 4 standard errors; half the sites given changes what is counted."""
     n_u, n_s, n_t = counts
     model = Enumerable.random(KERNELS["absorbing"], symbols=3, length=4, seed=5, concentration=0.4)
-    exact = exact_jump_klub(model, n_u, n_s, n_t)
-    paths = Paths.draw(model.forward, model.sample_data(40_000, generator=seeded(0)), generator=seeded(1))
+    exact = exact_count_klub(model, n_u, n_s, n_t)
+    paths = Paths.draw(
+        model.forward, model.sample_data(40_000, generator=seeded(0)), generator=seeded(1)
+    )
     reverse = PosteriorReverse(model.forward, Tabulated(model, model))
-    values = JumpKlub(reverse, paths, n_u, n_t).values(n_s)
+    values = CountKlub(reverse, paths, n_u, n_t).values(n_s)
     assert float(values.mean()) == pytest.approx(exact, abs=4 * float(values.std()) / 200)
     assert 4 * float(values.std()) / 200 < 0.1 * abs(exact)
 
@@ -161,7 +191,9 @@ def test_given_sites_do_not_count():
         assert torch.equal(x[:, 0], data[:, 0])
         assert not where[:, 0].any()
         assert where[:, 1:].all()
-    assert value != Klub(PosteriorReverse(forward, model), Paths.draw(forward, data, generator=seeded(1)), 0.9, 0.1)(0.5)
+    assert value != Klub(
+        PosteriorReverse(forward, model), Paths.draw(forward, data, generator=seeded(1)), 0.9, 0.1
+    )(0.5)
 
 
 def test_jump_klub_counts_its_calls_and_refuses_bad_numbers():
@@ -169,7 +201,7 @@ def test_jump_klub_counts_its_calls_and_refuses_bad_numbers():
     model = Enumerable.random(forward, symbols=3, length=4, seed=0)
     counter = CallCounter(model)
     paths = Paths.draw(forward, model.sample_data(20, generator=seeded(0)), generator=seeded(1))
-    klub = JumpKlub(PosteriorReverse(forward, counter), paths, 4, 0)
+    klub = CountKlub(PosteriorReverse(forward, counter), paths, 4, 0)
     assert klub(2) == klub(2)
     assert counter.calls == 3
     for n in (0, 4):
@@ -177,4 +209,4 @@ def test_jump_klub_counts_its_calls_and_refuses_bad_numbers():
             klub(n)
     for bad in ((5, 0), (2, 2), (2, -1)):
         with pytest.raises(ValueError, match="an interval needs 0 <= n_t < n_u <= 4"):
-            JumpKlub(PosteriorReverse(forward, counter), paths, *bad)
+            CountKlub(PosteriorReverse(forward, counter), paths, *bad)

@@ -16,7 +16,7 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import Time
 from jumpsteps.schedules.orders import Fixed, Random, RevealOrder, Spread
-from jumpsteps.search.costs.by_count import jump_costs
+from jumpsteps.search.costs.by_count import count_costs
 from jumpsteps.search.dynamic_programming import shortest_path
 from jumpsteps.search.learned_order import deal, dependence, greedy_order, learn_order
 from jumpsteps.search.paths import Paths
@@ -36,7 +36,9 @@ def divergences(a: int, b: int, known: tuple[int, ...]) -> tuple[float, float]:
     """Mean and variance over data of KL(p(x_b | known, x_a) || p(x_b | known)): the mean is the conditional information."""
     rest = [site for site in range(4) if site not in (a, b, *known)]
     order = [*known, a, b]
-    table = (TRUTH.table.sum(rest) if rest else TRUTH.table).permute([sorted(order).index(site) for site in order])
+    table = (TRUTH.table.sum(rest) if rest else TRUTH.table).permute(
+        [sorted(order).index(site) for site in order]
+    )
     joint = table.reshape(-1, 3, 3)
     after = joint / joint.sum(-1, keepdim=True)
     before = joint.sum(1, keepdim=True) / joint.sum((1, 2), keepdim=True)
@@ -45,13 +47,17 @@ def divergences(a: int, b: int, known: tuple[int, ...]) -> tuple[float, float]:
     return mean, float((weight * kl**2).sum()) - mean**2
 
 
-def check_pairs(found: Tensor, known_of: dict[tuple[int, int], list[tuple[int, ...]]], measurements: float) -> None:
+def check_pairs(
+    found: Tensor, known_of: dict[tuple[int, int], list[tuple[int, ...]]], measurements: float
+) -> None:
     """Within 4 standard errors: of that many measurements from either side, whose spread is that over data and contexts."""
     for (a, b), contexts in known_of.items():
         parts = [divergences(*pair, known) for known in contexts for pair in ((a, b), (b, a))]
         exact = sum(mean for mean, _ in parts) / len(parts)
         variance = sum(variance + (mean - exact) ** 2 for mean, variance in parts) / len(parts)
-        assert float(found[a, b]) == pytest.approx(exact, abs=4 * math.sqrt(variance / measurements)), (a, b)
+        assert float(found[a, b]) == pytest.approx(
+            exact, abs=4 * math.sqrt(variance / measurements)
+        ), (a, b)
 
 
 def test_dependence_is_the_mutual_information():
@@ -61,8 +67,10 @@ def test_dependence_is_the_mutual_information():
     assert torch.equal(found, found.T)
     check_pairs(found, {pair: [()] for pair in combinations(range(4), 2)}, SEQUENCES)
     for site in range(4):
-        law = TRUTH.table.sum([other for other in range(4) if other != site])
-        assert float(found[site, site]) == pytest.approx(-float(torch.xlogy(law, law).sum()), abs=1e-9)
+        probs = TRUTH.table.sum([other for other in range(4) if other != site])
+        assert float(found[site, site]) == pytest.approx(
+            -float(torch.xlogy(probs, probs).sum()), abs=1e-9
+        )
 
 
 def test_dependence_on_a_context_is_the_conditional_information():
@@ -76,7 +84,12 @@ def test_dependence_on_a_context_is_the_conditional_information():
 
 
 def test_given_sites_are_context_and_depend_on_nothing():
-    found = dependence(REVERSE, enumerated_paths(given_mask=torch.tensor([0, 1, 0, 0])), calls=4, generator=seeded(2))
+    found = dependence(
+        REVERSE,
+        enumerated_paths(given_mask=torch.tensor([0, 1, 0, 0])),
+        calls=4,
+        generator=seeded(2),
+    )
     check_pairs(found, {pair: [(1,)] for pair in ((0, 2), (0, 3), (2, 3))}, SEQUENCES)
     assert (found[1] == 0).all()
     assert sorted(greedy_order(found).permutation) == [0, 1, 2, 3]
@@ -104,16 +117,21 @@ def test_stationary_data_are_averaged_over_distances():
     """One value for each distance: the mean of the plain estimate's over its pairs, all measured equally often."""
     reverse, paths = PosteriorReverse(CHAIN.forward, CHAIN), chain_paths(32, 0)
     plain, pooled = (
-        dependence(reverse, paths, calls=LENGTH + 1, stationary=stationary, generator=seeded(2)) for stationary in (False, True)
+        dependence(reverse, paths, calls=LENGTH + 1, stationary=stationary, generator=seeded(2))
+        for stationary in (False, True)
     )
     for distance in (0, 1, 7, LENGTH - 1):
-        assert pooled.diagonal(distance).tolist() == pytest.approx([float(plain.diagonal(distance).mean())] * (LENGTH - distance))
+        assert pooled.diagonal(distance).tolist() == pytest.approx(
+            [float(plain.diagonal(distance).mean())] * (LENGTH - distance)
+        )
     assert pooled[0, 1] > pooled[0, 3] > pooled[0, 7]
 
 
 def test_stationary_data_need_not_show_every_site():
     paths = Paths.draw(CHAIN.forward, chain_paths(4, 0).data[:, :16], generator=seeded(1))
-    order = learn_order(PosteriorReverse(CHAIN.forward, CHAIN), paths, calls=2, stationary=True, generator=seeded(2))
+    order = learn_order(
+        PosteriorReverse(CHAIN.forward, CHAIN), paths, calls=2, stationary=True, generator=seeded(2)
+    )
     assert sorted(order.permutation) == list(range(16))
 
 
@@ -130,7 +148,7 @@ class Shuffled:
 
 
 def predicted(reverse: PosteriorReverse, paths: Paths, order: RevealOrder, nfe: int) -> float:
-    costs = jump_costs(reverse, paths, order, knots=LENGTH, generator=seeded(5))
+    costs = count_costs(reverse, paths, order, knots=LENGTH, generator=seeded(5))
     return costs.predict(shortest_path(costs, nfe))[0]
 
 
@@ -139,7 +157,8 @@ def test_the_learned_order_beats_spread_where_neighbours_are_not_alike():
     place = torch.randperm(LENGTH, generator=seeded(7))
     reverse = PosteriorReverse(CHAIN.forward, Shuffled(CHAIN, place))
     paths, fresh = (
-        Paths.draw(CHAIN.forward, chain_paths(n, seed).data[:, place], generator=seeded(3)) for n, seed in ((64, 0), (200, 10))
+        Paths.draw(CHAIN.forward, chain_paths(n, seed).data[:, place], generator=seeded(3))
+        for n, seed in ((64, 0), (200, 10))
     )
     learned = learn_order(reverse, paths, calls=16, generator=seeded(4))
     for nfe, share in ((2, 0.55), (4, 0.15)):
@@ -151,9 +170,13 @@ def test_the_learned_order_beats_spread_where_neighbours_are_not_alike():
 def test_the_learned_order_comes_near_spread_where_neighbours_are_alike():
     """A chain of 32 sites, a power of two, is spread's best case: within a tenth of what random costs."""
     reverse, fresh = PosteriorReverse(CHAIN.forward, CHAIN), chain_paths(200, 10)
-    learned = learn_order(reverse, chain_paths(64, 0), calls=16, stationary=True, generator=seeded(4))
+    learned = learn_order(
+        reverse, chain_paths(64, 0), calls=16, stationary=True, generator=seeded(4)
+    )
     for nfe in (2, 4):
-        found, spread, random = (predicted(reverse, fresh, order, nfe) for order in (learned, Spread(), Random()))
+        found, spread, random = (
+            predicted(reverse, fresh, order, nfe) for order in (learned, Spread(), Random())
+        )
         assert found < spread + 0.1 * random
 
 
@@ -175,12 +198,20 @@ def test_the_greedy_choice_follows_its_formula():
     for seed in range(20):
         length = 7
         root = torch.rand(length, length, generator=seeded(seed), dtype=torch.float64) ** 3
-        table = torch.minimum(root, root.T).fill_diagonal_(0) + torch.diag(1 + torch.arange(length) % 3)
-        share = [[float(table[b, c] / table[c, c]) ** 2 for c in range(length)] for b in range(length)]
+        table = torch.minimum(root, root.T).fill_diagonal_(0) + torch.diag(
+            1 + torch.arange(length) % 3
+        )
+        share = [
+            [float(table[b, c] / table[c, c]) ** 2 for c in range(length)] for b in range(length)
+        ]
         chosen: list[int] = []
         while len(chosen) < length:
             untold = [math.prod(1 - share[a][c] for a in chosen) for c in range(length)]
-            score = {b: untold[b] * sum(share[b][c] * untold[c] for c in range(length)) for b in range(length) if b not in chosen}
+            score = {
+                b: untold[b] * sum(share[b][c] * untold[c] for c in range(length))
+                for b in range(length)
+                if b not in chosen
+            }
             chosen.append(max(score, key=score.__getitem__))
         assert by_rank(table.tolist()) == chosen
 
@@ -225,8 +256,14 @@ def excluding(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
     ("arguments", "message"),
     [
         ({"calls": 1}, "one more at least, got calls=1"),
-        ({"calls": 2}, r"2 of 4 sites were not revealed in any of 2 sequences; pass at least calls=3"),
-        ({"share": 0.75}, "share=0.75 must lie in .* and leave at least two of the 4 free sites masked"),
+        (
+            {"calls": 2},
+            r"2 of 4 sites were not revealed in any of 2 sequences; pass at least calls=3",
+        ),
+        (
+            {"share": 0.75},
+            "share=0.75 must lie in .* and leave at least two of the 4 free sites masked",
+        ),
         ({"share": -0.1}, "share=-0.1 must lie in"),
         ({"share": 1.0}, "share=1.0 must lie in"),
     ],
@@ -243,7 +280,12 @@ def test_other_kernels_and_contradictory_models_are_refused():
     with pytest.raises(ValueError, match="for the absorbing kernel, got uniform"):
         dependence(reverse, paths, generator=seeded(0))
     with pytest.raises(ValueError, match="excluded when less was known"):
-        dependence(PosteriorReverse(TRUTH.forward, excluding), enumerated_paths(4), calls=3, generator=seeded(0))
+        dependence(
+            PosteriorReverse(TRUTH.forward, excluding),
+            enumerated_paths(4),
+            calls=3,
+            generator=seeded(0),
+        )
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
-from jumpsteps.schedules.fixed import cosine, uniform, uniform_jumps
+from jumpsteps.schedules.fixed import cosine, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule
+from jumpsteps.schedules.schedule import CountSchedule
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
@@ -39,13 +39,19 @@ def data(n=16, length=64):
 @pytest.mark.parametrize("method", [ShortestPath(), JYS()], ids=lambda m: m.name)
 def test_schedules_and_their_provenance(method):
     about = Provenance(model="m", model_hash="h", data="d")
-    found = optimize_schedule(REVERSE, data(), [8, 2, 8], generator=seeded(5), method=method, about=about)
+    found = optimize_schedule(
+        REVERSE, data(), [8, 2, 8], generator=seeded(5), method=method, about=about
+    )
     assert list(found) == [2, 8]
     for nfe, schedule in found.items():
         known = schedule.provenance
-        assert schedule.leaps == nfe
+        assert schedule.steps == nfe
         assert (schedule.times[0], schedule.times[-1]) == (1, 0)
-        assert (known.method, known.kernel, known.noise) == (method.name, "absorbing", "LogLinear(eps=0.001)")
+        assert (known.method, known.kernel, known.noise) == (
+            method.name,
+            "absorbing",
+            "LogLinear(eps=0.001)",
+        )
         assert (known.sampler, known.sequences, known.seed) == ("tweedie", 16, 5)
         assert (known.model, known.model_hash, known.data) == ("m", "h", "d")
         assert known.model_calls > 0
@@ -73,22 +79,46 @@ def test_predicted_costs_fall_with_every_step():
 def test_optimised_times_beat_uniform_ones(sampler):
     """300 samples: intervals of the optimised schedules lie below that of uniform times."""
     found = {"uniform": {8: uniform(8)}, "cosine": {8: cosine(8)}}
-    found["jys"] = optimize_schedule(REVERSE, data(32), [8], generator=seeded(1), method=JYS(), sampler=sampler)
+    found["jys"] = optimize_schedule(
+        REVERSE, data(32), [8], generator=seeded(1), method=JYS(), sampler=sampler
+    )
     if isinstance(sampler, Tweedie):
         found["shortest-path"] = optimize_schedule(REVERSE, data(32), [8], generator=seeded(1))
-    rows = compare(REVERSE, sampler, found, (300, 64), metric=countdown.violations, seed=2, device=torch.device("cpu"))
+    rows = compare(
+        REVERSE,
+        sampler,
+        found,
+        (300, 64),
+        metric=countdown.violations,
+        seed=2,
+        device=torch.device("cpu"),
+    )
     metric = {row.schedule: row.metric for row in rows}
     assert [row.nfe for row in rows] == [8] * len(found)
-    assert all(metric[name].high < metric["uniform"].low for name in found if name not in ("uniform", "cosine"))
+    assert all(
+        metric[name].high < metric["uniform"].low
+        for name in found
+        if name not in ("uniform", "cosine")
+    )
 
 
 def test_wishes_that_cannot_be_met_are_refused():
     with pytest.raises(ValueError, match="powers of two only"):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=JYS())
-    with pytest.raises(ValueError, match="serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal"):
+    with pytest.raises(
+        ValueError,
+        match="serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal",
+    ):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), sampler=ThetaTrapezoidal())
     with pytest.raises(ValueError, match="for spread order use k-gillespie"):
-        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=ShortestPath(order=Spread()), sampler=Euler())
+        optimize_schedule(
+            REVERSE,
+            data(),
+            [6],
+            generator=seeded(0),
+            method=ShortestPath(order=Spread()),
+            sampler=Euler(),
+        )
     with pytest.raises(ValueError, match="or a tolerance in place"):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), tolerance=1.0)
     with pytest.raises(ValueError, match="jys does not predict errors"):
@@ -101,11 +131,15 @@ def test_wishes_that_cannot_be_met_are_refused():
         optimize_schedule(REVERSE, data(), [], generator=seeded(0))
 
 
-@pytest.mark.parametrize("method", [ShortestPath(), ShortestPath(order=Spread())], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [ShortestPath(), ShortestPath(order=Spread())], ids=lambda method: method.name
+)
 def test_the_fewest_steps_for_a_tolerance(method):
     """One step fewer would miss it; the same schedule as for that NFE."""
-    ((nfe, found),) = optimize_schedule(REVERSE, data(), generator=seeded(0), tolerance=2.0, method=method).items()
-    assert nfe == found.leaps
+    ((nfe, found),) = optimize_schedule(
+        REVERSE, data(), generator=seeded(0), tolerance=2.0, method=method
+    ).items()
+    assert nfe == found.steps
     assert found.provenance.predicted_cost <= 2.0
     fewer = optimize_schedule(REVERSE, data(), [nfe - 1, nfe], generator=seeded(0), method=method)
     assert fewer[nfe - 1].provenance.predicted_cost > 2.0
@@ -118,13 +152,27 @@ def rates_of(samples):
 
 def test_jumps_of_k_gillespie_beat_equal_ones():
     sampler = KGillespie()
-    found = optimize_schedule(REVERSE, data(32), [2, 4, 8], generator=seeded(0), method=JYS(), sampler=sampler)
-    assert all(isinstance(schedule, JumpSchedule) and schedule.total == 64 for schedule in found.values())
+    found = optimize_schedule(
+        REVERSE, data(32), [2, 4, 8], generator=seeded(0), method=JYS(), sampler=sampler
+    )
+    assert all(
+        isinstance(schedule, CountSchedule) and schedule.total == 64 for schedule in found.values()
+    )
     assert found[8].provenance.sampler == "k-gillespie"
     assert 4 * found[8].counts[0] < max(found[8].counts)  # few jumps while little is known
-    schedules = {"uniform": {n: uniform_jumps(n, 64) for n in (4, 8)}, "jys": {n: found[n] for n in (4, 8)}}
+    schedules = {
+        "uniform": {n: uniform_counts(n, 64) for n in (4, 8)},
+        "jys": {n: found[n] for n in (4, 8)},
+    }
     rows = compare(
-        REVERSE, sampler, schedules, (200, 64), metric=countdown.violations, seed=1, device=torch.device("cpu"), batch=200
+        REVERSE,
+        sampler,
+        schedules,
+        (200, 64),
+        metric=countdown.violations,
+        seed=1,
+        device=torch.device("cpu"),
+        batch=200,
     )
     by = {(row.nfe, row.schedule): row.metric for row in rows}
     for nfe in (4, 8):
@@ -135,12 +183,17 @@ def test_jys_on_the_uniform_kernel_beats_equal_times():
     forward = Uniform(vocab_size=16, noise=Constant(3.87))
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
     found = optimize_schedule(reverse, data(16), [4], generator=seeded(0), method=JYS())
-    runs = [simulate(reverse, Tweedie(), s, (64, 64), generator=seeded(1)).samples for s in (uniform(4), found[4])]
+    runs = [
+        simulate(reverse, Tweedie(), s, (64, 64), generator=seeded(1)).samples
+        for s in (uniform(4), found[4])
+    ]
     assert rates_of(runs[1]) < 0.5 * rates_of(runs[0])
 
 
 @pytest.mark.parametrize(
-    ("sampler", "method"), [(Tweedie(), ShortestPath()), (Tweedie(), JYS()), (KGillespie(), JYS())], ids=lambda thing: thing.name
+    ("sampler", "method"),
+    [(Tweedie(), ShortestPath()), (Tweedie(), JYS()), (KGillespie(), JYS())],
+    ids=lambda thing: thing.name,
 )
 def test_schedules_for_given_sites(sampler, method):
     """Every second symbol given: the rest is nearly determined, so the search ends elsewhere; given sites are never masked."""
@@ -153,10 +206,14 @@ def test_schedules_for_given_sites(sampler, method):
         return REVERSE.model(x, t, where)
 
     reverse = PosteriorReverse(FORWARD, recorded)
-    found = optimize_schedule(reverse, tokens, [4], generator=seeded(0), method=method, sampler=sampler, given_mask=known)[4]
+    found = optimize_schedule(
+        reverse, tokens, [4], generator=seeded(0), method=method, sampler=sampler, given_mask=known
+    )[4]
     assert all(torch.equal(x[:, known], tokens[:, known]) for x in seen)
-    without = optimize_schedule(REVERSE, tokens, [4], generator=seeded(0), method=method, sampler=sampler)[4]
-    if isinstance(found, JumpSchedule):
+    without = optimize_schedule(
+        REVERSE, tokens, [4], generator=seeded(0), method=method, sampler=sampler
+    )[4]
+    if isinstance(found, CountSchedule):
         assert (found.total, without.total) == (32, 64)
     else:
         assert found.times != without.times
@@ -166,13 +223,21 @@ def test_schedules_for_given_sites(sampler, method):
 
 
 def test_the_budget_is_in_model_calls():
-    found = optimize_schedule(REVERSE, data(4), [4, 9], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
-    assert {nfe: schedule.leaps for nfe, schedule in found.items()} == {4: 2, 9: 4}
+    found = optimize_schedule(
+        REVERSE, data(4), [4, 9], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal()
+    )
+    assert {nfe: schedule.steps for nfe, schedule in found.items()} == {4: 2, 9: 4}
     corrected = PredictorCorrector(Euler(), corrections=2)
-    assert [corrected.leaps(n) for n in (1, 3, 4, 7)] == [1, 1, 2, 3]
-    with pytest.raises(ValueError, match="one leap of theta-trapezoidal takes 2 model calls, got NFE 1"):
-        optimize_schedule(REVERSE, data(4), [1], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal())
+    assert [corrected.steps(n) for n in (1, 3, 4, 7)] == [1, 1, 2, 3]
+    with pytest.raises(
+        ValueError, match="one step of theta-trapezoidal takes 2 model calls, got NFE 1"
+    ):
+        optimize_schedule(
+            REVERSE, data(4), [1], generator=seeded(0), method=JYS(), sampler=ThetaTrapezoidal()
+        )
     with pytest.raises(ValueError, match="method jys-full searches times"):
-        optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), method=JYS(full=True), sampler=KGillespie())
-    with pytest.raises(ValueError, match="first-hitting chooses its own leaps"):
+        optimize_schedule(
+            REVERSE, data(4), [4], generator=seeded(0), method=JYS(full=True), sampler=KGillespie()
+        )
+    with pytest.raises(ValueError, match="first-hitting chooses its own steps"):
         optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), sampler=FirstHitting())

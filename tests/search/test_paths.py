@@ -55,7 +55,9 @@ def test_exactly_n_sites_are_masked_and_in_one_order():
 def test_every_site_is_as_likely_to_be_masked():
     data = torch.zeros(4000, 4, dtype=torch.int64)
     share = (draw(data=data).with_masked(1) == MASK).double().mean(0)
-    torch.testing.assert_close(share, torch.full((4,), 0.25, dtype=torch.float64), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        share, torch.full((4,), 0.25, dtype=torch.float64), atol=0.03, rtol=0
+    )
 
 
 def test_what_cannot_be_is_refused():

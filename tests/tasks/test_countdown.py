@@ -10,11 +10,16 @@ def test_data_never_breaks_the_rule_and_has_the_right_start():
     assert x.dtype == torch.int64
     assert countdown.violations(x).max() == 0
     for site in (0, 100, 255):
-        assert chi_square_p(x[:, site], stationary() if site else torch.full((32,), 1 / 32, dtype=torch.float64)) > LEVEL
+        assert (
+            chi_square_p(
+                x[:, site], stationary() if site else torch.full((32,), 1 / 32, dtype=torch.float64)
+            )
+            > LEVEL
+        )
 
 
 def stationary():
-    """The long-run law of a site. Site 255 has reached it to far below what 4,000 draws can tell."""
+    """The long-run distribution of a site. Site 255 has reached it to far below what 4,000 draws can tell."""
     _, transition = countdown.chain()
     return torch.linalg.matrix_power(transition, 100_000)[0]
 
@@ -23,8 +28,8 @@ def test_data_follow_the_chain():
     """Pairs of neighbours at a fixed place, 60,000 sequences of 5 symbols."""
     initial, transition = countdown.chain(5)
     x = countdown.sample_data(60_000, generator=seeded(1), symbols=5, length=8)
-    law = torch.linalg.matrix_power(transition, 4)
-    joint = (initial @ law)[:, None] * transition
+    probs = torch.linalg.matrix_power(transition, 4)
+    joint = (initial @ probs)[:, None] * transition
     assert chi_square_p(x[:, 4] * 5 + x[:, 5], joint.reshape(-1)) > LEVEL
 
 

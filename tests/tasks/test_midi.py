@@ -83,7 +83,9 @@ def test_notes_become_sixteenths():
     assert found.tokens.dtype == torch.int64
     assert found.tokens.tolist() == [60, 60, 62, REST, REST, 64, REST, REST]
     assert (found.polyphonic, found.track, found.beats_per_minute) == (0, "", 120)
-    assert read_steps(midi(track(*note(5, 115, 60), *note(125, 235, 62), at=480), ticks=240)).tokens.tolist() == [
+    assert read_steps(
+        midi(track(*note(5, 115, 60), *note(125, 235, 62), at=480), ticks=240)
+    ).tokens.tolist() == [
         *[60, 60, 62, 62],
         *[REST] * 4,
     ]
@@ -91,19 +93,38 @@ def test_notes_become_sixteenths():
 
 def test_short_notes_give_way_to_others():
     """A grace note of 40 ticks before a note, in a note, and where nothing sounds."""
-    pitches = read_steps(midi(track(*note(100, 140, 90), *note(140, 360, 60), *note(190, 230, 90), *note(490, 530, 90)))).tokens
+    pitches = read_steps(
+        midi(
+            track(
+                *note(100, 140, 90), *note(140, 360, 60), *note(190, 230, 90), *note(490, 530, 90)
+            )
+        )
+    ).tokens
     assert pitches.tolist() == [REST, 60, 60, REST, 90]
 
 
 def test_the_highest_of_several_pitches_is_kept_and_they_are_counted(tmp_path):
-    content = midi(track(*note(0, 480, 60), *note(120, 360, 67), *note(120, 240, 64), *note(240, 480, 55, channel=3), name="Lead"))
+    content = midi(
+        track(
+            *note(0, 480, 60),
+            *note(120, 360, 67),
+            *note(120, 240, 64),
+            *note(240, 480, 55, channel=3),
+            name="Lead",
+        )
+    )
     found = read_steps(content)
     assert found.tokens.tolist() == [60, 67, 67, 60]
     assert found.polyphonic == 3
     (tmp_path / "chords.mid").write_bytes(content)
-    with pytest.raises(ValueError, match=r"chords.mid: several pitches sound at once in 3 sixteenths of track 'Lead'; pass a"):
+    with pytest.raises(
+        ValueError,
+        match=r"chords.mid: several pitches sound at once in 3 sixteenths of track 'Lead'; pass a",
+    ):
         read_steps(tmp_path / "chords.mid", monophonic=True)
-    one = midi(track(*note(0, 240, 60), *note(120, 480, 60)))  # the same pitch twice at once is one pitch
+    one = midi(
+        track(*note(0, 240, 60), *note(120, 480, 60))
+    )  # the same pitch twice at once is one pitch
     assert read_steps(one, monophonic=True).tokens.tolist() == [60] * 4
 
 
@@ -129,7 +150,10 @@ def test_tracks_are_chosen_by_name_or_the_first_with_notes():
     assert found.tokens.tolist() == [70, *[REST] * 5]  # the file's length, not the track's
     assert (found.track, found.beats_per_minute) == ("Melody", 150)
     for name, message in [
-        ("lead", r"the file has no track 'lead'; its tracks: 'tempo', 'drums', 'Bass', 'Melody', 'silent'"),
+        (
+            "lead",
+            r"the file has no track 'lead'; its tracks: 'tempo', 'drums', 'Bass', 'Melody', 'silent'",
+        ),
         ("silent", "no notes in track 'silent'"),
         ("drums", "no notes in track 'drums'"),
     ]:
@@ -140,8 +164,21 @@ def test_tracks_are_chosen_by_name_or_the_first_with_notes():
 def test_time_in_seconds_follows_the_tempos():
     """120 beats a minute by default, then 60 from beat 2, then 240 from beat 3: 480 ticks in 0.5, 0.5, 1 and 0.25 seconds."""
     slow, fast = tempo(960, 1_000_000), tempo(1440, 250_000)
-    read = read_track(midi(track(slow), track(*note(960, 1920, 60), fast, signature(0, 3, 2), signature(960, 6, 3))))
-    assert read.ticks_at(np.array([0, 0.5, 1, 1.5, 2, 2.25, 2.5, -0.5])).tolist() == [0, 480, 960, 1200, 1440, 1920, 2400, -480]
+    read = read_track(
+        midi(
+            track(slow), track(*note(960, 1920, 60), fast, signature(0, 3, 2), signature(960, 6, 3))
+        )
+    )
+    assert read.ticks_at(np.array([0, 0.5, 1, 1.5, 2, 2.25, 2.5, -0.5])).tolist() == [
+        0,
+        480,
+        960,
+        1200,
+        1440,
+        1920,
+        2400,
+        -480,
+    ]
     assert read.beats_per_minute == 60
     assert read.signatures == ((3, 4), (6, 8))
     none = read_track(midi(track(tempo(0, 0), *note(0, 480, 60))))
@@ -149,7 +186,12 @@ def test_time_in_seconds_follows_the_tempos():
 
 
 def test_written_files_hold_one_note_for_each_run(tmp_path):
-    write_steps(tmp_path / "x.mid", torch.tensor([REST, 60, 60, 60, 0, REST, REST, 127, REST]), beats_per_minute=60, program=11)
+    write_steps(
+        tmp_path / "x.mid",
+        torch.tensor([REST, 60, 60, 60, 0, REST, REST, 127, REST]),
+        beats_per_minute=60,
+        program=11,
+    )
     notes, pace, end = runs(tmp_path / "x.mid")
     assert notes == [(120, 480, 60), (480, 600, 0), (840, 960, 127)]
     assert (pace, end) == (1_000_000, 1080)
@@ -167,13 +209,18 @@ def test_tokens_come_back_as_they_were(tmp_path, seed):
     found = read_steps(tmp_path / "x.mid", "melody", least=len(tokens), monophonic=True)
     assert torch.equal(found.tokens, tokens)
     assert found.beats_per_minute == pytest.approx(90 + seed, abs=1e-3)
-    with pytest.raises(ValueError, match=rf"has {len(tokens)} sixteenths, {len(tokens) + 1} are needed; pass a longer file"):
+    with pytest.raises(
+        ValueError,
+        match=rf"has {len(tokens)} sixteenths, {len(tokens) + 1} are needed; pass a longer file",
+    ):
         read_steps(tmp_path / "x.mid", least=len(tokens) + 1)
 
 
 def test_a_sequence_of_rests_has_no_notes(tmp_path):
     write_steps(tmp_path / "x.mid", torch.full((8,), REST))
-    with pytest.raises(ValueError, match=r"x.mid has no notes \(drums are not counted\); pass a file with a melody"):
+    with pytest.raises(
+        ValueError, match=r"x.mid has no notes \(drums are not counted\); pass a file with a melody"
+    ):
         read_steps(tmp_path / "x.mid")
 
 
@@ -186,11 +233,17 @@ GOOD = midi(track(*note(0, 120, 60)))
         (b"", "x.mid is empty"),
         (b"nonsense", r"x.mid is not a MIDI file that can be read \(.*\); export it again"),
         (GOOD[:-9], r"is not a MIDI file that can be read"),
-        (GOOD.replace(bytes([0x90, 60]), bytes([0x90, 200])), r"is not a MIDI file that can be read"),
+        (
+            GOOD.replace(bytes([0x90, 60]), bytes([0x90, 200])),
+            r"is not a MIDI file that can be read",
+        ),
         (midi(track()), "has no notes"),
         (midi(), "has no notes"),
         (midi(track(*note(0, 120, 60)), ticks=-6360), "counts time in SMPTE frames"),
-        (midi(track(*note(0, 120, 60), at=120 * (LONGEST + 1))), rf"lasts {LONGEST + 1} sixteenths, at most {LONGEST} are read"),
+        (
+            midi(track(*note(0, 120, 60), at=120 * (LONGEST + 1))),
+            rf"lasts {LONGEST + 1} sixteenths, at most {LONGEST} are read",
+        ),
     ],
 )
 def test_files_that_give_no_sixteenths(tmp_path, content, message):
@@ -204,11 +257,17 @@ def test_files_cut_or_damaged_anywhere_are_one_line_or_read():
     """Every cut, and every byte changed in two ways: a ValueError of one line, or tokens in range."""
     content = midi(track(*note(0, 120, 60), tempo(0, 500_000), *note(120, 360, 62), name="M"))
     damaged = [content[:i] for i in range(len(content))]
-    damaged += [content[:i] + bytes([content[i] ^ bits]) + content[i + 1 :] for i in range(len(content)) for bits in (0x80, 0x3F)]
+    damaged += [
+        content[:i] + bytes([content[i] ^ bits]) + content[i + 1 :]
+        for i in range(len(content))
+        for bits in (0x80, 0x3F)
+    ]
     outcomes = [outcome(each) for each in damaged]
     errors = [each for each in outcomes if isinstance(each, str)]
     assert not [error for error in errors if "\n" in error]
-    assert all(((each >= 0) & (each <= REST)).all() for each in outcomes if not isinstance(each, str))
+    assert all(
+        ((each >= 0) & (each <= REST)).all() for each in outcomes if not isinstance(each, str)
+    )
     assert len(content) <= len(errors) < len(damaged)
 
 
@@ -226,8 +285,13 @@ def test_no_file_and_no_library(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is a folder; pass a MIDI file"):
         read_steps(tmp_path)
     monkeypatch.setitem(sys.modules, "mido", None)
-    for call in (lambda: read_steps(GOOD), lambda: write_steps(tmp_path / "x.mid", torch.tensor([60]))):
-        with pytest.raises(ValueError, match=r"MIDI files need mido: pip install 'jumpsteps\[music\]'"):
+    for call in (
+        lambda: read_steps(GOOD),
+        lambda: write_steps(tmp_path / "x.mid", torch.tensor([60])),
+    ):
+        with pytest.raises(
+            ValueError, match=r"MIDI files need mido: pip install 'jumpsteps\[music\]'"
+        ):
             call()
 
 

@@ -16,10 +16,21 @@ from jumpsteps.tasks import TASKS
 from jumpsteps.tasks.music.dataset import MidiOptions, PianoData, is_test, read_arrays, read_midi
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.midi import read_steps, write_steps
-from jumpsteps.tasks.piano import given_bars, ngram_overlap, note_distance, note_outliers, notes_in_key, read_given, show
+from jumpsteps.tasks.piano import (
+    given_bars,
+    ngram_overlap,
+    note_distance,
+    note_outliers,
+    notes_in_key,
+    read_given,
+    show,
+)
 from jumpsteps.training.recipes import RECIPES
 
-TRAIN, TEST = ([name for name in (f"{i:03d}" for i in range(60)) if is_test(name, 0.25) == part] for part in (False, True))
+TRAIN, TEST = (
+    [name for name in (f"{i:03d}" for i in range(60)) if is_test(name, 0.25) == part]
+    for part in (False, True)
+)
 OPTIONS = MidiOptions(hop=2, test_hop=16, test_share=0.25)
 
 
@@ -35,12 +46,20 @@ def notes_of(bars, at=0, ticks=480):
     """The bars as notes: an eighth each, from tick ``at`` on."""
     eighth = ticks // 2
     pitches = enumerate(bars.reshape(-1)[::2].tolist())
-    return [event for i, p in pitches if p != REST for event in note(at + i * eighth, at + (i + 1) * eighth, p)]
+    return [
+        event
+        for i, p in pitches
+        if p != REST
+        for event in note(at + i * eighth, at + (i + 1) * eighth, p)
+    ]
 
 
 def plain(bars, *extra, name="MELODY"):
     """A song whose bars begin at tick 0, with a track of chords before the melody."""
-    return midi(track(*extra, *note(0, 3840, 40), *note(0, 3840, 43)), track(*notes_of(bars), name=name, at=1920 * len(bars)))
+    return midi(
+        track(*extra, *note(0, 3840, 40), *note(0, 3840, 43)),
+        track(*notes_of(bars), name=name, at=1920 * len(bars)),
+    )
 
 
 def beats(first, seconds, lengths):
@@ -66,7 +85,13 @@ def rows(tokens):
 
 def test_bars_begin_at_tick_0_where_no_beats_are_given(tmp_path):
     one, two = melody(20), melody(33, seed=1)
-    data = read_midi(write(tmp_path, {f"{TRAIN[0]}.mid": plain(one), f"{TEST[0]}.midi": plain(two, signature(0, 4, 2))}), OPTIONS)
+    data = read_midi(
+        write(
+            tmp_path,
+            {f"{TRAIN[0]}.mid": plain(one), f"{TEST[0]}.midi": plain(two, signature(0, 4, 2))},
+        ),
+        OPTIONS,
+    )
     assert (data.train.dtype, data.test.dtype) == (torch.uint8, torch.int64)
     assert rows(data.train) == [tuple(one[bar : bar + 16].reshape(-1)) for bar in (0, 2, 4)]
     assert rows(data.test) == [tuple(two[bar : bar + 16].reshape(-1)) for bar in (0, 16)]
@@ -82,7 +107,10 @@ def test_beats_say_where_bars_begin(tmp_path):
     half = at + 18 * 1920  # a bar of two beats without notes comes after 18 bars
     notes = notes_of(bars[:18], at) + notes_of(bars[18:], half + 960)
     first = 1000 / 480 * 0.5 + 100 / 480 * 0.25
-    song = midi(track(tempo(0, 500_000), tempo(1000, 250_000), signature(0, 1, 2)), track(*notes, name="MELODY"))
+    song = midi(
+        track(tempo(0, 500_000), tempo(1000, 250_000), signature(0, 1, 2)),
+        track(*notes, name="MELODY"),
+    )
     files = {
         f"songs/{TRAIN[0]}/{TRAIN[0]}.mid": song,
         f"songs/{TRAIN[0]}/beat_midi.txt": beats(first, 0.25, [4] * 18 + [2] + [4] * 22),
@@ -97,7 +125,9 @@ def test_beats_say_where_bars_begin(tmp_path):
 
 def test_notes_before_and_after_the_beats_are_left_out(tmp_path):
     bars = melody(18, rest=0)
-    bars[1, :2] = bars[16, -2:] = REST  # where notes would sound that were moved to the nearest beat
+    bars[1, :2] = bars[16, -2:] = (
+        REST  # where notes would sound that were moved to the nearest beat
+    )
     files = {
         f"{TRAIN[0]}/{TRAIN[0]}.mid": plain(bars),
         f"{TRAIN[0]}/beat_midi.txt": beats(2.0, 0.5, [4] * 16),  # from bar 1 to bar 16
@@ -111,8 +141,15 @@ def test_sequences_of_rests_are_left_out(tmp_path):
     bars = melody(40, rest=0)
     bars[[0, 1, 6, 7, 8, *range(22, 40)]] = REST
     options = MidiOptions(hop=1, test_hop=16, test_share=0.25)
-    data = read_midi(write(tmp_path, {f"{TRAIN[0]}.mid": plain(bars), f"{TEST[0]}.mid": plain(melody(16))}), options)
-    kept = [bar for bar in range(2, 25) if (bars[bar : bar + 16] == REST).mean() <= 0.5 and bar not in (6, 7)]
+    data = read_midi(
+        write(tmp_path, {f"{TRAIN[0]}.mid": plain(bars), f"{TEST[0]}.mid": plain(melody(16))}),
+        options,
+    )
+    kept = [
+        bar
+        for bar in range(2, 25)
+        if (bars[bar : bar + 16] == REST).mean() <= 0.5 and bar not in (6, 7)
+    ]
     assert kept == [2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14]
     assert rows(data.train) == [tuple(bars[bar : bar + 16].reshape(-1)) for bar in kept]
 
@@ -121,7 +158,11 @@ def skipped_songs():
     """Files that cannot be used, and why."""
     bars = melody(17)
     triplets = [event for i in range(150) for event in note(160 * i, 160 * i + 160, 60)]
-    waltz = midi(track(*[event for i in range(96) for event in note(480 * i, 480 * i + 480, 60)], name="MELODY"))
+    waltz = midi(
+        track(
+            *[event for i in range(96) for event in note(480 * i, 480 * i + 480, 60)], name="MELODY"
+        )
+    )
     return {
         "nonsense": (b"nonsense", None, "no melody"),
         "empty": (b"", None, "no melody"),
@@ -129,8 +170,16 @@ def skipped_songs():
         "unnamed": (plain(bars, name="LEAD"), None, "no melody"),
         "no-notes": (plain(bars[:0]), None, "no melody"),
         "short": (plain(melody(15)), None, "fewer than 16 bars of 4/4 in a row"),
-        "rests": (plain(np.where(np.arange(17)[:, None] < 9, REST, bars)), None, "fewer than 16 bars of 4/4 in a row"),
-        "silence": (plain(np.where(np.arange(17)[:, None] % 5 > 0, REST, bars)), None, "mostly rests"),
+        "rests": (
+            plain(np.where(np.arange(17)[:, None] < 9, REST, bars)),
+            None,
+            "fewer than 16 bars of 4/4 in a row",
+        ),
+        "silence": (
+            plain(np.where(np.arange(17)[:, None] % 5 > 0, REST, bars)),
+            None,
+            "mostly rests",
+        ),
         "three-four": (plain(bars, signature(3840, 3, 2)), None, "not in 4/4"),
         "waltz": (waltz, beats(0, 0.5, [3] * 32), "not in 4/4"),
         "triplets": (midi(track(*triplets, name="MELODY")), None, "notes are not on sixteenths"),
@@ -148,9 +197,13 @@ def test_songs_that_cannot_be_used_are_skipped_and_counted(tmp_path):
     bad = skipped_songs()
     files = {f"{name}/{name}.mid": plain(melody(17, seed=2)) for name in (TRAIN[0], TEST[0])}
     for name, (song, text, _) in bad.items():
-        files |= {f"{name}/{name}.mid": song} | ({} if text is None else {f"{name}/beat_midi.txt": text})
+        files |= {f"{name}/{name}.mid": song} | (
+            {} if text is None else {f"{name}/beat_midi.txt": text}
+        )
     data = read_midi(write(tmp_path, files), OPTIONS)
-    kinds = {name.split("/")[0]: reason.split(":")[0] for name, reason in data.report.skipped.items()}
+    kinds = {
+        name.split("/")[0]: reason.split(":")[0] for name, reason in data.report.skipped.items()
+    }
     assert kinds == {name: reason for name, (_, _, reason) in bad.items()}
     assert (data.report.files, data.report.songs) == (2 + len(bad), (1, 1))
     assert not [reason for reason in data.report.skipped.values() if "\n" in reason]
@@ -159,7 +212,9 @@ def test_songs_that_cannot_be_used_are_skipped_and_counted(tmp_path):
 
 
 def test_zip_and_folder_hold_the_same_data(tmp_path):
-    files = {f"{name}/{name}.mid": plain(melody(20, seed=int(name))) for name in TRAIN[:4] + TEST[:3]}
+    files = {
+        f"{name}/{name}.mid": plain(melody(20, seed=int(name))) for name in TRAIN[:4] + TEST[:3]
+    }
     folder = write(tmp_path / "songs", files)
     with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:
         for name, content in reversed(files.items()):
@@ -194,7 +249,10 @@ def test_songs_are_split_by_name():
     assert all(b for a, b in zip(small, large, strict=True) if a)
     assert is_test("001", 1.0)
     assert not is_test("001", 0.0)
-    assert [name for name in ("001", "011", "021", "031") if is_test(name, 0.5)] == ["001", "031"]  # for ever
+    assert [name for name in ("001", "011", "021", "031") if is_test(name, 0.5)] == [
+        "001",
+        "031",
+    ]  # for ever
 
 
 def test_folders_that_give_no_data(tmp_path):
@@ -214,12 +272,20 @@ def test_folders_that_give_no_data(tmp_path):
 
 def some_data(row, transpose=6):
     train = torch.tensor([row], dtype=torch.uint8)
-    return PianoData("x", train, train.to(torch.int64), torch.zeros(1, dtype=torch.int64), transpose)
+    return PianoData(
+        "x", train, train.to(torch.int64), torch.zeros(1, dtype=torch.int64), transpose
+    )
 
 
 @pytest.mark.parametrize(
     ("row", "low", "high"),
-    [([60, REST, 72], -6, 6), ([2, REST, 100], -2, 6), ([40, 124, REST], -6, 3), ([0, 127, REST], 0, 0), ([0, 60, 60], 0, 6)],
+    [
+        ([60, REST, 72], -6, 6),
+        ([2, REST, 100], -2, 6),
+        ([40, 124, REST], -6, 3),
+        ([0, 127, REST], 0, 0),
+        ([0, 60, 60], 0, 6),
+    ],
 )
 def test_training_sequences_are_transposed_within_the_pitches(row, low, high):
     x = some_data(row).sample_data(4000, seeded(0))
@@ -228,8 +294,8 @@ def test_training_sequences_are_transposed_within_the_pitches(row, low, high):
     assert (x[:, ~sounds] == REST).all()
     shifts = (x - torch.tensor(row))[:, sounds]
     assert (shifts == shifts[:, :1]).all()
-    law = torch.full((high - low + 1,), 1 / (high - low + 1), dtype=torch.float64)
-    assert chi_square_p(shifts[:, 0] - low, law) > LEVEL
+    probs = torch.full((high - low + 1,), 1 / (high - low + 1), dtype=torch.float64)
+    assert chi_square_p(shifts[:, 0] - low, probs) > LEVEL
 
 
 def test_every_training_sequence_is_drawn():
@@ -279,7 +345,9 @@ def test_lakh_arrays_and_their_key(tmp_path):
     assert data.transpose == 0
     for content in ("0 1 2", "x", " ".join(["0"] * 129)):
         (tmp_path / "descramble_key.txt").write_text(content)
-        with pytest.raises(ValueError, match=r"descramble_key.txt is not an order of the symbols 0\.\.128"):
+        with pytest.raises(
+            ValueError, match=r"descramble_key.txt is not an order of the symbols 0\.\.128"
+        ):
             read_arrays(tmp_path)
 
 
@@ -302,7 +370,10 @@ def test_arrays_that_are_no_sequences(tmp_path, test, message):
 
 
 def test_arrays_that_are_missing_or_do_not_fit(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file .*train.npy; expected train.npy and test.npy in the folder"):
+    with pytest.raises(
+        ValueError,
+        match=r"there is no file .*train.npy; expected train.npy and test.npy in the folder",
+    ):
         read_arrays(tmp_path)
     arrays(tmp_path)
     np.save(tmp_path / "test_song.npy", np.zeros(2, int))
@@ -325,7 +396,13 @@ def test_distances_and_outliers_are_of_the_generated_bars():
     assert note_distance(sequence([62, 64], [60, REST]), song).tolist() == [1]
     one = float(note_distance(sequence([60], [62, 62, 62, 64]), song))
     assert one == pytest.approx((1 - (0.375**0.5 + 0.125**0.5)) ** 0.5)
-    samples = torch.cat([sequence([61], [60, 62, 64]), sequence([61], [62, 65]), sequence([61], [62, REST, REST, 65])])
+    samples = torch.cat(
+        [
+            sequence([61], [60, 62, 64]),
+            sequence([61], [62, 65]),
+            sequence([61], [62, REST, REST, 65]),
+        ]
+    )
     assert note_outliers(samples, song.expand(3, -1)).tolist() == [0, 0.5, 0.5]
     assert note_outliers(sequence([61], [REST]), song).tolist() == [0]
 
@@ -337,10 +414,22 @@ C_MAJOR = [60, 62, 64, 65, 67, 69, 71, 72]
     ("given", "made", "share"),
     [
         (C_MAJOR, [76, 48, 61, 66], 0.5),  # C sharp and F sharp are not in C major
-        ([69, 71, 72, 74, 76, 77, 79, 81], [60, 66, 68, REST], 1 / 3),  # A minor: F sharp and G sharp are not
+        (
+            [69, 71, 72, 74, 76, 77, 79, 81],
+            [60, 66, 68, REST],
+            1 / 3,
+        ),  # A minor: F sharp and G sharp are not
         ([57, 59, 60, 62, 64, 65, 68, 69], [68, 67, 68, 68], 0.75),  # A harmonic minor: G is not
-        (C_MAJOR[:4], [66, 63], 0.0),  # C, D, E, F: C major, F major and A harmonic minor have neither F sharp nor D sharp
-        ([60, 64, 67], [66, 66, 65, 61], 0.5),  # C, E, G: G major and E minor have the F sharp, F minor the F and the D flat
+        (
+            C_MAJOR[:4],
+            [66, 63],
+            0.0,
+        ),  # C, D, E, F: C major, F major and A harmonic minor have neither F sharp nor D sharp
+        (
+            [60, 64, 67],
+            [66, 66, 65, 61],
+            0.5,
+        ),  # C, E, G: G major and E minor have the F sharp, F minor the F and the D flat
         ([REST], [66, 68, 70, 61], 1.0),
         (C_MAJOR, [REST], 1.0),
     ],
@@ -360,12 +449,19 @@ def test_keys_are_found_wherever_they_are():
 
 def test_ngrams_that_the_given_bars_have():
     """Given: C D E F twice. Of the generated runs C D E F G C D E F G ..., one n-gram in five begins at each note."""
-    x = torch.cat([sequence([60, 62, 64, 65], [60, 62, 64, 65, 67]), sequence([60, REST, 62, 62], [REST, 60, REST, REST])])
+    x = torch.cat(
+        [
+            sequence([60, 62, 64, 65], [60, 62, 64, 65, 67]),
+            sequence([60, REST, 62, 62], [REST, 60, REST, REST]),
+        ]
+    )
     made = [60, 62, 64, 65, 67] * 11 + [60]
     for n in (1, 2, 3, 4):
         grams = [made[i : i + n] for i in range(len(made) - n + 1)]
         known = [[*([60, 62, 64, 65] * 2)[i : i + n]] for i in range(8 - n + 1)]
-        assert ngram_overlap(x, n).tolist()[0] == pytest.approx(sum(gram in known for gram in grams) / len(grams))
+        assert ngram_overlap(x, n).tolist()[0] == pytest.approx(
+            sum(gram in known for gram in grams) / len(grams)
+        )
     assert ngram_overlap(x, 1).tolist()[1] == 1
     assert ngram_overlap(x, 2).tolist()[1] == 0  # C C is not in C D C D
     assert ngram_overlap(sequence([60], [REST]), 1).tolist() == [0]
@@ -393,7 +489,10 @@ def test_the_task_brings_no_data():
     task = TASKS["piano"]
     assert (task.length, task.symbols) == (256, 129)
     assert task.metric(sequence(C_MAJOR, [76, 48, 61, 66])).tolist() == [0.5]
-    with pytest.raises(ValueError, match=r"the task piano brings no data; pass --data PATH: a folder or zip of MIDI files"):
+    with pytest.raises(
+        ValueError,
+        match=r"the task piano brings no data; pass --data PATH: a folder or zip of MIDI files",
+    ):
         task.sample_data(4, seeded(0))
 
 
@@ -402,7 +501,9 @@ def melody_of(bars):
     return torch.cat([torch.full((16,), 128 if pitch is None else pitch) for pitch in bars])
 
 
-@pytest.mark.parametrize(("bars", "first"), [([60, 62, 64], 0), ([None, None, 65, 67, 69], 2), ([60, 62], 0)])
+@pytest.mark.parametrize(
+    ("bars", "first"), [([60, 62, 64], 0), ([None, None, 65, 67, 69], 2), ([60, 62], 0)]
+)
 def test_the_given_bars_of_a_file_begin_with_its_first_note(tmp_path, bars, first):
     write_steps(tmp_path / "song.mid", melody_of(bars))
     given = read_given(tmp_path / "song.mid", 256)
@@ -413,7 +514,10 @@ def test_the_given_bars_of_a_file_begin_with_its_first_note(tmp_path, bars, firs
 
 def test_a_file_without_two_bars_is_refused(tmp_path):
     write_steps(tmp_path / "short.mid", melody_of([None, 60]))
-    with pytest.raises(ValueError, match=r"has 16 sixteenths from the bar of its first note, two bars are 32; pass more$"):
+    with pytest.raises(
+        ValueError,
+        match=r"has 16 sixteenths from the bar of its first note, two bars are 32; pass more$",
+    ):
         read_given(tmp_path / "short.mid", 256)
     (tmp_path / "empty.mid").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty.mid is empty; pass a MIDI file"):
@@ -431,17 +535,35 @@ def tiny_model(tmp_path_factory):
     """A folder with a network of random weights."""
     recipe, folder = RECIPES["piano-uniform"], tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    network, _ = build(replace(recipe.network, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), recipe.forward, recipe.output)
+    network, _ = build(
+        replace(recipe.network, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8),
+        recipe.forward,
+        recipe.output,
+    )
     save_native(folder, network, recipe.forward, output=recipe.output, task="piano", length=256)
     return str(folder)
 
 
 def test_a_song_is_continued_on_the_command_line(tmp_path, tiny_model, capsys):
     write_steps(tmp_path / "song.mid", melody_of([60, 62, 64]))
-    options = ["--given", str(tmp_path / "song.mid"), "--nfe", "2", "-n", "2", "--sampler", "tau-leaping", "--device", "cpu"]
+    options = [
+        "--given",
+        str(tmp_path / "song.mid"),
+        "--nfe",
+        "2",
+        "-n",
+        "2",
+        "--sampler",
+        "tau-leaping",
+        "--device",
+        "cpu",
+    ]
     assert main(["sample", tiny_model, *options, "-o", f"{tmp_path / 'out'}/"]) == 0
     out = {path.name for path in (tmp_path / "out").iterdir()}
-    assert out == {"samples.npz", *(f"sample-{i}.{kind}" for i in (1, 2) for kind in ("png", "mid", "wav"))}
+    assert out == {
+        "samples.npz",
+        *(f"sample-{i}.{kind}" for i in (1, 2) for kind in ("png", "mid", "wav")),
+    }
     samples = torch.from_numpy(np.load(tmp_path / "out" / "samples.npz")["samples"])
     assert (samples[:, :32] == melody_of([60, 62])).all()
     assert torch.equal(read_steps(tmp_path / "out" / "sample-2.mid").tokens, samples[1])
@@ -451,10 +573,23 @@ def test_a_song_is_continued_on_the_command_line(tmp_path, tiny_model, capsys):
 def test_schedules_are_searched_with_songs(tmp_path, tiny_model, capsys):
     for part, seed in (("train", 1), ("test", 2)):
         np.save(tmp_path / f"{part}.npy", melody(48, seed=seed).reshape(-1, 256))
-    write(tmp_path / "songs", {f"{name}.mid": plain(melody(17)) for name in ("001", "010")})  # "010" is for testing
+    write(
+        tmp_path / "songs", {f"{name}.mid": plain(melody(17)) for name in ("001", "010")}
+    )  # "010" is for testing
     task = TASKS["piano"]
     for path, read in ((tmp_path, read_arrays), (tmp_path / "songs", read_midi)):
-        options = ["--data", str(path), "--nfe", "2", "--sequences", "3", "--device", "cpu", "-o", str(tmp_path / "s.json")]
+        options = [
+            "--data",
+            str(path),
+            "--nfe",
+            "2",
+            "--sequences",
+            "3",
+            "--device",
+            "cpu",
+            "-o",
+            str(tmp_path / "s.json"),
+        ]
         assert main(["optimize", tiny_model, *options]) == 0
         (schedule,) = load_schedules(tmp_path / "s.json").values()
         assert (schedule.provenance.data, schedule.provenance.sequences) == (read(path).name, 3)
@@ -471,7 +606,9 @@ def test_schedules_are_searched_with_songs(tmp_path, tiny_model, capsys):
         ([], "the task piano brings no data; pass --data PATH"),
     ],
 )
-def test_a_search_without_songs_is_one_line(tmp_path, tiny_model, capsys, monkeypatch, data, message):
+def test_a_search_without_songs_is_one_line(
+    tmp_path, tiny_model, capsys, monkeypatch, data, message
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.mid").write_text("a song")
     assert main(["optimize", tiny_model, "--nfe", "2", *data]) == 1

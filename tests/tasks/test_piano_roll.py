@@ -28,22 +28,50 @@ def drawn(monkeypatch):
 def notes(axes):
     """(start, length, pitch, colour) of every bar of the picture."""
     bars = [bar for container in axes.containers for bar in container]
-    return [(bar.get_x(), bar.get_width(), bar.get_y() + bar.get_height() / 2, to_hex(bar.get_facecolor())) for bar in bars]
+    return [
+        (
+            bar.get_x(),
+            bar.get_width(),
+            bar.get_y() + bar.get_height() / 2,
+            to_hex(bar.get_facecolor()),
+        )
+        for bar in bars
+    ]
 
 
 def test_pitches_by_name():
-    assert [note_name(pitch) for pitch in (0, 21, 60, 61, 69, 127)] == ["C-1", "A0", "C4", "C#4", "A4", "G9"]
+    assert [note_name(pitch) for pitch in (0, 21, 60, 61, 69, 127)] == [
+        "C-1",
+        "A0",
+        "C4",
+        "C#4",
+        "A4",
+        "G9",
+    ]
 
 
 def test_notes_are_where_they_sound_and_change_colour_where_the_given_sites_end(drawn):
     plot_rolls("x.png", {"one": MELODY, "two": torch.full((48,), 128)}, given=GIVEN)
     one, two = drawn[0].axes
     known, made = "#444444", "#4477aa"
-    assert notes(one) == [(0, 12, 60, known), (24, 8, 67, known), (32, 4, 67, made), (36, 4, 64, made)]
+    assert notes(one) == [
+        (0, 12, 60, known),
+        (24, 8, 67, known),
+        (32, 4, 67, made),
+        (36, 4, 64, made),
+    ]
     assert notes(two) == []
     assert [axes.get_title(loc="left") for axes in (one, two)] == ["one", "two"]
     assert one.get_ylim() == two.get_ylim()
-    assert [tick.get_text() for tick in one.get_yticklabels()] == ["B3", "C4", "D4", "E4", "F4", "G4", "A4"]
+    assert [tick.get_text() for tick in one.get_yticklabels()] == [
+        "B3",
+        "C4",
+        "D4",
+        "E4",
+        "F4",
+        "G4",
+        "A4",
+    ]
     plot_rolls("x.png", {"one": MELODY})
     assert {colour for *_, colour in notes(drawn[1].axes[0])} == {made}
 
@@ -53,23 +81,35 @@ def test_given_sites_are_shaded_and_labelled(drawn):
     mask[40:] = True
     plot_rolls("x.png", {"one": MELODY}, given=mask)
     (axes,) = drawn[0].axes
-    shades = [(patch.get_x(), patch.get_width()) for patch in axes.patches if patch.get_alpha() is not None]
+    shades = [
+        (patch.get_x(), patch.get_width())
+        for patch in axes.patches
+        if patch.get_alpha() is not None
+    ]
     assert shades == [(0, 32), (40, 8)]
     assert [(text.get_text(), text.get_position()[0]) for text in axes.texts] == [("given", 1)]
     plot_rolls("x.png", {"one": MELODY})
     assert not drawn[1].axes[0].texts
 
 
-@pytest.mark.parametrize(("steps", "labels"), [(256, range(1, 17)), (40, range(1, 4)), (640, range(1, 41, 2))])
+@pytest.mark.parametrize(
+    ("steps", "labels"), [(256, range(1, 17)), (40, range(1, 4)), (640, range(1, 41, 2))]
+)
 def test_bars_are_counted_from_1_below_the_last_panel(drawn, steps, labels):
     plot_rolls("x.png", {"one": torch.full((steps,), 60)})
     (axes,) = drawn[0].axes
-    assert [tick.get_text() for tick in axes.get_xticklabels(minor=True)] == [str(n) for n in labels]
+    assert [tick.get_text() for tick in axes.get_xticklabels(minor=True)] == [
+        str(n) for n in labels
+    ]
     assert axes.get_xticks().tolist() == list(range(0, steps, 16))
     assert axes.get_xlim() == (0, steps)
     assert axes.get_xlabel() == "bar"
     if steps == 40:
-        assert axes.get_xticks(minor=True).tolist() == [8, 24, 36]  # half a bar has its number in its middle
+        assert axes.get_xticks(minor=True).tolist() == [
+            8,
+            24,
+            36,
+        ]  # half a bar has its number in its middle
 
 
 @pytest.mark.parametrize(
@@ -101,7 +141,11 @@ def test_a_picture_is_written(tmp_path):
     [
         ({}, None, "there are no melodies to draw"),
         ({"x": torch.tensor([129])}, None, r"the symbols are 129..129"),
-        ({"x": MELODY}, GIVEN[:40], r"given sites are bool \[48\], one for each symbol, got torch.bool \[40\]"),
+        (
+            {"x": MELODY},
+            GIVEN[:40],
+            r"given sites are bool \[48\], one for each symbol, got torch.bool \[40\]",
+        ),
         ({"x": MELODY}, GIVEN.long(), r"got torch.int64 \[48\]"),
     ],
 )

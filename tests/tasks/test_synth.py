@@ -21,7 +21,9 @@ def read(path):
         return form, np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
-@pytest.mark.parametrize(("pitch", "hertz"), [(69, 440.0), (45, 110.0), (60, 261.6256), (100, 2637.02), (127, 12543.85)])
+@pytest.mark.parametrize(
+    ("pitch", "hertz"), [(69, 440.0), (45, 110.0), (60, 261.6256), (100, 2637.02), (127, 12543.85)]
+)
 def test_a_held_note_has_its_pitch(pitch, hertz):
     sound = render(torch.full((32,), pitch))
     spectrum = np.abs(np.fft.rfft(sound, 4 * len(sound)))
@@ -83,7 +85,12 @@ def test_notes_begin_and_end_without_clicks():
 def test_a_run_of_equal_pitches_is_one_note():
     edge, near = round(2 * SIXTEENTH), 200  # one period of C4 is 169 samples
     assert np.abs(render(torch.tensor([60] * 4))[edge - near : edge + near]).max() > 0.1
-    assert list(runs(torch.tensor([60, 60, 128, 60, 61]))) == [(0, 2, 60), (2, 3, 128), (3, 4, 60), (4, 5, 61)]
+    assert list(runs(torch.tensor([60, 60, 128, 60, 61]))) == [
+        (0, 2, 60),
+        (2, 3, 128),
+        (3, 4, 60),
+        (4, 5, 61),
+    ]
 
 
 def test_the_same_melody_is_the_same_file(tmp_path):
@@ -95,9 +102,17 @@ def test_the_same_melody_is_the_same_file(tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "tempo", "message"),
     [
-        (torch.tensor([60, 129]), 120, "the symbols are 60..129; pitches are 0..127 and a rest is 128"),
+        (
+            torch.tensor([60, 129]),
+            120,
+            "the symbols are 60..129; pitches are 0..127 and a rest is 128",
+        ),
         (torch.tensor([-1, 60]), 120, "the symbols are -1..60"),
-        (torch.zeros(2, 16, dtype=torch.int64), 120, r"one sequence of symbols, got torch.int64 \[2, 16\]; pass one row"),
+        (
+            torch.zeros(2, 16, dtype=torch.int64),
+            120,
+            r"one sequence of symbols, got torch.int64 \[2, 16\]; pass one row",
+        ),
         (torch.zeros(0, dtype=torch.int64), 120, r"got torch.int64 \[0\]"),
         (torch.zeros(4), 120, r"got torch.float32 \[4\]"),
         (torch.tensor([60]), 0, "the tempo must be 4..1000 beats per minute, got 0"),

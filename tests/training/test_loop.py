@@ -10,11 +10,19 @@ from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from jumpsteps.training.loop import TrainConfig, average_weights, generator_of_step, learning_rate, train
+from jumpsteps.training.loop import (
+    TrainConfig,
+    average_weights,
+    generator_of_step,
+    learning_rate,
+    train,
+)
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy
 
 FORWARD = Absorbing(vocab_size=4, noise=LogLinear())
-CONFIG = TrainConfig(steps=12, batch=16, learning_rate=1e-2, warmup=3, ema=0.9, bf16=False, log_every=4, save_every=5)
+CONFIG = TrainConfig(
+    steps=12, batch=16, learning_rate=1e-2, warmup=3, ema=0.9, bf16=False, log_every=4, save_every=5
+)
 
 
 def alternating(n, generator):
@@ -25,19 +33,29 @@ def alternating(n, generator):
 
 def fresh(output="posterior", dropout=0.0):
     torch.manual_seed(0)
-    return build(DiTConfig(vocab_size=4, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8, dropout=dropout), FORWARD, output)
+    return build(
+        DiTConfig(vocab_size=4, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8, dropout=dropout),
+        FORWARD,
+        output,
+    )
 
 
 def run(out, config=CONFIG, output="posterior", loss=None):
     network, reverse = fresh(output)
-    done, average = train(reverse, network, loss or MaskedCrossEntropy(), alternating, config, out, progress=False)
+    done, average = train(
+        reverse, network, loss or MaskedCrossEntropy(), alternating, config, out, progress=False
+    )
     return done, network, average
 
 
-@pytest.mark.parametrize(("output", "loss"), [("posterior", MaskedCrossEntropy()), ("log-score", ScoreEntropy())])
+@pytest.mark.parametrize(
+    ("output", "loss"), [("posterior", MaskedCrossEntropy()), ("log-score", ScoreEntropy())]
+)
 def test_a_network_learns(tmp_path, output, loss):
     """60 steps take the bound from 6 log 3 = 6.6 to under 4.5; the data's entropy is log 3."""
-    config = TrainConfig(steps=60, batch=64, learning_rate=2e-2, warmup=10, ema=0.9, bf16=False, log_every=50)
+    config = TrainConfig(
+        steps=60, batch=64, learning_rate=2e-2, warmup=10, ema=0.9, bf16=False, log_every=50
+    )
     done, network, average = run(tmp_path, config, output, loss)
     network.load_state_dict(network.state_dict() | average)
     _, reverse = fresh(output)
@@ -50,12 +68,18 @@ def test_a_network_learns(tmp_path, output, loss):
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
     config = TrainConfig(steps=110, batch=1, learning_rate=2.0, warmup=10)
-    assert [learning_rate(config, step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+    assert [learning_rate(config, step) for step in (0, 4, 9, 10)] == pytest.approx(
+        [0.2, 1.0, 2.0, 2.0]
+    )
     assert [learning_rate(config, step) for step in (60, 110)] == pytest.approx([1.0, 0.0])
 
 
 def test_every_step_has_its_own_randomness():
-    seeds = [generator_of_step(replace(CONFIG, seed=seed), step, torch.device("cpu")) for seed in (0, 1) for step in range(3)]
+    seeds = [
+        generator_of_step(replace(CONFIG, seed=seed), step, torch.device("cpu"))
+        for seed in (0, 1)
+        for step in range(3)
+    ]
     assert len({float(torch.rand(1, generator=g)) for g in seeds}) == 6
     again = generator_of_step(CONFIG, 2, torch.device("cpu"))
     assert again.initial_seed() == seeds[2].initial_seed()
@@ -85,7 +109,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 
     def run_in(out, data, evaluate):
         network, reverse = fresh(dropout=0.5)
-        return train(reverse, network, MaskedCrossEntropy(), data, config, out, evaluate=evaluate, progress=False)
+        return train(
+            reverse,
+            network,
+            MaskedCrossEntropy(),
+            data,
+            config,
+            out,
+            evaluate=evaluate,
+            progress=False,
+        )
 
     _, whole = run_in(tmp_path / "whole", alternating, counted())
     calls = 0
@@ -103,7 +136,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     done, resumed = run_in(tmp_path / "cut", alternating, counted())
     assert done
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    logs = [[json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()] for d in ("whole", "cut")]
+    logs = [
+        [json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()]
+        for d in ("whole", "cut")
+    ]
     assert [e["step"] for e in logs[0]] == [e["step"] for e in logs[1]] == [4, 4, 8, 8, 12, 12]
     losses = [[e["loss"] for e in log if "loss" in e] for log in logs]
     assert losses[0][2] == losses[1][2]
@@ -132,7 +168,7 @@ def test_dropout_differs_from_step_to_step_and_from_the_noise(tmp_path):
 
 
 def test_held_out_losses_are_of_the_averaged_weights(tmp_path):
-    """Every ``evaluate_every`` steps and after the last, in evaluation mode, without gradients; training goes on as without."""
+    """Every ``evaluate_every`` steps and after the last, in evaluation mode, without gradients; training continues as without."""
     config = replace(CONFIG, evaluate_every=5)
     _, _, plain = run(tmp_path / "plain", config)
     network, reverse = fresh()
@@ -149,7 +185,10 @@ def test_held_out_losses_are_of_the_averaged_weights(tmp_path):
     assert all(torch.equal(plain[name], average[name]) for name in plain)
     assert all(torch.equal(seen[-1][name], average[name]) for name in average)
     assert any(not torch.equal(p, average[name]) for name, p in network.named_parameters())
-    lines = [json.loads(line) for line in (tmp_path / "evaluated" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "evaluated" / "metrics.jsonl").read_text().splitlines()
+    ]
     held_out = [(e["step"], e["held_out_loss"]) for e in lines if "held_out_loss" in e]
     assert held_out == [(5, 2.0), (10, 3.0), (12, 4.0)]
 
@@ -162,7 +201,9 @@ def test_a_run_stops_when_its_time_is_up(tmp_path):
 
 def test_other_settings_do_not_resume(tmp_path):
     run(tmp_path)
-    with pytest.raises(ValueError, match=r"trained with batch=16, this run has 8; use the same settings"):
+    with pytest.raises(
+        ValueError, match=r"trained with batch=16, this run has 8; use the same settings"
+    ):
         run(tmp_path, replace(CONFIG, batch=8))
 
 

@@ -7,7 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import ExactLogScore, seeded
 from jumpsteps.core.information import kl_divergence
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
@@ -30,7 +34,12 @@ class ExactLeaveOneOut:
         self.truth = truth
 
     def __call__(self, x, t, where=None):
-        likelihood = torch.stack([self.truth.forward.transition(0.0, float(time)).T[row] for row, time in zip(x, t, strict=True)])
+        likelihood = torch.stack(
+            [
+                self.truth.forward.transition(0.0, float(time)).T[row]
+                for row, time in zip(x, t, strict=True)
+            ]
+        )
         return self.truth(x, t) - likelihood.log()
 
 
@@ -42,21 +51,23 @@ class GivenFirst:
 
     def __call__(self, x, t, where=None):
         self.asked = x, t
-        out = torch.full((*x.shape, self.models[0].forward.vocab_size), torch.nan, dtype=torch.float64)
+        out = torch.full(
+            (*x.shape, self.models[0].forward.vocab_size), torch.nan, dtype=torch.float64
+        )
         for first, model in enumerate(self.models):
             rows = x[:, 0] == first
             out[rows, 1:] = model(x[rows, 1:], t[rows])
         return out
 
 
-def evidence_bound(model: Enumerable) -> float:
+def elbo_bound(model: Enumerable) -> float:
     """H(p_0) less what the noise at t = 1 leaves: the integral over [0, 1] of either bound at the exact model.
 
     By the chain rule of path measures, E[-log p(x0)] = E KL(q_{1|0} || p_1) + the bound, so the bound is H(p_0) - I(x_0; x_1).
     """
-    law = model.data_law()
-    entropy = -float(torch.xlogy(law, law).sum())
-    information = float(law @ kl_divergence(model.transition(0.0, 1.0), model.marginal(1.0)))
+    probs = model.data_distribution()
+    entropy = -float(torch.xlogy(probs, probs).sum())
+    information = float(probs @ kl_divergence(model.transition(0.0, 1.0), model.marginal(1.0)))
     return entropy - information
 
 
@@ -72,16 +83,23 @@ def test_masked_cross_entropy_of_the_exact_model_is_the_entropy(noise):
     forward = Absorbing(vocab_size=4, noise=noise)
     model = Enumerable.random(forward, symbols=3, length=3, seed=1)
     data = model.sample_data(N, generator=seeded(0))
-    values = MaskedCrossEntropy(t_min=1e-5)(PosteriorReverse(forward, model), data, generator=seeded(1))
-    assert within(values, evidence_bound(model))
+    values = MaskedCrossEntropy(t_min=1e-5)(
+        PosteriorReverse(forward, model), data, generator=seeded(1)
+    )
+    assert within(values, elbo_bound(model))
 
 
-@pytest.mark.parametrize("forward", [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=3, noise=Constant(2.0))])
+@pytest.mark.parametrize(
+    "forward",
+    [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=3, noise=Constant(2.0))],
+)
 def test_score_entropy_of_the_exact_model_is_the_entropy(forward):
     model = Enumerable.random(forward, symbols=3, length=2, seed=1)
     data = model.sample_data(N, generator=seeded(0))
-    values = ScoreEntropy(t_min=1e-5)(LogScoreReverse(forward, ExactLogScore(model)), data, generator=seeded(1))
-    assert within(values, evidence_bound(model))
+    values = ScoreEntropy(t_min=1e-5)(
+        LogScoreReverse(forward, ExactLogScore(model)), data, generator=seeded(1)
+    )
+    assert within(values, elbo_bound(model))
 
 
 @pytest.mark.parametrize(
@@ -108,20 +126,24 @@ def integral(reverse, model, x0):
     root = torch.from_numpy((nodes + 1) / 2)
     times, count = root**4, len(model.states)
     weights = torch.from_numpy(weights) / 2 * 4 * root**3
-    law = torch.stack([model.transition(0.0, float(t))[model.index(x0[None])][0] for t in times])
+    probs = torch.stack([model.transition(0.0, float(t))[model.index(x0[None])][0] for t in times])
     x = model.states.repeat(60, 1)
     value = score_entropy(reverse, x0.expand_as(x), x, times.repeat_interleave(count))
-    return float(weights @ (law * value.view(60, count)).sum(-1))
+    return float(weights @ (probs * value.view(60, count)).sum(-1))
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
 def test_the_bound_of_each_sequence_is_its_likelihood(leave_one_out):
     """The exact reverse process, begun from p_1, makes x0 with its probability: -log p(x0) = KL(q_{1|0}(. | x0) | p_1) + bound."""
     model = Enumerable.random(UNIFORM, symbols=3, length=2, seed=1)
-    reverse = LeaveOneOutReverse(UNIFORM, ExactLeaveOneOut(model)) if leave_one_out else PosteriorReverse(UNIFORM, model)
+    reverse = (
+        LeaveOneOutReverse(UNIFORM, ExactLeaveOneOut(model))
+        if leave_one_out
+        else PosteriorReverse(UNIFORM, model)
+    )
     mismatch = kl_divergence(model.transition(0.0, 1.0), model.marginal(1.0))
     for number, x0 in enumerate(model.states):
-        exact = float(-model.data_law()[number].log() - mismatch[number])
+        exact = float(-model.data_distribution()[number].log() - mismatch[number])
         assert integral(reverse, model, x0) == pytest.approx(exact, abs=1e-5)
 
 
@@ -155,15 +177,22 @@ def test_score_entropy_of_a_posterior_model_is_the_bound_of_tauldr(t):
     states = models[0].states
     times = torch.full((len(states),), t, dtype=torch.float64)
     for x0 in states[[1, 5]]:
-        law = models[0].transition(0.0, t)[models[0].index(x0[None])][0]
-        ours = [law @ score_entropy(PosteriorReverse(UNIFORM, m), x0.expand_as(states), states, times) for m in models]
+        probs = models[0].transition(0.0, t)[models[0].index(x0[None])][0]
+        ours = [
+            probs @ score_entropy(PosteriorReverse(UNIFORM, m), x0.expand_as(states), states, times)
+            for m in models
+        ]
         theirs = [tauldr_integrand(UNIFORM, m, x0, t) for m in models]
         assert abs(float(theirs[0] - theirs[1])) > 0.01
         assert float(ours[0] - ours[1]) == pytest.approx(float(theirs[0] - theirs[1]), abs=1e-10)
 
 
 @pytest.mark.parametrize(
-    ("forward", "loss"), [(UNIFORM, ScoreEntropy(t_min=1e-5, given=1)), (ABSORBING, MaskedCrossEntropy(t_min=1e-5, given=1))]
+    ("forward", "loss"),
+    [
+        (UNIFORM, ScoreEntropy(t_min=1e-5, given=1)),
+        (ABSORBING, MaskedCrossEntropy(t_min=1e-5, given=1)),
+    ],
 )
 def test_given_sites_are_not_noised_and_do_not_count(forward, loss):
     """The bound is the entropy of the other sites given them, less what the noise at t = 1 leaves."""
@@ -172,15 +201,24 @@ def test_given_sites_are_not_noised_and_do_not_count(forward, loss):
     data = whole.sample_data(N, generator=seeded(0))
     values = loss(PosteriorReverse(forward, exact), data, generator=seeded(1))
     share = whole.table.sum((1, 2))
-    assert within(values, sum(float(p) * evidence_bound(model) for p, model in zip(share, exact.models, strict=True)))
+    assert within(
+        values,
+        sum(float(p) * elbo_bound(model) for p, model in zip(share, exact.models, strict=True)),
+    )
     assert torch.equal(exact.asked[0][:, 0], data[:, 0])
 
 
-@pytest.mark.parametrize("loss", [ScoreEntropy(given=2), MaskedCrossEntropy(given=2), ScoreEntropy(given=-1)])
+@pytest.mark.parametrize(
+    "loss", [ScoreEntropy(given=2), MaskedCrossEntropy(given=2), ScoreEntropy(given=-1)]
+)
 def test_a_site_must_be_free(loss):
     forward = UNIFORM if isinstance(loss, ScoreEntropy) else ABSORBING
     with pytest.raises(ValueError, match=r"that -?\d sites are given, sequences have 2"):
-        loss(PosteriorReverse(forward, None), torch.zeros(1, 2, dtype=torch.int64), generator=seeded(0))
+        loss(
+            PosteriorReverse(forward, None),
+            torch.zeros(1, 2, dtype=torch.int64),
+            generator=seeded(0),
+        )
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
@@ -192,12 +230,17 @@ def test_cross_entropy_is_added(leave_one_out):
         out = exact(x, t) + 3.0
         if not leave_one_out:
             return out
-        likelihood = torch.stack([UNIFORM.transition(0.0, float(time)).T[row] for row, time in zip(x, t, strict=True)])
+        likelihood = torch.stack(
+            [UNIFORM.transition(0.0, float(time)).T[row] for row, time in zip(x, t, strict=True)]
+        )
         return out - likelihood.log()
 
     reverse = (LeaveOneOutReverse if leave_one_out else PosteriorReverse)(UNIFORM, unnormalised)
     data = torch.randint(3, (50, 3), generator=seeded(0))
-    bound, both = (ScoreEntropy(given=1, cross_entropy=c)(reverse, data, generator=seeded(1)) for c in (0.0, 0.5))
+    bound, both = (
+        ScoreEntropy(given=1, cross_entropy=c)(reverse, data, generator=seeded(1))
+        for c in (0.0, 0.5)
+    )
     log_p = exact(*exact.asked)[:, 1:].gather(-1, data[:, 1:, None])
     torch.testing.assert_close(both - bound, -0.5 * log_p.sum((1, 2)))
 
@@ -209,7 +252,9 @@ def test_small_times_and_sure_networks_are_finite(monkeypatch, output, autocast)
     times = torch.logspace(-7, 0, 16, dtype=torch.float64)
     monkeypatch.setattr(losses, "spread_times", lambda n, **kwargs: times)
     torch.manual_seed(0)
-    network, reverse = build(DiTConfig(vocab_size=129, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), PIANO, output)
+    network, reverse = build(
+        DiTConfig(vocab_size=129, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), PIANO, output
+    )
     torch.nn.init.normal_(network.output_layer.linear.weight, std=40)
     data = torch.randint(129, (16, 8), generator=seeded(0))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -234,10 +279,16 @@ class Largest(TorchDispatchMode):
 
 
 def test_nothing_as_large_as_the_output_has_64_bits():
-    _, reverse = build(DiTConfig(vocab_size=129, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8), PIANO, "leave-one-out")
+    _, reverse = build(
+        DiTConfig(vocab_size=129, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8),
+        PIANO,
+        "leave-one-out",
+    )
     data = torch.randint(129, (4, 8), generator=seeded(0))
     with Largest() as seen:
-        ScoreEntropy(given=2, cross_entropy=0.1)(reverse, data, generator=seeded(1)).mean().backward()
+        ScoreEntropy(given=2, cross_entropy=0.1)(
+            reverse, data, generator=seeded(1)
+        ).mean().backward()
     assert 4 * 8 <= seen.most < 4 * 6 * 129
 
 
@@ -253,7 +304,9 @@ def test_masked_cross_entropy_refuses_other_kernels():
     forward = Uniform(vocab_size=3, noise=LogLinear())
     with pytest.raises(ValueError, match="use ScoreEntropy"):
         MaskedCrossEntropy()(
-            PosteriorReverse(forward, lambda x, t, where: x), torch.zeros(1, 1, dtype=torch.int64), generator=seeded(0)
+            PosteriorReverse(forward, lambda x, t, where: x),
+            torch.zeros(1, 1, dtype=torch.int64),
+            generator=seeded(0),
         )
 
 

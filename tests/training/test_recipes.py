@@ -43,7 +43,14 @@ def few_test_sequences(monkeypatch):
 
 def tiny(name, **config):
     recipe = RECIPES[name]
-    settings = {"learning_rate": 1e-2, "warmup": 5, "ema": 0.8, "log_every": 10, "evaluate_every": 10, **config}
+    settings = {
+        "learning_rate": 1e-2,
+        "warmup": 5,
+        "ema": 0.8,
+        "log_every": 10,
+        "evaluate_every": 10,
+        **config,
+    }
     return replace(
         recipe,
         network=replace(recipe.network, hidden_size=16, n_blocks=1, n_heads=2, cond_dim=8),
@@ -61,7 +68,9 @@ def averaged(name, folder):
     """The network with the weights that were not rounded."""
     recipe = tiny(name)
     network, reverse = build(recipe.network, recipe.forward, recipe.output)
-    network.load_state_dict(network.state_dict() | torch.load(folder / "training.pt", weights_only=True)["average"])
+    network.load_state_dict(
+        network.state_dict() | torch.load(folder / "training.pt", weights_only=True)["average"]
+    )
     return network.eval(), reverse
 
 
@@ -70,7 +79,9 @@ def test_a_recipe_trains_and_what_it_saves_samples(tmp_path, name):
     """30 steps lower the bound on data that was trained on and on data that was not, for the absorbing kernel from 224 log 129 =
     1089, for 224 free sites, near 224 log 7 = 436; the folder holds the averaged weights in bfloat16, and samples keep what is
     given."""
-    assert train_recipe(tiny(name), tmp_path, CPU, data=Path("x"), steps=30, batch=8, progress=False)
+    assert train_recipe(
+        tiny(name), tmp_path, CPU, data=Path("x"), steps=30, batch=8, progress=False
+    )
     loss, held_out = log(tmp_path, "loss"), log(tmp_path, "held_out_loss")
     assert len(loss) == len(held_out) == 3
     if name == "piano-absorbing":
@@ -93,7 +104,9 @@ def test_a_recipe_trains_and_what_it_saves_samples(tmp_path, name):
 
     given = Given(data, (torch.arange(256) < 32).expand_as(data))
     for sampler in (TauLeaping(), Tweedie()):
-        run = simulate(model.reverse, sampler, uniform(3), (5, 256), generator=seeded(1), given=given)
+        run = simulate(
+            model.reverse, sampler, uniform(3), (5, 256), generator=seeded(1), given=given
+        )
         assert torch.equal(run.samples[:, :32], data[:, :32])
         assert run.samples.max() <= 128
 
@@ -106,7 +119,9 @@ def test_a_recipe_resumes_to_the_bit(tmp_path, name):
     assert train_recipe(tiny(name), tmp_path / "whole", CPU, **arguments)
     assert not train_recipe(tiny(name), tmp_path / "cut", CPU, max_minutes=0.0, **arguments)
     assert train_recipe(tiny(name), tmp_path / "cut", CPU, **arguments)
-    whole, cut = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
+    whole, cut = (
+        (tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "cut")
+    )
     assert whole == cut
 
 
@@ -139,8 +154,13 @@ def test_checkpoints_take_at_most_12_megabytes(name):
 
 
 def test_data_is_asked_for_where_it_is_needed(tmp_path):
-    with pytest.raises(ValueError, match=r"the recipe for piano needs data; pass --data PATH: a folder or zip of MIDI files"):
+    with pytest.raises(
+        ValueError,
+        match=r"the recipe for piano needs data; pass --data PATH: a folder or zip of MIDI files",
+    ):
         train_recipe(RECIPES["piano-uniform"], tmp_path / "x", CPU)
-    with pytest.raises(ValueError, match=r"the recipe for countdown makes its own data; leave out --data here"):
+    with pytest.raises(
+        ValueError, match=r"the recipe for countdown makes its own data; leave out --data here"
+    ):
         train_recipe(RECIPES["countdown"], tmp_path / "x", CPU, data=Path("here"))
     assert not (tmp_path / "x").exists()

@@ -37,7 +37,14 @@ from jumpsteps.search.paths import Paths
 from jumpsteps.tasks.task import WriteSample
 from jumpsteps.training.recipes import RECIPES, train_recipe
 
-__all__ = ["compare_command", "demo_command", "explain_command", "optimize_command", "sample_command", "train_command"]
+__all__ = [
+    "compare_command",
+    "demo_command",
+    "explain_command",
+    "optimize_command",
+    "sample_command",
+    "train_command",
+]
 
 
 def output_of(out: str, model: LoadedModel) -> tuple[Path, WriteSample | None]:
@@ -77,7 +84,12 @@ def write_each(write: WriteSample, folder: Path, samples: Tensor, given: Given |
 
 
 def write_samples(
-    file: Path, write: WriteSample | None, model: LoadedModel, samples: Tensor, nfe: int, given: Given | None
+    file: Path,
+    write: WriteSample | None,
+    model: LoadedModel,
+    samples: Tensor,
+    nfe: int,
+    given: Given | None,
 ) -> None:
     """Write samples, their text if there is a tokenizer, and each by itself if the task can ``write`` it; show the first."""
     save_samples(file, samples, nfe)
@@ -111,10 +123,16 @@ def optimize_command(args: argparse.Namespace) -> None:
         plot_error_curve(args.curve, found, title=args.model)
     for nfe, schedule in found.items():
         known = schedule.provenance
-        leaps = [f"{t:.4f}" for t in schedule.times] if isinstance(schedule, TimeSchedule) else map(str, schedule.counts)
-        print(f"NFE {nfe}: " + " ".join(leaps))
+        steps = (
+            [f"{t:.4f}" for t in schedule.times]
+            if isinstance(schedule, TimeSchedule)
+            else map(str, schedule.counts)
+        )
+        print(f"NFE {nfe}: " + " ".join(steps))
         if known.predicted_cost is not None:
-            print(f"  predicted error {known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f} nats per sequence")
+            print(
+                f"  predicted error {known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f} nats per sequence"
+            )
     print(f"{known.model_calls} model calls on {known.sequences} sequences; written to {args.out}")
 
 
@@ -131,11 +149,20 @@ def sample_command(args: argparse.Namespace) -> None:
         schedule = read_schedule(args.schedule, args.nfe, model, given, args)
         sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
     elif args.nfe is not None or args.schedule != "uniform":
-        raise ValueError(f"sampler {sampler.name} chooses its own leaps; leave out --nfe and --schedule")
+        raise ValueError(
+            f"sampler {sampler.name} chooses its own steps; leave out --nfe and --schedule"
+        )
     generator = torch.Generator(device).manual_seed(args.seed)
     shape, batch, bar = (args.n, model.length), batch_of(args, device), sys.stderr.isatty()
     samples, nfe = sample_batches(
-        model.reverse, sampler, schedule, shape, generator=generator, batch=batch, given=given, progress=bar
+        model.reverse,
+        sampler,
+        schedule,
+        shape,
+        generator=generator,
+        batch=batch,
+        given=given,
+        progress=bar,
     )
     write_samples(file, write, model, samples, nfe, given)
 
@@ -146,14 +173,20 @@ def compare_command(args: argparse.Namespace) -> None:
     device, sampler = device_of(args.device), sampler_of(args)
     model = load_model(args, device)
     if model.task is None:
-        raise ValueError(f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples")
+        raise ValueError(
+            f"no metric is known for {args.model!r}, so nothing can be compared; sample it and measure the samples"
+        )
     given = given_samples(model, args, device)
     schedules: dict[str, dict[int, Schedule]] = {}
     for name in dict.fromkeys(args.schedules):
         if name in METHODS:
-            schedules[name] = find(args, model, METHODS[name] if args.order is None else method_of(args, name), device)
+            schedules[name] = find(
+                args, model, METHODS[name] if args.order is None else method_of(args, name), device
+            )
         else:
-            schedules[name] = {nfe: read_schedule(name, nfe, model, given, args) for nfe in args.nfe}
+            schedules[name] = {
+                nfe: read_schedule(name, nfe, model, given, args) for nfe in args.nfe
+            }
     rows = compare(
         model.reverse,
         sampler,
@@ -166,8 +199,16 @@ def compare_command(args: argparse.Namespace) -> None:
         given=given,
         progress=sys.stderr.isatty(),
     )
-    calls = {name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()}
-    about = {"model": args.model, "model_hash": model.digest, "sampler": args.sampler, "order": args.order, "seed": args.seed}
+    calls = {
+        name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()
+    }
+    about = {
+        "model": args.model,
+        "model_hash": model.digest,
+        "sampler": args.sampler,
+        "order": args.order,
+        "seed": args.seed,
+    }
     about |= {"prompt": args.prompt, "given": args.given}
     save_results(args.out, rows, about | {"sequences": args.sequences, "search_calls": calls})
     if args.picture is not None:
@@ -176,7 +217,9 @@ def compare_command(args: argparse.Namespace) -> None:
     print(table(rows, model.task.metric_name))
     for name in schedules.keys() & METHODS.keys():
         known = next(iter(schedules[name].values())).provenance
-        print(f"{name}: {known.model_calls} model calls on {known.sequences} sequences for all its schedules")
+        print(
+            f"{name}: {known.model_calls} model calls on {known.sequences} sequences for all its schedules"
+        )
     print(f"written to {args.out}")
 
 
@@ -187,7 +230,9 @@ def explain_command(args: argparse.Namespace) -> None:
     for name in dict.fromkeys(args.schedules):
         found = find(args, model, METHODS[name], device) if name in METHODS else {}
         for nfe in args.nfe:
-            schedules[f"{name}, {nfe} steps"] = found.get(nfe) or read_schedule(name, nfe, model, None, args)
+            schedules[f"{name}, {nfe} steps"] = found.get(nfe) or read_schedule(
+                name, nfe, model, None, args
+            )
     times = [schedule for schedule in schedules.values() if isinstance(schedule, TimeSchedule)]
     if len(times) < len(schedules):
         raise ValueError("only schedules of times can be explained; leave out those of jumps")
@@ -198,12 +243,18 @@ def explain_command(args: argparse.Namespace) -> None:
         f"{args.model}: {model.reverse.forward.name} kernel, {model.reverse.forward.noise!r}, {args.sequences} sequences of {data}"
     )
     print("nats per sequence ± standard error")
-    for name, explanation in zip(schedules, explain(model.reverse, paths, times, generator=generator), strict=True):
+    for name, explanation in zip(
+        schedules, explain(model.reverse, paths, times, generator=generator), strict=True
+    ):
         print(f"\n{name}\n{show(explanation)}")
 
 
 def train_command(args: argparse.Namespace) -> None:
     recipe, device = pick("recipe", args.recipe, RECIPES), device_of(args.device)
     limits = {"steps": args.steps, "batch": args.batch, "max_minutes": args.max_minutes}
-    done = train_recipe(recipe, args.out, device, data=args.data, **limits, progress=sys.stderr.isatty())
-    print(f"{'finished' if done else 'stopped early; run the same command to go on'}; checkpoint in {args.out}")
+    done = train_recipe(
+        recipe, args.out, device, data=args.data, **limits, progress=sys.stderr.isatty()
+    )
+    print(
+        f"{'finished' if done else 'stopped early; run the same command to go on'}; checkpoint in {args.out}"
+    )

@@ -57,7 +57,9 @@ def run_demo(
     """
     model = load(config.model, device=device)
     if model.task is None:
-        raise ValueError(f"the demo needs a model with a metric, {config.model!r} has none; choose countdown")
+        raise ValueError(
+            f"the demo needs a model with a metric, {config.model!r} has none; choose countdown"
+        )
     schedules: dict[str, dict[int, Schedule]] = {
         "uniform": {n: uniform(n) for n in config.nfe},
         "cosine": {n: cosine(n) for n in config.nfe},
@@ -71,9 +73,18 @@ def run_demo(
         say(f"{method.name}: searching ...")
         generator = torch.Generator(device).manual_seed(config.seed)
         data = model.task.sample_data(sequences, generator)
-        found = optimize_schedule(model.reverse, data, config.nfe, generator=generator, method=method, about=model.provenance())
+        found = optimize_schedule(
+            model.reverse,
+            data,
+            config.nfe,
+            generator=generator,
+            method=method,
+            about=model.provenance(),
+        )
         calls = found[config.nfe[0]].provenance.model_calls
-        say(f"{method.name}: schedules for NFE {', '.join(map(str, config.nfe))} from {calls} model calls on {sequences} sequences")
+        say(
+            f"{method.name}: schedules for NFE {', '.join(map(str, config.nfe))} from {calls} model calls on {sequences} sequences"
+        )
         save_schedules(out / file, found)
         schedules[method.name] = found
     rows = compare(
@@ -92,6 +103,13 @@ def run_demo(
     title = f"{model.name}, {config.samples} samples"
     plot_comparison(out / "comparison.png", rows, metric_name=model.task.metric_name, title=title)
     say("\n" + table(rows, model.task.metric_name) + "\n")
-    gains = ", ".join(f"{factor:.1f}x at {nfe} steps" for nfe, factor in factors(rows, "shortest-path-spread", "uniform").items())
-    say(f"Fewer errors than uniform steps, at the same number of model calls, with the best jumps in spread order: {gains}.")
-    say(f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} --schedule {out}/schedules.json --nfe 8")
+    gains = ", ".join(
+        f"{factor:.1f}x at {nfe} steps"
+        for nfe, factor in factors(rows, "shortest-path-spread", "uniform").items()
+    )
+    say(
+        f"Fewer errors than uniform steps, at the same number of model calls, with the best jumps in spread order: {gains}."
+    )
+    say(
+        f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} --schedule {out}/schedules.json --nfe 8"
+    )

@@ -18,7 +18,7 @@ from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.learned_order import LearnedOrder
 from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
@@ -45,7 +45,9 @@ def device_of(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device {name!r} here ({str(error).splitlines()[0]}); leave out --device, or pass cpu") from None
+        raise ValueError(
+            f"no device {name!r} here ({str(error).splitlines()[0]}); leave out --device, or pass cpu"
+        ) from None
     return device
 
 
@@ -59,27 +61,51 @@ def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
     for one, other in (("data", "text"), ("prompt", "given")):
         if vars(args).get(one) is not None and vars(args).get(other) is not None:
             raise ValueError(f"--{one} and --{other} exclude each other; pass one of them")
-    options = {"trust_remote_code": args.trust_remote_code, "mask_id": args.mask_id, "length": args.length}
+    options = {
+        "trust_remote_code": args.trust_remote_code,
+        "mask_id": args.mask_id,
+        "length": args.length,
+    }
     dtype = None if args.dtype is None else pick("number format", args.dtype, DTYPES)
     if args.model in BUILT_IN and Path(args.model).is_dir():
-        print(f"note: {args.model!r} is the built-in model; for the folder of this name pass ./{args.model}", file=sys.stderr)
-    return load(args.model, device=device, dtype=dtype, compile=args.compile, **options, tokenizer=args.tokenizer)
+        print(
+            f"note: {args.model!r} is the built-in model; for the folder of this name pass ./{args.model}",
+            file=sys.stderr,
+        )
+    return load(
+        args.model,
+        device=device,
+        dtype=dtype,
+        compile=args.compile,
+        **options,
+        tokenizer=args.tokenizer,
+    )
 
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
     """The model's text; ``option`` is what needs it, and ``instead`` what takes token ids."""
     if model.text is None:
         tokenizer = "" if model.name in BUILT_IN else "--tokenizer, or "
-        raise ValueError(f"{option} is text, and {model.name!r} has no tokenizer; pass {tokenizer}token ids with {instead}")
+        raise ValueError(
+            f"{option} is text, and {model.name!r} has no tokenizer; pass {tokenizer}token ids with {instead}"
+        )
     return model.text
 
 
-def data_for(model: LoadedModel, args: argparse.Namespace, generator: torch.Generator) -> tuple[Tensor, str]:
+def data_for(
+    model: LoadedModel, args: argparse.Namespace, generator: torch.Generator
+) -> tuple[Tensor, str]:
     """Sequences for a search, and their name."""
     if args.text is not None:
-        return load_text(args.text, text_of(model, "--text", "--data"), model.length, args.sequences, generator)
+        return load_text(
+            args.text, text_of(model, "--text", "--data"), model.length, args.sequences, generator
+        )
     if args.data is not None and (model.task is None or args.data != model.task.name):
-        if model.task is not None and model.task.read_data is not None and not args.data.lower().endswith((".npy", ".npz")):
+        if (
+            model.task is not None
+            and model.task.read_data is not None
+            and not args.data.lower().endswith((".npy", ".npz"))
+        ):
             return model.task.read_data(Path(args.data), args.sequences, generator)
         return load_tokens(args.data, args.sequences, generator)
     if model.task is None:
@@ -95,23 +121,33 @@ def given_for(model: LoadedModel, args: argparse.Namespace, device: torch.device
         given = given_prompt(args.prompt, text_of(model, "--prompt", "--given"), model.length)
     elif args.given is None:
         return None
-    elif model.task is not None and model.task.read_given is not None and not args.given.lower().endswith(".npz"):
+    elif (
+        model.task is not None
+        and model.task.read_given is not None
+        and not args.given.lower().endswith(".npz")
+    ):
         given = model.task.read_given(Path(args.given), model.length)
     else:
         given = load_given(args.given, model.length, model.reverse.forward)
     return Given(given.tokens.to(device), given.mask.to(device))
 
 
-def given_samples(model: LoadedModel, args: argparse.Namespace, device: torch.device) -> Given | None:
+def given_samples(
+    model: LoadedModel, args: argparse.Namespace, device: torch.device
+) -> Given | None:
     """``given_for`` samples: of one sequence for all of them, or of each."""
     given = given_for(model, args, device)
     if given is not None and given.mask.ndim == 2 and len(given.mask) != args.n:
         rows = len(given.mask)
-        raise ValueError(f"{args.given} gives sites of {rows} sequences, and {args.n} samples were asked for; pass -n {rows}")
+        raise ValueError(
+            f"{args.given} gives sites of {rows} sequences, and {args.n} samples were asked for; pass -n {rows}"
+        )
     return given
 
 
-def conditional_data(model: LoadedModel, args: argparse.Namespace, generator: torch.Generator) -> tuple[Tensor, Tensor | None, str]:
+def conditional_data(
+    model: LoadedModel, args: argparse.Namespace, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None, str]:
     """``data_for`` a search [B, L], which of its sites are given, bool [L] or [B, L] or None, and the name of both.
 
     Masks of several sequences are dealt to the data in turn. The tokens at given sites are the data's own: what is asked is where
@@ -121,8 +157,16 @@ def conditional_data(model: LoadedModel, args: argparse.Namespace, generator: to
     given = given_for(model, args, tokens.device)
     if given is None:
         return tokens, None, name
-    mask = given.mask if given.mask.ndim == 1 else given.mask[torch.arange(len(tokens)) % len(given.mask)]
-    return tokens, mask, f"{name}, {float(mask.sum(-1).double().mean()):g} of {mask.shape[-1]} sites given"
+    mask = (
+        given.mask
+        if given.mask.ndim == 1
+        else given.mask[torch.arange(len(tokens)) % len(given.mask)]
+    )
+    return (
+        tokens,
+        mask,
+        f"{name}, {float(mask.sum(-1).double().mean()):g} of {mask.shape[-1]} sites given",
+    )
 
 
 def free_sites(model: LoadedModel, given: Given | None) -> int:
@@ -153,14 +197,21 @@ def method_of(args: argparse.Namespace, name: str) -> Method:
     if args.order is None:
         return method
     if not isinstance(method, ShortestPath):
-        raise ValueError(f"method {name} does not know reveal orders; use --method shortest-path, or leave out --order")
+        raise ValueError(
+            f"method {name} does not know reveal orders; use --method shortest-path, or leave out --order"
+        )
     if args.order == "learned":
         return LearnedOrder()
     return replace(method, order=pick("order", args.order, ORDERS))
 
 
 def find(
-    args: argparse.Namespace, model: LoadedModel, method: Method, device: torch.device, *, tolerance: float | None = None
+    args: argparse.Namespace,
+    model: LoadedModel,
+    method: Method,
+    device: torch.device,
+    *,
+    tolerance: float | None = None,
 ) -> dict[int, Schedule]:
     """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share; within ``tolerance`` if given."""
     generator = torch.Generator(device).manual_seed(args.seed)
@@ -178,23 +229,34 @@ def find(
     )
 
 
-def read_schedule(name: str, nfe: int, model: LoadedModel, given: Given | None, args: argparse.Namespace) -> Schedule:
+def read_schedule(
+    name: str, nfe: int, model: LoadedModel, given: Given | None, args: argparse.Namespace
+) -> Schedule:
     """A fixed schedule by name, or one from a file; refuses another kernel, and says so when the weights were others."""
     if name in FIXED:
         times, jumps = FIXED[name]
         sampler = sampler_of(args) or Tweedie()
-        if sampler.takes is not JumpSchedule:
-            return times(sampler.leaps(nfe))
-        return jumps(sampler.leaps(nfe), free_sites(model, given), pick("order", args.order or Random.name, ORDERS))
+        if sampler.takes is not CountSchedule:
+            return times(sampler.steps(nfe))
+        return jumps(
+            sampler.steps(nfe),
+            free_sites(model, given),
+            pick("order", args.order or Random.name, ORDERS),
+        )
     if not Path(name).exists():
-        raise ValueError(f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'")
+        raise ValueError(
+            f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'"
+        )
     schedule = at_nfe(load_schedules(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if args.order is not None:
         raise ValueError(f"{name} holds its own order; leave out --order")
     known = schedule.provenance
     if known.model_hash and known.model_hash != model.digest:
-        print(f"note: {name} was optimised for {known.model!r}, not for these weights", file=sys.stderr)
+        print(
+            f"note: {name} was optimised for {known.model!r}, not for these weights",
+            file=sys.stderr,
+        )
     return schedule
 
 

@@ -12,9 +12,17 @@ from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
-from jumpsteps.schedules.fixed import cosine, cosine_jumps, uniform, uniform_jumps
-from jumpsteps.schedules.orders import Blocks, Dilated, Golden, Random, RevealOrder, Sequential, Spread
-from jumpsteps.schedules.schedule import JumpSchedule, TimeSchedule
+from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
+from jumpsteps.schedules.orders import (
+    Blocks,
+    Dilated,
+    Golden,
+    Random,
+    RevealOrder,
+    Sequential,
+    Spread,
+)
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.learned_order import LearnedOrder
@@ -43,7 +51,9 @@ SAMPLERS: dict[str, Sampler] = {
         Gillespie(),
     )
 }
-ORDERS: dict[str, RevealOrder] = {order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())}
+ORDERS: dict[str, RevealOrder] = {
+    order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())
+}
 SEARCHES: list[Method] = [
     ShortestPath(),
     *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
@@ -56,9 +66,11 @@ SEARCHES: list[Method] = [
 ]
 METHODS: dict[str, Method] = {method.name: method for method in SEARCHES}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-FIXED: dict[str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], JumpSchedule]]] = {
-    "uniform": (uniform, uniform_jumps),
-    "cosine": (cosine, cosine_jumps),
+FIXED: dict[
+    str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], CountSchedule]]
+] = {
+    "uniform": (uniform, uniform_counts),
+    "cosine": (cosine, cosine_counts),
 }
 
 T = TypeVar("T")

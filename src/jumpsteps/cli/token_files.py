@@ -28,16 +28,26 @@ def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[T
     path = Path(path)
     try:
         content = np.load(path)
-        array = content if isinstance(content, np.ndarray) else content["samples" if "samples" in content else "tokens"]
+        array = (
+            content
+            if isinstance(content, np.ndarray)
+            else content["samples" if "samples" in content else "tokens"]
+        )
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path}; pass --data a task's name, or a .npy or .npz file of tokens") from None
+        raise ValueError(
+            f"there is no file {path}; pass --data a task's name, or a .npy or .npz file of tokens"
+        ) from None
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
         raise ValueError(
             f"{path} holds no tokens; expected .npy, or .npz with an array 'samples' or 'tokens', int [n, L]"
         ) from None
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer) or not len(array):
-        raise ValueError(f"{path} holds an array {array.dtype} {list(array.shape)}; tokens are integers [n, L]")
-    return draw(torch.from_numpy(array.astype(np.int64)), n, generator), f"{path.name} sha256:{file_hash(path)}"
+        raise ValueError(
+            f"{path} holds an array {array.dtype} {list(array.shape)}; tokens are integers [n, L]"
+        )
+    return draw(
+        torch.from_numpy(array.astype(np.int64)), n, generator
+    ), f"{path.name} sha256:{file_hash(path)}"
 
 
 def draw(tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -46,7 +56,9 @@ def draw(tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
     return tokens[rows].to(generator.device)
 
 
-def load_text(path: Path | str, text: Text, length: int, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+def load_text(
+    path: Path | str, text: Text, length: int, n: int, generator: torch.Generator
+) -> tuple[Tensor, str]:
     """n pieces of L = ``length`` tokens, drawn without replacement, of a text file in UTF-8.
 
     The file is tokenised as a whole and cut into pieces one after another; a last piece of fewer tokens is dropped.
@@ -63,10 +75,14 @@ def load_text(path: Path | str, text: Text, length: int, n: int, generator: torc
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; pass --text a text file in UTF-8") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8 ({error.reason} at byte {error.start}); convert it") from None
+        raise ValueError(
+            f"{path} is not a text file in UTF-8 ({error.reason} at byte {error.start}); convert it"
+        ) from None
     tokens = text.encode(content)
     if len(tokens) < length:
-        raise ValueError(f"{path} holds {len(tokens)} tokens, and one sequence needs {length}; pass a longer text")
+        raise ValueError(
+            f"{path} holds {len(tokens)} tokens, and one sequence needs {length}; pass a longer text"
+        )
     pieces = torch.tensor(tokens[: len(tokens) // length * length]).reshape(-1, length)
     return draw(pieces, n, generator), f"{path.name} sha256:{file_hash(path)}"
 
@@ -98,16 +114,25 @@ def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
         content = np.load(path)
         tokens, mask = (content[name] for name in ("tokens", "mask"))
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path}; pass --given a .npz file with {wanted}") from None
+        raise ValueError(
+            f"there is no file {path}; pass --given a .npz file with {wanted}"
+        ) from None
     except (KeyError, IndexError, ValueError, OSError, EOFError, zipfile.BadZipFile):
         raise ValueError(f"{path} holds no given sites; expected .npz with {wanted}") from None
-    fits = tokens.shape == mask.shape and tokens.ndim in (1, 2) and tokens.size > 0 and tokens.shape[-1] == length
+    fits = (
+        tokens.shape == mask.shape
+        and tokens.ndim in (1, 2)
+        and tokens.size > 0
+        and tokens.shape[-1] == length
+    )
     if not (fits and np.issubdtype(tokens.dtype, np.integer) and mask.dtype == bool):
         raise ValueError(
             f"{path} holds tokens {tokens.dtype} {list(tokens.shape)} and mask {mask.dtype} {list(mask.shape)}; expected {wanted}"
         )
     if mask.all(-1).any():
-        raise ValueError(f"{path} gives every site of a sequence, so there is nothing to sample; leave one free")
+        raise ValueError(
+            f"{path} gives every site of a sequence, so there is nothing to sample; leave one free"
+        )
     given = Given(torch.from_numpy(tokens.astype(np.int64)), torch.from_numpy(mask))
     forward.check_data(given.tokens[given.mask], str(path))
     return given
@@ -121,6 +146,8 @@ def save_samples(path: Path | str, samples: Tensor, nfe: int) -> None:
 
 def save_text(path: Path | str, texts: list[str]) -> None:
     """Write texts to a file in UTF-8, each below a line that counts them."""
-    blocks = [f"===== sample {i} of {len(texts)} =====\n{text}\n" for i, text in enumerate(texts, 1)]
+    blocks = [
+        f"===== sample {i} of {len(texts)} =====\n{text}\n" for i, text in enumerate(texts, 1)
+    ]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(blocks), encoding="utf-8", newline="\n")

@@ -34,7 +34,9 @@ def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:
     """
     mean = mean.to(torch.float64)
     if not (torch.isfinite(mean).all() and (mean >= 0).all()):
-        raise ValueError("cannot draw a Poisson number: a mean is negative or not finite; the model may have returned NaN")
+        raise ValueError(
+            "cannot draw a Poisson number: a mean is negative or not finite; the model may have returned NaN"
+        )
     return torch.poisson(mean, generator=generator).to(torch.int64)
 
 
@@ -63,12 +65,16 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     width = 1 if rows.shape[1] < MANY else math.isqrt(rows.shape[1])
     cumulative = run_sums(rows, width).cumsum(-1)
     total = cumulative[:, -1:]
-    threshold = below(total * uniform(tuple(total.shape), generator=generator, device=weights.device), total)
+    threshold = below(
+        total * uniform(tuple(total.shape), generator=generator, device=weights.device), total
+    )
     drawn = torch.searchsorted(cumulative, threshold, right=True)
     if width > 1:
         before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
         drawn = drawn * width + symbol_of_run(rows, drawn, width, threshold - before)
-    if not (torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()):  # Last: here a GPU is waited for.
+    if not (
+        torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()
+    ):  # Last: here a GPU is waited for.
         raise ValueError(
             "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
             "the model may have returned NaN, or given sites may have probability zero under it"

@@ -16,7 +16,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -27,7 +29,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path | str, content: Any, *, default: Callable[[Any], Any] | None = None) -> None:
+def write_json(
+    path: Path | str, content: Any, *, default: Callable[[Any], Any] | None = None
+) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=default) + "\n")
 

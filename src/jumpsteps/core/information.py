@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Floats", "kl_divergence", "spread"]
+__all__ = ["Floats", "kl_divergence", "standard_error"]
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
@@ -16,6 +16,6 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 Floats = NDArray[np.float64]
 
 
-def spread(parts: Floats) -> Floats:
+def standard_error(parts: Floats) -> Floats:
     """Standard error of a mean, from the parts [..., B] of each sequence."""
     return parts.std(-1, ddof=1) / np.sqrt(parts.shape[-1])

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from jumpsteps.denoiser.batching import Splitting
+from jumpsteps.denoiser.batching import MicroBatches
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.denoiser.model import Model, Remembered, remember
+from jumpsteps.denoiser.model import Evaluation, Model, evaluate
 from jumpsteps.process.noise import Time
 
 __all__ = ["CallCounter"]
@@ -15,21 +15,21 @@ class CallCounter:
 
     Attributes:
         model: the model; a call for a batch counts once, in however many pieces it is made.
-        given: sites that a sampler of several stages may have moved since the last leap; None for none.
+        given: sites that a sampler of several stages may have moved since the last step; None for none.
         calls: so far.
     """
 
     def __init__(self, model: Model, given: Given | None = None) -> None:
-        self.model, self.given = Splitting(model), given
+        self.model, self.given = MicroBatches(model), given
         self.calls = 0
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         self.calls += 1
         return self.model(self.clamped(x), t, where)
 
-    def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered:
+    def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation:
         self.calls += 1
-        return remember(self.model, self.clamped(x), t, where)
+        return evaluate(self.model, self.clamped(x), t, where)
 
     def clamped(self, x: Tensor) -> Tensor:
         # Samplers that ask for some of the sequences only ask once in a step, for rows of the state, which are clamped.

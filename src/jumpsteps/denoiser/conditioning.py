@@ -24,7 +24,10 @@ class Given:
 
     def check(self, shape: tuple[int, int], forward: ForwardProcess) -> None:
         """Raises ValueError for other shapes, and for tokens that data cannot hold."""
-        if self.tokens.shape != self.mask.shape or self.tokens.shape not in (shape[1:], torch.Size(shape)):
+        if self.tokens.shape != self.mask.shape or self.tokens.shape not in (
+            shape[1:],
+            torch.Size(shape),
+        ):
             raise ValueError(
                 f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} must both have shape "
                 f"[L] = [{shape[1]}] or [B, L] = {list(shape)}"
@@ -33,7 +36,9 @@ class Given:
 
     def rows(self, start: int, stop: int) -> "Given":
         """What is given in these sequences of a batch."""
-        return self if self.mask.ndim == 1 else Given(self.tokens[start:stop], self.mask[start:stop])
+        return (
+            self if self.mask.ndim == 1 else Given(self.tokens[start:stop], self.mask[start:stop])
+        )
 
     def clamp(self, x: Tensor) -> Tensor:
         return torch.where(self.mask.to(x.device), self.tokens.to(x), x)

@@ -9,11 +9,11 @@ from torch import Tensor
 from jumpsteps.core.site_mask import selected
 from jumpsteps.process.noise import Time
 
-__all__ = ["Model", "Remembered", "remember"]
+__all__ = ["Evaluation", "Model", "evaluate"]
 
 
 class Model(Protocol):
-    """A network, or an exact law, evaluated at noisy tokens.
+    """A network, or an exact distribution, evaluated at noisy tokens.
 
     Takes x int64 [B, L], t (a number or [B]) and ``where`` (bool [B, L] or None); returns floats [B, L, V], or only the
     rows of the selected sites, [K, V], in the order of ``x[where]``.
@@ -22,7 +22,7 @@ class Model(Protocol):
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor: ...
 
 
-class Remembered:
+class Evaluation:
     """A model at one state and time, evaluated once at some sites; a ``Model`` for those sites.
 
     Args:
@@ -31,9 +31,13 @@ class Remembered:
         read: rows [K, ...] and tokens [K] -> outputs [K, V].
     """
 
-    def __init__(self, rows: Tensor, where: Tensor, read: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(
+        self, rows: Tensor, where: Tensor, read: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
         self.rows, self.read = rows, read
-        self.row = torch.zeros_like(where, dtype=torch.int64).masked_scatter(where, torch.arange(len(rows), device=where.device))
+        self.row = torch.zeros_like(where, dtype=torch.int64).masked_scatter(
+            where, torch.arange(len(rows), device=where.device)
+        )
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Outputs [K, V] at ``where``, which selects some of the sites; x and t are those that were evaluated."""
@@ -42,14 +46,14 @@ class Remembered:
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class Evaluates(Protocol):
     """A model that can keep less than its output: a network with a large head keeps its trunk's hidden states."""
 
-    def remember(self, x: Tensor, t: Time, where: Tensor) -> Remembered: ...
+    def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation: ...
 
 
-def remember(model: Model, x: Tensor, t: Time, where: Tensor) -> Remembered:
+def evaluate(model: Model, x: Tensor, t: Time, where: Tensor) -> Evaluation:
     """One call of the model, to be read later, site by site."""
-    if isinstance(model, Remembers):
-        return model.remember(x, t, where)
-    return Remembered(model(x, t, where), where, lambda rows, tokens: rows)
+    if isinstance(model, Evaluates):
+        return model.evaluate(x, t, where)
+    return Evaluation(model(x, t, where), where, lambda rows, tokens: rows)

@@ -33,13 +33,13 @@ class PosteriorReverse(ReverseProcess):
 class LeaveOneOutReverse(ReverseProcess):
     r"""A model that gives log w(x0) = log p(x0^l | x_t^{-l}), normalised or not.
 
-    So does every network that is trained and sampled by putting its law x_theta in the place of x0 (D3PM, UDLM, Duo):
+    So does every network that is trained and sampled by putting its distribution x_theta in the place of x0 (D3PM, UDLM, Duo):
 
     .. math:: q(x_s \mid x_t, x_\theta) = q_{t|s}(x_t \mid x_s) \frac{(x_\theta q_{s|0})(x_s)}{(x_\theta q_{t|0})(x_t)}, \quad s < t
 
-    (Austin et al. 2021, Eq. 4). The loss is E KL(q(x_s | x_t, x0) || q(x_s | x_t, x_theta)), or its limit s -> t. Given x_t the law
+    (Austin et al. 2021, Eq. 4). The loss is E KL(q(x_s | x_t, x0) || q(x_s | x_t, x_theta)), or its limit s -> t. Given x_t the distribution
     of x_s that minimises it is the mean of q(x_s | x_t, x0) over p(x0^l | x_t), that is p(x_s^l | x_t). With p(x0^l | x_t) =
-    q_{t|0}(x_t^l | x0^l) w(x0^l) / (w q_{t|0})(x_t^l) this mean is the formula at x_theta = w; and at no other law, because
+    q_{t|0}(x_t^l | x0^l) w(x0^l) / (w q_{t|0})(x_t^l) this mean is the formula at x_theta = w; and at no other distribution, because
     x_theta q_{s|0} determines x_theta. The posterior in its place would count the site's own symbol twice.
 
     Raises:
@@ -49,7 +49,7 @@ class LeaveOneOutReverse(ReverseProcess):
     def __post_init__(self) -> None:
         if isinstance(self.forward, Absorbing):
             raise ValueError(
-                "with the absorbing kernel a network's law of x0 is the posterior of masked sites; use PosteriorReverse"
+                "with the absorbing kernel a network's distribution of x0 is the posterior of masked sites; use PosteriorReverse"
             )
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
@@ -66,8 +66,8 @@ class LogScoreReverse(ReverseProcess):
         return self.call_model(x, t, where).scatter(-1, sites[..., None], 0)
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        log_law = self.log_score(x, t, where)
-        return self.forward.pull_log(log_law, time_of_sites(t, x, where))
+        log_probs = self.log_score(x, t, where)
+        return self.forward.pull_log(log_probs, time_of_sites(t, x, where))
 
     def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         refuse_time_zero(t)

@@ -10,7 +10,7 @@ unknown there, in one of three parameterisations:
 
 All answer the same four questions. The one that samplers ask most is the *leave-one-out* posterior
 :math:`w(x_0^l) = p(x_0^l \mid x_t^{-l}) \propto p(x_0^l \mid x_t) / q_{t|0}(x_t^l \mid x_0^l)`: what all other sites say about
-site l. It does not depend on the site's own state, and every rate and every leap follows from it.
+site l. It does not depend on the site's own state, and every rate and every step follows from it.
 
 Shapes: x is int64 [B, L]; t > 0 is a number or [B]; ``where`` is bool [B, L] and selects K sites. Results are [B, L, V], or
 [K, V] with ``where``.
@@ -36,7 +36,9 @@ def time_of_sites(t: Time, x: Tensor, where: Tensor | None) -> Time:
     if not isinstance(t, Tensor) or t.ndim == 0:
         return t
     if t.shape != x.shape[:1]:
-        raise ValueError(f"t must be a number or have shape [B] = [{x.shape[0]}], got {list(t.shape)}")
+        raise ValueError(
+            f"t must be a number or have shape [B] = [{x.shape[0]}], got {list(t.shape)}"
+        )
     column = t[:, None]
     return column if where is None else selected(column.expand(x.shape), where)
 
@@ -75,8 +77,10 @@ class ReverseProcess(ABC):
     def log_score(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """log p_t(y)/p_t(x), y differing from x at site l; zero at y = x. Absorbing kernel: at masked sites only."""
         sites = selected(x, where)
-        log_law = self.forward.push(self.leave_one_out(x, t, where), time_of_sites(t, x, where)).log()
-        return log_law - log_law.gather(-1, sites[..., None])
+        log_probs = self.forward.push(
+            self.leave_one_out(x, t, where), time_of_sites(t, x, where)
+        ).log()
+        return log_probs - log_probs.gather(-1, sites[..., None])
 
     def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Reverse rates x -> y, in 1/time; zero at y = x.
@@ -91,4 +95,6 @@ class ReverseProcess(ABC):
 
 def refuse_time_zero(t: Time) -> None:
     if (torch.as_tensor(t) <= 0).any():
-        raise ValueError("reverse rates are defined for t > 0 only; end the run with a leap to 0 instead of a rate at 0")
+        raise ValueError(
+            "reverse rates are defined for t > 0 only; end the run with a step to 0 instead of a rate at 0"
+        )

@@ -69,20 +69,28 @@ def compare(
         ValueError: fewer than two samples.
     """
     if shape[0] < 2:
-        raise ValueError(f"a comparison needs at least two samples for its intervals, got {shape[0]}; raise -n")
+        raise ValueError(
+            f"a comparison needs at least two samples for its intervals, got {shape[0]}; raise -n"
+        )
     jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
     order = {name: i for i, name in enumerate(schedules)}
     rows = []
-    for _, name, schedule in tqdm(sorted(jobs, key=lambda job: (job[0], order[job[1]])), desc="comparing", disable=not progress):
+    for _, name, schedule in tqdm(
+        sorted(jobs, key=lambda job: (job[0], order[job[1]])),
+        desc="comparing",
+        disable=not progress,
+    ):
         generator = torch.Generator(device).manual_seed(seed)
         chosen = sampler or default_sampler(schedule)
-        samples, calls = sample_batches(reverse, chosen, schedule, shape, generator=generator, batch=batch, given=given)
+        samples, calls = sample_batches(
+            reverse, chosen, schedule, shape, generator=generator, batch=batch, given=given
+        )
         rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
     return rows
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:
-    return (*(leap.t for leap in schedule.plan(reverse.forward)), 0.0)
+    return (*(step.t for step in schedule.plan(reverse.forward)), 0.0)
 
 
 def save_results(path: Path | str, rows: list[Row], about: Mapping[str, Any]) -> None:

@@ -42,7 +42,9 @@ def mean_interval(values: Tensor, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, level, values.numel())
 
 
-def bootstrap_interval(values: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 10_000) -> Interval:
+def bootstrap_interval(
+    values: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 10_000
+) -> Interval:
     """The mean of independent values [B], one for each song for example, and its percentile bootstrap interval.
 
     The B values are drawn again with replacement ``resamples`` times; the interval holds the middle ``level`` of their means
@@ -55,7 +57,10 @@ def bootstrap_interval(values: Tensor, generator: torch.Generator, level: float 
         raise ValueError(f"an interval needs at least two values, got {values.numel()}")
     values = values.to(generator.device, torch.float64).reshape(-1)
     n, device = len(values), generator.device
-    means = [values[torch.randint(n, (n,), generator=generator, device=device)].mean() for _ in range(resamples)]
+    means = [
+        values[torch.randint(n, (n,), generator=generator, device=device)].mean()
+        for _ in range(resamples)
+    ]
     ends = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64, device=device)
     low, high = torch.stack(means).quantile(ends).tolist()
     return Interval(float(values.mean()), low, high, level, n)
@@ -64,7 +69,9 @@ def bootstrap_interval(values: Tensor, generator: torch.Generator, level: float 
 def group_means(values: Tensor, groups: Tensor) -> Tensor:
     """The mean of the values [B] of each group, float64 [G], in the order of the groups' numbers; int64 groups [B]."""
     numbers, index = groups.unique(return_inverse=True)
-    sums = torch.zeros(len(numbers), dtype=torch.float64, device=values.device).index_add(0, index, values.to(torch.float64))
+    sums = torch.zeros(len(numbers), dtype=torch.float64, device=values.device).index_add(
+        0, index, values.to(torch.float64)
+    )
     return sums / index.bincount()
 
 
@@ -88,28 +95,39 @@ def hellinger(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
 
 
 def energy_distance(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
-    r"""How far apart the laws of histograms are, for each of G groups: int64 [G, n, L] and [G, m, L] -> float64 [G].
+    r"""How far apart the distributions of histograms are, for each of G groups: int64 [G, n, L] and [G, m, L] -> float64 [G].
 
     .. math:: 2 E H(x, y) - E H(x, x') - E H(y, y'),
 
     x, x' different samples, y, y' different ones of the reference, H the Hellinger distance of the histograms of two of them. It is
-    zero for equal laws only, because H is a distance in a Hilbert space (Szekely & Rizzo 2013; Lyons 2013), and estimated without
-    bias, so that it can come out negative. A pooled histogram sees the mean of the law alone, and adds its noise to the distance.
+    zero for equal distributions only, because H is a distance in a Hilbert space (Szekely & Rizzo 2013; Lyons 2013), and estimated without
+    bias, so that it can come out negative. A pooled histogram sees the mean of the distribution alone, and adds its noise to the distance.
 
     Raises:
         ValueError: another number of groups, or fewer than two sequences in a group.
     """
-    if samples.ndim != 3 or reference.ndim != 3 or len(samples) != len(reference) or min(samples.shape[1], reference.shape[1]) < 2:
+    if (
+        samples.ndim != 3
+        or reference.ndim != 3
+        or len(samples) != len(reference)
+        or min(samples.shape[1], reference.shape[1]) < 2
+    ):
         raise ValueError(
             "expected samples [G, n, L] and reference [G, m, L] with at least two sequences in each group, "
             f"got {list(samples.shape)} and {list(reference.shape)}"
         )
-    x, y = (torch.stack([(histogram(group, symbols) / group.shape[1]).sqrt() for group in each]) for each in (samples, reference))
-    return torch.tensor([2 * apart(a, b).mean() - among(a) - among(b) for a, b in zip(x, y, strict=True)], dtype=torch.float64)
+    x, y = (
+        torch.stack([(histogram(group, symbols) / group.shape[1]).sqrt() for group in each])
+        for each in (samples, reference)
+    )
+    return torch.tensor(
+        [2 * apart(a, b).mean() - among(a) - among(b) for a, b in zip(x, y, strict=True)],
+        dtype=torch.float64,
+    )
 
 
 def apart(a: Tensor, b: Tensor) -> Tensor:
-    """Hellinger distances of all pairs of roots of laws, [n, D] and [m, D] -> [n, m]."""
+    """Hellinger distances of all pairs of roots of distributions, [n, D] and [m, D] -> [n, m]."""
     return (1 - a @ b.T).clamp_min(0).sqrt()
 
 
@@ -118,7 +136,9 @@ def among(a: Tensor) -> Tensor:
     return apart(a, a).fill_diagonal_(0).sum() / (len(a) * (len(a) - 1))
 
 
-def outlier_share(samples: Tensor, reference: Tensor, symbols: int, ignored: int | None = None) -> Tensor:
+def outlier_share(
+    samples: Tensor, reference: Tensor, symbols: int, ignored: int | None = None
+) -> Tensor:
     """The share of each row's symbols that its reference row never has: int64 [B, L] and [B, M] -> float64 [B].
 
     Args:

@@ -30,10 +30,20 @@ def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, titl
     for i, name in enumerate(names):
         plot_metric(left, [row for row in rows if row.schedule == name], name, i)
     budgets = sorted({row.nfe for row in rows})
-    left.set(xscale="log", yscale="log", xlabel="model calls (NFE)", ylabel=f"{metric_name}, %", title=title)
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="model calls (NFE)",
+        ylabel=f"{metric_name}, %",
+        title=title,
+    )
     left.set_xticks(budgets, [str(n) for n in budgets])
     left.minorticks_off()
-    ticks = [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if left.get_ylim()[0] <= v <= left.get_ylim()[1]]
+    ticks = [
+        v
+        for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+        if left.get_ylim()[0] <= v <= left.get_ylim()[1]
+    ]
     left.set_yticks(ticks, [f"{v:g}" for v in ticks])
     left.grid(alpha=0.3)
     left.legend(frameon=False)
@@ -51,11 +61,21 @@ def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: 
     cost = [one.predicted_cost for one in known if one.predicted_cost is not None]
     error = [1.96 * (one.predicted_cost_stderr or 0.0) for one in known]
     if len(cost) < len(known):
-        raise ValueError(f"method {known[0].method} does not predict errors, so there is no curve; use the shortest path")
+        raise ValueError(
+            f"method {known[0].method} does not predict errors, so there is no curve; use the shortest path"
+        )
     figure = new_figure(5, 4)
     axes = figure.subplots()
-    axes.errorbar(list(found), cost, error, color=COLOURS[3], marker=MARKERS[3], capsize=3, markersize=4)
-    axes.set(xscale="log", yscale="log", xlabel="model calls (NFE)", ylabel="predicted error, nats per sequence", title=title)
+    axes.errorbar(
+        list(found), cost, error, color=COLOURS[3], marker=MARKERS[3], capsize=3, markersize=4
+    )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="model calls (NFE)",
+        ylabel="predicted error, nats per sequence",
+        title=title,
+    )
     axes.set_xticks(list(found), [str(n) for n in found])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
@@ -96,7 +116,14 @@ def plot_schedules(axes: "Axes", rows: list[Row], names: list[str], nfe: int) ->
     for i, name in enumerate(names):
         for row in rows:
             if row.schedule == name and row.nfe == nfe:
-                axes.plot(row.times, [-i] * len(row.times), marker="|", markersize=16, linewidth=1, color=COLOURS[i % len(COLOURS)])
+                axes.plot(
+                    row.times,
+                    [-i] * len(row.times),
+                    marker="|",
+                    markersize=16,
+                    linewidth=1,
+                    color=COLOURS[i % len(COLOURS)],
+                )
     axes.set(xlim=(1.03, -0.03), ylim=(0.7 - len(names), 0.7))
     axes.set(xlabel="time t (1 noise, 0 data)", title=f"times of the steps, NFE {nfe}")
     axes.set_yticks([-i for i in range(len(names))], names)

@@ -14,7 +14,9 @@ def table(rows: list[Row], metric_name: str) -> str:
     lines = [f"{metric_name}, % (95% interval, {rows[0].metric.count} samples)"]
     lines.append("NFE".rjust(5) + "".join(name.rjust(width) for name in names))
     for nfe in dict.fromkeys(row.nfe for row in rows):
-        lines.append(f"{nfe:5d}" + "".join(cells.get((nfe, name), "-").rjust(width) for name in names))
+        lines.append(
+            f"{nfe:5d}" + "".join(cells.get((nfe, name), "-").rjust(width) for name in names)
+        )
     return "\n".join(lines)
 
 
@@ -25,5 +27,9 @@ def per_cent(interval: Interval) -> str:
 def factors(rows: list[Row], schedule: str, baseline: str) -> dict[int, float]:
     """NFE -> mean of ``baseline`` over mean of ``schedule``."""
     mean = {(row.nfe, row.schedule): row.metric.mean for row in rows}
-    budgets = sorted({row.nfe for row in rows if (row.nfe, schedule) in mean and (row.nfe, baseline) in mean})
-    return {nfe: mean[nfe, baseline] / mean[nfe, schedule] for nfe in budgets if mean[nfe, schedule] > 0}
+    budgets = sorted(
+        {row.nfe for row in rows if (row.nfe, schedule) in mean and (row.nfe, baseline) in mean}
+    )
+    return {
+        nfe: mean[nfe, baseline] / mean[nfe, schedule] for nfe in budgets if mean[nfe, schedule] > 0
+    }

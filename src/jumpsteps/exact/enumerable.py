@@ -1,9 +1,9 @@
-r"""Exact models: laws small or regular enough that every quantity of the theory can be computed.
+r"""Exact models: distributions small or regular enough that every quantity of the theory can be computed.
 
 * ``MarkovChain``: a stationary chain along the sequence. The posterior given any site-wise noisy observation is
   forward-backward, so that it serves every kernel at any length.
-* ``Enumerable``: any table of probabilities on at most a few thousand states. Marginals, time reversal, the exact law of a
-  sampler's leap and the compounding decoding error, all by matrix algebra in float64.
+* ``Enumerable``: any table of probabilities on at most a few thousand states. Marginals, time reversal, the exact distribution of a
+  sampler's step and the compounding decoding error, all by matrix algebra in float64.
 
 Both are models (of the posterior parameterisation) and both are what tests, demo and docs measure against.
 """
@@ -29,7 +29,7 @@ MAX_STATES = 4096
 
 @dataclass(frozen=True)
 class Enumerable:
-    """Any law on V^L states, enumerated: a ``Model`` for ``PosteriorReverse``, and the truth about it.
+    """Any distribution on V^L states, enumerated: a ``Model`` for ``PosteriorReverse``, and the truth about it.
 
     States are numbered as ``states`` lists them; S = V^L. Matrices have rows x_t and columns x_s.
 
@@ -45,15 +45,27 @@ class Enumerable:
     def __post_init__(self) -> None:
         v, length = self.forward.vocab_size, self.table.ndim
         if v**length > MAX_STATES:
-            raise ValueError(f"{v} states at {length} sites are {v**length}, more than {MAX_STATES}; use a smaller model")
+            raise ValueError(
+                f"{v} states at {length} sites are {v**length}, more than {MAX_STATES}; use a smaller model"
+            )
         if not (self.table > 0).all() or not abs(float(self.table.sum()) - 1) < 1e-9:
-            raise ValueError("every state of the table must have positive probability, and all must sum to one")
+            raise ValueError(
+                "every state of the table must have positive probability, and all must sum to one"
+            )
         pad_states(self.table, self.forward)
         grid = torch.cartesian_prod(*[torch.arange(v)] * length).reshape(-1, length)
         object.__setattr__(self, "states", grid)
 
     @classmethod
-    def random(cls, forward: ForwardProcess, *, symbols: int, length: int, seed: int, concentration: float = 0.5) -> "Enumerable":
+    def random(
+        cls,
+        forward: ForwardProcess,
+        *,
+        symbols: int,
+        length: int,
+        seed: int,
+        concentration: float = 0.5,
+    ) -> "Enumerable":
         """A random table: gamma weights, more uneven the smaller ``concentration``."""
         generator = torch.Generator().manual_seed(seed)
         alpha = torch.full((symbols,) * length, concentration, dtype=torch.float64)
@@ -65,12 +77,12 @@ class Enumerable:
         powers = self.forward.vocab_size ** torch.arange(self.table.ndim - 1, -1, -1)
         return (x * powers.to(x)).sum(-1)
 
-    def data_law(self) -> Tensor:
+    def data_distribution(self) -> Tensor:
         """p_0, float64 [S]."""
-        law = self.table
-        for axis in range(law.ndim):
-            law = pad_states(law.movedim(axis, -1), self.forward).movedim(-1, axis)
-        return law.reshape(-1)
+        probs = self.table
+        for axis in range(probs.ndim):
+            probs = pad_states(probs.movedim(axis, -1), self.forward).movedim(-1, axis)
+        return probs.reshape(-1)
 
     def transition(self, s: float, t: float) -> Tensor:
         """q_{t|s} of whole states, [S, S], row x_s."""
@@ -78,12 +90,12 @@ class Enumerable:
 
     def marginal(self, t: float) -> Tensor:
         """p_t, [S]."""
-        return self.data_law() @ self.transition(0.0, t)
+        return self.data_distribution() @ self.transition(0.0, t)
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """log p(x0^l | x_t), float64 [B, L, V] or [K, V]; by Bayes' rule over all states."""
         times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
-        joint = self.data_law().to(x.device).repeat(len(x), 1)
+        joint = self.data_distribution().to(x.device).repeat(len(x), 1)
         for time in times.unique().tolist():
             rows = times == time
             likelihood = self.forward.transition(0.0, time).to(x.device).T[x[rows]]
@@ -92,19 +104,22 @@ class Enumerable:
         posterior = self.site_marginals(joint / joint.sum(-1, keepdim=True))
         return (posterior if where is None else posterior[where]).log()
 
-    def site_marginals(self, law: Tensor) -> Tensor:
-        """Marginals of single sites, [..., L, V], of laws [..., S]."""
-        cube = law.reshape(*law.shape[:-1], *[self.forward.vocab_size] * self.table.ndim)
-        first = law.ndim - 1
+    def site_marginals(self, probs: Tensor) -> Tensor:
+        """Marginals of single sites, [..., L, V], of distributions [..., S]."""
+        cube = probs.reshape(*probs.shape[:-1], *[self.forward.vocab_size] * self.table.ndim)
+        first = probs.ndim - 1
         axes = range(first, first + self.table.ndim)
-        return torch.stack([cube.sum([a for a in axes if a != keep]) if len(axes) > 1 else cube for keep in axes], -2)
+        return torch.stack(
+            [cube.sum([a for a in axes if a != keep]) if len(axes) > 1 else cube for keep in axes],
+            -2,
+        )
 
     def product(self, marginals: Tensor) -> Tensor:
-        """The law [..., S] with independent sites and these marginals [..., L, V]."""
-        law = torch.ones(*marginals.shape[:-2], len(self.states), dtype=marginals.dtype)
+        """The distribution [..., S] with independent sites and these marginals [..., L, V]."""
+        probs = torch.ones(*marginals.shape[:-2], len(self.states), dtype=marginals.dtype)
         for site in range(self.table.ndim):
-            law = law * marginals[..., site, self.states[:, site]]
-        return law
+            probs = probs * marginals[..., site, self.states[:, site]]
+        return probs
 
     def conditional(self, t: float, s: float) -> Tensor:
         """p(x_s | x_t), [S, S], row x_t."""
@@ -117,21 +132,24 @@ class Enumerable:
         site = self.forward.rate(t)
         eye = torch.eye(v, dtype=torch.float64)
         rates = sum(
-            (reduce(torch.kron, [site if i == j else eye for j in range(length)]) for i in range(length)),
+            (
+                reduce(torch.kron, [site if i == j else eye for j in range(length)])
+                for i in range(length)
+            ),
             start=torch.zeros(v**length, v**length, dtype=torch.float64),
         )
         p = self.marginal(t)
         reversal = rates.T * p / p[:, None]
         return reversal.fill_diagonal_(0)
 
-    def tweedie_leap(self, t: float, s: float) -> Tensor:
-        """The exact law of a Tweedie leap, [S, S]: each site from its own exact conditional, independently."""
+    def tweedie_transition(self, t: float, s: float) -> Tensor:
+        """The exact distribution of a Tweedie step, [S, S]: each site from its own exact conditional, independently."""
         return self.product(self.site_marginals(self.conditional(t, s)))
 
-    def euler_leap(self, t: float, s: float) -> Tensor:
-        """The exact law of an Euler leap, [S, S], from the enumerated time reversal."""
+    def euler_transition(self, t: float, s: float) -> Tensor:
+        """The exact distribution of an Euler step, [S, S], from the enumerated time reversal."""
         if s == 0:
-            return self.tweedie_leap(t, s)
+            return self.tweedie_transition(t, s)
         rates, v, length = self.reverse_rates(t), self.forward.vocab_size, self.table.ndim
         marginals = torch.zeros(len(self.states), length, v, dtype=torch.float64)
         for site in range(length):
@@ -145,17 +163,23 @@ class Enumerable:
         return self.product(marginals)
 
     def compounding_error(self, t: float, s: float) -> Tensor:
-        """E KL(p(x_s | x_t) || prod_l p(x_s^l | x_t)), the CDE of the leap (Park et al. 2025, Eq. 3-4), nats."""
-        return self.marginal(t) @ kl_divergence(self.conditional(t, s), self.tweedie_leap(t, s))
+        """E KL(p(x_s | x_t) || prod_l p(x_s^l | x_t)), the CDE of the step (Park et al. 2025, Eq. 3-4), nats."""
+        return self.marginal(t) @ kl_divergence(
+            self.conditional(t, s), self.tweedie_transition(t, s)
+        )
 
-    def run_law(self, leap: Callable[[float, float], Tensor], schedule: TimeSchedule, start: Tensor) -> Tensor:
-        """The law [S] at the end of a run that makes ``leap`` along ``schedule`` from the law ``start`` [S]."""
-        law = start
+    def run_distribution(
+        self, step: Callable[[float, float], Tensor], schedule: TimeSchedule, start: Tensor
+    ) -> Tensor:
+        """The distribution [S] at the end of a run that makes ``step`` along ``schedule`` from the distribution ``start`` [S]."""
+        probs = start
         for t, s in pairwise(schedule.times):
-            law = law @ leap(t, s)
-        return law
+            probs = probs @ step(t, s)
+        return probs
 
     def sample_data(self, n: int, *, generator: torch.Generator) -> Tensor:
         """Exact samples of p_0, int64 [n, L]."""
-        picks = torch.multinomial(self.data_law(), n, replacement=True, generator=generator)
+        picks = torch.multinomial(
+            self.data_distribution(), n, replacement=True, generator=generator
+        )
         return self.states[picks]

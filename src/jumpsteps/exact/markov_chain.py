@@ -30,9 +30,9 @@ class MarkovChain:
 
     Attributes:
         forward: the forward process that made the noise.
-        initial: law of the first symbol, float64 [N].
+        initial: distribution of the first symbol, float64 [N].
         transition: row-stochastic, float64 [N, N].
-        smoothing: weight of the uniform law mixed into each row of ``transition``, so that evidence which the chain cannot
+        smoothing: weight of the uniform distribution mixed into each row of ``transition``, so that evidence which the chain cannot
             produce (a sampler's own mistakes) still has a posterior.
     """
 
@@ -43,7 +43,10 @@ class MarkovChain:
 
     def __post_init__(self) -> None:
         pad_states(self.initial, self.forward)
-        if not (self.transition.sum(-1) - 1).abs().max() < 1e-9 or not abs(float(self.initial.sum()) - 1) < 1e-9:
+        if (
+            not (self.transition.sum(-1) - 1).abs().max() < 1e-9
+            or not abs(float(self.initial.sum()) - 1) < 1e-9
+        ):
             raise ValueError("initial and every row of transition must sum to one")
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
@@ -61,7 +64,9 @@ class MarkovChain:
         mixed = (1 - self.smoothing) * self.transition + self.smoothing / n
         steps = torch.stack([mixed, mixed.T]).to(evidence)
         both = torch.stack([evidence, evidence.flip(1)]).permute(2, 0, 1, 3).contiguous()
-        message = torch.stack([self.initial.to(evidence), torch.ones_like(self.initial).to(evidence)])
+        message = torch.stack(
+            [self.initial.to(evidence), torch.ones_like(self.initial).to(evidence)]
+        )
         message = message[:, None].expand(2, batch, n).contiguous()
         messages = torch.empty(length, 2, batch, n, dtype=evidence.dtype, device=evidence.device)
         for site in range(length):

@@ -1,8 +1,8 @@
-r"""Exact laws of samplers' leaps on enumerable models, from the enumerated time reversal.
+r"""Exact distributions of samplers' steps on enumerable models, from the enumerated time reversal.
 
-Each function gives the matrix [S, S] of one leap t -> s, row x_t, straight from the sampler's definition: nothing here calls a
-sampler, a reverse process or a kernel's push. Tests hold samplers against these laws, and ``experiments/order.py`` measures
-orders of convergence with them. (Tweedie's and Euler's leaps are methods of ``Enumerable``.)
+Each function gives the matrix [S, S] of one step t -> s, row x_t, straight from the sampler's definition: nothing here calls a
+sampler, a reverse process or a kernel's push. Tests hold samplers against these distributions, and ``experiments/order.py`` measures
+orders of convergence with them. (Tweedie's and Euler's steps are methods of ``Enumerable``.)
 """
 
 import math
@@ -13,7 +13,15 @@ from torch import Tensor
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 
-__all__ = ["corrector", "remdm", "site_rates", "tau_leaping", "tau_leaping_ordinal", "theta_rk2", "theta_trapezoidal"]
+__all__ = [
+    "corrector",
+    "remdm",
+    "site_rates",
+    "tau_leaping",
+    "tau_leaping_ordinal",
+    "theta_rk2",
+    "theta_trapezoidal",
+]
 
 
 def site_rates(truth: Enumerable, t: float) -> Tensor:
@@ -42,7 +50,7 @@ def own_symbol(truth: Enumerable) -> Tensor:
 
 
 def first_jump(rates: Tensor, own: Tensor, h: float) -> Tensor:
-    """Site laws [..., L, V]: stay with probability exp(-h total), else jump where the rates say. ``own`` is one-hot."""
+    """Site distributions [..., L, V]: stay with probability exp(-h total), else jump where the rates say. ``own`` is one-hot."""
     total = rates.sum(-1, keepdim=True)
     stay = torch.exp(-h * total)
     where = rates / total.masked_fill(total == 0, 1)
@@ -52,7 +60,7 @@ def first_jump(rates: Tensor, own: Tensor, h: float) -> Tensor:
 def tau_leaping(truth: Enumerable, t: float, s: float) -> Tensor:
     """Poisson numbers of jumps with the rates at t; a site moves when it has exactly one."""
     if s == 0:
-        return truth.tweedie_leap(t, s)
+        return truth.tweedie_transition(t, s)
     rates, own = site_rates(truth, t), own_symbol(truth)
     mean = (t - s) * rates
     one = mean * torch.exp(-mean.sum(-1, keepdim=True))
@@ -62,24 +70,30 @@ def tau_leaping(truth: Enumerable, t: float, s: float) -> Tensor:
 def tau_leaping_ordinal(truth: Enumerable, t: float, s: float) -> Tensor:
     """Poisson numbers of jumps with the rates at t, added as numbers and clamped to 0..V-1."""
     if s == 0:
-        return truth.tweedie_leap(t, s)
+        return truth.tweedie_transition(t, s)
     mean, v = (t - s) * site_rates(truth, t), truth.forward.vocab_size
-    most = 40 + math.ceil(2 * float(mean.max()))  # beyond it a Poisson number has probability below 1e-9
+    most = 40 + math.ceil(
+        2 * float(mean.max())
+    )  # beyond it a Poisson number has probability below 1e-9
     size, length = truth.states.shape
     reach = most * (v - 1)
     shifts = torch.zeros(size, length, 2 * reach + 1, dtype=torch.float64)
     shifts[..., reach] = 1
     counts = torch.arange(most + 1, dtype=torch.float64)
     for y in range(v):
-        poisson = torch.exp(torch.xlogy(counts, mean[..., y, None]) - mean[..., y, None] - torch.lgamma(counts + 1))
+        poisson = torch.exp(
+            torch.xlogy(counts, mean[..., y, None]) - mean[..., y, None] - torch.lgamma(counts + 1)
+        )
         moved = torch.zeros_like(shifts)
         for x, n in [(x, n) for x in range(v) for n in range(most + 1)]:
             here = truth.states == x
             moved[here] += poisson[here][:, n, None] * torch.roll(shifts[here], n * (y - x), -1)
         shifts = moved
     landed = (truth.states[..., None] + torch.arange(-reach, reach + 1)).clamp(0, v - 1)
-    laws = torch.zeros(size, length, v, dtype=torch.float64).scatter_add(-1, landed, shifts)
-    return truth.product(laws / laws.sum(-1, keepdim=True))
+    distributions = torch.zeros(size, length, v, dtype=torch.float64).scatter_add(
+        -1, landed, shifts
+    )
+    return truth.product(distributions / distributions.sum(-1, keepdim=True))
 
 
 def theta_trapezoidal(truth: Enumerable, t: float, s: float, theta: float) -> Tensor:
@@ -88,8 +102,11 @@ def theta_trapezoidal(truth: Enumerable, t: float, s: float, theta: float) -> Te
     before, own = site_rates(truth, t), own_symbol(truth)
     first = truth.product(first_jump(before, own, t - middle))
     if s == 0:
-        return first @ truth.tweedie_leap(middle, s)
-    a1, a2 = 1 / (2 * theta * (1 - theta)), ((1 - theta) ** 2 + theta**2) / (2 * theta * (1 - theta))
+        return first @ truth.tweedie_transition(middle, s)
+    a1, a2 = (
+        1 / (2 * theta * (1 - theta)),
+        ((1 - theta) ** 2 + theta**2) / (2 * theta * (1 - theta)),
+    )
     after, stayed = site_rates(truth, middle), same_symbol(truth)
     extrapolated = (a1 * after[None] - a2 * stayed[..., None] * before[:, None]).clamp_min(0)
     second = truth.product(first_jump(extrapolated, own[None], middle - s))
@@ -97,12 +114,12 @@ def theta_trapezoidal(truth: Enumerable, t: float, s: float, theta: float) -> Te
 
 
 def theta_rk2(truth: Enumerable, t: float, s: float, theta: float) -> Tensor:
-    """A trial stage theta h with the rates at t, then a leap of h from the start with mixed rates."""
+    """A trial stage theta h with the rates at t, then a step of h from the start with mixed rates."""
     middle = t - theta * (t - s)
     before, own = site_rates(truth, t), own_symbol(truth)
     trial = truth.product(first_jump(before, own, t - middle))
     if s == 0:
-        return trial @ truth.tweedie_leap(middle, s)
+        return trial @ truth.tweedie_transition(middle, s)
     after, stayed = site_rates(truth, middle), same_symbol(truth)
     mixed = ((1 - 0.5 / theta) * before[:, None] + 0.5 / theta * after[None]).clamp_min(0)
     rates = torch.where(stayed[..., None], mixed, before[:, None])
@@ -135,5 +152,9 @@ def remdm(truth: Enumerable, t: float, s: float, remask: float) -> Tensor:
     mask[forward.mask_id] = 1
     reveal = (a_s - (1 - remask) * a_t) / (1 - a_t)
     masked = (truth.states == forward.mask_id)[..., None]
-    laws = torch.where(masked, reveal * posterior + (1 - reveal) * mask, (1 - remask) * own_symbol(truth) + remask * mask)
-    return truth.product(laws)
+    distributions = torch.where(
+        masked,
+        reveal * posterior + (1 - reveal) * mask,
+        (1 - remask) * own_symbol(truth) + remask * mask,
+    )
+    return truth.product(distributions)

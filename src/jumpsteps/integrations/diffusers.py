@@ -18,7 +18,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.denoiser.reverse import ReverseProcess, time_of_sites
 from jumpsteps.models.formats.native import build_forward, forward_to_json
 from jumpsteps.process.kernel import ForwardProcess
@@ -28,18 +32,25 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.schedules.files import read_schedule, schedule_to_json
 from jumpsteps.schedules.fixed import cosine, uniform
-from jumpsteps.schedules.schedule import Leap, Schedule, TimeSchedule
+from jumpsteps.schedules.schedule import Schedule, Step, TimeSchedule
 
 try:
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
-    raise ImportError(f"jumpsteps.diffusers needs diffusers ({error}): pip install 'jumpsteps[diffusers]'") from error
+    raise ImportError(
+        f"jumpsteps.diffusers needs diffusers ({error}): pip install 'jumpsteps[diffusers]'"
+    ) from error
 
 __all__ = ["JumpStepsScheduler"]
 
-SAMPLERS: dict[str, type[Sampler]] = {"tweedie": Tweedie, "euler": Euler, "tau-leaping": TauLeaping, "remdm": ReMDM}
-"""Those whose leap is one model call at x_t for all sequences, along times."""
+SAMPLERS: dict[str, type[Sampler]] = {
+    "tweedie": Tweedie,
+    "euler": Euler,
+    "tau-leaping": TauLeaping,
+    "remdm": ReMDM,
+}
+"""Those whose step is one model call at x_t for all sequences, along times."""
 
 OUTPUTS: dict[str, type[ReverseProcess]] = {
     "posterior": PosteriorReverse,
@@ -50,14 +61,14 @@ SPACINGS = {"uniform": uniform, "cosine": cosine}
 
 
 class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
-    """Leaps of a discrete diffusion model, one ``step`` each; make one with ``from_reverse``.
+    """Steps of a discrete diffusion model, one ``step`` each; make one with ``from_reverse``.
 
     Args:
         kernel: type and settings, such as {"type": "absorbing", "vocab_size": 50258, "mask_id": 50257}.
         noise: type and settings of the noise schedule, such as {"type": "LogLinear", "eps": 0.001}.
         sampler: type (a key of ``SAMPLERS``) and settings; Tweedie's unless given.
         output: what the model gives: "posterior", logits of p(x0 | x_t); "log-score", log p_t(y)/p_t(x); or "leave-one-out", logits
-            of the law that takes the place of x0.
+            of the distribution that takes the place of x0.
         schedules: optimised times, one entry for each number of steps, as in a file of schedules.
         timestep_spacing: "uniform" or "cosine" for numbers of steps that ``schedules`` has none for; None to refuse them.
 
@@ -84,13 +95,18 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         try:
             self.forward = build_forward(kernel, noise)
             self.sampler = build_sampler(sampler or {"type": Tweedie.name})
-            self.schedules = {int(entry["nfe"]): read_times(entry, self.forward) for entry in schedules or []}
+            self.schedules = {
+                int(entry["nfe"]): read_times(entry, self.forward) for entry in schedules or []
+            }
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"the scheduler's config is damaged: {error!r}; make it with JumpStepsScheduler.from_reverse"
             ) from None
         self.sampler.check(self.forward)
-        for name, value, known in (("output", output, [*OUTPUTS]), ("timestep_spacing", timestep_spacing, [None, *SPACINGS])):
+        for name, value, known in (
+            ("output", output, [*OUTPUTS]),
+            ("timestep_spacing", timestep_spacing, [None, *SPACINGS]),
+        ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}")
         self.schedule: TimeSchedule | None = None
@@ -121,12 +137,20 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
             kernel=kernel,
             noise=noise,
             sampler=sampler_to_json(sampler or Tweedie()),
-            output=next((name for name, kind in OUTPUTS.items() if isinstance(reverse, kind)), type(reverse).__name__),
-            schedules=[schedule_to_json(nfe, schedule) for nfe, schedule in sorted((schedules or {}).items())],
+            output=next(
+                (name for name, kind in OUTPUTS.items() if isinstance(reverse, kind)),
+                type(reverse).__name__,
+            ),
+            schedules=[
+                schedule_to_json(nfe, schedule)
+                for nfe, schedule in sorted((schedules or {}).items())
+            ],
             timestep_spacing=timestep_spacing,
         )
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+    def set_timesteps(
+        self, num_inference_steps: int, device: str | torch.device | None = None
+    ) -> None:
         """Choose the optimised times for this number of steps; without any, those of ``timestep_spacing``.
 
         Raises:
@@ -157,7 +181,9 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
     ) -> Tensor:
         """Noise to start a run from, int64 of this shape; on the generator's device unless given."""
         device = torch.device(device or (generator.device if generator else "cpu"))
-        return self.forward.sample_prior(shape, generator=on_device(generator, device), device=device)
+        return self.forward.sample_prior(
+            shape, generator=on_device(generator, device), device=device
+        )
 
     @torch.no_grad()
     def step(
@@ -168,7 +194,7 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | None = None,
         return_dict: bool = True,
     ) -> SchedulerOutput | tuple[Tensor]:
-        """The leap from this timestep to the next one; from the last to t = 0.
+        """The step from this timestep to the next one; from the last to t = 0.
 
         Args:
             model_output: [B, L, V], at ``sample`` and ``timestep``; see ``output`` of the config.
@@ -183,8 +209,12 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: no timesteps set, a time that is none of them, or shapes that do not fit.
         """
-        leap = self.leap_from(float(timestep))
-        if sample.dtype != torch.int64 or sample.ndim != 2 or model_output.shape[:-1] != sample.shape:
+        step = self.step_from(float(timestep))
+        if (
+            sample.dtype != torch.int64
+            or sample.ndim != 2
+            or model_output.shape[:-1] != sample.shape
+        ):
             raise ValueError(
                 f"sample must be int64 [B, L] and model_output [B, L, V], got {sample.dtype} {list(sample.shape)} and "
                 f"{list(model_output.shape)}"
@@ -194,19 +224,25 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
             return model_output if where is None else model_output[where]
 
         reverse = OUTPUTS[self.config.output](self.forward, model)
-        new, _, _ = self.sampler.step(reverse, sample, leap, None, generator=on_device(generator, sample.device))
+        new, _, _ = self.sampler.step(
+            reverse, sample, step, None, generator=on_device(generator, sample.device)
+        )
         return SchedulerOutput(prev_sample=new) if return_dict else (new,)
 
-    def leap_from(self, t: float) -> Leap:
-        """The leap that starts at t, or at what float32 left of it."""
+    def step_from(self, t: float) -> Step:
+        """The step that starts at t, or at what float32 left of it."""
         if self.schedule is None:
             raise ValueError("there are no timesteps; call set_timesteps first")
-        leap = min(self.schedule.plan(self.forward), key=lambda leap: abs(leap.t - t))
-        if abs(leap.t - t) > 1e-6 * leap.t:
-            raise ValueError(f"timestep {t} is none of this run's {self.num_inference_steps}; pass those of scheduler.timesteps")
-        return leap
+        step = min(self.schedule.plan(self.forward), key=lambda step: abs(step.t - t))
+        if abs(step.t - t) > 1e-6 * step.t:
+            raise ValueError(
+                f"timestep {t} is none of this run's {self.num_inference_steps}; pass those of scheduler.timesteps"
+            )
+        return step
 
-    def add_noise(self, original_samples: Tensor, timesteps: Time, generator: torch.Generator | None = None) -> Tensor:
+    def add_noise(
+        self, original_samples: Tensor, timesteps: Time, generator: torch.Generator | None = None
+    ) -> Tensor:
         """The forward process: x_t given x0, as in ``AmusedScheduler`` without a tensor of noise.
 
         Args:
@@ -218,14 +254,18 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         """
         self.forward.check_data(original_samples, "original_samples")
         t = time_of_sites(timesteps, original_samples, None)
-        return self.forward.sample_transition(original_samples, 0.0, t, generator=on_device(generator, original_samples.device))
+        return self.forward.sample_transition(
+            original_samples, 0.0, t, generator=on_device(generator, original_samples.device)
+        )
 
 
 def on_device(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
     """The generator if it is on this kind of device; else one there, seeded by it or by torch's global one."""
     if generator is not None and generator.device.type == device.type:
         return generator
-    seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device if generator else None)
+    seed = torch.randint(
+        2**63 - 1, (), generator=generator, device=generator.device if generator else None
+    )
     return torch.Generator(device).manual_seed(int(seed))
 
 
@@ -234,7 +274,7 @@ def sampler_to_json(sampler: Sampler) -> dict[str, Any]:
         if type(sampler) is kind:
             return {"type": name, **vars(sampler)}
     raise ValueError(
-        f"sampler {sampler.name} cannot make its leaps from one model output for all sequences and the time, which is all that "
+        f"sampler {sampler.name} cannot make its steps from one model output for all sequences and the time, which is all that "
         f"a step of diffusers gets; choose {', '.join(SAMPLERS)}"
     )
 
@@ -244,7 +284,9 @@ def build_sampler(content: Mapping[str, Any]) -> Sampler:
     settings = dict(content)
     kind = settings.pop("type")
     if kind not in SAMPLERS:
-        raise ValueError(f"unknown sampler {kind!r} for a step of diffusers; choose {', '.join(SAMPLERS)}")
+        raise ValueError(
+            f"unknown sampler {kind!r} for a step of diffusers; choose {', '.join(SAMPLERS)}"
+        )
     return SAMPLERS[kind](**settings)
 
 

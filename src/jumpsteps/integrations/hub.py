@@ -14,7 +14,7 @@ from jumpsteps.core.files import replacing
 from jumpsteps.models.load import download, looks_like_hub_id
 from jumpsteps.models.tokenizer import first_line
 from jumpsteps.schedules.files import load_schedules, save_schedules
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 
 __all__ = ["ScheduleSet"]
 
@@ -84,11 +84,15 @@ class ScheduleSet(dict[int, Schedule]):
         folder = Path(name)
         if not folder.is_dir():
             if isinstance(name, Path) or not looks_like_hub_id(name):
-                raise ValueError(f"{str(name)!r} is neither a folder nor a hub id; pass one, or read a file with load_schedules")
+                raise ValueError(
+                    f"{str(name)!r} is neither a folder nor a hub id; pass one, or read a file with load_schedules"
+                )
             folder = download(name, [FILE], revision)
         return cls(load_schedules(folder / FILE))
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload schedules") -> str:
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload schedules"
+    ) -> str:
         """Upload the schedules and their card to a repository of the hub, which is made if it is not there.
 
         Args:
@@ -108,25 +112,33 @@ class ScheduleSet(dict[int, Schedule]):
             api = HfApi()
             try:
                 api.create_repo(repo_id, private=private, exist_ok=True)
-                has_card, has_schedules = (api.file_exists(repo_id, name) for name in ("README.md", FILE))
+                has_card, has_schedules = (
+                    api.file_exists(repo_id, name) for name in ("README.md", FILE)
+                )
             except Exception as error:  # Which errors the hub's HTTP client raises depends on the version of huggingface_hub.
                 raise not_taken(repo_id, error) from error
             refuse_others(has_card, has_schedules, repo_id)
             try:
-                commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
+                commit = api.upload_folder(
+                    repo_id=repo_id, folder_path=folder, commit_message=commit_message
+                )
             except Exception as error:
                 raise not_taken(repo_id, error) from error
         return commit.commit_url
 
 
 def not_taken(repo_id: str, error: Exception) -> ValueError:
-    return ValueError(f"the hub did not take {repo_id!r} ({first_line(error)}); log in with 'hf auth login' and check the name")
+    return ValueError(
+        f"the hub did not take {repo_id!r} ({first_line(error)}); log in with 'hf auth login' and check the name"
+    )
 
 
 def refuse_others(has_card: bool, has_schedules: bool, place: Path | str) -> None:
     """Raises ValueError for a place, such as a model's, whose card would be lost."""
     if has_card and not has_schedules:
-        raise ValueError(f"{place} has a README.md and no {FILE}: it is of something else; choose another name for the schedules")
+        raise ValueError(
+            f"{place} has a README.md and no {FILE}: it is of something else; choose another name for the schedules"
+        )
 
 
 def card(schedules: Mapping[int, Schedule], name: str) -> str:
@@ -142,9 +154,12 @@ def card(schedules: Mapping[int, Schedule], name: str) -> str:
         "",
         *(f"- {called}: {value}" for called, value in facts if value),
         "",
-        "| NFE | leaps | predicted cost, nats per sequence |",
+        "| NFE | steps | predicted cost, nats per sequence |",
         "|---|---|---|",
-        *(f"| {nfe} | {kind(schedules[nfe])} | {predicted(schedules[nfe])} |" for nfe in sorted(schedules)),
+        *(
+            f"| {nfe} | {kind(schedules[nfe])} | {predicted(schedules[nfe])} |"
+            for nfe in sorted(schedules)
+        ),
         "",
         "```python",
         "import jumpsteps",
@@ -163,9 +178,9 @@ def distinct(schedules: list[Schedule], field: str) -> str:
 
 
 def kind(schedule: Schedule) -> str:
-    if isinstance(schedule, JumpSchedule):
-        return f"{schedule.leaps}, of {schedule.total} jumps in all, in {schedule.order.name} order"
-    return f"{schedule.leaps}, in time"
+    if isinstance(schedule, CountSchedule):
+        return f"{schedule.steps}, of {schedule.total} jumps in all, in {schedule.order.name} order"
+    return f"{schedule.steps}, in time"
 
 
 def predicted(schedule: Schedule) -> str:

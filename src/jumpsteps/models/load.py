@@ -76,11 +76,17 @@ def load(
             is not a masked language model; a tokenizer that cannot be read, has an id that is no symbol of the model, or is for a
             built-in model; ``dtype`` or ``compile`` for an exact model, which has no network.
     """
-    options: TextOptions = {"trust_remote_code": trust_remote_code, "mask_id": mask_id, "length": length}
+    options: TextOptions = {
+        "trust_remote_code": trust_remote_code,
+        "mask_id": mask_id,
+        "length": length,
+    }
     return tune(find(name, torch.device(device), options, tokenizer), dtype=dtype, compile=compile)
 
 
-def find(name: str | Path, device: torch.device, options: TextOptions, tokenizer: str | Path | None) -> LoadedModel:
+def find(
+    name: str | Path, device: torch.device, options: TextOptions, tokenizer: str | Path | None
+) -> LoadedModel:
     """The model as it is stored: built in, from a folder, or from the hub."""
     if str(name) in BUILT_IN:
         refuse(options, str(name))
@@ -88,9 +94,15 @@ def find(name: str | Path, device: torch.device, options: TextOptions, tokenizer
             raise ValueError(f"{name} is not a model of text; leave out the tokenizer")
         return BUILT_IN[str(name)](device)
     code = ["*.py"] if options["trust_remote_code"] else []
-    folder = find_folder(name, [*HUB_FILES, *TEXT_FILES, *code], f"model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), ")
+    folder = find_folder(
+        name,
+        [*HUB_FILES, *TEXT_FILES, *code],
+        f"model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), ",
+    )
     if tokenizer is not None:
-        tokenizer = find_folder(tokenizer, ["config.json", *TEXT_FILES, *code], f"tokenizer {str(tokenizer)!r}: ")
+        tokenizer = find_folder(
+            tokenizer, ["config.json", *TEXT_FILES, *code], f"tokenizer {str(tokenizer)!r}: "
+        )
     return load_folder(folder, str(name), device, options, tokenizer)
 
 
@@ -117,16 +129,26 @@ def download(hub_id: str, files: list[str], revision: str | None = None) -> Path
         return Path(snapshot_download(hub_id, allow_patterns=files, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{hub_id!r} is not a folder here and could not be fetched from the hub ({first})") from None
+        raise ValueError(
+            f"{hub_id!r} is not a folder here and could not be fetched from the hub ({first})"
+        ) from None
 
 
 def refuse(options: TextOptions, name: str) -> None:
     """Raises ValueError for options that say something of a masked language model."""
     if options["mask_id"] is not None or options["length"] is not None:
-        raise ValueError(f"{name} knows its MASK and its length; mask_id and length are for masked language models, leave them out")
+        raise ValueError(
+            f"{name} knows its MASK and its length; mask_id and length are for masked language models, leave them out"
+        )
 
 
-def load_folder(folder: Path, name: str, device: torch.device, options: TextOptions, tokenizer_folder: Path | None) -> LoadedModel:
+def load_folder(
+    folder: Path,
+    name: str,
+    device: torch.device,
+    options: TextOptions,
+    tokenizer_folder: Path | None,
+) -> LoadedModel:
     if is_tauldr(folder):
         refuse(options, name)
         if tokenizer_folder is not None:
@@ -146,7 +168,12 @@ def load_folder(folder: Path, name: str, device: torch.device, options: TextOpti
     return replace(model, text=Text(tokenizer, model.reverse.forward))
 
 
-LOADERS: list[tuple[Callable[[dict[str, Any]], bool], Callable[[Path, dict[str, Any], str, torch.device], LoadedModel]]] = [
+LOADERS: list[
+    tuple[
+        Callable[[dict[str, Any]], bool],
+        Callable[[Path, dict[str, Any], str, torch.device], LoadedModel],
+    ]
+] = [
     (is_native, load_native),
     (is_sedd, load_sedd),
     (is_mdlm, load_mdlm),
@@ -173,25 +200,35 @@ def load_shipped(name: str, device: torch.device) -> LoadedModel:
     for folder in (package / "checkpoints" / name, package.parents[1] / "checkpoints" / name):
         if folder.is_dir():
             return load_native(folder, read_json(folder / "config.json"), name, device)
-    raise ValueError(f"the checkpoint {name!r} is not installed; reinstall jumpsteps, or 'jumpsteps train {name} --out DIR'")
+    raise ValueError(
+        f"the checkpoint {name!r} is not installed; reinstall jumpsteps, or 'jumpsteps train {name} --out DIR'"
+    )
 
 
 def load_countdown_exact(kernel: str, device: torch.device) -> LoadedModel:
     """The exact CountDown denoiser of a kernel; its tables follow the tokens to their device."""
     reverse = countdown.exact_reverse(kernel)
     initial, transition = countdown.chain()
-    definition = repr(reverse.forward).encode() + initial.numpy().tobytes() + transition.numpy().tobytes()
+    definition = (
+        repr(reverse.forward).encode() + initial.numpy().tobytes() + transition.numpy().tobytes()
+    )
     digest = hashlib.sha256(definition).hexdigest()
     name = "countdown-exact" if kernel == "absorbing" else f"countdown-exact-{kernel}"
     return LoadedModel(name, reverse, countdown.LENGTH, digest, countdown.TASK)
 
 
 def load_toy(kernel: str, device: torch.device) -> LoadedModel:
-    """CountDown so small that its laws are enumerated, in the memory of the CPU."""
+    """CountDown so small that its distributions are enumerated, in the memory of the CPU."""
     if device.type != "cpu":
         raise ValueError(f"the model toy-{kernel} is enumerated on the CPU; pass --device cpu")
     definition = repr(toy.KERNELS[kernel]).encode() + toy.table().numpy().tobytes()
-    return LoadedModel(f"toy-{kernel}", toy.reverse(kernel), toy.LENGTH, hashlib.sha256(definition).hexdigest(), toy.TASK)
+    return LoadedModel(
+        f"toy-{kernel}",
+        toy.reverse(kernel),
+        toy.LENGTH,
+        hashlib.sha256(definition).hexdigest(),
+        toy.TASK,
+    )
 
 
 BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {

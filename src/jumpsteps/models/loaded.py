@@ -38,7 +38,11 @@ class LoadedModel:
 
     def provenance(self, data: str = "") -> Provenance:
         """What a schedule found for this model should say about it."""
-        return Provenance(model=self.name, model_hash=self.digest, data=data or (self.task.name if self.task else ""))
+        return Provenance(
+            model=self.name,
+            model_hash=self.digest,
+            data=data or (self.task.name if self.task else ""),
+        )
 
 
 @runtime_checkable
@@ -48,7 +52,9 @@ class Compiles(Protocol):
     def compile_trunk(self) -> None: ...
 
 
-def tune(model: LoadedModel, *, dtype: torch.dtype | None = None, compile: bool = False) -> LoadedModel:
+def tune(
+    model: LoadedModel, *, dtype: torch.dtype | None = None, compile: bool = False
+) -> LoadedModel:
     """The same model with its parameters in another number format, and its trunk compiled, in place.
 
     Buffers, such as rotary frequencies, keep their precision; so does everything that comes after the network.
@@ -58,7 +64,9 @@ def tune(model: LoadedModel, *, dtype: torch.dtype | None = None, compile: bool 
     """
     network = model.reverse.model
     if (dtype is not None or compile) and not isinstance(network, nn.Module):
-        raise ValueError(f"{model.name} is an exact law, not a network; leave out dtype and compile")
+        raise ValueError(
+            f"{model.name} is an exact distribution, not a network; leave out dtype and compile"
+        )
     if dtype is not None and isinstance(network, nn.Module):
         for parameter in network.parameters():
             parameter.data = parameter.data.to(dtype)
@@ -85,17 +93,24 @@ def read_pickle(path: Path) -> Any:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # Of a damaged file torch raises anything at all.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged, or holds more than tensors ({first}); download it again") from None
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors ({first}); download it again"
+        ) from None
 
 
-def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path, config: str = "config.json") -> None:
+def load_weights(
+    network: nn.Module, weights: dict[str, torch.Tensor], path: Path, config: str = "config.json"
+) -> None:
     """Copy weights into a network of the same layout; ``config`` is the file that the layout was read from.
 
     Raises:
         ValueError: keys are missing or unexpected, or a shape differs; names the first few.
     """
     wanted = network.state_dict()
-    missing, unexpected = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
+    missing, unexpected = (
+        sorted(wanted.keys() - weights.keys()),
+        sorted(weights.keys() - wanted.keys()),
+    )
     if missing or unexpected:
         raise ValueError(
             f"{path} does not hold this network: missing keys {brief(missing)}, unexpected keys {brief(unexpected)}; "

@@ -44,10 +44,14 @@ class Text:
         Raises:
             ValueError: the text holds MASK, which is noise and not data.
         """
-        tokens: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        tokens: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
         if isinstance(self.forward, Absorbing) and self.forward.mask_id in tokens:
             mask = self.tokenizer.convert_ids_to_tokens(self.forward.mask_id)
-            raise ValueError(f"the text holds {mask!r}, the model's MASK (token {self.forward.mask_id}); take it out")
+            raise ValueError(
+                f"the text holds {mask!r}, the model's MASK (token {self.forward.mask_id}); take it out"
+            )
         return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -62,7 +66,9 @@ def transformers() -> ModuleType:
         return importlib.import_module("transformers")
     except ImportError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"models of text need transformers ({reason}): pip install 'jumpsteps[text]'") from None
+        raise ValueError(
+            f"models of text need transformers ({reason}): pip install 'jumpsteps[text]'"
+        ) from None
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -79,12 +85,20 @@ def read_tokenizer(folder: Path, *, trusted: bool) -> Any:
         ValueError: transformers is not installed, or there is no tokenizer that it can read.
     """
     if not has_tokenizer(folder):
-        raise ValueError(f"there is no tokenizer in {folder}; it should hold one of {', '.join(TOKENIZERS)}")
+        raise ValueError(
+            f"there is no tokenizer in {folder}; it should hold one of {', '.join(TOKENIZERS)}"
+        )
     library = transformers()
     try:
-        return library.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
-    except Exception as error:  # What transformers and a model's own code raise is not theirs to promise.
-        raise ValueError(f"the tokenizer in {folder} cannot be read ({first_line(error)})") from error
+        return library.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trusted, local_files_only=True
+        )
+    except (
+        Exception
+    ) as error:  # What transformers and a model's own code raise is not theirs to promise.
+        raise ValueError(
+            f"the tokenizer in {folder} cannot be read ({first_line(error)})"
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ class Absorbing(ForwardProcess):
 
     mask_id: int = -1
     name: ClassVar[str] = "absorbing"
-    heals: ClassVar[bool] = False
+    revisable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +37,9 @@ class Absorbing(ForwardProcess):
     def check_data(self, x: Tensor, what: str) -> None:
         super().check_data(x, what)
         if (x == self.mask_id).any():
-            raise ValueError(f"{what} holds MASK (token {self.mask_id}), which is noise and not data; leave it out")
+            raise ValueError(
+                f"{what} holds MASK (token {self.mask_id}), which is noise and not data; leave it out"
+            )
 
     def rate_matrix(self) -> Tensor:
         matrix = -torch.eye(self.vocab_size, dtype=torch.float64)
@@ -56,13 +58,13 @@ class Absorbing(ForwardProcess):
         pushed[..., self.mask_id] += (1 - alpha).to(w)
         return pushed
 
-    def pull(self, law: Tensor, t: Time) -> Tensor:
-        w = law.clamp_min(0)
+    def pull(self, probs: Tensor, t: Time) -> Tensor:
+        w = probs.clamp_min(0)
         w[..., self.mask_id] = 0
         return w / w.sum(-1, keepdim=True)
 
-    def pull_log(self, log_law: Tensor, t: Time) -> Tensor:
-        log_w = log_law.clone()
+    def pull_log(self, log_probs: Tensor, t: Time) -> Tensor:
+        log_w = log_probs.clone()
         log_w[..., self.mask_id] = -torch.inf
         return log_w.softmax(-1)
 
@@ -76,7 +78,9 @@ class Absorbing(ForwardProcess):
     def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
         """MASK says that x0 is not MASK, any other symbol says all."""
         dtype = precise(log_posterior)
-        own = log_posterior.new_full(x.shape, torch.finfo(dtype).max / 2, dtype=dtype).masked_fill(x == self.mask_id, -torch.inf)
+        own = log_posterior.new_full(x.shape, torch.finfo(dtype).max / 2, dtype=dtype).masked_fill(
+            x == self.mask_id, -torch.inf
+        )
         return log_posterior.to(dtype).scatter(-1, x[..., None], own[..., None])
 
     def clock(self, t: Time) -> Tensor:
@@ -104,7 +108,10 @@ class Absorbing(ForwardProcess):
         return rates
 
     def rates_from(self, x: Tensor) -> Tensor:
-        return one_hot(torch.full_like(x, self.mask_id), self.vocab_size, torch.float64) * ~self.movable(x)[..., None]
+        return (
+            one_hot(torch.full_like(x, self.mask_id), self.vocab_size, torch.float64)
+            * ~self.movable(x)[..., None]
+        )
 
     def exit_bound(self, total: Tensor) -> Tensor:
         return 1 / torch.expm1(total)
@@ -115,7 +122,9 @@ class Absorbing(ForwardProcess):
     def exit_bound_time(self, value: Tensor) -> Tensor:
         return -torch.log(-torch.expm1(value))
 
-    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+    def sample_prior(
+        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+    ) -> Tensor:
         return torch.full(shape, self.mask_id, dtype=torch.int64, device=device)
 
     def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
@@ -126,7 +135,9 @@ class Absorbing(ForwardProcess):
 
         return at
 
-    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+    def sample_transition(
+        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
+    ) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         survive = self.survival(s, t).to(x.device)
         return x.masked_fill(u >= survive, self.mask_id)

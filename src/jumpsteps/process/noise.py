@@ -54,7 +54,9 @@ class LogLinear(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not 0 < 1 - self.eps < 1:
-            raise ValueError(f"LogLinear needs 0 < eps < 1, or its rate is infinite at t = 1; got eps={self.eps}")
+            raise ValueError(
+                f"LogLinear needs 0 < eps < 1, or its rate is infinite at t = 1; got eps={self.eps}"
+            )
 
     def rate(self, t: Time) -> Tensor:
         return (1 - self.eps) / (1 - (1 - self.eps) * as_float64(t))
@@ -119,7 +121,9 @@ class Exponential(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not (1 < self.base < math.inf and 0 < self.scale < math.inf):
-            raise ValueError(f"Exponential needs finite base > 1 and scale > 0, got base={self.base}, scale={self.scale}")
+            raise ValueError(
+                f"Exponential needs finite base > 1 and scale > 0, got base={self.base}, scale={self.scale}"
+            )
 
     def rate(self, t: Time) -> Tensor:
         return self.scale * math.log(self.base) * self.base ** as_float64(t)
@@ -144,7 +148,9 @@ class Geometric(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.lowest < self.highest < math.inf:
-            raise ValueError(f"Geometric needs 0 < lowest < highest, got lowest={self.lowest}, highest={self.highest}")
+            raise ValueError(
+                f"Geometric needs 0 < lowest < highest, got lowest={self.lowest}, highest={self.highest}"
+            )
 
     @property
     def _span(self) -> float:

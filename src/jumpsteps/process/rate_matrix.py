@@ -35,8 +35,14 @@ def exponential_of_rates(rates: Tensor, elapsed: Tensor) -> Tensor:
     pieces are put together by k squarings. Rows are normalised after each, which takes out the rounding that squaring would double.
     """
     fastest = (-rates.diagonal()).max()
-    least = (len(rates) - 1).bit_length()  # as many pieces as jumps may be needed: the series of one piece stops at 18
-    pieces = max(least, math.ceil(math.log2(max(float(fastest * elapsed.max()), 1e-300)) + 1)) if elapsed.numel() else 0
+    least = (
+        len(rates) - 1
+    ).bit_length()  # as many pieces as jumps may be needed: the series of one piece stops at 18
+    pieces = (
+        max(least, math.ceil(math.log2(max(float(fastest * elapsed.max()), 1e-300)) + 1))
+        if elapsed.numel()
+        else 0
+    )
     piece = (elapsed / 2**pieces)[:, None, None]
     eye = torch.eye(len(rates), dtype=torch.float64, device=rates.device)
     jump = piece * (rates + fastest * eye).clamp_min(0)
@@ -66,14 +72,14 @@ class MatrixKernel(ForwardProcess):
 
     @cached_property
     def gap(self) -> float:
-        """Of the symmetric part of R_b in the stationary law: minus its largest eigenvalue but for zero (Fill 1991)."""
+        """Of the symmetric part of R_b in the stationary distribution: minus its largest eigenvalue but for zero (Fill 1991)."""
         root = self.stationary().sqrt()
         scaled = root[:, None] * self.rate_matrix() / root
         return float(-torch.linalg.eigvalsh(0.5 * (scaled + scaled.T))[-2])
 
     @abstractmethod
     def stationary(self) -> Tensor:
-        """The law that R_b leaves unchanged, float64 [V]; noise is drawn from it."""
+        """The distribution that R_b leaves unchanged, float64 [V]; noise is drawn from it."""
 
     def exponential(self, elapsed: Tensor) -> Tensor:
         """exp(elapsed R_b), float64 [T, V, V], for elapsed [T]."""
@@ -95,12 +101,12 @@ class MatrixKernel(ForwardProcess):
             return w @ matrices[0]
         if 4 * len(matrices) > which.numel():
             return (w[..., None, :] @ matrices[which]).squeeze(-2)
-        law = torch.empty_like(w)
+        probs = torch.empty_like(w)
         for i, matrix in enumerate(matrices):
-            law[which == i] = w[which == i] @ matrix
-        return law
+            probs[which == i] = w[which == i] @ matrix
+        return probs
 
-    def pull(self, law: Tensor, t: Time) -> Tensor:
+    def pull(self, probs: Tensor, t: Time) -> Tensor:
         raise ValueError(
             f"a log-score cannot be turned into a posterior for the {self.name} kernel: the noise cannot be undone stably; "
             "use a model that gives p(x0 | x_t), with PosteriorReverse"
@@ -133,7 +139,9 @@ class MatrixKernel(ForwardProcess):
         sum_y R_b(y, x) q(x0, y) / q(x0, x) is c/total at small noise, c the number of jumps from x0 to x, and tends to a constant.
         Ten levels of the lowest octave are computed, and each is squared to the next octave.
         """
-        level = float(self.noise.total(1.0)) * 2.0 ** (-28 + torch.arange(1, 11, dtype=torch.float64) / 10)
+        level = float(self.noise.total(1.0)) * 2.0 ** (
+            -28 + torch.arange(1, 11, dtype=torch.float64) / 10
+        )
         q, worst = self.exponential(level), 0.0
         for _ in range(28):
             leaving = torch.where(q > 1e-280, q @ self.rates_between / q, 0.0).amax((1, 2))
@@ -156,10 +164,14 @@ class MatrixKernel(ForwardProcess):
             z = z - (self.exit_excess * z + noise - value) / (self.exit_excess + noise)
         return torch.where(value == -torch.inf, 0.0, z.exp())
 
-    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+    def sample_prior(
+        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+    ) -> Tensor:
         return categorical(self.stationary().to(device).expand(*shape, -1), generator=generator)
 
-    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+    def sample_transition(
+        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
+    ) -> Tensor:
         matrices, which = self.transitions(s, t, x)
         return categorical(matrices[which, x], generator=generator)
 
@@ -175,7 +187,11 @@ class MatrixKernel(ForwardProcess):
         clocks = horizon * uniform((*x0.shape, most), generator=generator, device=device)
         unused = torch.arange(most, device=device) >= jumps[..., None]
         clocks = clocks.masked_fill(unused, torch.inf)
-        step = (torch.eye(self.vocab_size, dtype=torch.float64) + self.rate_matrix() / self.fastest).clamp_min(0).to(device)
+        step = (
+            (torch.eye(self.vocab_size, dtype=torch.float64) + self.rate_matrix() / self.fastest)
+            .clamp_min(0)
+            .to(device)
+        )
         states = torch.empty(*x0.shape, most + 1, dtype=torch.int32, device=device)
         states[..., 0] = x = x0
         for i in range(most):
@@ -184,7 +200,11 @@ class MatrixKernel(ForwardProcess):
 
         def at(t: Time) -> Tensor:
             elapsed = self.noise.total(t).to(device)[..., None]
-            return states.gather(-1, (clocks <= elapsed).sum(-1, keepdim=True)).squeeze(-1).to(torch.int64)
+            return (
+                states.gather(-1, (clocks <= elapsed).sum(-1, keepdim=True))
+                .squeeze(-1)
+                .to(torch.int64)
+            )
 
         return at
 
@@ -208,10 +228,18 @@ class RateMatrix(MatrixKernel):
     def __post_init__(self) -> None:
         matrix = torch.as_tensor(self.matrix, dtype=torch.float64, device="cpu").clone()
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"a rate matrix must be square, [V, V], got shape {list(matrix.shape)}")
+            raise ValueError(
+                f"a rate matrix must be square, [V, V], got shape {list(matrix.shape)}"
+            )
         off = matrix - matrix.diagonal().diag()
-        if not (torch.isfinite(matrix).all() and (off >= 0).all() and (matrix.sum(-1).abs() <= 1e-6 * off.max()).all()):
-            raise ValueError("a rate matrix needs finite rates >= 0 off the diagonal, and rows that sum to zero")
+        if not (
+            torch.isfinite(matrix).all()
+            and (off >= 0).all()
+            and (matrix.sum(-1).abs() <= 1e-6 * off.max()).all()
+        ):
+            raise ValueError(
+                "a rate matrix needs finite rates >= 0 off the diagonal, and rows that sum to zero"
+            )
         object.__setattr__(self, "matrix", off - off.sum(-1).diag())
         object.__setattr__(self, "vocab_size", len(matrix))
         super().__post_init__()
@@ -219,7 +247,9 @@ class RateMatrix(MatrixKernel):
         for _ in range(len(off).bit_length()):
             steps = (steps @ steps).clamp_max(1)
         if not (steps > 0).all():
-            raise ValueError("a rate matrix must lead from every state to every other; for a MASK state use Absorbing")
+            raise ValueError(
+                "a rate matrix must lead from every state to every other; for a MASK state use Absorbing"
+            )
 
     def rate_matrix(self) -> Tensor:
         return self.matrix.clone()
@@ -229,8 +259,8 @@ class RateMatrix(MatrixKernel):
         last[-1] = 1
         right = torch.zeros(len(last), dtype=torch.float64)
         right[-1] = 1
-        law = torch.linalg.solve(last, right).clamp_min(0)
-        return law / law.sum()
+        probs = torch.linalg.solve(last, right).clamp_min(0)
+        return probs / probs.sum()
 
 
 def birth_death(up: Tensor, down: Tensor) -> Tensor:
@@ -238,7 +268,7 @@ def birth_death(up: Tensor, down: Tensor) -> Tensor:
     [V-1].
 
     With equal rates, the continuous-time form of D3PM's nearest-neighbour kernel (Austin et al. 2021, App. A.2.4), whose stationary
-    law is uniform.
+    distribution is uniform.
     """
     matrix = torch.diag(up.to(torch.float64), 1) + torch.diag(down.to(torch.float64), -1)
     return matrix - matrix.sum(-1).diag()

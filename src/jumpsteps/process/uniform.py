@@ -35,12 +35,12 @@ class Uniform(ForwardProcess):
             return torch.add(float((1 - alpha) / self.vocab_size) * total, w, alpha=float(alpha))
         return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * total
 
-    def pull(self, law: Tensor, t: Time) -> Tensor:
-        exact = law.to(torch.float64)  # a difference of nearly equal numbers where alpha is small
+    def pull(self, probs: Tensor, t: Time) -> Tensor:
+        exact = probs.to(torch.float64)  # a difference of nearly equal numbers where alpha is small
         alpha = like(self.noise.alpha(t), exact)
         normalised = exact / exact.sum(-1, keepdim=True)
         w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
-        return (w / w.sum(-1, keepdim=True)).to(law)
+        return (w / w.sum(-1, keepdim=True)).to(probs)
 
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]
@@ -75,7 +75,9 @@ class Uniform(ForwardProcess):
         return self.rates_into(x)
 
     def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
-        return like(self.noise.rate(t) / self.vocab_size, ratio) * ratio.scatter(-1, x[..., None], 0)
+        return like(self.noise.rate(t) / self.vocab_size, ratio) * ratio.scatter(
+            -1, x[..., None], 0
+        )
 
     def exit_bound(self, total: Tensor) -> Tensor:
         return -1 / torch.expm1(-total)
@@ -86,7 +88,9 @@ class Uniform(ForwardProcess):
     def exit_bound_time(self, value: Tensor) -> Tensor:
         return torch.nn.functional.softplus(value, threshold=700)
 
-    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+    def sample_prior(
+        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+    ) -> Tensor:
         return torch.randint(self.vocab_size, shape, generator=generator, device=device)
 
     def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
@@ -106,7 +110,9 @@ class Uniform(ForwardProcess):
 
         return at
 
-    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator) -> Tensor:
+    def sample_transition(
+        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
+    ) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         survive = self.survival(s, t).to(x.device)
         other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.schedules.schedule import JumpSchedule, Leap, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
 __all__ = ["Info", "Sampler"]
 
@@ -20,7 +20,7 @@ class Info:
 
     Attributes:
         clipped: int64 [B], sites at which a probability exceeded 1, or an extrapolated rate was negative, and was cut off.
-        time: the time reached, where it is not the leap's s: float64 [B], for samplers that choose their own times.
+        time: the time reached, where it is not the step's s: float64 [B], for samplers that choose their own times.
     """
 
     clipped: Tensor
@@ -32,16 +32,16 @@ def nothing_clipped(x: Tensor) -> Info:
 
 
 class Sampler(ABC):
-    """One leap at a time.
+    """One step at a time.
 
     Attributes:
         name: e.g. "tweedie".
         kernels: names of the kernels it serves; None for all.
-        takes: the kind of schedule it follows; None for a sampler that chooses its own leaps.
+        takes: the kind of schedule it follows; None for a sampler that chooses its own steps.
     """
 
     kernels: ClassVar[tuple[str, ...] | None] = None
-    takes: ClassVar[type[TimeSchedule] | type[JumpSchedule] | None] = TimeSchedule
+    takes: ClassVar[type[TimeSchedule] | type[CountSchedule] | None] = TimeSchedule
 
     @property
     @abstractmethod
@@ -49,36 +49,46 @@ class Sampler(ABC):
         """A class attribute, or a property where it depends on the settings."""
 
     @property
-    def calls_per_leap(self) -> int | None:
-        """Model calls of one leap; None for a sampler that chooses its own leaps."""
+    def calls_per_step(self) -> int | None:
+        """Model calls of one step; None for a sampler that chooses its own steps."""
         return None if self.takes is None else 1
 
-    def calls(self, leaps: int) -> int | None:
-        """Model calls of a run of this many leaps that ends at t = 0, at most; None where it varies."""
-        return None if self.calls_per_leap is None else leaps * self.calls_per_leap
+    def calls(self, steps: int) -> int | None:
+        """Model calls of a run of this many steps that ends at t = 0, at most; None where it varies."""
+        return None if self.calls_per_step is None else steps * self.calls_per_step
 
-    def leaps(self, nfe: int) -> int:
-        """The most leaps that ``nfe`` model calls allow.
+    def steps(self, nfe: int) -> int:
+        """The most steps that ``nfe`` model calls allow.
 
         Raises:
-            ValueError: not even one leap, or a sampler that chooses its own leaps.
+            ValueError: not even one step, or a sampler that chooses its own steps.
         """
-        if self.calls_per_leap is None:
-            raise ValueError(f"sampler {self.name} chooses its own leaps, so it has no schedule and no number of steps")
-        leaps = nfe // self.calls_per_leap
-        while (self.calls(leaps + 1) or 0) <= nfe:
-            leaps += 1
-        if leaps < 1:
-            raise ValueError(f"one leap of {self.name} takes {self.calls(1)} model calls, got NFE {nfe}; raise it")
-        return leaps
+        if self.calls_per_step is None:
+            raise ValueError(
+                f"sampler {self.name} chooses its own steps, so it has no schedule and no number of steps"
+            )
+        steps = nfe // self.calls_per_step
+        while (self.calls(steps + 1) or 0) <= nfe:
+            steps += 1
+        if steps < 1:
+            raise ValueError(
+                f"one step of {self.name} takes {self.calls(1)} model calls, got NFE {nfe}; raise it"
+            )
+        return steps
 
     def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any:
-        """The sampler's state before the first leap."""
+        """The sampler's state before the first step."""
         return None
 
     @abstractmethod
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Any, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: Any,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Any, Info]:
         """The new x, the new state, and what happened."""
 

@@ -31,12 +31,18 @@ def sample_batches(
     """
     n, length = shape
     if n < 1 or batch < 1:
-        raise ValueError(f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}")
+        raise ValueError(
+            f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}"
+        )
     if given is not None:
         given.check(shape, reverse.forward)
     runs = []
     for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
         stop = min(start + batch, n)
         known = None if given is None else given.rows(start, stop)
-        runs.append(simulate(reverse, sampler, schedule, (stop - start, length), generator=generator, given=known))
+        runs.append(
+            simulate(
+                reverse, sampler, schedule, (stop - start, length), generator=generator, given=known
+            )
+        )
     return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)

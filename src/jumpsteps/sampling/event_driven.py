@@ -10,7 +10,7 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
 from jumpsteps.sampling.one_stage import denoise
 from jumpsteps.sampling.parallel_decoding import smallest
-from jumpsteps.schedules.schedule import Leap
+from jumpsteps.schedules.schedule import Step
 
 __all__ = ["FirstHitting", "Gillespie"]
 
@@ -21,7 +21,7 @@ class Gillespie(Sampler):
 
     The kernel bounds the rate at which any site can leave, whatever the model says (``ForwardProcess.exit_bound``). Candidates
     come at that bound, in closed form; one model call, at the candidate's own time and for its site alone, accepts it
-    with the ratio of the true rate to the bound and says where it jumps. Below ``t_min`` one Tweedie leap ends the run.
+    with the ratio of the true rate to the bound and says where it jumps. Below ``t_min`` one Tweedie step ends the run.
     A rate above the bound, which no exact model has, is counted in ``Info.clipped``.
 
     Source: Gillespie (1977); Lewis & Shedler (1979) for thinning. Kernels: all. Schedule: none; one call for each candidate of the
@@ -41,11 +41,21 @@ class Gillespie(Sampler):
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: Tensor,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         if not (state > self.t_min).any():
             done = torch.zeros_like(state)
-            return denoise(reverse, x, self.t_min, generator), done, Info(nothing_clipped(x).clipped, done)
+            return (
+                denoise(reverse, x, self.t_min, generator),
+                done,
+                Info(nothing_clipped(x).clipped, done),
+            )
         movable = reverse.forward.movable(x)
         time = self.candidate(reverse, movable.sum(-1), state, generator)
         active = time > self.t_min
@@ -55,11 +65,15 @@ class Gillespie(Sampler):
             x, clipped[active] = self.thin(reverse, x, time, site, generator)
         return x, time, Info(clipped, time)
 
-    def candidate(self, reverse: ReverseProcess, sites: Tensor, time: Tensor, generator: torch.Generator) -> Tensor:
+    def candidate(
+        self, reverse: ReverseProcess, sites: Tensor, time: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """The time of the next candidate of each sequence, [B]; t_min when there is none."""
         forward = reverse.forward
         waiting = exponential(sites, generator=generator)
-        total = forward.exit_bound_time(forward.exit_bound_integral(forward.noise.total(time)) - waiting)
+        total = forward.exit_bound_time(
+            forward.exit_bound_integral(forward.noise.total(time)) - waiting
+        )
         return forward.noise.inverse(total).clamp_min(self.t_min)
 
     def pick(self, movable: Tensor, generator: torch.Generator) -> Tensor:
@@ -68,7 +82,12 @@ class Gillespie(Sampler):
         return torch.zeros_like(movable).scatter(-1, keys.argmin(-1, keepdim=True), True) & movable
 
     def thin(
-        self, reverse: ReverseProcess, x: Tensor, time: Tensor, site: Tensor, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        time: Tensor,
+        site: Tensor,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """The state after the candidates, and whether their rate exceeded the bound."""
         forward, rows = reverse.forward, site.any(-1)
@@ -98,7 +117,13 @@ class FirstHitting(Sampler):
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: Tensor,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         noise, masked = reverse.forward.noise, reverse.forward.movable(x)
         n = masked.sum(-1)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, gumbel
-from jumpsteps.denoiser.chunks import by_blocks
+from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.ancestral import reveal
 from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
-from jumpsteps.schedules.schedule import JumpSchedule, Leap
+from jumpsteps.schedules.schedule import CountSchedule, Step
 
 __all__ = ["EntropyBounded", "KGillespie", "MaskGIT"]
 
@@ -30,77 +30,97 @@ class KGillespie(Sampler):
     """k-Gillespie: the k masked sites whose waiting times are the shortest jump together.
 
     All masked sites leave at the same rate, so in the true process these are k random ones. Any order that does not look at the
-    data samples the same law as leaps grow, and the schedule may carry another one (``JumpSchedule.order``). The model's head runs
+    data samples the same distribution as steps grow, and the schedule may carry another one (``CountSchedule.order``). The model's head runs
     on the k sites alone.
 
-    Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: jumps. Calls per leap: 1.
+    Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: jumps. Calls per step: 1.
     """
 
     name = "k-gillespie"
     kernels = ("absorbing",)
-    takes = JumpSchedule
+    takes = CountSchedule
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor | None, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: Tensor | None,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         """The state is every site's rank, int64 [B, L], drawn once."""
-        ranks = leap.order.ranks(*x.shape, generator=generator) if state is None else state
+        ranks = step.order.ranks(*x.shape, generator=generator) if state is None else state
         masked = reverse.forward.movable(x)
-        moving = smallest(torch.where(masked, ranks, x.shape[1]), jumps_of(leap))
-        return x.masked_scatter(moving, reveal(reverse, x, leap.t, moving, generator)), ranks, nothing_clipped(x)
+        moving = smallest(torch.where(masked, ranks, x.shape[1]), jumps_of(step))
+        return (
+            x.masked_scatter(moving, reveal(reverse, x, step.t, moving, generator)),
+            ranks,
+            nothing_clipped(x),
+        )
 
 
-def jumps_of(leap: Leap) -> int:
-    if leap.jumps is None:
-        raise ValueError("this sampler counts jumps; pass a JumpSchedule")
-    return leap.jumps
+def jumps_of(step: Step) -> int:
+    if step.jumps is None:
+        raise ValueError("this sampler counts jumps; pass a CountSchedule")
+    return step.jumps
 
 
 @dataclass(frozen=True)
 class MaskGIT(Sampler):
-    """Confidence: a symbol is drawn for every masked site, and the k surest are kept.
+    """Confidence: a symbol is drawn for every masked site, and the k most confident are kept.
 
-    Sureness is log p(symbol), plus Gumbel noise times ``temperature`` times the share of sites still masked after the leap.
-    Which site is kept depends on the symbol drawn there, so that even one site for each leap does not sample the model's law.
+    Confidence is log p(symbol), plus Gumbel noise times ``temperature`` times the share of sites still masked after the step.
+    Which site is kept depends on the symbol drawn there, so that even one site for each step does not sample the model's distribution.
 
-    Source: Chang et al. (2022), Sec. 3.2. Kernel: absorbing. Schedule: jumps. Calls per leap: 1.
+    Source: Chang et al. (2022), Sec. 3.2. Kernel: absorbing. Schedule: jumps. Calls per step: 1.
     """
 
     temperature: float = 1.0
     name = "maskgit"
     kernels = ("absorbing",)
-    takes = JumpSchedule
+    takes = CountSchedule
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be zero or more, got {self.temperature}")
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: None,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, None, Info]:
         masked = reverse.forward.movable(x)
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            w = reverse.leave_one_out(x, leap.t, where).to(torch.float64)
+            w = reverse.leave_one_out(x, step.t, where).to(torch.float64)
             y = categorical(w, generator=generator)[:, None]
             return torch.cat([y, w.gather(-1, y).log()], 1)
 
-        y, log_p = by_blocks(reverse, x, leap.t, masked, draw).unbind(1)
-        left = masked.sum(-1, keepdim=True) - jumps_of(leap)
+        y, log_p = in_chunks(reverse, x, step.t, masked, draw).unbind(1)
+        left = masked.sum(-1, keepdim=True) - jumps_of(step)
         noise = gumbel(tuple(x.shape), generator=generator, device=x.device)
-        sureness = self.temperature * left / x.shape[1] * noise
-        sureness[masked] += log_p
-        moving = smallest(-sureness.masked_fill(~masked, -torch.inf), jumps_of(leap))
-        return torch.where(moving, x.masked_scatter(masked, y.to(x.dtype)), x), None, nothing_clipped(x)
+        confidence = self.temperature * left / x.shape[1] * noise
+        confidence[masked] += log_p
+        moving = smallest(-confidence.masked_fill(~masked, -torch.inf), jumps_of(step))
+        return (
+            torch.where(moving, x.masked_scatter(masked, y.to(x.dtype)), x),
+            None,
+            nothing_clipped(x),
+        )
 
 
 @dataclass(frozen=True)
 class EntropyBounded(Sampler):
-    """EB: in each step as many of the surest sites as keep the error of drawing them together below ``gamma`` nats.
+    """EB: in each step as many of the most confident sites as keep the error of drawing them together below ``gamma`` nats.
 
-    Masked sites are sorted by the entropy of their law; the largest k with sum H - max H <= gamma are revealed, one at least.
-    The number of steps follows. An order that looks at revealed symbols only leaves the law exact when sites come one at a time, so
-    with an exact model the law tends to the data's as gamma falls to 0.
+    Masked sites are sorted by the entropy of their distribution; the largest k with sum H - max H <= gamma are revealed, one at least.
+    The number of steps follows. An order that looks at revealed symbols only leaves the distribution exact when sites come one at a time, so
+    with an exact model the distribution tends to the data's as gamma falls to 0.
 
     Source: Ben-Hamu et al. (2025), arXiv 2505.24857, Sec. 3. Kernel: absorbing. Schedule: none; calls vary.
     """
@@ -119,13 +139,21 @@ class EntropyBounded(Sampler):
         return reverse.forward.movable(x).sum(-1)
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: Tensor, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: Tensor,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         masked = reverse.forward.movable(x)
         active = masked.any(-1)
         if active.any():
             time = self.time(reverse, masked, state)
-            w = reverse.leave_one_out(x[active], time[active], where=masked[active]).to(torch.float64)
+            w = reverse.leave_one_out(x[active], time[active], where=masked[active]).to(
+                torch.float64
+            )
             entropy = torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device)
             entropy[masked] = -torch.xlogy(w, w).sum(-1)
             moving = self.choose(entropy) & masked

@@ -10,16 +10,16 @@ from torch import Tensor
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, count_sites, nothing_clipped
 from jumpsteps.sampling.one_stage import denoise, first_jump
-from jumpsteps.schedules.schedule import Leap
+from jumpsteps.schedules.schedule import Step
 
 __all__ = ["ThetaRK2", "ThetaTrapezoidal"]
 
 
 @dataclass(frozen=True)
 class TwoStages(Sampler):
-    """A trial stage of theta of the leap with the rates mu at t, then a second one with rates mixed from both ends of the trial.
+    """A trial stage of theta of the step with the rates mu at t, then a second one with rates mixed from both ends of the trial.
 
-    Within a stage a site makes its first jump only. The leap to t = 0 keeps the trial and ends as Tweedie's.
+    Within a stage a site makes its first jump only. The step to t = 0 keeps the trial and ends as Tweedie's.
 
     Attributes:
         theta: share of the trial stage, between 0 and 1.
@@ -33,7 +33,7 @@ class TwoStages(Sampler):
             raise ValueError(f"theta must lie between 0 and 1, got {self.theta}")
 
     @property
-    def calls_per_leap(self) -> int | None:
+    def calls_per_step(self) -> int | None:
         return 2
 
     @abstractmethod
@@ -41,24 +41,36 @@ class TwoStages(Sampler):
         """Rates of the second stage, [B, L, V]; stayed is bool [B, L, 1]: sites that did not jump in the trial."""
 
     def step(
-        self, reverse: ReverseProcess, x: Tensor, leap: Leap, state: None, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: None,
+        *,
+        generator: torch.Generator,
     ) -> tuple[Tensor, None, Info]:
-        middle = leap.t - self.theta * (leap.t - leap.s)
-        mu, movable = all_rates(reverse, x, leap.t)
-        trial = x.masked_scatter(movable, first_jump(mu[movable], x[movable], leap.t - middle, generator=generator))
-        if leap.s == 0:
+        middle = step.t - self.theta * (step.t - step.s)
+        mu, movable = all_rates(reverse, x, step.t)
+        trial = x.masked_scatter(
+            movable, first_jump(mu[movable], x[movable], step.t - middle, generator=generator)
+        )
+        if step.s == 0:
             return denoise(reverse, trial, middle, generator), None, nothing_clipped(x)
         after, _ = all_rates(reverse, trial, middle)
-        start, h = (trial, middle - leap.s) if self.keeps_trial else (x, leap.t - leap.s)
+        start, h = (trial, middle - step.s) if self.keeps_trial else (x, step.t - step.s)
         movable = reverse.forward.movable(start)
         rates = self.mix(mu, after, (trial == x)[..., None])[movable]
         y = first_jump(rates.clamp_min(0), start[movable], h, generator=generator)
-        return start.masked_scatter(movable, y), None, Info(clipped=count_sites(x, movable, (rates < 0).any(-1)))
+        return (
+            start.masked_scatter(movable, y),
+            None,
+            Info(clipped=count_sites(x, movable, (rates < 0).any(-1))),
+        )
 
 
 @dataclass(frozen=True)
 class ThetaTrapezoidal(TwoStages):
-    r"""Two stages: theta of the leap with the rates at t, the rest with rates extrapolated from both times.
+    r"""Two stages: theta of the step with the rates at t, the rest with rates extrapolated from both times.
 
     .. math:: x^* : \theta h \text{ with } \mu = \hat R_t(x_t \to \cdot), \quad
               x_s : (1 - \theta) h \text{ from } x^* \text{ with } [a_1 \mu^* - a_2 \mu]_+,
@@ -69,7 +81,7 @@ class ThetaTrapezoidal(TwoStages):
     extrapolated rate are counted in ``Info.clipped``; the cut is what keeps the measured order below 2, because one jump elsewhere
     can change a rate by more than the extrapolation allows.
 
-    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 2. Kernels: all. Schedule: times. Calls per leap: 2.
+    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 2. Kernels: all. Schedule: times. Calls per step: 2.
     """
 
     name = "theta-trapezoidal"
@@ -83,15 +95,15 @@ class ThetaTrapezoidal(TwoStages):
 
 @dataclass(frozen=True)
 class ThetaRK2(TwoStages):
-    r"""A trial stage of theta of the leap, then the whole leap from x_t with rates mixed from both.
+    r"""A trial stage of theta of the step, then the whole step from x_t with rates mixed from both.
 
     .. math:: x^* : \theta h \text{ with } \mu = \hat R_t(x_t \to \cdot), \quad
               x_s : h \text{ from } x_t \text{ with } [(1 - 1/(2\theta)) \mu + \mu^* / (2\theta)]_+
 
-    Sites that jumped in the trial stage use mu. The trial's jumps are forgotten, so that two sites of one leap are drawn without
+    Sites that jumped in the trial stage use mu. The trial's jumps are forgotten, so that two sites of one step are drawn without
     regard for each other, as in Euler's: of first order whatever theta is. (Kept, they would make it ``ThetaTrapezoidal``.)
 
-    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 1. Kernels: all. Schedule: times. Calls per leap: 2.
+    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 1. Kernels: all. Schedule: times. Calls per step: 2.
     """
 
     name = "theta-rk2"

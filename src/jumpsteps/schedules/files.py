@@ -8,7 +8,7 @@ from typing import Any
 from jumpsteps.core.files import read_json, write_json
 from jumpsteps.schedules.orders import order_from_json, order_to_json
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
 
 __all__ = ["load_schedules", "save_schedules"]
 
@@ -24,7 +24,9 @@ def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
     content = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "schedules": [schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())],
+        "schedules": [
+            schedule_to_json(nfe, schedule) for nfe, schedule in sorted(schedules.items())
+        ],
     }
     write_json(path, content)
 
@@ -46,7 +48,9 @@ def load_schedules(path: Path | str) -> dict[int, Schedule]:
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'")
+        raise ValueError(
+            f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'"
+        )
     if content.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(
             f"{path} has schema version {content.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}; "
@@ -55,22 +59,34 @@ def load_schedules(path: Path | str) -> dict[int, Schedule]:
     try:
         return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'") from None
+        raise ValueError(
+            f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def read_schedule(entry: Mapping[str, Any]) -> Schedule:
     known = {field.name for field in fields(Provenance)}
-    provenance = Provenance(**{key: value for key, value in entry.get("provenance", {}).items() if key in known})
-    schedule: Schedule = TimeSchedule(entry["times"], provenance) if "times" in entry else read_jumps(entry, provenance)
-    if entry["nfe"] < schedule.leaps:
-        raise ValueError(f"NFE {entry['nfe']} is less than the {schedule.leaps} leaps of its schedule; optimise again")
+    provenance = Provenance(
+        **{key: value for key, value in entry.get("provenance", {}).items() if key in known}
+    )
+    schedule: Schedule = (
+        TimeSchedule(entry["times"], provenance)
+        if "times" in entry
+        else read_counts(entry, provenance)
+    )
+    if entry["nfe"] < schedule.steps:
+        raise ValueError(
+            f"NFE {entry['nfe']} is less than the {schedule.steps} steps of its schedule; optimise again"
+        )
     return schedule
 
 
-def read_jumps(entry: Mapping[str, Any], provenance: Provenance) -> JumpSchedule:
-    return JumpSchedule(entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"})))
+def read_counts(entry: Mapping[str, Any], provenance: Provenance) -> CountSchedule:
+    return CountSchedule(
+        entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"}))
+    )
 
 
 def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:

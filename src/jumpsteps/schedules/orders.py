@@ -1,7 +1,7 @@
 r"""Reveal orders: which sites of a masked sequence come first.
 
-For the absorbing kernel any order that does not look at the data leaves the law exact in the limit of one site for each leap: a
-random order is the forward process's choice, not a necessity. Sites of one leap are drawn as if they were independent, so an order
+For the absorbing kernel any order that does not look at the data leaves the distribution exact in the limit of one site for each step: a
+random order is the forward process's choice, not a necessity. Sites of one step are drawn as if they were independent, so an order
 is good if sites that come together depend little on each other. An order that spreads out reveals distant sites first and fills the
 gaps when they are nearly determined (cf. Besnier et al. 2025, arXiv 2503.17076, for images).
 
@@ -51,7 +51,9 @@ class RevealOrder(ABC):
 
     def ranks(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
         """The rank of every site, int64 [B, L]."""
-        return self.keys(batch, length, generator=generator).argsort(dim=-1, stable=True).argsort(-1)
+        return (
+            self.keys(batch, length, generator=generator).argsort(dim=-1, stable=True).argsort(-1)
+        )
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,16 @@ class Spread(RevealOrder):
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
         layout = tuple(self.layout or (length,))
         if math.prod(layout) != length:
-            raise ValueError(f"layout {layout} has {math.prod(layout)} sites, the sequences have {length}")
+            raise ValueError(
+                f"layout {layout} has {math.prod(layout)} sites, the sequences have {length}"
+            )
         bits = max(1, (max(layout) - 1).bit_length())
         site = torch.arange(length, device=generator.device)
         key = torch.zeros(batch, length, dtype=torch.int64, device=generator.device)
         for axis, size in enumerate(layout):
-            position = shifted(batch, size, generator)[:, site // math.prod(layout[axis + 1 :]) % size]
+            position = shifted(batch, size, generator)[
+                :, site // math.prod(layout[axis + 1 :]) % size
+            ]
             for bit in range(bits):
                 key |= (position >> bit & 1) << ((bits - 1 - bit) * len(layout) + axis)
         return key
@@ -132,7 +138,9 @@ class Golden(RevealOrder):
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
         shift = uniform((batch, 1), generator=generator, device=generator.device)
         ratio = 0.5 * (math.sqrt(5) - 1)
-        return (ratio * torch.arange(length, dtype=torch.float64, device=generator.device) + shift) % 1
+        return (
+            ratio * torch.arange(length, dtype=torch.float64, device=generator.device) + shift
+        ) % 1
 
 
 @dataclass(frozen=True)
@@ -154,8 +162,12 @@ class Blocks(RevealOrder):
 
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
         blocks = -(-length // self.size)
-        inner = self.inner.ranks(batch * blocks, self.size, generator=generator).reshape(batch, blocks * self.size)
-        return inner[:, :length] + self.size * (torch.arange(length, device=inner.device) // self.size)
+        inner = self.inner.ranks(batch * blocks, self.size, generator=generator).reshape(
+            batch, blocks * self.size
+        )
+        return inner[:, :length] + self.size * (
+            torch.arange(length, device=inner.device) // self.size
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,9 @@ class Fixed(RevealOrder):
 
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
         if length != len(self.permutation):
-            raise ValueError(f"this order is for {len(self.permutation)} sites, the sequences have {length}")
+            raise ValueError(
+                f"this order is for {len(self.permutation)} sites, the sequences have {length}"
+            )
         ranks = torch.tensor(self.permutation, device=generator.device)
         return ranks[shifted(batch, length, generator)] if self.shift else ranks.expand(batch, -1)
 
@@ -202,14 +216,19 @@ class Mixture(RevealOrder):
             raise ValueError("a mixture needs at least one order, and a weight for each if any")
 
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
-        weights = torch.tensor(self.weights or [1.0] * len(self.orders), dtype=torch.float64, device=generator.device)
+        weights = torch.tensor(
+            self.weights or [1.0] * len(self.orders), dtype=torch.float64, device=generator.device
+        )
         which = categorical(weights.expand(batch, -1), generator=generator)
-        every = torch.stack([order.ranks(batch, length, generator=generator) for order in self.orders])
+        every = torch.stack(
+            [order.ranks(batch, length, generator=generator) for order in self.orders]
+        )
         return every[which, torch.arange(batch, device=which.device)]
 
 
 ORDERS: dict[str, type[RevealOrder]] = {
-    kind.name: kind for kind in (Random, Spread, Dilated, Golden, Sequential, Blocks, Fixed, Mixture)
+    kind.name: kind
+    for kind in (Random, Spread, Dilated, Golden, Sequential, Blocks, Fixed, Mixture)
 }
 """By name, for files."""
 

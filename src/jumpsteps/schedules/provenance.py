@@ -45,9 +45,13 @@ class Provenance:
 def check_noise(provenance: Provenance, noise: NoiseSchedule) -> None:
     """Raises ValueError for times that do not belong to the absorbing kernel with this noise schedule."""
     if provenance.kernel not in ("", Absorbing.name):
-        raise ValueError(f"the schedule is for the {provenance.kernel} kernel, which masks no tokens; optimise one for absorbing")
+        raise ValueError(
+            f"the schedule is for the {provenance.kernel} kernel, which masks no tokens; optimise one for absorbing"
+        )
     if provenance.noise not in ("", repr(noise)):
-        raise ValueError(f"the schedule is for the noise schedule {provenance.noise}, got {noise!r}; pass the one it was found for")
+        raise ValueError(
+            f"the schedule is for the noise schedule {provenance.noise}, got {noise!r}; pass the one it was found for"
+        )
 
 
 def converted(provenance: Provenance, forward: ForwardProcess) -> Provenance:

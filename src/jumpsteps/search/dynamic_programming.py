@@ -1,9 +1,9 @@
 r"""Searches over schedules.
 
-* ``golden_section`` and ``hierarchical``: Jump Your Steps (Park et al. 2025, Alg. 1 and 2). 1, 2, 4, 8 ... leaps: every interval
+* ``golden_section`` and ``hierarchical``: Jump Your Steps (Park et al. 2025, Alg. 1 and 2). 1, 2, 4, 8 ... steps: every interval
   is split where the KLUB is largest.
-* ``shortest_paths``: the cheapest schedule on a grid for every number of leaps, from a table of leap costs; ``error_curve`` is what
-  they cost, ``fewest_leaps`` the first that is cheap enough.
+* ``shortest_paths``: the cheapest schedule on a grid for every number of steps, from a table of step costs; ``error_curve`` is what
+  they cost, ``fewest_steps`` the first that is cheap enough.
 """
 
 import math
@@ -15,31 +15,35 @@ import numpy as np
 
 from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.search.costs.table import LeapCosts
+from jumpsteps.search.costs.table import StepCosts
 
-__all__ = ["ErrorCurve", "error_curve", "fewest_leaps", "shortest_path", "shortest_paths"]
+__all__ = ["ErrorCurve", "error_curve", "fewest_steps", "shortest_path", "shortest_paths"]
 
 
-def shortest_paths(costs: LeapCosts, leaps: Iterable[int]) -> dict[int, Schedule]:
-    """The cheapest schedule from the grid's first time to its last, for each number of leaps.
+def shortest_paths(costs: StepCosts, steps: Iterable[int]) -> dict[int, Schedule]:
+    """The cheapest schedule from the grid's first time to its last, for each number of steps.
 
     Raises:
-        ValueError: a number of leaps below 1, or more leaps than the grid has intervals.
+        ValueError: a number of steps below 1, or more steps than the grid has intervals.
     """
-    wanted = sorted(set(leaps))
-    check_leaps(costs, wanted)
-    found = {n: path for n, path in enumerate(islice(best_paths(costs), wanted[-1]), 1) if n in wanted}
+    wanted = sorted(set(steps))
+    check_steps(costs, wanted)
+    found = {
+        n: path for n, path in enumerate(islice(best_paths(costs), wanted[-1]), 1) if n in wanted
+    }
     return {n: costs.schedule(path) for n, path in found.items()}
 
 
-def check_leaps(costs: LeapCosts, wanted: list[int]) -> None:
+def check_steps(costs: StepCosts, wanted: list[int]) -> None:
     intervals = len(costs.grid) - 1
     if not wanted or wanted[0] < 1 or wanted[-1] > intervals:
-        raise ValueError(f"a grid of {intervals} intervals has schedules of 1 to {intervals} leaps, asked for {wanted}")
+        raise ValueError(
+            f"a grid of {intervals} intervals has schedules of 1 to {intervals} steps, asked for {wanted}"
+        )
 
 
-def best_paths(costs: LeapCosts) -> Iterator[list[int]]:
-    """The cheapest paths of 1, 2, 3, ... leaps over the grid, as indices.
+def best_paths(costs: StepCosts) -> Iterator[list[int]]:
+    """The cheapest paths of 1, 2, 3, ... steps over the grid, as indices.
 
     best_N(k) = min_i best_{N-1}(i) + cost(i, k): O(G^2) for each N, and no model calls.
     """
@@ -60,39 +64,39 @@ def trace(came_from: list[np.ndarray], last: int) -> list[int]:
     return [0, *reversed(path)]
 
 
-def shortest_path(costs: LeapCosts, n: int) -> Schedule:
-    """The cheapest schedule of n leaps."""
+def shortest_path(costs: StepCosts, n: int) -> Schedule:
+    """The cheapest schedule of n steps."""
     return shortest_paths(costs, [n])[n]
 
 
 @dataclass(frozen=True)
 class ErrorCurve:
-    """The predicted error of the best schedules against their number of leaps.
+    """The predicted error of the best schedules against their number of steps.
 
     Attributes:
-        leaps: 1, 2, 3 ..., int64 [N].
+        steps: 1, 2, 3 ..., int64 [N].
         cost: nats per sequence, [N].
         stderr: its standard error over the sequences of the search, [N].
     """
 
-    leaps: np.ndarray
+    steps: np.ndarray
     cost: Floats
     stderr: Floats
 
 
-def error_curve(costs: LeapCosts, most: int) -> ErrorCurve:
-    """The predicted error of the cheapest schedules of 1 to ``most`` leaps.
+def error_curve(costs: StepCosts, most: int) -> ErrorCurve:
+    """The predicted error of the cheapest schedules of 1 to ``most`` steps.
 
     Raises:
-        ValueError: fewer than 1, or more leaps than the grid has intervals.
+        ValueError: fewer than 1, or more steps than the grid has intervals.
     """
     found = shortest_paths(costs, range(1, most + 1))
     cost, stderr = zip(*(costs.predict(schedule) for schedule in found.values()), strict=True)
     return ErrorCurve(np.arange(1, most + 1), np.asarray(cost), np.asarray(stderr))
 
 
-def fewest_leaps(costs: LeapCosts, tolerance: float) -> Schedule:
-    """The cheapest schedule with the fewest leaps whose predicted error is at most ``tolerance`` nats per sequence.
+def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:
+    """The cheapest schedule with the fewest steps whose predicted error is at most ``tolerance`` nats per sequence.
 
     Raises:
         ValueError: no schedule on the grid has so small an error.

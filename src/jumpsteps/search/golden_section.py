@@ -4,13 +4,15 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-__all__ = ["golden_section", "golden_section_integer", "hierarchical", "hierarchical_jumps"]
+__all__ = ["golden_section", "golden_section_integer", "hierarchical", "hierarchical_counts"]
 
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def golden_section(objective: Callable[[float], float], low: float, high: float, *, tolerance: float) -> float:
+def golden_section(
+    objective: Callable[[float], float], low: float, high: float, *, tolerance: float
+) -> float:
     """The maximiser of a unimodal function on (low, high); never an end point. One evaluation for each step after the first.
 
     Stops when the two inner points are closer than ``tolerance``.
@@ -58,11 +60,13 @@ def golden_section_integer(objective: Callable[[int], float], low: int, high: in
     return low + 1
 
 
-def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: float) -> list[tuple[float, ...]]:
-    """Break (1, t_min) into 1, 2, 4, ..., 2^levels leaps; ``split(u, t)`` gives the time between u and t.
+def hierarchical(
+    split: Callable[[float, float], float], levels: int, *, t_min: float
+) -> list[tuple[float, ...]]:
+    """Break (1, t_min) into 1, 2, 4, ..., 2^levels steps; ``split(u, t)`` gives the time between u and t.
 
     Returns:
-        The times of every level, decreasing; level k has 2^k leaps.
+        The times of every level, decreasing; level k has 2^k steps.
     """
     times: tuple[float, ...] = (1.0, t_min)
     found = [times]
@@ -73,26 +77,30 @@ def hierarchical(split: Callable[[float, float], float], levels: int, *, t_min: 
     return found
 
 
-def hierarchical_jumps(split: Callable[[int, int], int], levels: int, *, total: int) -> list[tuple[int, ...]]:
-    """Break ``total`` jumps into 1, 2, 4, ..., 2^levels leaps; ``split(n_u, n_t)`` gives a number of masked sites between.
+def hierarchical_counts(
+    split: Callable[[int, int], int], levels: int, *, total: int
+) -> list[tuple[int, ...]]:
+    """Break ``total`` jumps into 1, 2, 4, ..., 2^levels steps; ``split(n_u, n_t)`` gives a number of masked sites between.
 
-    A leap of one jump cannot be broken; in its place the leap with the most jumps is broken once more.
+    A step of one jump cannot be broken; in its place the step with the most jumps is broken once more.
 
     Returns:
-        The numbers of masked sites before and after each leap of every level, decreasing; level k has 2^k leaps.
+        The numbers of masked sites before and after each step of every level, decreasing; level k has 2^k steps.
 
     Raises:
-        ValueError: fewer jumps than leaps.
+        ValueError: fewer jumps than steps.
     """
     if total < 2**levels:
-        raise ValueError(f"{total} sites cannot jump in {2**levels} leaps, at least one in each; ask for fewer steps")
+        raise ValueError(
+            f"{total} sites cannot jump in {2**levels} steps, at least one in each; ask for fewer steps"
+        )
     left: tuple[int, ...] = (total, 0)
     found = [left]
     for level in range(1, levels + 1):
         middle = [split(u, t) for u, t in pairwise(left) if u - t > 1]
         left = tuple(sorted({*left, *middle}, reverse=True))
         while len(left) <= 2**level:
-            u, t = max(pairwise(left), key=lambda leap: leap[0] - leap[1])
+            u, t = max(pairwise(left), key=lambda step: step[0] - step[1])
             left = tuple(sorted({*left, split(u, t)}, reverse=True))
         found.append(left)
     return found

@@ -11,15 +11,15 @@ come from the same forward path of the same data (common random numbers), so the
 
 Where x_u and x_s differ at a site, :math:`\hat R_u(x_u \to y)` has no value at y = x_u. The coarse rate is therefore taken from
 the site's current state x_s, with context and time frozen at u; for the absorbing kernel the two are the same. Both rates
-are formed from leave-one-out posteriors, so that a log-score network whose scores do not add up to a law is normalised alike
+are formed from leave-one-out posteriors, so that a log-score network whose scores do not add up to a distribution is normalised alike
 in both.
 
 Two choices depart from the published form. ``full`` adds the part without a logarithm, :math:`\hat R_u - \hat R_s`, so that the
 integrand is never negative. ``hold_time=False`` lets the time in the coarse rate run, so that only the context is that of u: then
-the bound has no part from rates that merely change in time, which Tweedie's leaps follow exactly. It matters where sigma(t) changes
+the bound has no part from rates that merely change in time, which Tweedie's steps follow exactly. It matters where sigma(t) changes
 much: with tauLDR's Gaussian noise the published form is negative almost everywhere.
 
-``JumpKlub`` is the same for samplers that count jumps (k-Gillespie): with n_u > n_s > n_t sites masked, every one of the n_s - n_t
+``CountKlub`` is the same for samplers that count jumps (k-Gillespie): with n_u > n_s > n_t sites masked, every one of the n_s - n_t
 jumps after the stop goes to a random masked site, and its symbol is drawn from p(x0 | x_s) in place of p(x0 | x_u),
 
 .. math:: \mathrm{KLUB} = (n_s - n_t) \, E \, \frac{1}{n_s} \sum_{l \text{ masked at } s}
@@ -33,7 +33,7 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.schedules.schedule import time_of_masked
 from jumpsteps.search.paths import Paths
 
-__all__ = ["JumpKlub", "Klub"]
+__all__ = ["CountKlub", "Klub"]
 
 
 class Klub:
@@ -49,7 +49,14 @@ class Klub:
 
     @torch.no_grad()
     def __init__(
-        self, reverse: ReverseProcess, paths: Paths, u: float, t: float, *, full: bool = False, hold_time: bool = True
+        self,
+        reverse: ReverseProcess,
+        paths: Paths,
+        u: float,
+        t: float,
+        *,
+        full: bool = False,
+        hold_time: bool = True,
     ) -> None:
         if not 0 <= t < u <= 1:
             raise ValueError(f"an interval needs 0 <= t < u <= 1, got u={u}, t={t}")
@@ -82,7 +89,7 @@ class Klub:
         return float(self.values(s).mean())
 
 
-class JumpKlub:
+class CountKlub:
     """The KLUB over numbers of masked sites, as a function of n_s: one model call at n_u, and one for each n_s.
 
     Args:
@@ -94,12 +101,14 @@ class JumpKlub:
     @torch.no_grad()
     def __init__(self, reverse: ReverseProcess, paths: Paths, n_u: int, n_t: int) -> None:
         if not 0 <= n_t < n_u <= paths.sites:
-            raise ValueError(f"an interval needs 0 <= n_t < n_u <= {paths.sites} free sites, got n_u={n_u}, n_t={n_t}")
+            raise ValueError(
+                f"an interval needs 0 <= n_t < n_u <= {paths.sites} free sites, got n_u={n_u}, n_t={n_t}"
+            )
         self.reverse, self.paths, self.n_u, self.n_t = reverse, paths, n_u, n_t
         self.masked, self.p = self.posterior(n_u)
 
     def posterior(self, n: int) -> tuple[Tensor, Tensor]:
-        """The masked sites with n of them left, bool [B, L], and their laws [K, V]."""
+        """The masked sites with n of them left, bool [B, L], and their distributions [K, V]."""
         x = self.paths.with_masked(n)
         where = self.paths.movable(x)
         t = time_of_masked(self.paths.forward, n, self.paths.sites)
@@ -113,10 +122,16 @@ class JumpKlub:
             ValueError: n_s outside (n_t, n_u), or a symbol that is possible at n_s and impossible from n_u.
         """
         if not self.n_t < n_s < self.n_u:
-            raise ValueError(f"n_s must lie between n_t={self.n_t} and n_u={self.n_u}, got n_s={n_s}")
+            raise ValueError(
+                f"n_s must lie between n_t={self.n_t} and n_u={self.n_u}, got n_s={n_s}"
+            )
         where, fine = self.posterior(n_s)
         coarse = self.p[where[self.masked]]
-        return (n_s - self.n_t) / n_s * log_ratios(fine, coarse, where, f"with {n_s} sites masked", full=False)
+        return (
+            (n_s - self.n_t)
+            / n_s
+            * log_ratios(fine, coarse, where, f"with {n_s} sites masked", full=False)
+        )
 
     def __call__(self, n_s: int) -> float:
         """The mean over the sequences."""
@@ -126,7 +141,9 @@ class JumpKlub:
 def log_ratios(fine: Tensor, coarse: Tensor, where: Tensor, when: str, *, full: bool) -> Tensor:
     """sum fine log(fine / coarse), and - fine + coarse if ``full``, over the selected sites of each sequence, float64 [B]."""
     if ((fine > 0) & (coarse <= 0)).any():
-        raise ValueError(f"a jump {when} has rate zero from the interval's start, the bound is infinite; smooth the model")
+        raise ValueError(
+            f"a jump {when} has rate zero from the interval's start, the bound is infinite; smooth the model"
+        )
     per_site = torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum(-1)
     if full:
         per_site = per_site + (coarse - fine).sum(-1)

@@ -4,7 +4,7 @@ What site a tells about site b is their mutual information given what is known a
 
 .. math:: I(x_a; x_b \mid c) = E\, \mathrm{KL}\big(p(x_b \mid c, x_a) \,\|\, p(x_b \mid c)\big),
 
-the expectation over data and contexts c. One model call on the contexts gives the second law for all sites b, and one more call,
+the expectation over data and contexts c. One model call on the contexts gives the second distribution for all sites b, and one more call,
 with one site of data revealed in each sequence, the first: B sequences measure B rows of the matrix in a call.
 
 The order takes the site next that tells most about the sites of which little is told yet, itself among them. So sites that come
@@ -24,7 +24,7 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Fixed
 from jumpsteps.schedules.schedule import time_of_masked
-from jumpsteps.search.costs.table import LeapCosts
+from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 
@@ -44,7 +44,11 @@ def learn_order(
 
     The ranks of given sites mean nothing: samplers skip these.
     """
-    return greedy_order(dependence(reverse, paths, calls=calls, share=share, stationary=stationary, generator=generator))
+    return greedy_order(
+        dependence(
+            reverse, paths, calls=calls, share=share, stationary=stationary, generator=generator
+        )
+    )
 
 
 @torch.no_grad()
@@ -76,9 +80,13 @@ def dependence(
             not leave two sites masked, or a model that gives weight to a symbol that it excluded when less was known.
     """
     if not isinstance(reverse.forward, Absorbing):
-        raise ValueError(f"reveal orders are for the absorbing kernel, got {reverse.forward.name}; use method jys")
+        raise ValueError(
+            f"reveal orders are for the absorbing kernel, got {reverse.forward.name}; use method jys"
+        )
     if calls < 2:
-        raise ValueError(f"dependence needs a call on the contexts and one more at least, got calls={calls}")
+        raise ValueError(
+            f"dependence needs a call on the contexts and one more at least, got calls={calls}"
+        )
     context = paths.with_masked(masked_by(share, paths))
     total, count = measure(reverse, paths, context, calls, generator)
     if not stationary:
@@ -93,7 +101,9 @@ def masked_by(share: float, paths: Paths) -> int:
     """How many free sites are masked when this share is revealed."""
     masked = paths.sites - round(share * paths.sites) if 0 <= share < 1 else 0
     if masked < 2:
-        raise ValueError(f"share={share} must lie in [0, 1) and leave at least two of the {paths.sites} free sites masked")
+        raise ValueError(
+            f"share={share} must lie in [0, 1) and leave at least two of the {paths.sites} free sites masked"
+        )
     return masked
 
 
@@ -106,7 +116,7 @@ def measure(
     """
     hidden = paths.movable(context)
     masked = int(hidden[0].sum())
-    before = laws(reverse, paths, context, masked)
+    before = distributions(reverse, paths, context, masked)
     entropy = torch.zeros(hidden.shape, dtype=torch.float64, device=hidden.device)
     entropy[hidden] = -torch.xlogy(before, before).sum(-1)
     total, count = torch.zeros(2, hidden.shape[1], hidden.shape[1], dtype=torch.float64)
@@ -115,18 +125,20 @@ def measure(
         x = context.scatter(-1, site, paths.data.gather(-1, site))
         left = paths.movable(x)
         told = entropy.clone()
-        told[left] = kl_divergence(laws(reverse, paths, x, masked - 1), before[left[hidden]])
+        told[left] = kl_divergence(
+            distributions(reverse, paths, x, masked - 1), before[left[hidden]]
+        )
         total.index_add_(0, dealt, told.cpu())
         count.index_add_(0, dealt, hidden.to(count))
     if not total.isfinite().all():
         raise ValueError(
-            "the model gives weight to a symbol that it excluded when less was known, so its laws contradict each other"
+            "the model gives weight to a symbol that it excluded when less was known, so its distributions contradict each other"
         )
     return total, count
 
 
-def laws(reverse: ReverseProcess, paths: Paths, x: Tensor, masked: int) -> Tensor:
-    """The laws of the masked sites, float64 [K, V]."""
+def distributions(reverse: ReverseProcess, paths: Paths, x: Tensor, masked: int) -> Tensor:
+    """The distributions of the masked sites, float64 [K, V]."""
     t = time_of_masked(paths.forward, masked, paths.sites)
     return reverse.leave_one_out(x, t, where=paths.movable(x)).to(torch.float64)
 
@@ -149,7 +161,11 @@ def deal(hidden: Tensor, calls: int, *, generator: torch.Generator) -> Tensor:
 
 def check_coverage(count: Tensor, paths: Paths) -> None:
     free = paths.free.any(0).cpu()
-    missing, sites, batch = int((free & (count.diagonal() == 0)).sum()), int(free.sum()), len(paths.data)
+    missing, sites, batch = (
+        int((free & (count.diagonal() == 0)).sum()),
+        int(free.sum()),
+        len(paths.data),
+    )
     if missing:
         raise ValueError(
             f"{missing} of {sites} sites were not revealed in any of {batch} sequences; pass at least "
@@ -179,9 +195,13 @@ def greedy_order(dependence: Tensor) -> Fixed:
         ValueError: a matrix that is not square, or an entry that is negative or not finite.
     """
     if dependence.ndim != 2 or dependence.shape[0] != dependence.shape[1] or not len(dependence):
-        raise ValueError(f"the dependence of L sites must have shape [L, L], got {list(dependence.shape)}")
+        raise ValueError(
+            f"the dependence of L sites must have shape [L, L], got {list(dependence.shape)}"
+        )
     if not (dependence.isfinite() & (dependence >= 0)).all():
-        raise ValueError("the dependence has entries that are negative or not finite; pass mutual information in nats")
+        raise ValueError(
+            "the dependence has entries that are negative or not finite; pass mutual information in nats"
+        )
     sites = bits_reversed(len(dependence)).to(dependence.device)
     told = dependence[sites][:, sites].to(torch.float64)
     told = (told / told.amax(0).clamp_min(torch.finfo(told.dtype).tiny)).square().fill_diagonal_(1)
@@ -222,11 +242,21 @@ class LearnedOrder(ShortestPath):
         return KGillespie()
 
     def costs(
-        self, reverse: ReverseProcess, paths: Paths, sampler: Sampler, *, leaps: int, generator: torch.Generator
-    ) -> LeapCosts:
+        self,
+        reverse: ReverseProcess,
+        paths: Paths,
+        sampler: Sampler,
+        *,
+        steps: int,
+        generator: torch.Generator,
+    ) -> StepCosts:
         """The table of costs in the learned order; raises ValueError for a sampler that does not count jumps."""
         if not isinstance(sampler, KGillespie):
-            raise ValueError(f"sampler {sampler.name} follows times, in random order; a learned order needs k-gillespie")
-        order = learn_order(reverse, paths, calls=self.calls, stationary=self.stationary, generator=generator)
+            raise ValueError(
+                f"sampler {sampler.name} follows times, in random order; a learned order needs k-gillespie"
+            )
+        order = learn_order(
+            reverse, paths, calls=self.calls, stationary=self.stationary, generator=generator
+        )
         path = ShortestPath(self.knots, self.bandwidth, self.grid, order)
-        return path.costs(reverse, paths, sampler, leaps=leaps, generator=generator)
+        return path.costs(reverse, paths, sampler, steps=steps, generator=generator)

@@ -14,7 +14,7 @@ __all__ = ["Method"]
 
 
 class Method(Protocol):
-    """A way to choose leaps: schedules for each number of leaps, from forward paths of data."""
+    """A way to choose steps: schedules for each number of steps, from forward paths of data."""
 
     @property
     def name(self) -> str: ...
@@ -25,5 +25,11 @@ class Method(Protocol):
         ...
 
     def find(
-        self, reverse: ReverseProcess, paths: Paths, leaps: list[int], sampler: Sampler, *, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        paths: Paths,
+        steps: list[int],
+        sampler: Sampler,
+        *,
+        generator: torch.Generator,
     ) -> Mapping[int, Schedule]: ...

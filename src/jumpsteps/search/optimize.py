@@ -41,7 +41,7 @@ def optimize_schedule(
         generator: makes the noise, on the device of ``data``.
         method: ``ShortestPath()`` unless given, or ``JYS()``.
         sampler: the sampler that will run; the method's own unless given. It decides whether the schedule has times or jumps, and
-            how many leaps an NFE allows.
+            how many steps an NFE allows.
         given_mask: bool [L] or [B, L], the sites that will be given when sampling; they stay as in the data.
         about: model and data, for the schedules' provenance.
 
@@ -55,8 +55,8 @@ def optimize_schedule(
     method = method or ShortestPath()
     sampler = sampler or method.sampler
     sampler.check(reverse.forward)
-    leaps = {n: sampler.leaps(n) for n in sorted(set(nfe))}
-    if bool(leaps) == (tolerance is not None):
+    steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
+    if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")
     if data.ndim != 2 or not len(data):
         raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
@@ -64,12 +64,19 @@ def optimize_schedule(
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
     counted = replace(reverse, model=counter)
     if tolerance is None:
-        found = method.find(counted, paths, sorted(set(leaps.values())), sampler, generator=generator)
+        found = method.find(
+            counted, paths, sorted(set(steps.values())), sampler, generator=generator
+        )
     else:
         if not isinstance(method, ShortestPath):
-            raise ValueError(f"method {method.name} does not predict errors; for a tolerance use the shortest path")
+            raise ValueError(
+                f"method {method.name} does not predict errors; for a tolerance use the shortest path"
+            )
         schedule = method.find_within(counted, paths, tolerance, sampler, generator=generator)
-        found, leaps = {schedule.leaps: schedule}, {sampler.calls(schedule.leaps) or schedule.leaps: schedule.leaps}
+        found, steps = (
+            {schedule.steps: schedule},
+            {sampler.calls(schedule.steps) or schedule.steps: schedule.steps},
+        )
     known = replace(
         about,
         method=method.name,
@@ -81,7 +88,7 @@ def optimize_schedule(
         model_calls=counter.calls,
         version=__version__,
     )
-    return {n: with_provenance(found[leaps[n]], known) for n in leaps}
+    return {n: with_provenance(found[steps[n]], known) for n in steps}
 
 
 def with_provenance(schedule: Schedule, known: Provenance) -> Schedule:
@@ -90,4 +97,6 @@ def with_provenance(schedule: Schedule, known: Provenance) -> Schedule:
 
 def merge(known: Provenance, cost: Provenance) -> Provenance:
     """``known`` with the method's own prediction."""
-    return replace(known, predicted_cost=cost.predicted_cost, predicted_cost_stderr=cost.predicted_cost_stderr)
+    return replace(
+        known, predicted_cost=cost.predicted_cost, predicted_cost_stderr=cost.predicted_cost_stderr
+    )

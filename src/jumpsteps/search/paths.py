@@ -39,7 +39,12 @@ class Paths:
 
     @classmethod
     def draw(
-        cls, forward: ForwardProcess, data: Tensor, *, generator: torch.Generator, given_mask: Tensor | None = None
+        cls,
+        forward: ForwardProcess,
+        data: Tensor,
+        *,
+        generator: torch.Generator,
+        given_mask: Tensor | None = None,
     ) -> "Paths":
         """Paths from data, int64 [B, L].
 
@@ -58,7 +63,9 @@ class Paths:
                 )
             known = given_mask.to(data.device, torch.bool).expand(data.shape)
         if known.all(-1).any():
-            raise ValueError("given_mask leaves a sequence without a free site, so there is nothing to sample")
+            raise ValueError(
+                "given_mask leaves a sequence without a free site, so there is nothing to sample"
+            )
         at = forward.sample_path(data, generator=generator)
         keys = uniform(tuple(data.shape), generator=generator, device=data.device)
         return cls(forward, data, ~known, at, keys.masked_fill(known, torch.inf))
@@ -99,4 +106,6 @@ class Paths:
     def free_ranks(self, order: RevealOrder, *, generator: torch.Generator) -> Tensor:
         """The rank of every free site among the free ones, int64 [B, L]; given sites come after all of them."""
         ranks = order.ranks(*self.data.shape, generator=generator)
-        return torch.where(self.free, ranks, ranks.shape[1]).argsort(dim=-1, stable=True).argsort(-1)
+        return (
+            torch.where(self.free, ranks, ranks.shape[1]).argsort(dim=-1, stable=True).argsort(-1)
+        )

@@ -20,14 +20,29 @@ from jumpsteps.process.noise import Constant, Exponential, LogLinear
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks.task import Task
 
-__all__ = ["KERNELS", "LENGTH", "SYMBOLS", "TASK", "chain", "exact_reverse", "sample_data", "show", "violations"]
+__all__ = [
+    "KERNELS",
+    "LENGTH",
+    "SYMBOLS",
+    "TASK",
+    "chain",
+    "exact_reverse",
+    "sample_data",
+    "show",
+    "violations",
+]
 
 SYMBOLS = 32
 LENGTH = 256
 
 
 def sample_data(
-    n: int, *, generator: torch.Generator, symbols: int = SYMBOLS, length: int = LENGTH, smoothing: float = 0.0
+    n: int,
+    *,
+    generator: torch.Generator,
+    symbols: int = SYMBOLS,
+    length: int = LENGTH,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Exact sequences, int64 [n, length]; with ``smoothing``, each symbol is replaced by a fresh start with that probability."""
     device = generator.device
@@ -44,7 +59,7 @@ def sample_data(
 
 
 def chain(symbols: int = SYMBOLS) -> tuple[Tensor, Tensor]:
-    """The law as a Markov chain: initial law [V], transition matrix [V, V], float64."""
+    """The distribution as a Markov chain: initial distribution [V], transition matrix [V, V], float64."""
     transition = torch.diag(torch.ones(symbols - 1, dtype=torch.float64), -1)
     transition[0] = 1 / symbols
     return torch.full((symbols,), 1 / symbols, dtype=torch.float64), transition
@@ -66,7 +81,9 @@ def show(sample: Tensor) -> str:
 KERNELS: dict[str, ForwardProcess] = {
     "absorbing": Absorbing(vocab_size=SYMBOLS + 1, noise=LogLinear()),
     "uniform": Uniform(vocab_size=SYMBOLS, noise=Constant(3.87)),
-    "gaussian": Gaussian(vocab_size=SYMBOLS, rate_sigma=3.0, q_sigma=16.0, noise=Exponential(base=100.0, scale=0.25)),
+    "gaussian": Gaussian(
+        vocab_size=SYMBOLS, rate_sigma=3.0, q_sigma=16.0, noise=Exponential(base=100.0, scale=0.25)
+    ),
 }
 """The forward processes of the exact models: SEDD's masking; tauLDR's uniform noise for piano (0.03 x 129); tauLDR's noise for
 images on a narrower range, which forgets as much of the data as theirs (spectral gap times total noise: 6.5, theirs 6.2)."""

@@ -41,7 +41,9 @@ MAJOR, HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 
 def given_bars(tokens: Tensor) -> Given:
     """The first two bars of sequences, int64 [B, 256] or [256], as given sites."""
-    return Given(tokens, (torch.arange(tokens.shape[-1], device=tokens.device) < GIVEN).expand_as(tokens))
+    return Given(
+        tokens, (torch.arange(tokens.shape[-1], device=tokens.device) < GIVEN).expand_as(tokens)
+    )
 
 
 def note_distance(samples: Tensor, reference: Tensor) -> Tensor:
@@ -112,9 +114,13 @@ def ngrams(tokens: Tensor, n: int) -> list[tuple[int, ...]]:
 def show(sample: Tensor) -> str:
     """One sequence as text, a line for each bar: a note by its name where it begins, '.' while it is held, '-' for rests."""
     cells = [name(pitch) for pitch in sample[:1].tolist()]
-    cells += [("-" if now == REST else ".") if now == before else name(now) for before, now in pairwise(sample.tolist())]
+    cells += [
+        ("-" if now == REST else ".") if now == before else name(now)
+        for before, now in pairwise(sample.tolist())
+    ]
     return "\n".join(
-        " ".join(f"{cell:3s}" for cell in cells[i : i + STEPS_PER_BAR]).rstrip() for i in range(0, len(cells), STEPS_PER_BAR)
+        " ".join(f"{cell:3s}" for cell in cells[i : i + STEPS_PER_BAR]).rstrip()
+        for i in range(0, len(cells), STEPS_PER_BAR)
     )
 
 
@@ -133,7 +139,9 @@ def read_given(path: Path, length: int) -> Given:
     tokens = read_steps(path).tokens
     known = tokens[int((tokens != REST).nonzero()[0]) // STEPS_PER_BAR * STEPS_PER_BAR :][:GIVEN]
     if len(known) < GIVEN:
-        raise ValueError(f"{path} has {len(known)} sixteenths from the bar of its first note, two bars are {GIVEN}; pass more")
+        raise ValueError(
+            f"{path} has {len(known)} sixteenths from the bar of its first note, two bars are {GIVEN}; pass more"
+        )
     filled = torch.full((length,), REST)
     filled[:GIVEN] = known
     return given_bars(filled)

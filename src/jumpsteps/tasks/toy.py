@@ -21,7 +21,9 @@ SYMBOLS, LENGTH, SMOOTHING = 4, 4, 1e-3
 KERNELS: dict[str, ForwardProcess] = {
     "absorbing": Absorbing(vocab_size=SYMBOLS + 1, noise=LogLinear()),
     "uniform": Uniform(vocab_size=SYMBOLS, noise=Constant(3.87)),
-    "gaussian": Gaussian(vocab_size=SYMBOLS, rate_sigma=1.0, q_sigma=2.0, noise=Exponential(base=100.0, scale=0.05)),
+    "gaussian": Gaussian(
+        vocab_size=SYMBOLS, rate_sigma=1.0, q_sigma=2.0, noise=Exponential(base=100.0, scale=0.05)
+    ),
 }
 
 
@@ -29,7 +31,7 @@ def table() -> Tensor:
     """p_0 as float64 [4, 4, 4, 4]; every symbol is a fresh start with probability 0.001, so that all states are possible."""
     initial, transition = countdown.chain(SYMBOLS)
     mixed = (1 - SMOOTHING) * transition + SMOOTHING / SYMBOLS
-    return reduce(lambda law, _: law[..., None] * mixed, range(LENGTH - 1), initial)
+    return reduce(lambda probs, _: probs[..., None] * mixed, range(LENGTH - 1), initial)
 
 
 def reverse(kernel: str) -> PosteriorReverse:

@@ -120,7 +120,7 @@ def train(
 ) -> tuple[bool, dict[str, Tensor]]:
     """Train ``network``, which ``reverse.model`` calls; return whether the last step was reached, and the averaged parameters.
 
-    Writes ``out/training.pt`` (state; a later call with the same ``out`` goes on from there) and ``out/metrics.jsonl`` (one
+    Writes ``out/training.pt`` (state; a later call with the same ``out`` continues from there) and ``out/metrics.jsonl`` (one
     JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds). ``evaluate``, a
     loss of data that is not trained on, is called every ``evaluate_every`` steps with the averaged parameters in the network; its
     value is written to lines of their own: step, held_out_loss, seconds.
@@ -132,7 +132,10 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        network.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
     )
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
     state = State(0, 0.0, optimizer, network, average)
@@ -166,15 +169,29 @@ def run(
     """Optimiser steps until the last one, or until the time is up."""
     began, before = time.monotonic(), state.seconds
     losses: list[Tensor] = []
-    bar = tqdm(range(state.step, config.steps), "training", initial=state.step, total=config.steps, disable=not progress)
+    bar = tqdm(
+        range(state.step, config.steps),
+        "training",
+        initial=state.step,
+        total=config.steps,
+        disable=not progress,
+    )
     for step in bar:
         value, norm = optimise(state, reverse, loss, data, config)
         losses.append(value)
         state.step, state.seconds = step + 1, before + time.monotonic() - began
         if state.step % config.log_every == 0:
-            log(out, state, float(torch.stack(losses).mean()), float(norm), learning_rate(config, step))
+            log(
+                out,
+                state,
+                float(torch.stack(losses).mean()),
+                float(norm),
+                learning_rate(config, step),
+            )
             losses.clear()
-        if evaluate is not None and (state.step % config.evaluate_every == 0 or state.step == config.steps):
+        if evaluate is not None and (
+            state.step % config.evaluate_every == 0 or state.step == config.steps
+        ):
             write(out, state, {"held_out_loss": evaluated(state, evaluate)})
         if state.step % config.save_every == 0:
             state.save(out / "training.pt", config)
@@ -182,7 +199,9 @@ def run(
             return
 
 
-def optimise(state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig) -> tuple[Tensor, Tensor]:
+def optimise(
+    state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
     """One optimiser step on the loss per site; returns the loss per sequence and the gradient's norm."""
     device = device_of(state.network)
     generator = generator_of_step(config, state.step, device)
@@ -196,14 +215,18 @@ def optimise(state: State, reverse: ReverseProcess, loss: Loss, data: Data, conf
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step)
     state.optimizer.step()
-    average_weights(state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step)))
+    average_weights(
+        state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step))
+    )
     return value.detach(), norm
 
 
 def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
     """average <- decay average + (1 - decay) weights."""
     weights = dict(network.named_parameters())
-    torch._foreach_lerp_(list(average.values()), [weights[name].detach() for name in average], 1 - decay)
+    torch._foreach_lerp_(
+        list(average.values()), [weights[name].detach() for name in average], 1 - decay
+    )
 
 
 def evaluated(state: State, evaluate: Callable[[], float]) -> float:
@@ -226,7 +249,9 @@ def swap_average(state: State) -> None:
 
 def log(out: Path, state: State, loss: float, norm: float, rate: float) -> None:
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False")
+        raise FloatingPointError(
+            f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False"
+        )
     write(out, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate})
 
 

@@ -1,6 +1,6 @@
 r"""Training losses: evidence bounds of x0, in nats per sequence, estimated at one random time for each sequence.
 
-Both bounds are tight for the exact model when the prior is the forward law at t = 1, up to the sites that the noise has not
+Both bounds are tight for the exact model when the prior is the forward distribution at t = 1, up to the sites that the noise has not
 reached there.
 """
 
@@ -12,7 +12,11 @@ from torch import Tensor
 
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.tensors import one_hot
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -24,7 +28,9 @@ __all__ = ["Loss", "MaskedCrossEntropy", "ScoreEntropy", "spread_times"]
 class Loss(Protocol):
     """Maps data int64 [B, L] to one number per sequence, float [B], whose mean is minimised."""
 
-    def __call__(self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator) -> Tensor: ...
+    def __call__(
+        self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator
+    ) -> Tensor: ...
 
 
 def spread_times(n: int, *, t_min: float, generator: torch.Generator) -> Tensor:
@@ -34,10 +40,14 @@ def spread_times(n: int, *, t_min: float, generator: torch.Generator) -> Tensor:
     return t_min + (1 - t_min) * ((shift + cell / n) % 1)
 
 
-def noised(forward: ForwardProcess, x0: Tensor, t: Tensor, given: int, generator: torch.Generator) -> Tensor:
+def noised(
+    forward: ForwardProcess, x0: Tensor, t: Tensor, given: int, generator: torch.Generator
+) -> Tensor:
     """x_t for times t [B]; the first ``given`` sites stay as they are."""
     if not 0 <= given < x0.shape[1]:
-        raise ValueError(f"the loss was told that {given} sites are given, sequences have {x0.shape[1]}; leave at least one free")
+        raise ValueError(
+            f"the loss was told that {given} sites are given, sequences have {x0.shape[1]}; leave at least one free"
+        )
     x = forward.sample_path(x0, generator=generator)(t[:, None])
     return torch.cat([x0[:, :given], x[:, given:]], 1)
 
@@ -66,18 +76,22 @@ class MaskedCrossEntropy:
     t_min: float = 1e-3
     given: int = 0
 
-    def __call__(self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
         forward = reverse.forward
         if not isinstance(forward, Absorbing):
-            raise ValueError(f"the masked cross-entropy needs the absorbing kernel, got {forward.name}; use ScoreEntropy()")
+            raise ValueError(
+                f"the masked cross-entropy needs the absorbing kernel, got {forward.name}; use ScoreEntropy()"
+            )
         t = spread_times(len(x0), t_min=self.t_min, generator=generator)
         x = noised(forward, x0, t, self.given, generator)
         output = reverse.call_model(x, t, None)[:, self.given :]
         x, x0 = x[:, self.given :], x0[:, self.given :]
         is_mask = torch.arange(forward.vocab_size, device=x.device) == forward.mask_id
-        surprise = negative_log_likelihood(output.masked_fill(is_mask, -torch.inf), x0)
+        nll = negative_log_likelihood(output.masked_fill(is_mask, -torch.inf), x0)
         hazard = forward.noise.rate(t) / torch.expm1(forward.noise.total(t))
-        return (surprise * forward.movable(x)).sum(-1) * hazard.to(surprise) * (1 - self.t_min)
+        return (nll * forward.movable(x)).sum(-1) * hazard.to(nll) * (1 - self.t_min)
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ class ScoreEntropy:
 
     Source: Lou, Meng, Ermon (2024), Eq. 9 and Thm. 3.6.
 
-    With the log-score of a posterior model this is the evidence bound of Campbell et al. (2022), Prop. 2: there the second term is
+    With the log-score of a posterior model this is the ELBO of Campbell et al. (2022), Prop. 2: there the second term is
     the expectation over jumps x -> x~ of the forward process, here its sum, and the constant is such that the bound is that of
     -log p(x0) less KL(q_{1|0}(. | x0) || prior).
 
@@ -107,7 +121,9 @@ class ScoreEntropy:
     given: int = 0
     cross_entropy: float = 0.0
 
-    def __call__(self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
         forward = reverse.forward
         self.check(reverse)
         t = spread_times(len(x0), t_min=self.t_min, generator=generator)
@@ -121,13 +137,19 @@ class ScoreEntropy:
         bound = score_entropy(replace(reverse, model=answer), x0, x, t) * (1 - self.t_min)
         if self.cross_entropy == 0:
             return bound
-        return bound + self.cross_entropy * negative_log_likelihood(log_posterior(reverse, output, x, t), x0).sum(-1)
+        return bound + self.cross_entropy * negative_log_likelihood(
+            log_posterior(reverse, output, x, t), x0
+        ).sum(-1)
 
     def check(self, reverse: ReverseProcess) -> None:
         if isinstance(reverse, PosteriorReverse) and isinstance(reverse.forward, Absorbing):
-            raise ValueError("a posterior model of the absorbing kernel has a score at masked sites only; use MaskedCrossEntropy()")
+            raise ValueError(
+                "a posterior model of the absorbing kernel has a score at masked sites only; use MaskedCrossEntropy()"
+            )
         if self.cross_entropy != 0 and isinstance(reverse, LogScoreReverse):
-            raise ValueError("the cross entropy needs a model of x0, this one gives the log-score; pass cross_entropy=0")
+            raise ValueError(
+                "the cross entropy needs a model of x0, this one gives the log-score; pass cross_entropy=0"
+            )
 
 
 def log_posterior(reverse: ReverseProcess, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -141,7 +163,7 @@ def score_entropy(reverse: ReverseProcess, x0: Tensor, x: Tensor, t: Tensor) -> 
     """The integrand of ``ScoreEntropy`` at times t [B], in float32 at least: [B], nats per sequence and time."""
     forward = reverse.forward
     log_score = reverse.log_score(x, t)
-    law = forward.push(one_hot(x0, forward.vocab_size, log_score.dtype), t[:, None])
-    ratio = law / law.gather(-1, x[..., None])
+    probs = forward.push(one_hot(x0, forward.vocab_size, log_score.dtype), t[:, None])
+    ratio = probs / probs.gather(-1, x[..., None])
     entropy = log_score.exp() - ratio * log_score + torch.xlogy(ratio, ratio) - ratio
     return forward.jump_rates(entropy, x, t[:, None]).sum((-1, -2))

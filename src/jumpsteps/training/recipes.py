@@ -95,7 +95,10 @@ def piano_network(vocab_size: int) -> DiTConfig:
     )
 
 
-PIANO_DATA = FromFiles(read_piano, "a folder or zip of MIDI files such as POP909, or a folder with train.npy and test.npy")
+PIANO_DATA = FromFiles(
+    read_piano,
+    "a folder or zip of MIDI files such as POP909, or a folder with train.npy and test.npy",
+)
 PIANO_CONFIG = TrainConfig(
     steps=24_000,
     batch=256,
@@ -110,10 +113,14 @@ RECIPES: dict[str, Recipe] = {
         task="countdown",
         length=countdown.LENGTH,
         forward=Absorbing(vocab_size=countdown.SYMBOLS + 1, noise=LogLinear()),
-        network=DiTConfig(vocab_size=countdown.SYMBOLS + 1, hidden_size=128, n_blocks=6, n_heads=8, cond_dim=16),
+        network=DiTConfig(
+            vocab_size=countdown.SYMBOLS + 1, hidden_size=128, n_blocks=6, n_heads=8, cond_dim=16
+        ),
         output="posterior",
         loss=MaskedCrossEntropy(),
-        data=lambda n, generator: countdown.sample_data(n, generator=generator, smoothing=COUNTDOWN_SMOOTHING),
+        data=lambda n, generator: countdown.sample_data(
+            n, generator=generator, smoothing=COUNTDOWN_SMOOTHING
+        ),
         config=TrainConfig(steps=30_000, batch=512, learning_rate=2e-3, warmup=1000, ema=0.9998),
     ),
     "piano-uniform": Recipe(
@@ -134,7 +141,9 @@ RECIPES: dict[str, Recipe] = {
         output="posterior",
         loss=MaskedCrossEntropy(given=piano.GIVEN),
         data=PIANO_DATA,
-        config=replace(PIANO_CONFIG, steps=7000),  # Its held-out loss turns there, the uniform kernel's after 17,000 steps.
+        config=replace(
+            PIANO_CONFIG, steps=7000
+        ),  # Its held-out loss turns there, the uniform kernel's after 17,000 steps.
     ),
 }
 
@@ -153,7 +162,7 @@ def train_recipe(
     max_minutes: float | None = None,
     progress: bool = True,
 ) -> bool:
-    """Train, or go on training, and write a checkpoint folder with the averaged weights in bfloat16.
+    """Train, or continue training, and write a checkpoint folder with the averaged weights in bfloat16.
 
     Args:
         data: where the data is, for a recipe that reads it from files.
@@ -177,22 +186,42 @@ def train_recipe(
     torch.manual_seed(config.seed)
     network, reverse = build(recipe.network, recipe.forward, recipe.output)
     network.to(device)
-    evaluate = None if corpus is None else held_out(reverse, recipe.loss, corpus.test.to(device), config.batch)
-    done, average = train(reverse, network, recipe.loss, draw, config, out, evaluate=evaluate, progress=progress)
+    evaluate = (
+        None
+        if corpus is None
+        else held_out(reverse, recipe.loss, corpus.test.to(device), config.batch)
+    )
+    done, average = train(
+        reverse, network, recipe.loss, draw, config, out, evaluate=evaluate, progress=progress
+    )
     network.load_state_dict(network.state_dict() | average)
     name = None if corpus is None else corpus.name
-    save_native(out, network, recipe.forward, output=recipe.output, task=recipe.task, length=recipe.length, data=name)
+    save_native(
+        out,
+        network,
+        recipe.forward,
+        output=recipe.output,
+        task=recipe.task,
+        length=recipe.length,
+        data=name,
+    )
     return done
 
 
-def open_data(recipe: Recipe, path: Path | None, device: torch.device) -> tuple[Data, Corpus | None]:
+def open_data(
+    recipe: Recipe, path: Path | None, device: torch.device
+) -> tuple[Data, Corpus | None]:
     """What the recipe trains on, and where it is read from files, these."""
     if not isinstance(recipe.data, FromFiles):
         if path is not None:
-            raise ValueError(f"the recipe for {recipe.task} makes its own data; leave out --data {path}")
+            raise ValueError(
+                f"the recipe for {recipe.task} makes its own data; leave out --data {path}"
+            )
         return recipe.data, None
     if path is None:
-        raise ValueError(f"the recipe for {recipe.task} needs data; pass --data PATH: {recipe.data.what}")
+        raise ValueError(
+            f"the recipe for {recipe.task} needs data; pass --data PATH: {recipe.data.what}"
+        )
     corpus = recipe.data.read(path, device)
     return corpus.sample_data, corpus
 
@@ -202,7 +231,9 @@ def held_out(reverse: ReverseProcess, loss: Loss, test: Tensor, batch: int) -> C
 
     Batches are as large as in training, so that a compiled network is compiled for one size.
     """
-    rows = torch.arange(-(-max(len(test), HELD_OUT) // batch) * batch, device=test.device) % len(test)
+    rows = torch.arange(-(-max(len(test), HELD_OUT) // batch) * batch, device=test.device) % len(
+        test
+    )
 
     def evaluate() -> float:
         generator = torch.Generator(test.device).manual_seed(0)

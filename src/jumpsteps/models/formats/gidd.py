@@ -52,8 +52,12 @@ class TabulatedRotary(Rotary):
         """
         longest = self.get_buffer("cos_cached").shape[1]
         if length > longest:
-            raise ValueError(f"this GIDD model takes sequences of at most {longest} sites, got {length}")
-        cos, sin = (self.get_buffer(name)[0, :length, 0, 0].float() for name in ("cos_cached", "sin_cached"))
+            raise ValueError(
+                f"this GIDD model takes sequences of at most {longest} sites, got {length}"
+            )
+        cos, sin = (
+            self.get_buffer(name)[0, :length, 0, 0].float() for name in ("cos_cached", "sin_cached")
+        )
         half = cos.shape[-1] // 2
         return cos[:, :half], sin[:, :half]
 
@@ -85,7 +89,9 @@ def load_gidd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
         )
     eps, length = config.get("t_eps"), positive_integer(config, "max_seq_len", where)
     if not isinstance(eps, float) or not 0 < eps < 1:
-        raise ValueError(f"{where}: t_eps must lie between 0 and 1, got {eps!r}; the config is damaged, or another model's")
+        raise ValueError(
+            f"{where}: t_eps must lie between 0 and 1, got {eps!r}; the config is damaged, or another model's"
+        )
     sizes = read_sizes(config, SIZES, where)
     network, forward = DiT(sizes), Absorbing(vocab_size=sizes.vocab_size, noise=LogLinear(eps))
     network.rotary_emb = TabulatedRotary(sizes.hidden_size // sizes.n_heads, length)

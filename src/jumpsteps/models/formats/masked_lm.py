@@ -35,7 +35,12 @@ DIFFUSION_MASKS = {"llada": 126336, "Dream": 151666}
 SHIFTED = {"Dream"}
 """Model types whose logits for site l stand at l - 1, as in the causal model that they were trained from."""
 
-WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"]
+WEIGHTS = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+]
 
 
 class MaskedLanguageModel(nn.Module):
@@ -63,7 +68,11 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         self.network, self.shift = network, shift
         self.sizes: Sizes | None = None
-        never = torch.zeros(vocab_size, dtype=torch.bool) if known is None else missing(known, vocab_size)
+        never = (
+            torch.zeros(vocab_size, dtype=torch.bool)
+            if known is None
+            else missing(known, vocab_size)
+        )
         never[mask_id] = True
         self.register_buffer("never", never, persistent=False)
         self.register_buffer("before", torch.tensor(wrap[0], dtype=torch.int64), persistent=False)
@@ -77,7 +86,9 @@ class MaskedLanguageModel(nn.Module):
         """
         trunk = getattr(self.network, "base_model", self.network)
         if trunk is self.network:
-            raise ValueError(f"{type(self.network).__name__} does not say what its trunk is and cannot be compiled")
+            raise ValueError(
+                f"{type(self.network).__name__} does not say what its trunk is and cannot be compiled"
+            )
         self.sizes = Sizes()
         trunk.compile(dynamic=False)
 
@@ -91,7 +102,9 @@ class MaskedLanguageModel(nn.Module):
             logits = self.shifted(self.network(tokens).logits)[: len(x), first:][:, : x.shape[1]]
         else:
             row, site = where.nonzero().unbind(1)
-            logits = self.logits_at(tokens, row * tokens.shape[1] + (first + site - int(self.shift)).clamp_min(0))
+            logits = self.logits_at(
+                tokens, row * tokens.shape[1] + (first + site - int(self.shift)).clamp_min(0)
+            )
         return logits.float().masked_fill(self.get_buffer("never"), -torch.inf).log_softmax(-1)
 
     def shifted(self, logits: Tensor) -> Tensor:
@@ -168,35 +181,69 @@ def load_masked_lm(
     """
     config = read_json(folder / "config.json")
     if not isinstance(config, dict) or not is_masked_lm(config):
-        raise ValueError(f"{folder / 'config.json'} is not that of a masked language model (BERT and its like, LLaDA, Dream)")
+        raise ValueError(
+            f"{folder / 'config.json'} is not that of a masked language model (BERT and its like, LLaDA, Dream)"
+        )
     library = transformers()
     check_trust(folder, config, library, trust_remote_code)
     files = weight_files(folder)
     if tokenizer_folder is None and has_tokenizer(folder):
         tokenizer_folder = folder
-    tokenizer = None if tokenizer_folder is None else read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
-    network = read_network(folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin")
+    tokenizer = (
+        None
+        if tokenizer_folder is None
+        else read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
+    )
+    network = read_network(
+        folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin"
+    )
     kind, vocab_size = config.get("model_type", ""), int(network.config.vocab_size)
     mask_id = find_mask(folder, mask_id, tokenizer, network.config)
     wrap = tokens_around(tokenizer) if has_masked_head(config) else ([], [])
     length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
     forward = Absorbing(vocab_size=vocab_size, noise=LogLinear(), mask_id=mask_id)
-    text, known = (None, None) if tokenizer is None else (Text(tokenizer, forward), tokenizer.get_vocab().values())
-    model = MaskedLanguageModel(network, vocab_size=vocab_size, mask_id=mask_id, known=known, wrap=wrap, shift=kind in SHIFTED)
-    return LoadedModel(name, PosteriorReverse(forward, model.to(device).eval()), length, digest_of(files), None, text)
+    text, known = (
+        (None, None)
+        if tokenizer is None
+        else (Text(tokenizer, forward), tokenizer.get_vocab().values())
+    )
+    model = MaskedLanguageModel(
+        network,
+        vocab_size=vocab_size,
+        mask_id=mask_id,
+        known=known,
+        wrap=wrap,
+        shift=kind in SHIFTED,
+    )
+    return LoadedModel(
+        name,
+        PosteriorReverse(forward, model.to(device).eval()),
+        length,
+        digest_of(files),
+        None,
+        text,
+    )
 
 
 def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool) -> None:
     """Refuse a model whose code is in the folder, and not in transformers, unless that code may run."""
-    if "auto_map" in config and config.get("model_type") not in library.CONFIG_MAPPING and not trusted:
-        raise ValueError(f"{folder} brings Python code of its own; read it, then pass --trust-remote-code to let it run")
+    if (
+        "auto_map" in config
+        and config.get("model_type") not in library.CONFIG_MAPPING
+        and not trusted
+    ):
+        raise ValueError(
+            f"{folder} brings Python code of its own; read it, then pass --trust-remote-code to let it run"
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights: the one, or the shards that an index names."""
     found = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
     if found is None:
-        raise ValueError(f"there are no weights in {folder}; it should hold one of {', '.join(WEIGHTS)}")
+        raise ValueError(
+            f"there are no weights in {folder}; it should hold one of {', '.join(WEIGHTS)}"
+        )
     if found.suffix != ".json":
         return [found]
     index = read_json(found)
@@ -206,7 +253,9 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / name for name in sorted(set(shards.values()))]
     absent = [path.name for path in files if not path.exists()]
     if absent:
-        raise ValueError(f"{folder} lacks {brief(absent)}, which {found.name} names; download them again")
+        raise ValueError(
+            f"{folder} lacks {brief(absent)}, which {found.name} names; download them again"
+        )
     return files
 
 
@@ -216,19 +265,34 @@ def digest_of(files: list[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def read_network(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool, *, pickled: bool) -> Any:
+def read_network(
+    folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool, *, pickled: bool
+) -> Any:
     """The network with all its weights, in the number format of the config."""
     masked_head = has_masked_head(config)
     kind = library.AutoModelForMaskedLM if masked_head else library.AutoModel
-    options = {"trust_remote_code": trusted, "local_files_only": True, "use_safetensors": not pickled, "weights_only": True}
+    options = {
+        "trust_remote_code": trusted,
+        "local_files_only": True,
+        "use_safetensors": not pickled,
+        "weights_only": True,
+    }
     try:
         if not masked_head:  # Dream's own loading code cannot return what it missed.
             return kind.from_pretrained(folder, dtype="auto", **options)
-        network, about = kind.from_pretrained(folder, dtype="auto", output_loading_info=True, **options)
-    except Exception as error:  # What transformers and a model's own code raise is not theirs to promise.
-        raise ValueError(f"transformers {library.__version__} cannot read {folder} ({first_line(error)})") from error
+        network, about = kind.from_pretrained(
+            folder, dtype="auto", output_loading_info=True, **options
+        )
+    except (
+        Exception
+    ) as error:  # What transformers and a model's own code raise is not theirs to promise.
+        raise ValueError(
+            f"transformers {library.__version__} cannot read {folder} ({first_line(error)})"
+        ) from error
     if about["missing_keys"]:
-        raise ValueError(f"the weights in {folder} lack {brief(sorted(about['missing_keys']))}; it is not a masked language model")
+        raise ValueError(
+            f"the weights in {folder} lack {brief(sorted(about['missing_keys']))}; it is not a masked language model"
+        )
     return network
 
 
@@ -242,7 +306,9 @@ def find_mask(folder: Path, asked: int | None, tokenizer: Any, config: Any) -> i
     for mask_id in candidates:
         if mask_id is not None:
             return mask_id
-    raise ValueError(f"neither the tokenizer nor config.json of {folder} names a mask token; pass mask_id")
+    raise ValueError(
+        f"neither the tokenizer nor config.json of {folder} names a mask token; pass mask_id"
+    )
 
 
 def tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -261,9 +327,13 @@ def find_length(folder: Path, asked: int | None, tokenizer: Any, config: Any, ar
         getattr(config, "max_sequence_length", None),
         getattr(tokenizer, "model_max_length", None),
     ]
-    longest = min((limit - around for limit in limits if limit is not None and limit < 10**9), default=asked)
+    longest = min(
+        (limit - around for limit in limits if limit is not None and limit < 10**9), default=asked
+    )
     if longest is None:
-        raise ValueError(f"config.json of {folder} does not say how long a sequence is; pass length")
+        raise ValueError(
+            f"config.json of {folder} does not say how long a sequence is; pass length"
+        )
     length = longest if asked is None else asked
     if not 1 <= length <= longest:
         raise ValueError(f"length must lie in 1..{longest} for {folder}, got {length}")

@@ -66,7 +66,10 @@ def read_backbone(folder: Path, config: dict[str, Any]) -> tuple[DiT, int, Path]
         ValueError: as ``load_mdlm``.
     """
     where = folder / "config.json"
-    network, length = DiT(read_sizes(config, SIZES, where)), positive_integer(config, "model_length", where)
+    network, length = (
+        DiT(read_sizes(config, SIZES, where)),
+        positive_integer(config, "model_length", where),
+    )
     path, weights = read_weights(folder)
     load_weights(nn.ModuleDict({"backbone": network}), weights, path)
     return network, length, path
@@ -80,5 +83,7 @@ def read_sizes(config: dict[str, Any], names: dict[str, str], path: Path) -> DiT
 def positive_integer(config: dict[str, Any], key: str, path: Path) -> int:
     value = config.get(key)
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{path}: {key} must be a positive integer, got {value!r}; the config is damaged, or another model's")
+        raise ValueError(
+            f"{path}: {key} must be a positive integer, got {value!r}; the config is damaged, or another model's"
+        )
     return value

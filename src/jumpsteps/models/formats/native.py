@@ -12,11 +12,19 @@ from torch import Tensor
 
 from jumpsteps.core.files import replacing, write_json
 from jumpsteps.denoiser.model import Model
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
-from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
+from jumpsteps.models.networks.transformer import (
+    Transformer,
+    TransformerConfig,
+    TransformerPosterior,
+)
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
 from jumpsteps.process import noise as noises
 from jumpsteps.process.absorbing import Absorbing
@@ -46,10 +54,16 @@ NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Network]]] = {
     "transformer": (TransformerConfig, Transformer),
     "unet": (UNetConfig, UNet),
 }
-KERNELS: dict[str, type[ForwardProcess]] = {"absorbing": Absorbing, "uniform": Uniform, "gaussian": Gaussian}
+KERNELS: dict[str, type[ForwardProcess]] = {
+    "absorbing": Absorbing,
+    "uniform": Uniform,
+    "gaussian": Gaussian,
+}
 
 
-def build(config: NetworkConfig, forward: ForwardProcess, output: str) -> tuple[Network, ReverseProcess]:
+def build(
+    config: NetworkConfig, forward: ForwardProcess, output: str
+) -> tuple[Network, ReverseProcess]:
     """A network with fresh weights and its reverse process.
 
     Args:
@@ -61,18 +75,20 @@ def build(config: NetworkConfig, forward: ForwardProcess, output: str) -> tuple[
     """
     network = next(make for kind, make in NETWORKS.values() if isinstance(config, kind))(config)
     if output == "posterior" and not (isinstance(network, UNet) and isinstance(forward, Absorbing)):
-        return network, PosteriorReverse(forward, law_of(network, forward))
+        return network, PosteriorReverse(forward, distribution_of(network, forward))
     if output == "leave-one-out" and not isinstance(forward, Absorbing):
-        return network, LeaveOneOutReverse(forward, law_of(network, forward))
+        return network, LeaveOneOutReverse(forward, distribution_of(network, forward))
     if output == "log-score" and isinstance(network, DiT) and not isinstance(forward, MatrixKernel):
         scale = isinstance(forward, Absorbing)
-        return network, LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
+        return network, LogScoreReverse(
+            forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale)
+        )
     raise ValueError(
         f"no network with output {output!r} for the {forward.name} kernel is a {type(network).__name__}; use a DiT and 'posterior'"
     )
 
 
-def law_of(network: Network, forward: ForwardProcess) -> Model:
+def distribution_of(network: Network, forward: ForwardProcess) -> Model:
     """The network's output as log-probabilities of x0; it is told the time unless the kernel is the absorbing one."""
     if isinstance(network, DiT):
         return PosteriorNetwork(network, forward)
@@ -117,12 +133,17 @@ def save_native(
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
     """A network's sizes as a config holds them; ``network_config`` reads them."""
-    return {"type": next(name for name, (kind, _) in NETWORKS.items() if isinstance(config, kind)), **asdict(config)}
+    return {
+        "type": next(name for name, (kind, _) in NETWORKS.items() if isinstance(config, kind)),
+        **asdict(config),
+    }
 
 
 def network_config(content: dict[str, Any]) -> NetworkConfig:
     """The sizes of a network in a config; one without a type is a DiT."""
-    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    sizes = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
     name = sizes.pop("type", "dit")
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; this jumpsteps knows {', '.join(NETWORKS)}")
@@ -134,10 +155,14 @@ def is_native(config: dict[str, Any]) -> bool:
     return config.get("format") == FORMAT
 
 
-def load_native(folder: Path, config: dict[str, Any], name: str, device: torch.device) -> LoadedModel:
+def load_native(
+    folder: Path, config: dict[str, Any], name: str, device: torch.device
+) -> LoadedModel:
     """Read a checkpoint folder whose ``config.json`` is ``config``."""
     if config.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}")
+        raise ValueError(
+            f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}"
+        )
     try:
         forward = build_forward(config["kernel"], config["noise"])
         network, reverse = build(network_config(config["network"]), forward, config["output"])
@@ -157,9 +182,18 @@ def forward_to_json(forward: ForwardProcess) -> tuple[dict[str, Any], dict[str, 
         ValueError: a kernel that a config cannot hold.
     """
     if forward.name not in KERNELS:
-        raise ValueError(f"the {forward.name} kernel cannot be written to a config; those that can: {', '.join(KERNELS)}")
-    parts = {field.name: getattr(forward, field.name) for field in fields(forward) if field.name != "noise"}
-    return {"type": forward.name, **parts}, {"type": type(forward.noise).__name__, **vars(forward.noise)}
+        raise ValueError(
+            f"the {forward.name} kernel cannot be written to a config; those that can: {', '.join(KERNELS)}"
+        )
+    parts = {
+        field.name: getattr(forward, field.name)
+        for field in fields(forward)
+        if field.name != "noise"
+    }
+    return {"type": forward.name, **parts}, {
+        "type": type(forward.noise).__name__,
+        **vars(forward.noise),
+    }
 
 
 def build_forward(kernel: dict[str, Any], noise: dict[str, Any]) -> ForwardProcess:
@@ -168,9 +202,13 @@ def build_forward(kernel: dict[str, Any], noise: dict[str, Any]) -> ForwardProce
     noise_type, kernel_type = noise.pop("type"), kernel.pop("type")
     known = [n for n in noises.__all__ if n not in ("NoiseSchedule", "Time")]
     if noise_type not in known:
-        raise ValueError(f"unknown noise schedule {noise_type!r}; this jumpsteps knows {', '.join(known)}")
+        raise ValueError(
+            f"unknown noise schedule {noise_type!r}; this jumpsteps knows {', '.join(known)}"
+        )
     if kernel_type not in KERNELS:
-        raise ValueError(f"unknown kernel {kernel_type!r}; this jumpsteps knows {', '.join(KERNELS)}")
+        raise ValueError(
+            f"unknown kernel {kernel_type!r}; this jumpsteps knows {', '.join(KERNELS)}"
+        )
     return KERNELS[kernel_type](noise=getattr(noises, noise_type)(**noise), **kernel)
 
 
@@ -181,7 +219,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ValueError: no such file, or not a safetensors file.
     """
     if not path.exists():
-        raise ValueError(f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors")
+        raise ValueError(
+            f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors"
+        )
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -45,12 +45,16 @@ def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
         )
         length, scale = int(sizes["length"]), bool(sizes["scale_by_sigma"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} lacks {error}; it is not the config of a SEDD checkpoint") from None
+        raise ValueError(
+            f"{folder / 'config.json'} lacks {error}; it is not the config of a SEDD checkpoint"
+        ) from None
     network = DiT(dit)
     path, weights = read_weights(folder)
     load_weights(network, weights, path)
     network.to(device).eval()
-    reverse = LogScoreReverse(forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale))
+    reverse = LogScoreReverse(
+        forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale)
+    )
     return LoadedModel(name, reverse, length, file_hash(path), None)
 
 
@@ -68,7 +72,9 @@ def noise_of(config: dict[str, Any]) -> NoiseSchedule:
         return LogLinear()
     if config["type"] == "geometric":
         return Geometric(lowest=float(config["sigma_min"]), highest=float(config["sigma_max"]))
-    raise ValueError(f"noise schedule {config['type']!r} is not supported; SEDD models are 'loglinear' or 'geometric'")
+    raise ValueError(
+        f"noise schedule {config['type']!r} is not supported; SEDD models are 'loglinear' or 'geometric'"
+    )
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:

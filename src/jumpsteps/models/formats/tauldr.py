@@ -24,7 +24,11 @@ from torch import Tensor, nn
 
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.loaded import LoadedModel, brief, file_hash, load_weights, read_pickle
-from jumpsteps.models.networks.transformer import Transformer, TransformerConfig, TransformerPosterior
+from jumpsteps.models.networks.transformer import (
+    Transformer,
+    TransformerConfig,
+    TransformerPosterior,
+)
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
@@ -36,7 +40,9 @@ __all__ = ["is_tauldr", "load_tauldr"]
 
 def is_tauldr(folder: Path) -> bool:
     """Whether a folder has a yaml config and a .pt file, and no ``config.json``."""
-    return not (folder / "config.json").exists() and bool(yaml_files(folder)) and bool(pickles(folder))
+    return (
+        not (folder / "config.json").exists() and bool(yaml_files(folder)) and bool(pickles(folder))
+    )
 
 
 def yaml_files(folder: Path) -> list[Path]:
@@ -55,11 +61,15 @@ def load_tauldr(folder: Path, name: str, device: torch.device) -> LoadedModel:
             that are damaged or do not fit.
     """
     if not is_tauldr(folder):
-        raise ValueError(f"{folder} is no tauLDR checkpoint; it needs a .yaml config and a .pt file of weights, and no config.json")
+        raise ValueError(
+            f"{folder} is no tauLDR checkpoint; it needs a .yaml config and a .pt file of weights, and no config.json"
+        )
     path, config = pickles(folder)[-1], read_config(yaml_files(folder)[-1])
     kind = config.text("model.name")
     if kind not in MODELS:
-        raise ValueError(f"{config.path}: model.name {kind!r} is not supported; known tauLDR models: {', '.join(MODELS)}")
+        raise ValueError(
+            f"{config.path}: model.name {kind!r} is not supported; known tauLDR models: {', '.join(MODELS)}"
+        )
     forward, model, length = MODELS[kind](config)
     read_weights(nn.ModuleDict({"net": model.network}), path, config.path.name)
     reverse = PosteriorReverse(forward, model.to(device).eval())
@@ -79,7 +89,9 @@ class Config:
         part = self.content.get(section)
         value = part.get(name) if isinstance(part, dict) else None
         if not fits(value):
-            raise ValueError(f"{self.path}: {key} must be {kind}, got {value!r}; it is not the config of a published tauLDR model")
+            raise ValueError(
+                f"{self.path}: {key} must be {kind}, got {value!r}; it is not the config of a published tauLDR model"
+            )
         return value
 
     def text(self, key: str) -> str:
@@ -93,7 +105,13 @@ class Config:
 
     def wholes(self, key: str, count: int | None = None) -> tuple[int, ...]:
         kind = f"a list of {'' if count is None else f'{count} '}whole numbers >= 1"
-        return tuple(self.get(key, kind, lambda value: is_list(value, count) and all(is_whole(each, 1) for each in value)))
+        return tuple(
+            self.get(
+                key,
+                kind,
+                lambda value: is_list(value, count) and all(is_whole(each, 1) for each in value),
+            )
+        )
 
     def number(self, key: str) -> float:
         return float(self.get(key, "a finite number", is_number))
@@ -121,9 +139,13 @@ def read_config(path: Path) -> Config:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         what = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a yaml file that can be read ({what}); download it again") from None
+        raise ValueError(
+            f"{path} is not a yaml file that can be read ({what}); download it again"
+        ) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no sections; it is not the config of a published tauLDR model")
+        raise ValueError(
+            f"{path} holds no sections; it is not the config of a published tauLDR model"
+        )
     return Config(path, content)
 
 
@@ -150,7 +172,9 @@ def image_model(config: Config) -> tuple[ForwardProcess, UNetPosterior, int]:
         vocab_size=size,
         rate_sigma=config.number("model.rate_sigma"),
         q_sigma=config.number("model.Q_sigma"),
-        noise=Exponential(base=config.number("model.time_exponential"), scale=config.number("model.time_base")),
+        noise=Exponential(
+            base=config.number("model.time_exponential"), scale=config.number("model.time_base")
+        ),
     )
     return forward, UNetPosterior(UNet(unet)), channels * height * width
 
@@ -206,10 +230,19 @@ def read_weights(network: nn.Module, path: Path, config: str) -> None:
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no weights under 'model'; it is not a tauLDR checkpoint")
-    weights = {str(key).replace(".module.", "."): value for key, value in state.items() if not str(key).startswith("ema_")}
+    weights = {
+        str(key).replace(".module.", "."): value
+        for key, value in state.items()
+        if not str(key).startswith("ema_")
+    }
     load_weights(network, only_tensors(weights, path), path, config)
     if "ema_shadow_params" in state:
-        load_weights(network, only_tensors(named(state["ema_shadow_params"], network, path), path), path, config)
+        load_weights(
+            network,
+            only_tensors(named(state["ema_shadow_params"], network, path), path),
+            path,
+            config,
+        )
 
 
 def named(averages: Any, network: nn.Module, path: Path) -> dict[str, Any]:
@@ -227,5 +260,7 @@ def named(averages: Any, network: nn.Module, path: Path) -> dict[str, Any]:
 def only_tensors(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
     others = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
     if others:
-        raise ValueError(f"{path}: {brief(others)} should be tensors; it is not a tauLDR checkpoint")
+        raise ValueError(
+            f"{path}: {brief(others)} should be tensors; it is not a tauLDR checkpoint"
+        )
     return weights

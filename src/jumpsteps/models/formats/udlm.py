@@ -44,7 +44,9 @@ def load_udlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     """
     for key, (expected, otherwise) in EXPECTED.items():
         if config.get(key, expected) is not expected:
-            raise ValueError(f"{folder / 'config.json'}: {key} is {config[key]!r}; {otherwise} is not supported")
+            raise ValueError(
+                f"{folder / 'config.json'}: {key} is {config[key]!r}; {otherwise} is not supported"
+            )
     network, length, path = read_backbone(folder, config)
     forward = Uniform(vocab_size=network.config.vocab_size, noise=LogLinear())
     model = PosteriorNetwork(network, forward).to(device).eval()

@@ -18,13 +18,17 @@ Layers = Callable[[Tensor, Tensor], Tensor]
 class Recorded:
     """A call recorded as a CUDA graph, whose output the next replay overwrites."""
 
-    @torch.inference_mode(False)  # A tensor that is made in inference mode could not be written to outside.
+    @torch.inference_mode(
+        False
+    )  # A tensor that is made in inference mode could not be written to outside.
     @torch.no_grad()
     def __init__(self, layers: Layers, x: Tensor, level: Tensor) -> None:
         self.inputs = x.clone(), level.clone()
         aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):  # Compile and allocate before the recording, which can do neither.
+        with torch.cuda.stream(
+            aside
+        ):  # Compile and allocate before the recording, which can do neither.
             for _ in range(2):
                 layers(*self.inputs)
         here.wait_stream(aside)
@@ -63,7 +67,9 @@ class Sizes:
 
     def of(self, batch: int, length: int) -> int:
         """The size to pad a batch of sequences of this length to; one that is new will be compiled."""
-        fitting = [size for size, known in self.known if known == length and batch <= size <= 2 * batch]
+        fitting = [
+            size for size, known in self.known if known == length and batch <= size <= 2 * batch
+        ]
         if fitting:
             return min(fitting)
         self.known.add((batch, length))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import rows_of, selected, sites_of
-from jumpsteps.denoiser.model import Remembered
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.compiled import Sizes
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -62,10 +62,16 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         weight = self.weight.float()
-        if shift.numel() == weight.numel():  # One noise level for all sequences: the normalisation can do it all in one pass.
+        if (
+            shift.numel() == weight.numel()
+        ):  # One noise level for all sequences: the normalisation can do it all in one pass.
             weight = weight * (1 + scale.float()).flatten()
-            return F.layer_norm(x.float(), weight.shape, weight, shift.float().flatten()).to(x.dtype)
-        return torch.addcmul(shift, F.layer_norm(x.float(), weight.shape, weight).to(x.dtype), 1 + scale)
+            return F.layer_norm(x.float(), weight.shape, weight, shift.float().flatten()).to(
+                x.dtype
+            )
+        return torch.addcmul(
+            shift, F.layer_norm(x.float(), weight.shape, weight).to(x.dtype), 1 + scale
+        )
 
 
 class Embedding(nn.Module):
@@ -89,7 +95,9 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, sigma: Tensor) -> Tensor:
         half = self.features // 2
-        frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=sigma.device, dtype=torch.float32) / half)
+        frequency = torch.exp(
+            -math.log(10_000) * torch.arange(half, device=sigma.device, dtype=torch.float32) / half
+        )
         angle = sigma.float()[:, None] * frequency
         return self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(next(self.parameters()).dtype))
 
@@ -104,7 +112,9 @@ class Rotary(nn.Module):
     def forward(self, length: int) -> tuple[Tensor, Tensor]:
         """cos and sin, float32 [L, head dim / 2]."""
         frequency: Tensor = self.get_buffer("inv_freq").float()
-        angle = torch.arange(length, device=frequency.device, dtype=torch.float32)[:, None] * frequency
+        angle = (
+            torch.arange(length, device=frequency.device, dtype=torch.float32)[:, None] * frequency
+        )
         return angle.cos(), angle.sin()
 
 
@@ -122,7 +132,9 @@ class Block(nn.Module):
         self.attn_qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.attn_out = nn.Linear(dim, dim, bias=False)
         self.norm2 = LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
+        )
         self.adaLN_modulation = nn.Linear(config.cond_dim, 6 * dim)
         nn.init.zeros_(self.adaLN_modulation.weight)
         nn.init.zeros_(self.adaLN_modulation.bias)
@@ -142,7 +154,9 @@ class Block(nn.Module):
         return last(wide).unflatten(0, x.shape[:2])
 
     def forward(self, x: Tensor, c: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, -1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(
+            6, -1
+        )
         update = self.attend(self.norm1(x, shift1, scale1), cos, sin)
         x = torch.addcmul(x, gate1, F.dropout(update, self.dropout, self.training))
         update = self.feed_forward(self.norm2(x, shift2, scale2))
@@ -189,7 +203,9 @@ class DiT(nn.Module):
 
     def trunk(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Hidden states [B, L, D]. Compiled, they are overwritten by the next call."""
-        return self.layers(x, sigma) if self.sizes is None else self.sizes.call(self.layers, x, sigma)
+        return (
+            self.layers(x, sigma) if self.sizes is None else self.sizes.call(self.layers, x, sigma)
+        )
 
     def layers(self, x: Tensor, sigma: Tensor) -> Tensor:
         c = self.condition(sigma)
@@ -197,7 +213,9 @@ class DiT(nn.Module):
         hidden = self.vocab_embed(x)
         if self.site_embed is not None:
             if x.shape[1] > self.config.length:
-                raise ValueError(f"a sequence has {x.shape[1]} tokens, the DiT was built for {self.config.length}; shorten it")
+                raise ValueError(
+                    f"a sequence has {x.shape[1]} tokens, the DiT was built for {self.config.length}; shorten it"
+                )
             hidden = hidden + self.site_embed.embedding[: x.shape[1]]
         for block in self.blocks:
             hidden = block(hidden, c, cos, sin)
@@ -239,14 +257,20 @@ class PosteriorNetwork(nn.Module):
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs on those that are read."""
         level = self.level(x, t)
         hidden, c = selected(self.network.trunk(x, level), where), self.network.condition(level)
-        return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c)))
+        return Evaluation(
+            hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c))
+        )
 
     def level(self, x: Tensor, t: Time) -> Tensor:
-        return noise_level(self.noise, x, t) if self.mask_id is None else torch.zeros(1, device=x.device)
+        return (
+            noise_level(self.noise, x, t)
+            if self.mask_id is None
+            else torch.zeros(1, device=x.device)
+        )
 
     def read(self, output: Tensor) -> Tensor:
         logits = output.float()
@@ -278,13 +302,21 @@ class LogScoreNetwork(nn.Module):
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs on those that are read."""
         sigma = noise_level(self.noise, x, t)
         hidden, c = selected(self.network.trunk(x, sigma), where), self.network.condition(sigma)
-        return Remembered(hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma))
+        return Evaluation(
+            hidden,
+            where,
+            lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma),
+        )
 
     def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
         """output [..., V], the sites' tokens and their noise levels [...]."""
-        scale = torch.expm1(sigma).log() + math.log(output.shape[-1] - 1) if self.scale_by_sigma else torch.zeros_like(sigma)
+        scale = (
+            torch.expm1(sigma).log() + math.log(output.shape[-1] - 1)
+            if self.scale_by_sigma
+            else torch.zeros_like(sigma)
+        )
         return (output - scale[..., None]).scatter_(-1, own[..., None], 0)

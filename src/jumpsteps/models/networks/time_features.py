@@ -19,6 +19,8 @@ def as_told(t: Time, device: torch.device) -> Tensor:
 def time_features(t: Tensor, dim: int) -> Tensor:
     """Sines of t, then cosines, at dim // 2 frequencies from 1 down to 1/10,000; float32 [..., dim] (a zero last if dim is odd)."""
     half = dim // 2
-    frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / (half - 1))
+    frequency = torch.exp(
+        -math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / (half - 1)
+    )
     angle = t.float()[..., None] * frequency
     return F.pad(torch.cat([angle.sin(), angle.cos()], -1), (0, dim % 2))

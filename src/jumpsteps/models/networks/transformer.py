@@ -74,7 +74,9 @@ class Layer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         dim = config.hidden_size
-        self.self_attn = nn.MultiheadAttention(dim, config.n_heads, dropout=config.dropout, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(
+            dim, config.n_heads, dropout=config.dropout, batch_first=True
+        )
         self.linear1 = nn.Linear(dim, config.feedforward_size)
         self.dropout = nn.Dropout(config.dropout)
         self.linear2 = nn.Linear(config.feedforward_size, dim)
@@ -103,7 +105,9 @@ class OutputLayer(nn.Module):
     def forward(self, rows: Tensor, c: Tensor) -> Tensor:
         """rows [..., D] with one row of c [..., 4 time_dim] each, broadcasting."""
         scale, shift = self.film_from_temb(c).chunk(2, -1)
-        return torch.addcmul(shift, scale, self.norm(rows + self.linear2(F.relu(self.linear1(rows)))))
+        return torch.addcmul(
+            shift, scale, self.norm(rows + self.linear2(F.relu(self.linear1(rows))))
+        )
 
 
 def positions(length: int, dim: int) -> Tensor:
@@ -122,11 +126,15 @@ class Transformer(nn.Module):
         dim, wide = config.hidden_size, config.feedforward_size
         self.register_buffer("positions", positions(config.length, dim), persistent=False)
         self.encoder_layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
-        self.output_resid_layers = nn.ModuleList(OutputLayer(config) for _ in range(config.n_output_layers))
+        self.output_resid_layers = nn.ModuleList(
+            OutputLayer(config) for _ in range(config.n_output_layers)
+        )
         self.output_linear = nn.Linear(dim, config.vocab_size)
         self.input_embedding = nn.Linear(1 if config.ordinal else config.vocab_size, dim)
         self.sizes: Sizes | None = None
-        self.temb_net = nn.Sequential(nn.Linear(config.time_dim, wide), nn.ReLU(), nn.Linear(wide, 4 * config.time_dim))
+        self.temb_net = nn.Sequential(
+            nn.Linear(config.time_dim, wide), nn.ReLU(), nn.Linear(wide, 4 * config.time_dim)
+        )
 
     def condition(self, t: Tensor) -> Tensor:
         """The embedded time, [B, 4 time_dim] or [1, 4 time_dim]."""
@@ -152,7 +160,11 @@ class Transformer(nn.Module):
 
     def layers(self, x: Tensor, t: Tensor) -> Tensor:
         c, hidden = self.condition(t), self.embed(x)
-        hidden = F.dropout(hidden + self.get_buffer("positions")[: x.shape[1]].to(hidden), self.config.dropout, self.training)
+        hidden = F.dropout(
+            hidden + self.get_buffer("positions")[: x.shape[1]].to(hidden),
+            self.config.dropout,
+            self.training,
+        )
         for layer in self.encoder_layers:
             hidden = layer(hidden, c)
         return hidden
@@ -171,7 +183,9 @@ class Transformer(nn.Module):
             ValueError: x is longer than the network's positions.
         """
         if x.shape[1] > self.config.length:
-            raise ValueError(f"a sequence has {x.shape[1]} tokens, the transformer was built for {self.config.length}; shorten it")
+            raise ValueError(
+                f"a sequence has {x.shape[1]} tokens, the transformer was built for {self.config.length}; shorten it"
+            )
         if where is None:
             return self.head(self.trunk(x, t), x, self.condition(t)[:, None])
         tokens = selected(x, where)

@@ -2,7 +2,7 @@ r"""The U-Net of tauLDR for images, and its output as p(x0 | x_t).
 
 A sequence is an image: L = C H W tokens, channel by channel and, in a channel, row by row, as ``tokens.view(B, C, H, W)``; a token
 is an intensity 0..V-1. The network (DDPM's U-Net: Ho et al. 2020, App. B; skips rescaled as in Song et al. 2021) gives each site a
-location and a scale, and a logistic law cut into V bins on [-1, 1] turns them into V log-probabilities (Austin et al. 2021,
+location and a scale, and a logistic distribution cut into V bins on [-1, 1] turns them into V log-probabilities (Austin et al. 2021,
 App. B.4). Architecture and parameter names are those of the CIFAR-10 model of Campbell et al. (2022), App. H.2, so that its weights
 load unchanged.
 
@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jumpsteps.denoiser.model import Remembered
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.time_features import as_told, time_features
 from jumpsteps.process.noise import Time
 
 __all__ = ["UNet", "UNetConfig", "UNetPosterior", "truncated_logistic"]
 
 FLOOR = 1e-6
-"""What the published head adds to a bin, as a share of the law's mass below the bin's upper edge."""
+"""What the published head adds to a bin, as a share of the distribution's mass below the bin's upper edge."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class UNetConfig:
         attention_at: the resolution (0 is the full one) that has self-attention besides the lowest.
         time_dim: number of sinusoidal features of ``time_scale`` t.
         rescale: divide sums of two branches by sqrt(2).
-        symmetric: floor both tails of the output law alike; the published model floors the upper one only (see
+        symmetric: floor both tails of the output distribution alike; the published model floors the upper one only (see
             ``truncated_logistic``).
     """
 
@@ -59,7 +59,9 @@ class UNetConfig:
     def __post_init__(self) -> None:
         step = 4 if self.channels <= 128 else 32
         if self.channels < 4 or self.channels % step:
-            raise ValueError(f"channels must be a multiple of 4, and of 32 above 128, got {self.channels}")
+            raise ValueError(
+                f"channels must be a multiple of 4, and of 32 above 128, got {self.channels}"
+            )
         halvings = len(self.multipliers) - 1
         if halvings < 0 or any(side % 2**halvings for side in self.shape[1:]):
             raise ValueError(
@@ -109,7 +111,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = self.GroupNorm_0(x).flatten(2).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(self.NIN_0(pixels), self.NIN_1(pixels), self.NIN_2(pixels))
+        mixed = F.scaled_dot_product_attention(
+            self.NIN_0(pixels), self.NIN_1(pixels), self.NIN_2(pixels)
+        )
         return joined(x, self.NIN_3(mixed).transpose(1, 2).reshape(x.shape), self.rescale)
 
 
@@ -162,7 +166,9 @@ class UNet(nn.Module):
         self.config = config
         colours, dim = config.shape[0], config.time_dim
         widths = [config.channels * m for m in config.multipliers]
-        self.temb_modules = nn.ModuleList([unbiased(nn.Linear(dim, 4 * dim)), unbiased(nn.Linear(4 * dim, 4 * dim))])
+        self.temb_modules = nn.ModuleList(
+            [unbiased(nn.Linear(dim, 4 * dim)), unbiased(nn.Linear(4 * dim, 4 * dim))]
+        )
         self.input_conv = nn.Conv2d(colours, config.channels, 3, padding=1)
         kept = [config.channels]
         self.downsampling_modules = nn.ModuleList(self.down(widths, kept))
@@ -174,7 +180,9 @@ class UNet(nn.Module):
             ]
         )
         self.upsampling_modules = nn.ModuleList(self.up(widths, kept))
-        self.output_modules = nn.ModuleList([group_norm(widths[0]), nn.Conv2d(widths[0], 2 * colours, 3, padding=1)])
+        self.output_modules = nn.ModuleList(
+            [group_norm(widths[0]), nn.Conv2d(widths[0], 2 * colours, 3, padding=1)]
+        )
 
     def down(self, widths: list[int], kept: list[int]) -> Iterator[nn.Module]:
         """The way down; appends to ``kept`` the width of every output that the way up will be given."""
@@ -221,7 +229,11 @@ class UNet(nn.Module):
         first, attention, second = self.middle_modules
         hidden = second(attention(first(hidden, c)), c)
         for module in self.upsampling_modules:
-            hidden = module(torch.cat([hidden, kept.pop()], 1), c) if isinstance(module, ResidualBlock) else module(hidden)
+            hidden = (
+                module(torch.cat([hidden, kept.pop()], 1), c)
+                if isinstance(module, ResidualBlock)
+                else module(hidden)
+            )
         norm, conv = self.output_modules
         return conv(F.silu(norm(hidden)))
 
@@ -236,13 +248,17 @@ class UNet(nn.Module):
             raise ValueError(
                 f"a sequence has {x.shape[1]} tokens, the U-Net reads images of shape {list(shape)}; give it {math.prod(shape)}"
             )
-        image = (2 * x.reshape(-1, *shape) / (self.config.vocab_size - 1) - 1).to(self.input_conv.weight.dtype)
+        image = (2 * x.reshape(-1, *shape) / (self.config.vocab_size - 1) - 1).to(
+            self.input_conv.weight.dtype
+        )
         location, log_scale = self.trunk(image, self.condition(t)).chunk(2, 1)
         return torch.stack([torch.tanh(image + location), log_scale], -1).flatten(1, 3)
 
 
-def truncated_logistic(location: Tensor, log_scale: Tensor, size: int, *, symmetric: bool) -> Tensor:
-    r"""Unnormalised log-masses of ``size`` equal bins of [-1, 1] under a logistic law; [...] to [..., size].
+def truncated_logistic(
+    location: Tensor, log_scale: Tensor, size: int, *, symmetric: bool
+) -> Tensor:
+    r"""Unnormalised log-masses of ``size`` equal bins of [-1, 1] under a logistic distribution; [...] to [..., size].
 
     With s(z) the logistic function, u and l the bin's edges less ``location`` in units of exp(log_scale - 2), the mass is
 
@@ -272,12 +288,18 @@ class UNetPosterior(nn.Module):
         rows = self.network(x, as_told(t, x.device))
         return self.read(rows if where is None else rows[where])
 
-    def remember(self, x: Tensor, t: float, where: Tensor) -> Remembered:
+    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
         """Location and scale at the selected sites, two numbers instead of V."""
-        return Remembered(self.network(x, as_told(t, x.device))[where], where, lambda rows, tokens: self.read(rows))
+        return Evaluation(
+            self.network(x, as_told(t, x.device))[where],
+            where,
+            lambda rows, tokens: self.read(rows),
+        )
 
     def read(self, rows: Tensor) -> Tensor:
         """Location and log-scale [..., 2] to log-probabilities [..., V]."""
         location, log_scale = rows.float().unbind(-1)
         config = self.network.config
-        return truncated_logistic(location, log_scale, config.vocab_size, symmetric=config.symmetric).log_softmax(-1)
+        return truncated_logistic(
+            location, log_scale, config.vocab_size, symmetric=config.symmetric
+        ).log_softmax(-1)

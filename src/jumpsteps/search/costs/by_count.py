@@ -1,4 +1,4 @@
-r"""What a leap costs when jumps are counted and sites come in a given order (absorbing kernel).
+r"""What a step costs when jumps are counted and sites come in a given order (absorbing kernel).
 
 With sites ranked by an order, revealing the ranks m..n-1 together, given the first m, costs
 
@@ -16,31 +16,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpsteps.core.information import Floats, spread
+from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.chunks import site_entropies
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.orders import Random, RevealOrder
-from jumpsteps.schedules.schedule import JumpSchedule, Schedule, time_of_masked
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, time_of_masked
 from jumpsteps.search.costs.smoothing import smooth_logarithm
-from jumpsteps.search.costs.table import LeapCosts, leaps_only
+from jumpsteps.search.costs.table import StepCosts, steps_only
 from jumpsteps.search.paths import Paths
 
-__all__ = ["JumpCosts", "jump_costs"]
+__all__ = ["CountCosts", "count_costs"]
 
 
 EVEN = 1e-3
-"""Nats by which a leap over all sites is dearer than it is, shorter ones by the square of their share: of schedules that cost the
-same the evenest is found."""
+"""Nats by which a step over all sites is costlier than it is, shorter ones by the square of their share: of schedules that cost the
+same the most uniform is found."""
 
 
 @dataclass(frozen=True)
-class JumpCosts(LeapCosts):
-    """The cost of every leap on a grid of numbers of masked sites, decreasing from all free sites to 0.
+class CountCosts(StepCosts):
+    """The cost of every step on a grid of numbers of masked sites, decreasing from all free sites to 0.
 
     Attributes:
-        order: the order that the leaps follow.
-        parts: each sequence's cost of every leap, [G, G, B].
+        order: the order that the steps follow.
+        parts: each sequence's cost of every step, [G, G, B].
     """
 
     order: RevealOrder
@@ -48,11 +48,11 @@ class JumpCosts(LeapCosts):
 
     @cached_property
     def stderr(self) -> Floats:
-        return leaps_only(spread(self.parts))
+        return steps_only(standard_error(self.parts))
 
-    def schedule(self, points: list[int]) -> JumpSchedule:
+    def schedule(self, points: list[int]) -> CountSchedule:
         """The schedule that visits these points of the grid."""
-        return JumpSchedule(-np.diff(self.grid[points]).astype(int), order=self.order)
+        return CountSchedule(-np.diff(self.grid[points]).astype(int), order=self.order)
 
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         """The summed cost of a schedule on the grid and its standard error, nats per sequence.
@@ -60,12 +60,16 @@ class JumpCosts(LeapCosts):
         Raises:
             ValueError: a schedule of another kind, or one that leaves the grid.
         """
-        left = self.grid[0] - np.cumsum([0, *schedule.counts]) if isinstance(schedule, JumpSchedule) else np.array([-1.0])
+        left = (
+            self.grid[0] - np.cumsum([0, *schedule.counts])
+            if isinstance(schedule, CountSchedule)
+            else np.array([-1.0])
+        )
         if not np.isin(left, self.grid).all():
             raise ValueError("this schedule is not one of jumps on the grid of these costs")
         points = np.searchsorted(-self.grid, -left)
         total = self.parts[points[:-1], points[1:]].sum(0)
-        return float(total.mean()), float(spread(total))
+        return float(total.mean()), float(standard_error(total))
 
 
 def knots_of(sites: int, most: int, *, exchangeable: bool) -> NDArray[np.int64]:
@@ -88,7 +92,7 @@ def knots_of(sites: int, most: int, *, exchangeable: bool) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def jump_costs(
+def count_costs(
     reverse: ReverseProcess,
     paths: Paths,
     order: RevealOrder,
@@ -97,7 +101,7 @@ def jump_costs(
     bandwidth: float = 2.0,
     points: int = 512,
     generator: torch.Generator,
-) -> JumpCosts:
+) -> CountCosts:
     """Estimate the table for one order: one model call for each knot.
 
     Args:
@@ -112,21 +116,31 @@ def jump_costs(
         ValueError: the kernel is not absorbing, or there are fewer than two sequences.
     """
     if not isinstance(reverse.forward, Absorbing):
-        raise ValueError(f"reveal orders are for the absorbing kernel, got {reverse.forward.name}; use method jys")
+        raise ValueError(
+            f"reveal orders are for the absorbing kernel, got {reverse.forward.name}; use method jys"
+        )
     if len(paths.data) < 2:
-        raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
+        raise ValueError(
+            f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data"
+        )
     sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
     exchangeable = isinstance(order, Random)
     starts = knots_of(sites, knots, exchangeable=exchangeable)
     measured = np.stack([entropies(reverse, paths, ranks, sites - int(m)) for m in starts])
-    revealed = np.arange(sites) if sites <= points else np.unique(np.linspace(0, sites, points + 1).astype(np.int64))[:-1]
+    revealed = (
+        np.arange(sites)
+        if sites <= points
+        else np.unique(np.linspace(0, sites, points + 1).astype(np.int64))[:-1]
+    )
     if exchangeable:
         measured = pooled(measured, starts, bandwidth)
-    parts = leap_parts(interpolated(measured, starts, revealed, exchangeable=exchangeable), revealed)
+    parts = step_parts(
+        interpolated(measured, starts, revealed, exchangeable=exchangeable), revealed
+    )
     grid = sites - np.append(revealed, sites).astype(np.float64)
     even = EVEN * ((grid[:, None] - grid[None]) / sites) ** 2
-    value = leaps_only(np.maximum(parts.mean(-1), 0) + even)
-    return JumpCosts(grid, value, len(starts), order, parts)
+    value = steps_only(np.maximum(parts.mean(-1), 0) + even)
+    return CountCosts(grid, value, len(starts), order, parts)
 
 
 def entropies(reverse: ReverseProcess, paths: Paths, ranks: Tensor, masked: int) -> Floats:
@@ -134,12 +148,14 @@ def entropies(reverse: ReverseProcess, paths: Paths, ranks: Tensor, masked: int)
     x = paths.with_masked(masked, ranks)
     where = paths.movable(x)
     table = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
-    table[where] = site_entropies(reverse, x, time_of_masked(paths.forward, masked, paths.sites), where)
+    table[where] = site_entropies(
+        reverse, x, time_of_masked(paths.forward, masked, paths.sites), where
+    )
     return torch.zeros_like(table).scatter(-1, ranks, table)[:, : paths.sites].cpu().numpy()
 
 
 def pooled(measured: Floats, starts: NDArray[np.int64], bandwidth: float) -> Floats:
-    """The same with the mean over all masked ranks in the place of each: in a random order they have the same law.
+    """The same with the mean over all masked ranks in the place of each: in a random order they have the same distribution.
 
     Smoothed over knots.
     """
@@ -148,7 +164,12 @@ def pooled(measured: Floats, starts: NDArray[np.int64], bandwidth: float) -> Flo
     mean = each.mean((1, 2))
     if bandwidth > 0:
         places = np.arange(len(mean), dtype=np.float64)
-        each = each * (smooth_logarithm(mean, bandwidth, places, places) / np.where(mean > 0, mean, 1.0))[:, None, None]
+        each = (
+            each
+            * (smooth_logarithm(mean, bandwidth, places, places) / np.where(mean > 0, mean, 1.0))[
+                :, None, None
+            ]
+        )
     return np.where(masked, each, 0.0)
 
 
@@ -163,7 +184,9 @@ def falls(measured: Floats, starts: NDArray[np.int64], *, exchangeable: bool) ->
     ends = np.append(starts, measured.shape[-1])
     for i in range(len(starts) - 1):
         later = slice(ends[i + 1], ends[i + 2])
-        fall = (measured[i, :, later] - measured[i + 1, :, later]).mean(-1) / (ends[i + 1] - ends[i])
+        fall = (measured[i, :, later] - measured[i + 1, :, later]).mean(-1) / (
+            ends[i + 1] - ends[i]
+        )
         ahead[i], behind[i + 1] = fall, fall
     lesser = np.where(ahead.mean(-1, keepdims=True) < behind.mean(-1, keepdims=True), ahead, behind)
     both = np.isfinite(ahead) & np.isfinite(behind)
@@ -171,7 +194,9 @@ def falls(measured: Floats, starts: NDArray[np.int64], *, exchangeable: bool) ->
     return np.where(np.isfinite(fall), fall, 0.0)
 
 
-def interpolated(measured: Floats, starts: NDArray[np.int64], revealed: NDArray[np.int64], *, exchangeable: bool) -> Floats:
+def interpolated(
+    measured: Floats, starts: NDArray[np.int64], revealed: NDArray[np.int64], *, exchangeable: bool
+) -> Floats:
     """H(x_j | first m) for m in ``revealed`` and all ranks j, from the knots, [points, B, sites]; meaningless at j < m.
 
     Linear in m between two knots; ranks that are revealed before the next knot follow ``falls``.
@@ -187,8 +212,8 @@ def interpolated(measured: Floats, starts: NDArray[np.int64], revealed: NDArray[
     return np.where(soon, measured[at] - step * fall[at][..., None], between)
 
 
-def leap_parts(table: Floats, revealed: NDArray[np.int64]) -> Floats:
-    """Each sequence's cost of every leap on the grid, [G, G, B]: sum over its ranks j of H(x_j | first m) - H(x_j | first j).
+def step_parts(table: Floats, revealed: NDArray[np.int64]) -> Floats:
+    """Each sequence's cost of every step on the grid, [G, G, B]: sum over its ranks j of H(x_j | first m) - H(x_j | first j).
 
     Where the grid skips numbers, a site's own turn is taken at the grid point before it.
     """

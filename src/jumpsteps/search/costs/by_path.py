@@ -1,13 +1,13 @@
-r"""What a leap costs with any kernel: the divergence of paths, from the rates at two times.
+r"""What a step costs with any kernel: the divergence of paths, from the rates at two times.
 
-A leap from t to s goes on with what was known at t. At a time :math:`\tau` in between, the time reversal jumps at rates
-:math:`\hat R_\tau`, the leap at :math:`\hat R_{\tau|t}`, and the KL divergence between the two laws of paths is (Girsanov)
+A step from t to s continues with what was known at t. At a time :math:`\tau` in between, the time reversal jumps at rates
+:math:`\hat R_\tau`, the step at :math:`\hat R_{\tau|t}`, and the KL divergence between the two distributions of paths is (Girsanov)
 
 .. math:: \mathrm{cost}(t \to s) = \int_s^t e(t, \tau) \, d\tau, \qquad
     e(t, \tau) = E \sum_l \sum_{y \ne x_\tau} \phi\big( \hat R_\tau(y), \hat R_{\tau|t}(y) \big), \quad
     \phi(a, b) = a \log\frac{a}{b} - a + b.
 
-Both states lie on one forward path of the same data, so x_t and x_tau have their true joint law. What the leap's rates are depends
+Both states lie on one forward path of the same data, so x_t and x_tau have their true joint distribution. What the step's rates are depends
 on the sampler:
 
 * frozen context (Tweedie): noise level and own state are those of the moment, the leave-one-out posterior is that of t. For an
@@ -15,11 +15,11 @@ on the sampler:
 * frozen rates (Euler, tau-leaping): the noise level is that of t, too. (``ShortestPath`` serves Euler's sampler as Tweedie's.)
 
 One model call for each of K times gives e for every pair of them. Between them e is interpolated: linearly in each triangle that
-the diagonals (t_i, t_j), (t_i+1, t_j+1) cut, so that it stays zero at tau = t. The measured times are chosen where a leap costs
+the diagonals (t_i, t_j), (t_i+1, t_j+1) cut, so that it stays zero at tau = t. The measured times are chosen where a step costs
 most, by bisection. Coordinates and integrals are in the correlation that is left, rho = exp(-gap total(t)), which runs over (0, 1]:
 what is found does not depend on how the noise runs in time.
 
-Where the kernel lets later leaps repair mistakes (``ForwardProcess.heals``), a leap counts with the share that ``Healing`` leaves.
+Where the kernel lets later steps repair mistakes (``ForwardProcess.revisable``), a step counts with the share that ``ErrorCorrection`` leaves.
 """
 
 import heapq
@@ -30,14 +30,21 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from jumpsteps.core.information import Floats, spread
+from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
-from jumpsteps.search.costs.correction import NO_HEALING, RARE, Healing, hit_by, measured, time_of_hits
+from jumpsteps.search.costs.correction import (
+    NO_CORRECTION,
+    RARE,
+    ErrorCorrection,
+    hit_by,
+    measured,
+    time_of_hits,
+)
 from jumpsteps.search.costs.divergence import Comparison
 from jumpsteps.search.costs.smoothing import local_plane
-from jumpsteps.search.costs.table import LeapCosts, leaps_only
+from jumpsteps.search.costs.table import StepCosts, steps_only
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
 
@@ -58,16 +65,18 @@ class RateTable:
         forward: the forward process.
         times: decreasing, [K].
         parts: parts[i, j] is e(t_i, t_j) / sigma(t_j) of each sequence, i < j; zero elsewhere. Float64 [K, K, B].
-        healing: what is left of the errors.
+        error correction: what is left of the errors.
     """
 
     forward: ForwardProcess
     times: Floats
     parts: Floats
-    healing: Healing
+    correction: ErrorCorrection
 
     def correlation(self, times: Floats) -> Floats:
-        total = self.forward.noise.total(torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64)))
+        total = self.forward.noise.total(
+            torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64))
+        )
         return torch.exp(-self.forward.gap * total).numpy()
 
     def time_of(self, rho: Floats) -> Floats:
@@ -85,7 +94,7 @@ class RateTable:
 
     @cached_property
     def filled(self) -> Floats:
-        """``parts`` with t = 0, where rates cannot be measured, [K + 1, K + 1, B]: they go on growing as in the interval before."""
+        """``parts`` with t = 0, where rates cannot be measured, [K + 1, K + 1, B]: they continue growing as in the interval before."""
         growth = self.parts[-2, -1] * (self.rho[-1] - self.rho[-2]) / (self.rho[-2] - self.rho[-3])
         filled = np.pad(self.parts, ((0, 1), (0, 1), (0, 0)))
         filled[:-1, -1] = self.parts[:, -1] + growth
@@ -107,16 +116,22 @@ class RateTable:
 
     def weighted(self, rate: Floats, rho: Floats) -> Floats:
         """The integrand over rho, since d total = -d rho / (gap rho); rate [..., len(rho)]."""
-        return rate * rho ** (self.healing.power - 1) / self.forward.gap
+        return rate * rho ** (self.correction.power - 1) / self.forward.gap
 
     def kept(self, times: Floats) -> Floats:
-        """The share of the cost of leaps to these times that is kept."""
-        return self.healing.kept(hit_by(self.forward, torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64))).numpy())
+        """The share of the cost of steps to these times that is kept."""
+        return self.correction.kept(
+            hit_by(
+                self.forward, torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64))
+            ).numpy()
+        )
 
     def steps(self) -> Floats:
-        """The cost of the leap from each knot to the next, [K]."""
+        """The cost of the step from each knot to the next, [K]."""
         rate = np.diagonal(self.filled.mean(-1), 1)
-        return self.kept(self.knots[1:]) * 0.5 * self.weighted(rate, self.rho[1:]) * np.diff(self.rho)
+        return (
+            self.kept(self.knots[1:]) * 0.5 * self.weighted(rate, self.rho[1:]) * np.diff(self.rho)
+        )
 
     def subdivided(self, intervals: int) -> Floats:
         """Times from 1 to 0, decreasing: every interval between knots in equal parts of rho, so many intervals in all at least."""
@@ -147,7 +162,7 @@ class RateTable:
 
 
 def cost_table(table: RateTable, grid: Floats, parts: Floats) -> Floats:
-    """Costs of all leaps on a grid before anything is repaired, [G, G]; ``parts`` [K + 1, K + 1]."""
+    """Costs of all steps on a grid before anything is repaired, [G, G]; ``parts`` [K + 1, K + 1]."""
     rho, at = table.correlation(grid), table.positions(grid)
     start, end = np.triu_indices(len(grid))
     rate = np.zeros((len(grid), len(grid)))
@@ -159,12 +174,12 @@ def cost_table(table: RateTable, grid: Floats, parts: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class RateCosts(LeapCosts):
+class RateCosts(StepCosts):
     """Costs on a grid of times, from rates of divergence.
 
     Attributes:
         table: where the costs come from.
-        ends: where those of leaps to t = 0 come from; every sampler makes these as Tweedie's does.
+        ends: where those of steps to t = 0 come from; every sampler makes these as Tweedie's does.
     """
 
     table: RateTable
@@ -176,29 +191,31 @@ class RateCosts(LeapCosts):
         grid = table.subdivided(intervals)
         cost = cost_table(table, grid, table.filled.mean(-1))
         cost[:, -1] = cost_table(ends, grid, ends.filled.mean(-1))[:, -1]
-        return cls(grid, leaps_only(table.kept(grid) * cost), len(table.times), table, ends)
+        return cls(grid, steps_only(table.kept(grid) * cost), len(table.times), table, ends)
 
     @cached_property
     def stderr(self) -> Floats:
         each, last = (
-            np.stack([cost_table(table, self.grid, one) for one in np.moveaxis(table.filled, -1, 0)], -1)
+            np.stack(
+                [cost_table(table, self.grid, one) for one in np.moveaxis(table.filled, -1, 0)], -1
+            )
             for table in (self.table, self.ends)
         )
         each[:, -1] = last[:, -1]
-        return leaps_only(self.table.kept(self.grid) * spread(each))
+        return steps_only(self.table.kept(self.grid) * standard_error(each))
 
     def schedule(self, points: list[int]) -> TimeSchedule:
         return TimeSchedule(self.grid[points])
 
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         """The summed cost of a schedule and its standard error, nats per sequence."""
-        leaps = schedule.plan(self.table.forward)
-        kept = self.table.kept(np.array([leap.s for leap in leaps]))
-        total = kept @ np.stack([self.leap(leap.t, leap.s) for leap in leaps])
-        return float(total.mean()), float(spread(total))
+        steps = schedule.plan(self.table.forward)
+        kept = self.table.kept(np.array([step.s for step in steps]))
+        total = kept @ np.stack([self.step(step.t, step.s) for step in steps])
+        return float(total.mean()), float(standard_error(total))
 
-    def leap(self, t: float, s: float) -> Floats:
-        """What one leap costs each sequence, [B], before anything is repaired."""
+    def step(self, t: float, s: float) -> Floats:
+        """What one step costs each sequence, [B], before anything is repaired."""
         inner = self.grid[(self.grid < t) & (self.grid > s)]
         times = np.concatenate([[t], inner, [s]])
         table = self.table if s > 0 else self.ends
@@ -216,9 +233,9 @@ def rate_costs(
     intervals: int = 256,
     sites: int | None = None,
     hold_time: bool = False,
-    healing: Healing | None = None,
+    correction: ErrorCorrection | None = None,
     bandwidth: float = 2.0,
-    leaps: int = 64,
+    steps: int = 64,
     generator: torch.Generator,
 ) -> RateCosts:
     """Estimate the table: one model call for each measured time.
@@ -231,9 +248,9 @@ def rate_costs(
         intervals: of the grid of the table, at least.
         sites: free sites at most at which rates are compared, spread over the sequences; see ``SITES`` for the default.
         hold_time: freeze the rates, not the context alone (see ``ShortestPath`` for which sampler wants what).
-        healing: what is left of errors; ``Healing()`` for kernels that heal and ``NO_HEALING`` for the absorbing one unless given.
+        error correction: what is left of errors; ``ErrorCorrection()`` for kernels that heal and ``NO_CORRECTION`` for the absorbing one unless given.
         bandwidth: of the smoothing over pairs of times, in times; see ``RateTable.smoothed``.
-        leaps: the most leaps of a schedule that is wanted; 0 to measure at all points.
+        steps: the most steps of a schedule that is wanted; 0 to measure at all points.
         generator: chooses the sites.
 
     Raises:
@@ -241,22 +258,42 @@ def rate_costs(
             one.
     """
     if points < 3:
-        raise ValueError(f"rates of divergence need at least 3 points, got {points}; pass more knots")
+        raise ValueError(
+            f"rates of divergence need at least 3 points, got {points}; pass more knots"
+        )
     if len(paths.data) < 2:
-        raise ValueError(f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data")
-    healing = healing or (Healing() if reverse.forward.heals else NO_HEALING)
-    comparison = Comparison.draw(reverse, paths, sites or min(SITES, NUMBERS // reverse.forward.vocab_size), generator=generator)
+        raise ValueError(
+            f"the standard error needs at least two sequences, got {len(paths.data)}; pass more data"
+        )
+    correction = correction or (ErrorCorrection() if reverse.forward.revisable else NO_CORRECTION)
+    comparison = Comparison.draw(
+        reverse,
+        paths,
+        sites or min(SITES, NUMBERS // reverse.forward.vocab_size),
+        generator=generator,
+    )
     holds = (True, False) if hold_time else (False,)
-    fresh, found, settled = first_times(reverse.forward, min(points, max(points // 4, 3)), rare=healing.doubt is None), None, False
+    fresh, found, settled = (
+        first_times(
+            reverse.forward,
+            min(points, max(points // 4, 3)),
+            rare=correction.false_acceptance is None,
+        ),
+        None,
+        False,
+    )
     while len(fresh):
         comparison = comparison.with_times(fresh.tolist())
-        healing = measured(healing, comparison)
+        correction = measured(correction, comparison)
         times = np.asarray(comparison.times)
-        tables = [RateTable(reverse.forward, times, parts, healing) for parts in comparison.divergences(*holds)]
-        if leaps > 0 or len(times) == points:
+        tables = [
+            RateTable(reverse.forward, times, parts, correction)
+            for parts in comparison.divergences(*holds)
+        ]
+        if steps > 0 or len(times) == points:
             smooth = [table.smoothed(bandwidth) for table in tables]
             found, before = RateCosts.on_grid(smooth[0], smooth[-1], intervals), found
-            settled = before is not None and unchanged(before, found, leaps)
+            settled = before is not None and unchanged(before, found, steps)
         fresh = halved(tables[0], 0 if settled else min(len(times), points - len(times)))
     assert found is not None
     return found
@@ -264,8 +301,13 @@ def rate_costs(
 
 def first_times(forward: ForwardProcess, points: int, *, rare: bool) -> Floats:
     """Times equally spaced in rho, from 1 to the last that is measured; if ``rare`` an inner one is moved to where noise is."""
-    first, last = math.exp(-forward.gap * float(forward.noise.total(1.0))), math.exp(-forward.gap * LATEST / forward.fastest)
-    times = forward.noise.inverse(torch.from_numpy(-np.log(np.linspace(first, last, points)) / forward.gap)).numpy()
+    first, last = (
+        math.exp(-forward.gap * float(forward.noise.total(1.0))),
+        math.exp(-forward.gap * LATEST / forward.fastest),
+    )
+    times = forward.noise.inverse(
+        torch.from_numpy(-np.log(np.linspace(first, last, points)) / forward.gap)
+    ).numpy()
     times[0], wanted = 1.0, time_of_hits(forward, RARE)
     if rare and times[-1] < wanted < 1:
         times[1 + np.abs(times[1:-1] - wanted).argmin()] = wanted
@@ -275,9 +317,12 @@ def first_times(forward: ForwardProcess, points: int, *, rare: bool) -> Floats:
 def halved(table: RateTable, points: int) -> Floats:
     """So many new times: again and again the interval that costs most is cut in the middle of rho; not the one that ends at 0.
 
-    A piece is taken to cost a quarter of the whole, because costs grow with the square of a short leap.
+    A piece is taken to cost a quarter of the whole, because costs grow with the square of a short step.
     """
-    pieces = [(-cost, low, high) for cost, low, high in zip(table.steps()[:-1], table.rho, table.rho[1:], strict=False)]
+    pieces = [
+        (-cost, low, high)
+        for cost, low, high in zip(table.steps()[:-1], table.rho, table.rho[1:], strict=False)
+    ]
     heapq.heapify(pieces)
     middles = []
     for _ in range(points):
@@ -289,9 +334,9 @@ def halved(table: RateTable, points: int) -> Floats:
     return table.time_of(np.asarray(middles))
 
 
-def unchanged(before: RateCosts, after: RateCosts, leaps: int) -> bool:
-    """Whether the cost of the best schedules, at every power of two up to ``leaps``, changed by less than its standard error."""
-    budgets = [2**k for k in range(min(leaps, len(before.grid) - 1).bit_length())]
+def unchanged(before: RateCosts, after: RateCosts, steps: int) -> bool:
+    """Whether the cost of the best schedules, at every power of two up to ``steps``, changed by less than its standard error."""
+    budgets = [2**k for k in range(min(steps, len(before.grid) - 1).bit_length())]
     if not budgets:
         return False
     old, new = (shortest_paths(costs, budgets) for costs in (before, after))

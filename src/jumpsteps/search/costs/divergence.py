@@ -1,6 +1,6 @@
-r"""How fast a leap goes wrong: rates of divergence between what is true at one time and what was known at an earlier one.
+r"""How fast a step goes wrong: rates of divergence between what is true at one time and what was known at an earlier one.
 
-For times t >= tau on one forward path, with R the rates of the time reversal at tau and R' those that a leap from t uses there,
+For times t >= tau on one forward path, with R the rates of the time reversal at tau and R' those that a step from t uses there,
 
 .. math:: \frac{e(t, \tau)}{\sigma(\tau)} = \frac{1}{\sigma(\tau)} \sum_l \sum_{y \ne x_\tau} \phi(R(y), R'(y)), \quad
     \phi(a, b) = a \log\frac{a}{b} - a + b,
@@ -20,17 +20,17 @@ from torch import Tensor
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.information import Floats
 from jumpsteps.core.site_mask import rows_of, selected
-from jumpsteps.denoiser.chunks import blocks
-from jumpsteps.denoiser.model import Remembered, remember
+from jumpsteps.denoiser.chunks import site_chunks
+from jumpsteps.denoiser.model import Evaluation, evaluate
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.search.paths import Paths
 
-__all__ = ["Comparison", "View"]
+__all__ = ["Comparison", "EvaluationAt"]
 
 
 @dataclass(frozen=True)
-class View:
+class EvaluationAt:
     """What the model said at one time.
 
     Attributes:
@@ -41,7 +41,7 @@ class View:
 
     t: float
     x: Tensor
-    model: Remembered
+    model: Evaluation
 
 
 @dataclass(frozen=True)
@@ -57,101 +57,152 @@ class Comparison:
     reverse: ReverseProcess
     paths: Paths
     where: Tensor
-    views: tuple[View, ...] = ()
+    evaluations: tuple[EvaluationAt, ...] = ()
 
     @classmethod
-    def draw(cls, reverse: ReverseProcess, paths: Paths, sites: int, *, generator: torch.Generator) -> "Comparison":
+    def draw(
+        cls, reverse: ReverseProcess, paths: Paths, sites: int, *, generator: torch.Generator
+    ) -> "Comparison":
         """With so many sites at most, drawn at random, as many of each sequence as of any other."""
         each = max(sites // len(paths.data), 1)
-        keys = uniform(tuple(paths.free.shape), generator=generator, device=paths.free.device).masked_fill(~paths.free, torch.inf)
+        keys = uniform(
+            tuple(paths.free.shape), generator=generator, device=paths.free.device
+        ).masked_fill(~paths.free, torch.inf)
         return cls(reverse, paths, paths.free & (keys.argsort(-1).argsort(-1) < each))
 
     def with_times(self, times: list[float]) -> "Comparison":
         """The same with views at these times, too: one model call for each."""
         states = ((t, self.paths(t)) for t in times)
-        fresh = [View(t, x, remember(self.reverse.model, x, t, self.where)) for t, x in states]
-        return replace(self, views=tuple(sorted((*self.views, *fresh), key=lambda view: -view.t)))
+        fresh = [
+            EvaluationAt(t, x, evaluate(self.reverse.model, x, t, self.where)) for t, x in states
+        ]
+        return replace(
+            self,
+            evaluations=tuple(
+                sorted((*self.evaluations, *fresh), key=lambda evaluation: -evaluation.t)
+            ),
+        )
 
     @property
     def times(self) -> list[float]:
-        return [view.t for view in self.views]
+        return [evaluation.t for evaluation in self.evaluations]
 
     def divergences(self, *hold_times: bool) -> list[Floats]:
         """The rates of divergence of each sequence per unit of noise, [K, K, B], from the i-th time at the j-th, i < j; else zero.
 
         Args:
-            hold_times: for each result, whether the leap's rates are frozen, or its context alone.
+            hold_times: for each result, whether the step's rates are frozen, or its context alone.
 
         Raises:
             ValueError: a jump that is possible at one time and impossible from an earlier one.
         """
-        count, forward = len(self.views), self.reverse.forward
+        count, forward = len(self.evaluations), self.reverse.forward
         factors = [self.factors(hold_time=hold) for hold in hold_times]
-        total = torch.zeros(len(self.where), len(factors), count, count, dtype=torch.float64, device=self.where.device)
-        for block in blocks(self.where, count * forward.vocab_size // 4):  # Larger ones: all times take part in each.
-            w = torch.stack([self.leave_one_out(view, block) for view in self.views], 1)
-            x = torch.stack([selected(view.x, block) for view in self.views], 1)
-            phi = torch.stack(each_leap(forward, w, x, self.times, factors), 1)
-            later = forward.movable(x)[:, None, None] & torch.ones_like(total[0, 0], dtype=torch.bool).triu(1)
-            total.index_add_(0, rows_of(block), torch.where(later, phi, 0).to(total.dtype))
+        total = torch.zeros(
+            len(self.where),
+            len(factors),
+            count,
+            count,
+            dtype=torch.float64,
+            device=self.where.device,
+        )
+        for chunk in site_chunks(
+            self.where, count * forward.vocab_size // 4
+        ):  # Larger ones: all times take part in each.
+            w = torch.stack(
+                [self.leave_one_out(evaluation, chunk) for evaluation in self.evaluations], 1
+            )
+            x = torch.stack([selected(evaluation.x, chunk) for evaluation in self.evaluations], 1)
+            phi = torch.stack(each_step(forward, w, x, self.times, factors), 1)
+            later = forward.movable(x)[:, None, None] & torch.ones_like(
+                total[0, 0], dtype=torch.bool
+            ).triu(1)
+            total.index_add_(0, rows_of(chunk), torch.where(later, phi, 0).to(total.dtype))
         if not total.isfinite().all():
-            raise ValueError("a jump has rate zero from an earlier time, so that a leap costs infinitely much; smooth the model")
+            raise ValueError(
+                "a jump has rate zero from an earlier time, so that a step costs infinitely much; smooth the model"
+            )
         share = self.where.sum(-1) / self.paths.free.sum(-1)
         return list((total / share[:, None, None, None]).permute(1, 2, 3, 0).cpu().numpy())
 
     def factors(self, *, hold_time: bool) -> Tensor | None:
-        """The leap's rates at the j-th time over those of the i-th for the same law, [K, K]; None where they differ in shape."""
+        """The step's rates at the j-th time over those of the i-th for the same distribution, [K, K]; None where they differ in shape."""
         forward, times = self.reverse.forward, torch.tensor(self.times, dtype=torch.float64)
         clock = forward.noise.rate(times).reciprocal() if hold_time else forward.clock(times)
         return None if clock is None else clock / clock[:, None]
 
-    def leave_one_out(self, view: View, where: Tensor) -> Tensor:
-        """Laws [S, V], as precise as the model: float32 for a network."""
-        w = replace(self.reverse, model=view.model).leave_one_out(view.x, view.t, where=where)
-        return w.to(torch.promote_types(view.model.rows.dtype, torch.float32))
+    def leave_one_out(self, evaluation: EvaluationAt, where: Tensor) -> Tensor:
+        """Distributions [S, V], as precise as the model: float32 for a network."""
+        w = replace(self.reverse, model=evaluation.model).leave_one_out(
+            evaluation.x, evaluation.t, where=where
+        )
+        return w.to(torch.promote_types(evaluation.model.rows.dtype, torch.float32))
 
 
-def each_leap(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Sequence[Tensor | None]) -> list[Tensor]:
-    """Sum of phi over symbols for each kind of leap, [S, K, K]; w [S, K, V], x [S, K], from i (row) at j."""
+def each_step(
+    forward: ForwardProcess,
+    w: Tensor,
+    x: Tensor,
+    times: list[float],
+    factors: Sequence[Tensor | None],
+) -> list[Tensor]:
+    """Sum of phi over symbols for each kind of step, [S, K, K]; w [S, K, V], x [S, K], from i (row) at j."""
     held = [f for f in factors if f is not None]
-    of_held = iter(held_laws(forward, w, x, times, held) if held else ())
-    return [shifting_contexts(forward, w, x, times) if f is None else next(of_held) for f in factors]
+    of_held = iter(held_distributions(forward, w, x, times, held) if held else ())
+    return [
+        shifting_contexts(forward, w, x, times) if f is None else next(of_held) for f in factors
+    ]
 
 
-def held_laws(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Sequence[Tensor]) -> list[Tensor]:
-    """When a leap keeps its law up to a factor f, for each of the factors [K, K].
+def held_distributions(
+    forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float], factors: Sequence[Tensor]
+) -> list[Tensor]:
+    """When a step keeps its distribution up to a factor f, for each of the factors [K, K].
 
-    With laws p = w q and rates r_y = R_b(y, x) p(y)/p(x), it is
+    With distributions p = w q and rates r_y = R_b(y, x) p(y)/p(x), it is
     sum_y r_y (log p(y)/p'(y) - log p(x)/p'(x) - log f - 1) + f sum_y r'_y: all pairs of times are one matrix product.
     """
-    law = torch.stack([forward.push(w[:, k], t) for k, t in enumerate(times)], 1)
-    law.masked_fill_(~forward.movable(x)[..., None], 1)  # Such sites do not jump; whatever they have must not be zero.
-    into, own = forward.rates_into(x).to(w), law.gather(-1, x[:, None].expand(-1, len(times), -1))
-    rates = into * law / own.diagonal(dim1=1, dim2=2)[..., None]
-    cross, onto, total = weighted_logs(law, rates.mT), (law @ into.mT) / own, rates.sum(-1)[:, None]
+    probs = torch.stack([forward.push(w[:, k], t) for k, t in enumerate(times)], 1)
+    probs.masked_fill_(
+        ~forward.movable(x)[..., None], 1
+    )  # Such sites do not jump; whatever they have must not be zero.
+    into, own = forward.rates_into(x).to(w), probs.gather(-1, x[:, None].expand(-1, len(times), -1))
+    rates = into * probs / own.diagonal(dim1=1, dim2=2)[..., None]
+    cross, onto, total = (
+        weighted_logs(probs, rates.mT),
+        (probs @ into.mT) / own,
+        rates.sum(-1)[:, None],
+    )
     log_own = own.log() - own.diagonal(dim1=1, dim2=2).log()[:, None]
     same = cross.diagonal(dim1=1, dim2=2)[:, None] - cross + total * (log_own - 1)
     return [same - total * f.log() + f * onto for f in (factor.to(w) for factor in factors)]
 
 
-def weighted_logs(law: Tensor, weight: Tensor) -> Tensor:
-    """sum_y log law(y) weight(y), [S, I, J], for law [S, I, V] and weight [S, V, J]; minus infinity where weight is on no law."""
-    logs = law.log() @ weight
+def weighted_logs(probs: Tensor, weight: Tensor) -> Tensor:
+    """sum_y log distribution(y) weight(y), [S, I, J], for distribution [S, I, V] and weight [S, V, J]; minus infinity where weight is on no distribution."""
+    logs = probs.log() @ weight
     if logs.isfinite().all():
         return logs
-    zero = law <= 0
-    return (law.masked_fill(zero, 1).log() @ weight).masked_fill(zero.to(weight) @ weight > 0, -torch.inf)
+    zero = probs <= 0
+    return (probs.masked_fill(zero, 1).log() @ weight).masked_fill(
+        zero.to(weight) @ weight > 0, -torch.inf
+    )
 
 
 def shifting_contexts(forward: ForwardProcess, w: Tensor, x: Tensor, times: list[float]) -> Tensor:
-    """The same when a leap keeps w alone, for every kernel: its law w q is that of the moment."""
+    """The same when a step keeps w alone, for every kernel: its distribution w q is that of the moment."""
     phi = w.new_zeros(len(w), len(times), len(times))
     for j in range(1, len(times)):
-        law, own = forward.push(w[:, : j + 1], times[j]), x[:, j]
+        probs, own = forward.push(w[:, : j + 1], times[j]), x[:, j]
         into = forward.rates_into(own).to(w)
-        at_own = law.gather(-1, own[:, None, None].expand(-1, j + 1, 1))[..., 0]
-        rates = into * law[:, j] / at_own[:, j, None]
-        cross, onto = weighted_logs(law, rates[..., None])[..., 0], (law @ into[..., None])[..., 0] / at_own
+        at_own = probs.gather(-1, own[:, None, None].expand(-1, j + 1, 1))[..., 0]
+        rates = into * probs[:, j] / at_own[:, j, None]
+        cross, onto = (
+            weighted_logs(probs, rates[..., None])[..., 0],
+            (probs @ into[..., None])[..., 0] / at_own,
+        )
         log_own = at_own.log() - at_own[:, j, None].log()
-        phi[:, : j + 1, j] = cross[:, j, None] - cross + rates.sum(-1, keepdim=True) * (log_own - 1) + onto
+        phi[:, : j + 1, j] = (
+            cross[:, j, None] - cross + rates.sum(-1, keepdim=True) * (log_own - 1) + onto
+        )
     return phi

@@ -1,10 +1,10 @@
-r"""The information profile: for the absorbing kernel and Tweedie's sampler, one curve gives the cost of every leap.
+r"""The information profile: for the absorbing kernel and Tweedie's sampler, one curve gives the cost of every step.
 
 The curve is h(t), the mean entropy of p(x0^l | x_t) over the masked sites, and
 
 .. math:: \mathrm{cost}(t \to s) = L \int_{\alpha_t}^{\alpha_s} (h(\alpha_t) - h(a)) \, da,
 
-which is the compounding decoding error (total correlation) of the sites revealed in the leap: together they have the entropy
+which is the compounding decoding error (total correlation) of the sites revealed in the step: together they have the entropy
 that they show one at a time, sampled separately they have h(t) each (Lavenant & Zanella 2025, arXiv 2510.25544; Chen, Cong & Li
 2025, arXiv 2511.04647). The curve costs one model call for each knot.
 """
@@ -15,13 +15,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from jumpsteps.core.information import Floats, spread
+from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.chunks import site_entropies
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.costs.smoothing import smooth_logarithm
-from jumpsteps.search.costs.table import LeapCosts, leaps_only
+from jumpsteps.search.costs.table import StepCosts, steps_only
 from jumpsteps.search.paths import Paths
 
 __all__ = ["InformationProfile", "ProfileCosts", "grid_of_times", "information_profile"]
@@ -57,7 +57,7 @@ class InformationProfile:
     @property
     def stderr(self) -> Floats:
         """Standard error of the entropy, [K]."""
-        return spread(self.influence)
+        return standard_error(self.influence)
 
     def alphas(self, times: Floats) -> Floats:
         return self.forward.noise.alpha(torch.from_numpy(np.ascontiguousarray(times))).numpy()
@@ -65,7 +65,7 @@ class InformationProfile:
     def smoothed(self, bandwidth: float) -> "InformationProfile":
         """The profile with less noise from knot to knot, and smooth between them: log h, fitted by a line around every point.
 
-        It has eight times as many knots and goes on to alpha = 1. (On a curve with corners schedules stop at the corners.)
+        It has eight times as many knots and continues to alpha = 1. (On a curve with corners schedules stop at the corners.)
 
         Args:
             bandwidth: standard deviation of the fit's Gaussian weights, in knots; 0 changes nothing.
@@ -79,18 +79,24 @@ class InformationProfile:
         wanted = np.arange(FINER * knots + 1) / FINER
         alpha = lowest + (1 - lowest) * (wanted / knots) ** BEND
         entropy = smooth_logarithm(self.entropy, bandwidth, places, wanted)
-        influence = np.stack([np.interp(alpha, self.alpha, column) for column in self.influence.T], -1)
+        influence = np.stack(
+            [np.interp(alpha, self.alpha, column) for column in self.influence.T], -1
+        )
         return replace(self, alpha=alpha, entropy=entropy, influence=influence)
 
-    def leap_costs(self, grid: Floats) -> "ProfileCosts":
+    def step_costs(self, grid: Floats) -> "ProfileCosts":
         """The table on any grid of decreasing times, from the knots by linear interpolation in alpha; no model calls."""
-        return ProfileCosts(grid, leaps_only(self.table(self.alphas(grid), self.entropy)), self.model_calls, self)
+        return ProfileCosts(
+            grid, steps_only(self.table(self.alphas(grid), self.entropy)), self.model_calls, self
+        )
 
     def table(self, alpha: Floats, curve: Floats) -> Floats:
         """L (h_i (alpha_k - alpha_i) - integral of h from i to k), [G, G]; linear in the curve [K]."""
         height = np.interp(alpha, self.alpha, curve)
         area = np.interp(alpha, *self.cumulative(curve))
-        return self.length * (height[:, None] * (alpha[None] - alpha[:, None]) - (area[None] - area[:, None]))
+        return self.length * (
+            height[:, None] * (alpha[None] - alpha[:, None]) - (area[None] - area[:, None])
+        )
 
     def cumulative(self, curve: Floats, points: int = 4096) -> tuple[Floats, Floats]:
         """The integral of the interpolated curve from 0, on fine points."""
@@ -102,14 +108,14 @@ class InformationProfile:
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         """The summed cost of a schedule and its standard error, nats per sequence."""
         plan = schedule.plan(self.forward)
-        alpha = self.alphas(np.asarray([plan[0].t, *(leap.s for leap in plan)]))
+        alpha = self.alphas(np.asarray([plan[0].t, *(step.s for step in plan)]))
         total = np.trace(self.table(alpha, self.entropy), 1)
         parts = [np.trace(self.table(alpha, column), 1) for column in self.influence.T]
-        return float(total), float(spread(np.asarray(parts)))
+        return float(total), float(standard_error(np.asarray(parts)))
 
 
 @dataclass(frozen=True)
-class ProfileCosts(LeapCosts):
+class ProfileCosts(StepCosts):
     """Costs on a grid of times, from an information profile.
 
     Attributes:
@@ -121,8 +127,10 @@ class ProfileCosts(LeapCosts):
     @cached_property
     def stderr(self) -> Floats:
         alpha = self.profile.alphas(self.grid)
-        parts = np.stack([self.profile.table(alpha, column) for column in self.profile.influence.T], -1)
-        return leaps_only(spread(parts))
+        parts = np.stack(
+            [self.profile.table(alpha, column) for column in self.profile.influence.T], -1
+        )
+        return steps_only(standard_error(parts))
 
     def schedule(self, points: list[int]) -> TimeSchedule:
         return TimeSchedule(self.grid[points])
@@ -141,7 +149,9 @@ def grid_of_times(forward: Absorbing, intervals: int) -> Floats:
 
 
 @torch.no_grad()
-def information_profile(reverse: ReverseProcess, paths: Paths, *, knots: int = 32) -> InformationProfile:
+def information_profile(
+    reverse: ReverseProcess, paths: Paths, *, knots: int = 32
+) -> InformationProfile:
     """Estimate the profile along forward paths of data: one model call for each knot.
 
     Args:
@@ -154,7 +164,9 @@ def information_profile(reverse: ReverseProcess, paths: Paths, *, knots: int = 3
     """
     forward = reverse.forward
     if not isinstance(forward, Absorbing):
-        raise ValueError(f"the information profile is defined for the absorbing kernel, got {forward.name}; use --method jys")
+        raise ValueError(
+            f"the information profile is defined for the absorbing kernel, got {forward.name}; use --method jys"
+        )
     times = grid_of_times(forward, knots)[:-1]
     entropies, influences = [], []
     for t in times.tolist():
@@ -163,18 +175,24 @@ def information_profile(reverse: ReverseProcess, paths: Paths, *, knots: int = 3
         influences.append(influence)
     length = float(paths.free.sum(-1).double().mean())
     alpha = forward.noise.alpha(torch.from_numpy(times)).numpy()
-    return InformationProfile(forward, length, alpha, np.asarray(entropies), np.stack(influences), knots)
+    return InformationProfile(
+        forward, length, alpha, np.asarray(entropies), np.stack(influences), knots
+    )
 
 
 def masked_entropy(reverse: ReverseProcess, paths: Paths, t: float) -> tuple[float, Floats]:
     """Mean entropy of the masked sites at t, and each sequence's influence on it [B]."""
     x = paths(t)
     if len(x) < 2:
-        raise ValueError(f"the standard error needs at least two sequences, got {len(x)}; pass more data")
+        raise ValueError(
+            f"the standard error needs at least two sequences, got {len(x)}; pass more data"
+        )
     masked = paths.movable(x)
     # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x0.
     entropy = site_entropies(reverse, x, t, masked)
-    total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(0, masked.nonzero()[:, 0], entropy)
+    total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(
+        0, masked.nonzero()[:, 0], entropy
+    )
     count = masked.sum(-1).to(torch.float64)
     if not count.sum() > 0:
         return 0.0, np.zeros(len(x))

@@ -27,7 +27,9 @@ def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
     return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
 
 
-def local_plane(pairs: tuple[NDArray[np.int64], NDArray[np.int64]], values: Floats, at: Floats, bandwidth: float) -> Floats:
+def local_plane(
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]], values: Floats, at: Floats, bandwidth: float
+) -> Floats:
     """Values [P] at pairs of numbers in 0..n-1, each replaced by that of a plane over ``at`` [n] of both, fitted around the pair.
 
     The fit has Gaussian weights over the distance of the numbers. They are a product over the two, so that every sum over pairs is

@@ -1,11 +1,11 @@
-r"""What leaps cost: the table that a search reads.
+r"""What steps cost: the table that a search reads.
 
-``LeapCosts`` is the expected error of every leap on a grid, in nats per sequence. Costs of leaps add up to a bound of the error of
+``StepCosts`` is the expected error of every step on a grid, in nats per sequence. Costs of steps add up to a bound of the error of
 a run, so the best schedule is a shortest path (see ``search``). Three estimates make such tables, each from one pass over data:
 
-* ``profile``: absorbing kernel, Tweedie's sampler; times. One curve gives every leap.
+* ``profile``: absorbing kernel, Tweedie's sampler; times. One curve gives every step.
 * ``order_costs``: absorbing kernel, a number of jumps in a reveal order.
-* ``rate_costs``: every kernel; times. Contexts, or whole rates, are frozen during a leap.
+* ``rate_costs``: every kernel; times. Contexts, or whole rates, are frozen during a step.
 """
 
 from abc import ABC, abstractmethod
@@ -16,16 +16,16 @@ import numpy as np
 from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
 
-__all__ = ["LeapCosts"]
+__all__ = ["StepCosts"]
 
 
 @dataclass(frozen=True)
-class LeapCosts(ABC):
-    """The cost of every leap on a grid.
+class StepCosts(ABC):
+    """The cost of every step on a grid.
 
     Attributes:
         grid: times, or numbers of masked sites, decreasing, [G].
-        value: value[i, k] is the cost of the leap grid[i] -> grid[k], i < k, nats per sequence; infinite where k <= i. [G, G].
+        value: value[i, k] is the cost of the step grid[i] -> grid[k], i < k, nats per sequence; infinite where k <= i. [G, G].
         model_calls: calls made to estimate it.
     """
 
@@ -47,6 +47,6 @@ class LeapCosts(ABC):
         """The summed cost of a schedule and its standard error, nats per sequence."""
 
 
-def leaps_only(table: Floats) -> Floats:
-    """The table [G, G] with infinity where no leap is."""
+def steps_only(table: Floats) -> Floats:
+    """The table [G, G] with infinity where no step is."""
     return np.where(np.tril(np.ones(table.shape, dtype=bool)), np.inf, table)

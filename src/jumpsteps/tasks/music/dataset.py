@@ -56,7 +56,9 @@ class Report:
         return dict(Counter(reason.split(":")[0] for reason in self.skipped.values()).most_common())
 
     def __str__(self) -> str:
-        skipped = "".join(f"\n  skipped {count}: {reason}" for reason, count in self.reasons().items())
+        skipped = "".join(
+            f"\n  skipped {count}: {reason}" for reason, count in self.reasons().items()
+        )
         return (
             f"{self.files} files, {self.songs[0]} songs for training and {self.songs[1]} for testing used; "
             f"several pitches at once in {self.polyphonic} of {self.sixteenths} sixteenths{skipped}"
@@ -110,7 +112,11 @@ class PianoData:
 
     def save(self, folder: Path | str) -> None:
         """Write ``train.npy``, ``test.npy`` and ``test_song.npy``, which ``read_arrays`` reads without a MIDI library."""
-        arrays = {"train": self.train, "test": self.test.to(torch.uint8), "test_song": self.test_song}
+        arrays = {
+            "train": self.train,
+            "test": self.test.to(torch.uint8),
+            "test_song": self.test_song,
+        }
         for file, tensor in arrays.items():
             with replacing(Path(folder) / f"{file}.npy") as temporary:
                 np.save(temporary, tensor.cpu().numpy())
@@ -144,12 +150,16 @@ class Unused(ValueError):
 class Found:
     """What is collected while songs are read."""
 
-    windows: dict[bool, list[NDArray[np.int64]]] = field(default_factory=lambda: {False: [], True: []})
+    windows: dict[bool, list[NDArray[np.int64]]] = field(
+        default_factory=lambda: {False: [], True: []}
+    )
     skipped: dict[str, str] = field(default_factory=dict)
     sixteenths: int = 0
     polyphonic: int = 0
 
-    def add(self, name: str, tokens: list[NDArray[np.int64]], polyphonic: int, options: MidiOptions) -> None:
+    def add(
+        self, name: str, tokens: list[NDArray[np.int64]], polyphonic: int, options: MidiOptions
+    ) -> None:
         test = is_test(name, options.test_share)
         found = windows(tokens, options.test_hop if test else options.hop, options.most_rest)
         self.windows[test].append(found)
@@ -162,7 +172,9 @@ def read_songs(path: Path) -> PianoData:
     return read_arrays(path) if (path / "train.npy").exists() else read_midi(path)
 
 
-def read_midi(path: Path | str, options: MidiOptions = MidiOptions(), *, progress: bool = False) -> PianoData:
+def read_midi(
+    path: Path | str, options: MidiOptions = MidiOptions(), *, progress: bool = False
+) -> PianoData:
     """Melodies of a folder or zip of MIDI files; files that cannot be used are skipped and counted in the report.
 
     Where files are named after their folders, as POP909's ``001/001.mid``, only those are songs; otherwise every MIDI file is one.
@@ -180,24 +192,36 @@ def read_midi(path: Path | str, options: MidiOptions = MidiOptions(), *, progres
             try:
                 beats = song.with_name(BEATS)
                 track = load(unpack(song, read), options.track)
-                tokens, polyphonic = song_bars(track, unpack(beats, read) if beats in names else None)
+                tokens, polyphonic = song_bars(
+                    track, unpack(beats, read) if beats in names else None
+                )
                 found.add(song.stem, tokens, polyphonic, options)
             except Unused as reason:
                 found.skipped[str(song)] = str(reason)
     used = (len(found.windows[False]), len(found.windows[True]))
     report = Report(len(songs), used, found.sixteenths, found.polyphonic, found.skipped)
     if 0 in used:
-        raise ValueError(f"{path} leaves songs {used[0]} for training and {used[1]} for testing; {' '.join(str(report).split())}")
+        raise ValueError(
+            f"{path} leaves songs {used[0]} for training and {used[1]} for testing; {' '.join(str(report).split())}"
+        )
     train, test = (torch.from_numpy(np.concatenate(found.windows[part])) for part in (False, True))
-    song_of = torch.arange(used[1]).repeat_interleave(torch.tensor([len(each) for each in found.windows[True]]))
-    return PianoData(titled(path, train, test), train.to(torch.uint8), test, song_of, options.transpose, report)
+    song_of = torch.arange(used[1]).repeat_interleave(
+        torch.tensor([len(each) for each in found.windows[True]])
+    )
+    return PianoData(
+        titled(path, train, test), train.to(torch.uint8), test, song_of, options.transpose, report
+    )
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[set[PurePosixPath], Callable[[PurePosixPath], bytes]]]:
     """The files of a folder or zip, and a function that reads one of them."""
     if path.is_dir():
-        names = {PurePosixPath(file.relative_to(path).as_posix()) for file in path.rglob("*") if file.is_file()}
+        names = {
+            PurePosixPath(file.relative_to(path).as_posix())
+            for file in path.rglob("*")
+            if file.is_file()
+        }
         yield names, lambda name: (path / name).read_bytes()
         return
     try:
@@ -207,7 +231,10 @@ def opened(path: Path) -> Iterator[tuple[set[PurePosixPath], Callable[[PurePosix
     except zipfile.BadZipFile:
         raise ValueError(f"{path} is neither a folder nor a zip; pass one of MIDI files") from None
     with archive:
-        yield {PurePosixPath(name) for name in archive.namelist()}, lambda name: archive.read(str(name))
+        yield (
+            {PurePosixPath(name) for name in archive.namelist()},
+            lambda name: archive.read(str(name)),
+        )
 
 
 def choose_songs(names: set[PurePosixPath]) -> list[PurePosixPath]:
@@ -259,7 +286,13 @@ def bars_of_ticks(track: Track) -> tuple[NDArray[np.float64], NDArray[np.int64]]
 def bars_of_beats(track: Track, content: bytes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The same from the lines of ``beat_midi.txt``: seconds, whether half a bar begins, whether a bar begins."""
     try:
-        table = np.array([[float(word) for word in line.split()] for line in content.decode().splitlines() if line.strip()])
+        table = np.array(
+            [
+                [float(word) for word in line.split()]
+                for line in content.decode().splitlines()
+                if line.strip()
+            ]
+        )
         seconds, _, begins = table.T
     except ValueError:  # Not UTF-8, not numbers, lines of different lengths, or not three columns.
         raise Unused(f"no beats: {BEATS} is not three columns of numbers") from None
@@ -278,8 +311,14 @@ def windows(runs: list[NDArray[np.int64]], hop: int, most_rest: float) -> NDArra
     found = []
     for run in runs:
         first = int((run != REST).any(1).argmax())
-        found += [run[bar : bar + BARS].reshape(-1) for bar in range(first, len(run) - BARS + 1, hop)]
-    kept = [each for each in found if (each == REST).mean() <= most_rest and (each[:GIVEN] != REST).any()]
+        found += [
+            run[bar : bar + BARS].reshape(-1) for bar in range(first, len(run) - BARS + 1, hop)
+        ]
+    kept = [
+        each
+        for each in found
+        if (each == REST).mean() <= most_rest and (each[:GIVEN] != REST).any()
+    ]
     if not kept:
         raise Unused("fewer than 16 bars of 4/4 in a row" if not found else "mostly rests")
     return np.stack(kept)
@@ -319,8 +358,16 @@ def read_arrays(folder: Path | str, *, scrambled: bool = False, transpose: int =
     if (folder / "test_song.npy").exists():
         song_of = read_array(folder / "test_song.npy").reshape(-1)
         if len(song_of) != len(test):
-            raise ValueError(f"{folder} has {len(test)} test sequences and {len(song_of)} numbers of their songs; write it again")
-    return PianoData(titled(folder, train, test), train.to(torch.uint8), test, song_of, 0 if scrambled else transpose)
+            raise ValueError(
+                f"{folder} has {len(test)} test sequences and {len(song_of)} numbers of their songs; write it again"
+            )
+    return PianoData(
+        titled(folder, train, test),
+        train.to(torch.uint8),
+        test,
+        song_of,
+        0 if scrambled else transpose,
+    )
 
 
 def read_tokens(path: Path) -> Tensor:
@@ -328,7 +375,9 @@ def read_tokens(path: Path) -> Tensor:
     if tokens.ndim != 2 or tokens.shape[1] != LENGTH or not len(tokens):
         raise ValueError(f"{path} holds an array {list(tokens.shape)}; expected [n, {LENGTH}]")
     if int(tokens.min()) < 0 or int(tokens.max()) >= SYMBOLS:
-        raise ValueError(f"{path} holds symbols {int(tokens.min())}..{int(tokens.max())}; expected 0..{SYMBOLS - 1}")
+        raise ValueError(
+            f"{path} holds symbols {int(tokens.min())}..{int(tokens.max())}; expected 0..{SYMBOLS - 1}"
+        )
     return tokens
 
 
@@ -337,7 +386,9 @@ def read_array(path: Path) -> Tensor:
     try:
         array = np.load(path)
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path}; expected train.npy and test.npy in the folder") from None
+        raise ValueError(
+            f"there is no file {path}; expected train.npy and test.npy in the folder"
+        ) from None
     except (ValueError, OSError, EOFError):
         raise ValueError(f"{path} is not a .npy file of integers; write it again") from None
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
@@ -352,5 +403,7 @@ def read_key(path: Path) -> Tensor:
     except ValueError:
         numbers = []
     if sorted(numbers) != list(range(SYMBOLS)):
-        raise ValueError(f"{path} is not an order of the symbols 0..{SYMBOLS - 1}; download it again")
+        raise ValueError(
+            f"{path} is not an order of the symbols 0..{SYMBOLS - 1}; download it again"
+        )
     return torch.tensor(numbers).to(torch.int64)

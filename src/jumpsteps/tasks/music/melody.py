@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["GIVEN", "LENGTH", "REST", "STEPS_PER_BAR", "STEPS_PER_BEAT", "SYMBOLS", "check_melody", "note_name", "runs"]
+__all__ = [
+    "GIVEN",
+    "LENGTH",
+    "REST",
+    "STEPS_PER_BAR",
+    "STEPS_PER_BEAT",
+    "SYMBOLS",
+    "check_melody",
+    "note_name",
+    "runs",
+]
 
 REST = 128
 STEPS_PER_BEAT = 4
@@ -37,7 +47,9 @@ def runs(values: Tensor) -> Iterator[tuple[int, int, int]]:
 def check_melody(tokens: Tensor) -> None:
     """Raises ValueError for anything but one sequence of symbols 0..128."""
     if tokens.ndim != 1 or not tokens.numel() or tokens.dtype != torch.int64:
-        raise ValueError(f"a melody is int64 [n], one sequence of symbols, got {tokens.dtype} {list(tokens.shape)}; pass one row")
+        raise ValueError(
+            f"a melody is int64 [n], one sequence of symbols, got {tokens.dtype} {list(tokens.shape)}; pass one row"
+        )
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high > REST:
         raise ValueError(f"the symbols are {low}..{high}; pitches are 0..127 and a rest is {REST}")

@@ -60,7 +60,10 @@ class Track:
 
     def ticks_at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ticks, float64 [m], at which these times are reached under the file's tempos."""
-        changes, pace = self.tempos[:, 0], self.tempos[:, 1] / 1e6 / self.ticks_per_beat  # seconds per tick
+        changes, pace = (
+            self.tempos[:, 0],
+            self.tempos[:, 1] / 1e6 / self.ticks_per_beat,
+        )  # seconds per tick
         reached = np.concatenate([[0.0], np.cumsum(np.diff(changes) * pace[:-1])])
         piece = (np.searchsorted(reached, seconds, side="right") - 1).clip(0)
         return changes[piece] + (seconds - reached[piece]) / pace[piece]
@@ -83,7 +86,13 @@ class Steps:
     beats_per_minute: float
 
 
-def read_steps(source: bytes | Path | str, track: str | None = None, *, least: int = 1, monophonic: bool = False) -> Steps:
+def read_steps(
+    source: bytes | Path | str,
+    track: str | None = None,
+    *,
+    least: int = 1,
+    monophonic: bool = False,
+) -> Steps:
     """The sixteenths of a MIDI file from its first tick to its last event.
 
     Args:
@@ -100,10 +109,14 @@ def read_steps(source: bytes | Path | str, track: str | None = None, *, least: i
     step = found.ticks_per_beat / STEPS_PER_BEAT
     length = round(found.ticks / step)
     if length > LONGEST:
-        raise ValueError(f"{named(source)} lasts {length} sixteenths, at most {LONGEST} are read; cut the file")
+        raise ValueError(
+            f"{named(source)} lasts {length} sixteenths, at most {LONGEST} are read; cut the file"
+        )
     tokens, polyphonic = quantise(found.start / step, found.end / step, found.pitch, length)
     if len(tokens) < least:
-        raise ValueError(f"{named(source)} has {len(tokens)} sixteenths, {least} are needed; pass a longer file")
+        raise ValueError(
+            f"{named(source)} has {len(tokens)} sixteenths, {least} are needed; pass a longer file"
+        )
     if monophonic and polyphonic:
         raise ValueError(
             f"{named(source)}: several pitches sound at once in {polyphonic} sixteenths of track {found.name!r}; pass a melody"
@@ -146,8 +159,14 @@ def read_track(source: bytes | Path | str, track: str | None = None) -> Track:
     for each in file.tracks:
         events = list(timed(each))
         ends.append(events[-1][0] if events else 0)
-        tempos += [(tick, message.tempo) for tick, message in events if message.type == "set_tempo" and message.tempo]
-        signatures += [(m.numerator, m.denominator) for _, m in events if m.type == "time_signature"]
+        tempos += [
+            (tick, message.tempo)
+            for tick, message in events
+            if message.type == "set_tempo" and message.tempo
+        ]
+        signatures += [
+            (m.numerator, m.denominator) for _, m in events if m.type == "time_signature"
+        ]
         name = each.name.strip()
         names.append(name)
         if found is None and (track is None or name.lower() == track.strip().lower()):
@@ -157,7 +176,16 @@ def read_track(source: bytes | Path | str, track: str | None = None) -> Track:
         raise ValueError(no_notes(source, track, names))
     start, end, pitch = np.array(found[1], np.int64).T
     changes = {0: DEFAULT_TEMPO} | dict(sorted(tempos, key=lambda change: change[0]))
-    return Track(found[0], start, end, pitch, file.ticks_per_beat, max(ends), np.array(list(changes.items())), tuple(signatures))
+    return Track(
+        found[0],
+        start,
+        end,
+        pitch,
+        file.ticks_per_beat,
+        max(ends),
+        np.array(list(changes.items())),
+        tuple(signatures),
+    )
 
 
 def parse(source: bytes | Path | str) -> Any:
@@ -175,9 +203,13 @@ def parse(source: bytes | Path | str) -> Any:
         file = mido.MidiFile(file=io.BytesIO(content))
     except Exception as error:  # Of a damaged file mido raises anything at all.
         what = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{named(source)} is not a MIDI file that can be read ({what}); export it again") from None
+        raise ValueError(
+            f"{named(source)} is not a MIDI file that can be read ({what}); export it again"
+        ) from None
     if file.ticks_per_beat < 1:
-        raise ValueError(f"{named(source)} counts time in SMPTE frames, not in beats; export it with ticks per quarter note")
+        raise ValueError(
+            f"{named(source)} counts time in SMPTE frames, not in beats; export it with ticks per quarter note"
+        )
     return file
 
 
@@ -213,7 +245,9 @@ def notes_of(events: list[tuple[int, Any]]) -> list[tuple[int, int, int]]:
             starts.append(tick)
         elif starts:
             notes.append((starts.popleft(), tick, message.note))
-    return notes + [(start, events[-1][0], pitch) for (_, pitch), starts in held.items() for start in starts]
+    return notes + [
+        (start, events[-1][0], pitch) for (_, pitch), starts in held.items() for start in starts
+    ]
 
 
 def no_notes(source: bytes | Path | str, track: str | None, names: list[str]) -> str:
@@ -225,7 +259,9 @@ def no_notes(source: bytes | Path | str, track: str | None, names: list[str]) ->
     return f"{named(source)} has no track {track!r}; its tracks: {known}"
 
 
-def write_steps(path: Path | str, tokens: Tensor, *, beats_per_minute: float = 120.0, program: int = 0) -> None:
+def write_steps(
+    path: Path | str, tokens: Tensor, *, beats_per_minute: float = 120.0, program: int = 0
+) -> None:
     """Write sixteenths as a MIDI file in 4/4 with one track, one note for every run of equal pitches.
 
     ``read_steps`` gives the same tokens back.
@@ -261,6 +297,8 @@ def write_steps(path: Path | str, tokens: Tensor, *, beats_per_minute: float = 1
         messages.append(mido.Message("note_on", note=pitch, velocity=VELOCITY, time=silent))
         messages.append(mido.Message("note_off", note=pitch, velocity=0, time=ticks))
         silent = 0
-    file.tracks.append(mido.MidiTrack([*head, *messages, mido.MetaMessage("end_of_track", time=silent)]))
+    file.tracks.append(
+        mido.MidiTrack([*head, *messages, mido.MetaMessage("end_of_track", time=silent)])
+    )
     with replacing(path) as temporary:
         file.save(temporary)

@@ -22,7 +22,9 @@ LABELLED = ((14, (0, 2, 4, 5, 7, 9, 11)), (30, (0, 4, 7)), (128, (0,)))
 MADE, GIVEN, SHADE = COLOURS[1], "#444444", COLOURS[0]
 
 
-def plot_rolls(path: Path | str, melodies: Mapping[str, Tensor], *, given: Tensor | None = None) -> None:
+def plot_rolls(
+    path: Path | str, melodies: Mapping[str, Tensor], *, given: Tensor | None = None
+) -> None:
     """One piano roll below the other, on the same axes. Writes a PNG.
 
     Args:
@@ -80,24 +82,42 @@ def draw_given(axes: "Axes", given: Tensor) -> None:
     if spans:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.12 * (high - low))
-        axes.text(spans[0][0] + 1, 0.97, "given", transform=axes.get_xaxis_transform(), va="top", fontsize=8)
+        axes.text(
+            spans[0][0] + 1,
+            0.97,
+            "given",
+            transform=axes.get_xaxis_transform(),
+            va="top",
+            fontsize=8,
+        )
 
 
 def draw_notes(axes: "Axes", tokens: Tensor, given: Tensor) -> None:
     """A bar for every note; one that is held beyond the given sites changes its colour there."""
     low, high = axes.get_ylim()
-    height = max(0.8, (high - low) / 60)  # where many pitches are shown, a row would be too thin to see
+    height = max(
+        0.8, (high - low) / 60
+    )  # where many pitches are shown, a row would be too thin to see
     for start, stop, value in runs(2 * tokens + given):
         pitch, is_given = divmod(value, 2)
         if pitch != REST:
-            axes.barh(pitch, stop - start, left=start, height=height, color=GIVEN if is_given else MADE, zorder=3)
+            axes.barh(
+                pitch,
+                stop - start,
+                left=start,
+                height=height,
+                color=GIVEN if is_given else MADE,
+                zorder=3,
+            )
 
 
 def draw_bars(panels: "Iterable[Axes]", steps: int) -> None:
     """Bar lines, and below the last panel the bars' numbers between them: at most about 32, so that they can be read."""
     bars = range(math.ceil(steps / STEPS_PER_BAR))
     every = math.ceil(len(bars) / 32)
-    middles = [(bar * STEPS_PER_BAR + min((bar + 1) * STEPS_PER_BAR, steps)) / 2 for bar in bars[::every]]
+    middles = [
+        (bar * STEPS_PER_BAR + min((bar + 1) * STEPS_PER_BAR, steps)) / 2 for bar in bars[::every]
+    ]
     for axes in panels:
         axes.set_xticks([bar * STEPS_PER_BAR for bar in bars], [""] * len(bars))
         axes.set_xticks(middles, [str(bar + 1) for bar in bars[::every]], minor=True, fontsize=8)

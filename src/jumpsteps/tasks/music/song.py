@@ -11,7 +11,9 @@ from jumpsteps.tasks.music.synth import write_wav
 __all__ = ["write_song"]
 
 
-def write_song(path: Path, tokens: Tensor, given: Tensor | None = None, *, tempo: float = 120.0) -> None:
+def write_song(
+    path: Path, tokens: Tensor, given: Tensor | None = None, *, tempo: float = 120.0
+) -> None:
     """Write PATH.png (piano roll), PATH.mid and PATH.wav; each of them whole or not at all.
 
     Args:

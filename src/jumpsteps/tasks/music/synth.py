@@ -62,7 +62,9 @@ def render(tokens: Tensor, *, tempo: float = 120.0) -> NDArray[np.float64]:
     if not 4 <= tempo <= 1000:
         raise ValueError(f"the tempo must be 4..1000 beats per minute, got {tempo}")
     # Every edge is rounded by itself, so that errors do not add up along the melody.
-    edges = np.rint(np.arange(len(tokens) + 1) * (60 * RATE / (STEPS_PER_BEAT * tempo))).astype(np.int64)
+    edges = np.rint(np.arange(len(tokens) + 1) * (60 * RATE / (STEPS_PER_BEAT * tempo))).astype(
+        np.int64
+    )
     sound = np.zeros(edges[-1])
     for start, stop, pitch in runs(tokens):
         if pitch != REST:
