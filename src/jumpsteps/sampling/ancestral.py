@@ -9,7 +9,7 @@ from jumpsteps.core.draws import categorical, uniform
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
+from jumpsteps.sampling.base import Held, Info, Sampler, nothing_clipped
 from jumpsteps.schedules.schedule import Step
 
 __all__ = ["Ancestral", "ReMDM"]
@@ -45,6 +45,7 @@ class Ancestral(Sampler):
 
     name = "ancestral"
     kernels = ("absorbing",)
+    holds = Held.CONTEXT
 
     def step(
         self,

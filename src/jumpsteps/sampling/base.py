@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,26 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
-__all__ = ["Info", "Sampler"]
+__all__ = ["Held", "Info", "Sampler"]
+
+
+class Held(Enum):
+    """What a step from t to s holds fixed at its value for (x_t, t); the step's error follows from it.
+
+    Schedule searches choose a cost by it, and refuse a sampler that names none.
+    """
+
+    CONTEXT = "context"
+    """The leave-one-out posterior w of every site; the site then follows its exact kernel (Tweedie, ancestral)."""
+
+    FIRST_JUMP = "first jump"
+    """The reverse rates, and each site makes one jump at most (Euler)."""
+
+    RATES = "rates"
+    """The reverse rates, and jumps come as in a Poisson process (tau-leaping)."""
+
+    COUNT = "count"
+    """The posterior of masked sites; the schedule says how many are revealed, in an order free of the data (k-Gillespie)."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +58,12 @@ class Sampler(ABC):
         name: e.g. "tweedie".
         kernels: names of the kernels it serves; None for all.
         takes: the kind of schedule it follows; None for a sampler that chooses its own steps.
+        holds: what its step holds fixed; None where the step is not of one of these forms.
     """
 
     kernels: ClassVar[tuple[str, ...] | None] = None
     takes: ClassVar[type[TimeSchedule] | type[CountSchedule] | None] = TimeSchedule
+    holds: ClassVar[Held | None] = None
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from jumpsteps.core.site_mask import selected
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.sampling.base import Info, Sampler, count_sites, nothing_clipped
+from jumpsteps.sampling.base import Held, Info, Sampler, count_sites, nothing_clipped
 from jumpsteps.schedules.schedule import Step
 
 __all__ = ["Euler", "TauLeaping", "Tweedie"]
@@ -37,6 +37,7 @@ class Tweedie(Sampler):
     """
 
     name = "tweedie"
+    holds = Held.CONTEXT
 
     def step(
         self,
@@ -89,6 +90,7 @@ class Euler(Sampler):
     """
 
     name = "euler"
+    holds = Held.FIRST_JUMP
 
     def step(
         self,
@@ -130,6 +132,7 @@ class TauLeaping(Sampler):
     """
 
     ordinal: bool = False
+    holds = Held.RATES
 
     @property
     def name(self) -> str:

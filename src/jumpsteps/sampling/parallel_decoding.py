@@ -13,7 +13,7 @@ from jumpsteps.core.draws import categorical, gumbel
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.ancestral import reveal
-from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
+from jumpsteps.sampling.base import Held, Info, Sampler, nothing_clipped
 from jumpsteps.schedules.schedule import CountSchedule, Step
 
 __all__ = ["EntropyBounded", "KGillespie", "MaskGIT"]
@@ -39,6 +39,7 @@ class KGillespie(Sampler):
     name = "k-gillespie"
     kernels = ("absorbing",)
     takes = CountSchedule
+    holds = Held.COUNT
 
     def step(
         self,
