@@ -334,9 +334,9 @@ def test_a_pipeline_finds_the_scheduler_again(tmp_path):
 
 
 def test_without_diffusers_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "jumpsteps.diffusers")
+    monkeypatch.delitem(sys.modules, "jumpsteps.integrations.diffusers")
     monkeypatch.setitem(sys.modules, "diffusers.configuration_utils", None)
     with pytest.raises(
         ImportError, match=r"needs diffusers .*: pip install 'jumpsteps\[diffusers\]'"
     ):
-        importlib.import_module("jumpsteps.diffusers")
+        importlib.import_module("jumpsteps.integrations.diffusers")

@@ -40,7 +40,7 @@ from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
-from jumpsteps.schedules import schedule as schedules
+from jumpsteps.schedules import fixed as schedules
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 Step = Callable[[float, float], Tensor]

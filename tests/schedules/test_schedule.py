@@ -117,13 +117,13 @@ def test_a_schedule_for_another_kernel_or_noise_is_refused():
 
 
 @pytest.mark.parametrize("make", [uniform_counts, cosine_counts])
-def test_fixed_jump_schedules(make):
+def test_fixed_count_schedules(make):
     for steps, total in ((1, 1), (1, 7), (7, 7), (4, 64), (64, 256), (5, 6), (63, 64)):
         schedule = make(steps, total)
         assert schedule.steps == steps
         assert schedule.total == total
         assert min(schedule.counts) >= 1
-        assert schedule.provenance.method == make.__name__.removesuffix("_jumps")
+        assert schedule.provenance.method == make.__name__.removesuffix("_counts")
     assert uniform_counts(4, 64).counts == (16, 16, 16, 16)
     assert list(cosine_counts(8, 256).counts) == sorted(cosine_counts(8, 256).counts)
     with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):

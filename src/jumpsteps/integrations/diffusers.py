@@ -39,7 +39,7 @@ try:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
     raise ImportError(
-        f"jumpsteps.diffusers needs diffusers ({error}): pip install 'jumpsteps[diffusers]'"
+        f"jumpsteps.integrations.diffusers needs diffusers ({error}): pip install 'jumpsteps[diffusers]'"
     ) from error
 
 __all__ = ["JumpStepsScheduler"]
