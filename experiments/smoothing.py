@@ -1,6 +1,6 @@
 """How many sequences the information profile needs, and what smoothing is worth: exact CountDown model, absorbing kernel.
 
-    python experiments/profile.py
+    python experiments/smoothing.py
 
 Prints, for each number of sequences, how much more the found schedules cost than the best ones on the same grid, in per cent at
 NFE 4, 8, 16, 32, 64 (mean of 4 seeds), from the profile as measured and smoothed. The figures are in docs/schedules.md.

@@ -1,6 +1,6 @@
 """What later steps leave of an error: weights of step costs, against the best schedules there are. Enumerable models.
 
-    python experiments/error correction.py OUT.json
+    python experiments/correction.py OUT.json
 
 Five models whose distributions are enumerated (CountDown with 4 symbols at 4 sites, random tables; uniform, Gaussian kernels), NFE 2 to 8:
 the KL divergence of the data from the samples of Tweedie's sampler, exactly, for the shortest path under each weight, over that of

@@ -1,0 +1,116 @@
+"""Results as JSON: the numbers that the tables of the documentation are made from.
+
+A file of results, `docs/results/NAME.json`, is one object:
+
+    source      "written by experiments/SCRIPT.py", or what it was transcribed from
+    provenance  what it takes to repeat the run: command, seeds, samples, device
+    tables      name -> table
+
+A table has a `head` (one title for each column), a `cell` format and `rows` of cells. A cell is a text, a
+number, a list of numbers or null (empty). Numbers are shown by the format of their cell, else of their row,
+else of their column, else of the table, with one replacement field for each number:
+
+    {"head": ["NFE", "uniform", "calls"], "cell": "{:.2f} ±{:.2f}", "columns": {"calls": "{}"},
+     "rows": [["8", [9.84, 0.14], 8],
+              {"cell": "{:.1f} to {:.1f}", "cells": ["range", [9.7, 9.9], 8]},
+              ["16", {"values": [4.28, 0.09], "cell": "**{:.2f} ±{:.2f}**"}, null]]}
+
+This module needs the standard library alone; `tables.py` renders what it writes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Json = Any
+Table = dict[str, Json]
+
+INTERVAL = "{:.2f} ±{:.2f}"
+"""A mean and half its 95% interval."""
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Json],
+    cell: str = INTERVAL,
+    columns: Mapping[str, str] | None = None,
+) -> Table:
+    """A table; ``columns`` maps titles to formats that differ from ``cell``."""
+    made: Table = {"head": list(head), "cell": cell}
+    if columns:
+        made["columns"] = dict(columns)
+    return made | {"rows": list(rows)}
+
+
+def by_nfe(rows: Iterable[Any], titles: Mapping[str, str], scale: float = 100.0) -> Table:
+    """A line for each NFE, a column for each schedule of ``titles`` (name -> title).
+
+    Args:
+        rows: objects with ``nfe``, ``schedule`` and ``metric`` (``mean``, ``high``).
+        scale: 100 for per cent.
+    """
+    cells = cells_of(rows, scale)
+    budgets = dict.fromkeys(nfe for nfe, _ in cells)
+    lines = [[str(nfe), *(cells.get((nfe, name)) for name in titles)] for nfe in budgets]
+    return table(["NFE", *titles.values()], lines)
+
+
+def by_schedule(
+    rows: Iterable[Any], titles: Mapping[str, str], budgets: Sequence[int], scale: float = 100.0
+) -> Table:
+    """A line for each schedule of ``titles`` (name -> title), a column for each NFE."""
+    cells = cells_of(rows, scale)
+    lines = [
+        [title, *(cells.get((nfe, name)) for nfe in budgets)] for name, title in titles.items()
+    ]
+    return table(["NFE", *map(str, budgets)], lines)
+
+
+def cells_of(rows: Iterable[Any], scale: float = 100.0) -> dict[tuple[int, str], list[float]]:
+    """(NFE, schedule) -> mean and half the interval, times ``scale``."""
+    return {
+        (row.nfe, row.schedule): [
+            scale * row.metric.mean,
+            scale * (row.metric.high - row.metric.mean),
+        ]
+        for row in rows
+    }
+
+
+def write_results(path: Path, script: str, tables: Mapping[str, Table], **provenance: Json) -> None:
+    """Write a file of results; ``script`` is the experiment's ``__file__``."""
+    source = f"written by experiments/{Path(script).name}"
+    content = {"source": source, "provenance": provenance, "tables": dict(tables)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dumps(content), encoding="utf-8")
+
+
+def dumps(content: Mapping[str, Json]) -> str:
+    """JSON with one line for each row of a table, so that a rerun's difference can be read."""
+    lines = json.dumps(marked(content), ensure_ascii=False, indent=1).split("\n")
+    return "\n".join(unmarked(line) for line in lines) + "\n"
+
+
+ONE_LINE = "\u0000"
+
+
+def marked(value: Json, key: str = "") -> Json:
+    """``value`` with rows, heads and formats written out as texts that begin with ``ONE_LINE``."""
+    if isinstance(value, Mapping) and key != "columns":
+        return {k: marked(v, k) for k, v in value.items()}
+    if key == "rows":
+        return [ONE_LINE + json.dumps(row, ensure_ascii=False) for row in value]
+    if isinstance(value, list | tuple | Mapping):
+        return ONE_LINE + json.dumps(value, ensure_ascii=False)
+    return value
+
+
+def unmarked(line: str) -> str:
+    """The line with a marked text as the JSON it holds."""
+    start = line.find('"\\u0000')
+    if start < 0:
+        return line
+    comma = "," if line.endswith(",") else ""
+    text = line[start:].removesuffix(",")
+    return line[:start] + json.loads(text).removeprefix(ONE_LINE) + comma
