@@ -24,9 +24,9 @@ from jumpsteps.denoiser.parameterisations import (
     PosteriorReverse,
 )
 from jumpsteps.denoiser.reverse import ReverseProcess, time_of_sites
-from jumpsteps.models.formats.native import build_forward, forward_to_json
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
+from jumpsteps.process.serialise import forward_from_json, forward_to_json
 from jumpsteps.sampling.ancestral import ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
@@ -93,7 +93,7 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         timestep_spacing: str | None = None,
     ) -> None:
         try:
-            self.forward = build_forward(kernel, noise)
+            self.forward = forward_from_json(kernel, noise)
             self.sampler = build_sampler(sampler or {"type": Tweedie.name})
             self.schedules = {
                 int(entry["nfe"]): read_times(entry, self.forward) for entry in schedules or []

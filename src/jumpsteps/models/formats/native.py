@@ -1,7 +1,7 @@
 """The project's own checkpoint folders: ``config.json`` and ``model.safetensors``."""
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,16 @@ from jumpsteps.models.networks.transformer import (
     TransformerPosterior,
 )
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
-from jumpsteps.process import noise as noises
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.rate_matrix import MatrixKernel
-from jumpsteps.process.uniform import Uniform
+from jumpsteps.process.serialise import forward_from_json, forward_to_json
 from jumpsteps.tasks import TASKS
 
 __all__ = [
     "FORMAT",
     "NetworkConfig",
     "build",
-    "build_forward",
-    "forward_to_json",
     "load_native",
     "read_safetensors",
     "save_native",
@@ -53,11 +49,6 @@ NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Network]]] = {
     "dit": (DiTConfig, DiT),
     "transformer": (TransformerConfig, Transformer),
     "unet": (UNetConfig, UNet),
-}
-KERNELS: dict[str, type[ForwardProcess]] = {
-    "absorbing": Absorbing,
-    "uniform": Uniform,
-    "gaussian": Gaussian,
 }
 
 
@@ -164,7 +155,7 @@ def load_native(
             f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}"
         )
     try:
-        forward = build_forward(config["kernel"], config["noise"])
+        forward = forward_from_json(config["kernel"], config["noise"])
         network, reverse = build(network_config(config["network"]), forward, config["output"])
         length, task = int(config["length"]), TASKS.get(config["task"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -173,43 +164,6 @@ def load_native(
     load_weights(network, read_safetensors(path), path)
     network.to(device).eval()
     return LoadedModel(name, reverse, length, file_hash(path), task)
-
-
-def forward_to_json(forward: ForwardProcess) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Kernel and noise schedule as a config holds them; ``build_forward`` reads them.
-
-    Raises:
-        ValueError: a kernel that a config cannot hold.
-    """
-    if forward.name not in KERNELS:
-        raise ValueError(
-            f"the {forward.name} kernel cannot be written to a config; those that can: {', '.join(KERNELS)}"
-        )
-    parts = {
-        field.name: getattr(forward, field.name)
-        for field in fields(forward)
-        if field.name != "noise"
-    }
-    return {"type": forward.name, **parts}, {
-        "type": type(forward.noise).__name__,
-        **vars(forward.noise),
-    }
-
-
-def build_forward(kernel: dict[str, Any], noise: dict[str, Any]) -> ForwardProcess:
-    """The forward process of a config; its noise schedule's type must be one that ``jumpsteps.noise`` exports."""
-    kernel, noise = dict(kernel), dict(noise)
-    noise_type, kernel_type = noise.pop("type"), kernel.pop("type")
-    known = [n for n in noises.__all__ if n not in ("NoiseSchedule", "Time")]
-    if noise_type not in known:
-        raise ValueError(
-            f"unknown noise schedule {noise_type!r}; this jumpsteps knows {', '.join(known)}"
-        )
-    if kernel_type not in KERNELS:
-        raise ValueError(
-            f"unknown kernel {kernel_type!r}; this jumpsteps knows {', '.join(KERNELS)}"
-        )
-    return KERNELS[kernel_type](noise=getattr(noises, noise_type)(**noise), **kernel)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
