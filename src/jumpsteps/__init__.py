@@ -43,6 +43,7 @@ from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules.files import load_schedules, save_schedules
+from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
 from jumpsteps.schedules.orders import RevealOrder, Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
@@ -112,6 +113,8 @@ __all__ = [
     "Tweedie",
     "Uniform",
     "__version__",
+    "cosine",
+    "cosine_counts",
     "count_costs",
     "error_curve",
     "information_profile",
@@ -122,4 +125,6 @@ __all__ = [
     "save_schedules",
     "shortest_path",
     "simulate",
+    "uniform",
+    "uniform_counts",
 ]
