@@ -20,7 +20,7 @@ from torch import Tensor
 from jumpsteps.core.files import write_json
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import build
-from jumpsteps.models.loaded import LoadedModel, tune
+from jumpsteps.models.loaded import LoadedModel, cast_and_compile
 from jumpsteps.models.networks.dit import DiT, DiTConfig
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
@@ -58,7 +58,7 @@ def model(size: dict, device: torch.device, *, compiled: bool) -> tuple[DiT, Rev
             if not parameter.any():
                 parameter.normal_(std=0.02)
     network.to(device).eval()
-    tune(
+    cast_and_compile(
         LoadedModel("random", reverse, size["length"], "", None),
         dtype=torch.bfloat16,
         compile=compiled,

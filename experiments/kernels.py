@@ -14,8 +14,9 @@ import torch
 
 from jumpsteps.core.files import write_json
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.evaluation.compare import Row, compare
+from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.report import table
+from jumpsteps.evaluation.results import Row
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.gaussian import Gaussian

@@ -29,10 +29,11 @@ from torch import Tensor
 from jumpsteps import load, optimize_schedule
 from jumpsteps.core.files import read_json, write_json
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.evaluation.compare import Row, times_of
+from jumpsteps.evaluation.compare import times_of
 from jumpsteps.evaluation.metrics import Interval, bootstrap_interval, energy_distance, hellinger
 from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, plot_comparison, write
 from jumpsteps.evaluation.report import table
+from jumpsteps.evaluation.results import Row
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import sample_batches

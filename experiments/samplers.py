@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.evaluation.compare import Row, compare, save_results
+from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.metrics import mean_interval
+from jumpsteps.evaluation.results import Row, save_results
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import sample_batches

@@ -10,7 +10,7 @@ import jumpsteps
 from helpers import LEVEL, seeded, two_sample_p
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.formats.native import build
-from jumpsteps.models.loaded import LoadedModel, tune
+from jumpsteps.models.loaded import LoadedModel, cast_and_compile
 from jumpsteps.models.networks import compiled
 from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.models.networks.transformer import (
@@ -93,7 +93,7 @@ def test_batches_are_padded_to_a_size_that_is_at_most_twice_as_large():
 @torch.no_grad()
 def test_a_compiled_trunk_gives_the_same_numbers_at_every_batch_size(traced, output, kernel):
     plain, fast = networks(output, kernel)
-    tune(fast, compile=True)
+    cast_and_compile(fast, compile=True)
     for batch in (6, 5, 3, 6):
         x = torch.randint(4, (batch, L), generator=seeded(batch))
         where = torch.rand(batch, L, generator=seeded(9)) < 0.5
@@ -115,7 +115,7 @@ def test_a_compiled_trunk_gives_the_same_numbers_at_every_batch_size(traced, out
 @torch.no_grad()
 def test_a_sampler_that_leaves_sequences_out_compiles_few_times(traced):
     plain, fast = networks()
-    tune(fast, compile=True)
+    cast_and_compile(fast, compile=True)
     runs = [
         simulate(model.reverse, Ancestral(), uniform(30), (16, L), generator=seeded(1))
         for model in (plain, fast)
@@ -158,7 +158,7 @@ def test_the_distribution_is_the_same_with_the_head_on_some_sites_and_on_all():
 @torch.no_grad()
 def test_the_distribution_is_the_same_compiled_and_not():
     plain, fast = networks()
-    tune(fast, compile=True)
+    cast_and_compile(fast, compile=True)
     assert (
         two_sample_p(
             distribution_of_samples(fast.reverse, 0),
@@ -188,7 +188,9 @@ def test_a_transformer_is_compiled_below_its_output_layers(traced):
     )
     before = model(x, 0.3, where)
     forward = Uniform(vocab_size=4, noise=LogLinear())
-    tune(LoadedModel("random", PosteriorReverse(forward, model), L, "", None), compile=True)
+    cast_and_compile(
+        LoadedModel("random", PosteriorReverse(forward, model), L, "", None), compile=True
+    )
     torch.testing.assert_close(model(x, 0.3, where), before, rtol=1e-5, atol=1e-5)
     assert traced
 
@@ -197,7 +199,7 @@ def test_a_transformer_is_compiled_below_its_output_layers(traced):
 def test_bfloat16_keeps_rotary_frequencies_and_gives_float32():
     plain, small = networks()
     frequencies = small.reverse.model.network.rotary_emb.inv_freq.clone()
-    tune(small, dtype=torch.bfloat16)
+    cast_and_compile(small, dtype=torch.bfloat16)
     assert torch.equal(small.reverse.model.network.rotary_emb.inv_freq, frequencies)
     assert {p.dtype for p in small.reverse.model.parameters()} == {torch.bfloat16}
     x = torch.full((2, L), 3)
@@ -225,7 +227,7 @@ def test_a_network_that_has_no_trunk_to_compile_is_refused():
         "mine", PosteriorReverse(Uniform(vocab_size=3, noise=LogLinear()), Plain()), 2, "", None
     )
     with pytest.raises(ValueError, match="Plain cannot be compiled; leave out compile"):
-        tune(model, compile=True)
+        cast_and_compile(model, compile=True)
 
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
@@ -240,7 +242,7 @@ def test_a_recorded_trunk_gives_the_same_numbers(output, kernel):
     plain, fast = networks(output, kernel)
     for model in (plain, fast):
         model.reverse.model.to("cuda")
-    tune(fast, compile=True)
+    cast_and_compile(fast, compile=True)
     generator = torch.Generator("cuda").manual_seed(0)
     where = torch.rand(6, L, generator=generator, device="cuda") < 0.5
     x = torch.randint(4, (6, L), generator=generator, device="cuda")
@@ -266,7 +268,7 @@ def test_the_distribution_is_the_same_on_a_gpu():
     plain, fast = networks()
     for model in (plain, fast):
         model.reverse.model.to("cuda")
-    tune(fast, compile=True)
+    cast_and_compile(fast, compile=True)
     codes = []
     for seed, reverse in enumerate((fast.reverse, asked_for_all_sites(plain))):
         generator = torch.Generator("cuda").manual_seed(seed)

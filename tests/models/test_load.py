@@ -9,9 +9,9 @@ import jumpsteps
 from helpers import seeded
 from jumpsteps import load
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.models.built_in import load_shipped
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.formats.sedd import noise_of
-from jumpsteps.models.load import load_shipped
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork
 from jumpsteps.models.networks.transformer import TransformerConfig
 from jumpsteps.models.networks.unet import UNetConfig

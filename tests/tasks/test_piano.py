@@ -13,9 +13,10 @@ from jumpsteps.cli.options import main
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.schedules.files import load_schedules
 from jumpsteps.tasks import TASKS
-from jumpsteps.tasks.music.dataset import MidiOptions, PianoData, is_test, read_arrays, read_midi
+from jumpsteps.tasks.music.dataset import MidiOptions, PianoData, read_arrays, read_midi
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.midi import read_steps, write_steps
+from jumpsteps.tasks.music.midi_corpus import is_test
 from jumpsteps.tasks.piano import (
     given_bars,
     ngram_overlap,

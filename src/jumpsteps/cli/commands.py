@@ -24,9 +24,10 @@ from jumpsteps.cli.inputs import (
 from jumpsteps.cli.names import METHODS, SAMPLERS, pick
 from jumpsteps.cli.token_files import save_samples, save_text
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.evaluation.compare import compare, save_results
+from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
+from jumpsteps.evaluation.results import save_results
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.registry import default_sampler

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from jumpsteps.evaluation.compare import compare, save_results
+from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison
 from jumpsteps.evaluation.report import factors, table
+from jumpsteps.evaluation.results import save_results
 from jumpsteps.models import load
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.fixed import cosine, uniform

@@ -1,42 +1,21 @@
-"""Schedules side by side: same sampler, same number of model calls, same seeds."""
+"""Compare schedules with one sampler, the same numbers of model calls and the same seed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jumpsteps.core.files import write_json
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.evaluation.metrics import Interval, mean_interval
+from jumpsteps.evaluation.metrics import mean_interval
+from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.version import __version__
 
-__all__ = ["Row", "compare", "save_results"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One schedule, measured.
-
-    Attributes:
-        nfe: calls of the model that the run made.
-        schedule: the schedule's name.
-        times: the schedule; for one that counts jumps, the times at which so many sites are masked.
-        metric: mean and interval of the metric over the samples.
-    """
-
-    nfe: int
-    schedule: str
-    times: tuple[float, ...]
-    metric: Interval
+__all__ = ["compare", "times_of"]
 
 
 def compare(
@@ -52,18 +31,20 @@ def compare(
     given: Given | None = None,
     progress: bool = False,
 ) -> list[Row]:
-    """Sample with every schedule and measure.
+    """Sample along every schedule and measure the samples.
 
     Args:
-        sampler: for all schedules; unless given, Tweedie's for times and k-Gillespie for jumps.
+        sampler: used with every schedule. The default is ``Tweedie`` for schedules of times and
+            ``KGillespie`` for schedules of counts.
         schedules: name -> NFE -> schedule.
-        shape: (n, L), n samples for every schedule.
-        metric: int64 [B, L] -> [B].
-        seed: every run starts from it.
-        given: sites held fixed in all samples, [L], or in each of them, [n, L].
+        shape: (n, L): n samples of L sites for every schedule.
+        metric: int64 [B, L] -> float [B], one value per sample.
+        seed: every run starts from this seed.
+        batch: sequences sampled at a time.
+        given: observed sites, [L] for all samples or [n, L] for each of them.
 
     Returns:
-        Rows ordered by NFE, then as the schedules are.
+        Rows in increasing order of NFE, then in the order of ``schedules``.
 
     Raises:
         ValueError: fewer than two samples.
@@ -90,16 +71,5 @@ def compare(
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:
+    """The times of a schedule's steps under the model's forward process, from 1 down to 0."""
     return (*(step.t for step in schedule.plan(reverse.forward)), 0.0)
-
-
-def save_results(path: Path | str, rows: list[Row], about: Mapping[str, Any]) -> None:
-    """Write rows and what they are about (model, sampler, seed ...) as JSON."""
-    content = {
-        "format": "jumpsteps-results",
-        "schema_version": 1,
-        "version": __version__,
-        **about,
-        "rows": [asdict(row) for row in rows],
-    }
-    write_json(path, content)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpsteps.core.files import replacing
-from jumpsteps.evaluation.compare import Row
+from jumpsteps.evaluation.results import Row
 from jumpsteps.schedules.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -1,13 +1,13 @@
-"""Rows as a table of text."""
+"""Rows of a comparison as a plain-text table."""
 
-from jumpsteps.evaluation.compare import Row
 from jumpsteps.evaluation.metrics import Interval
+from jumpsteps.evaluation.results import Row
 
 __all__ = ["factors", "table"]
 
 
 def table(rows: list[Row], metric_name: str) -> str:
-    """A line for each NFE, a column for each schedule; mean and half the 95% interval, in per cent."""
+    """One line per NFE, one column per schedule: mean ± half the 95% interval, in per cent."""
     names = list(dict.fromkeys(row.schedule for row in rows))
     cells = {(row.nfe, row.schedule): per_cent(row.metric) for row in rows}
     width = max(14, *(len(name) + 2 for name in names))
@@ -25,7 +25,10 @@ def per_cent(interval: Interval) -> str:
 
 
 def factors(rows: list[Row], schedule: str, baseline: str) -> dict[int, float]:
-    """NFE -> mean of ``baseline`` over mean of ``schedule``."""
+    """NFE -> ratio of the mean metric of ``baseline`` to that of ``schedule``.
+
+    NFEs at which either is missing, or at which the mean of ``schedule`` is zero, are left out.
+    """
     mean = {(row.nfe, row.schedule): row.metric.mean for row in rows}
     budgets = sorted(
         {row.nfe for row in rows if (row.nfe, schedule) in mean and (row.nfe, baseline) in mean}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from jumpsteps.core.files import replacing
-from jumpsteps.models.load import download, looks_like_hub_id
+from jumpsteps.models.hub import download, looks_like_hub_id
 from jumpsteps.models.tokenizer import first_line
 from jumpsteps.schedules.files import load_schedules, save_schedules
 from jumpsteps.schedules.schedule import CountSchedule, Schedule

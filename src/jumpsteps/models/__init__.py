@@ -1,6 +1,7 @@
-"""Networks, and one loader for each family of checkpoints."""
+"""Networks, checkpoint formats, and ``load``, which returns a model ready to use."""
 
-from jumpsteps.models.load import BUILT_IN, load
+from jumpsteps.models.built_in import BUILT_IN
+from jumpsteps.models.load import load
 from jumpsteps.models.loaded import LoadedModel
 
 __all__ = ["BUILT_IN", "LoadedModel", "load"]

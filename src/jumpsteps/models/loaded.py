@@ -1,4 +1,4 @@
-"""A model that is ready to use."""
+"""A loaded model, and reading its weights from files."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,7 +13,14 @@ from jumpsteps.models.tokenizer import Text
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.tasks.task import Task
 
-__all__ = ["LoadedModel", "file_hash", "load_weights", "read_pickle", "tune"]
+__all__ = [
+    "LoadedModel",
+    "cast_and_compile",
+    "file_hash",
+    "listed",
+    "load_weights",
+    "read_pickle",
+]
 
 
 @dataclass(frozen=True)
@@ -21,12 +28,12 @@ class LoadedModel:
     """What ``load`` returns.
 
     Attributes:
-        name: as it was asked for.
-        reverse: the reverse process, its network in evaluation mode on the device asked for.
-        length: L, the sequence length the model was trained for.
+        name: the name that was passed to ``load``.
+        reverse: the reverse process. Its network is in evaluation mode.
+        length: sequence length L that the model was trained for.
         digest: SHA-256 of the weights, or of the definition of an exact model.
-        task: data and metric, where the library knows them.
-        text: turns text into tokens and back; None without a tokenizer.
+        task: data and metric; None for data that the library does not know.
+        text: converts text to tokens and back; None without a tokenizer.
     """
 
     name: str
@@ -37,7 +44,7 @@ class LoadedModel:
     text: Text | None = None
 
     def provenance(self, data: str = "") -> Provenance:
-        """What a schedule found for this model should say about it."""
+        """The model's part of the provenance of a schedule; ``data`` defaults to the task's name."""
         return Provenance(
             model=self.name,
             model_hash=self.digest,
@@ -47,17 +54,20 @@ class LoadedModel:
 
 @runtime_checkable
 class Compiles(Protocol):
-    """A network whose trunk can be compiled: all but the head, whose number of sites differs from call to call."""
+    """A network whose trunk can be compiled.
+
+    The head is left out, because its number of sites differs from call to call.
+    """
 
     def compile_trunk(self) -> None: ...
 
 
-def tune(
+def cast_and_compile(
     model: LoadedModel, *, dtype: torch.dtype | None = None, compile: bool = False
 ) -> LoadedModel:
-    """The same model with its parameters in another number format, and its trunk compiled, in place.
+    """Cast the network's parameters to ``dtype`` and compile its trunk, in place.
 
-    Buffers, such as rotary frequencies, keep their precision; so does everything that comes after the network.
+    Buffers, such as rotary frequencies, keep their dtype. So does all arithmetic on the output.
 
     Raises:
         ValueError: an exact model, which has no parameters, or a network that cannot be compiled.
@@ -84,14 +94,15 @@ def file_hash(path: Path) -> str:
 
 
 def read_pickle(path: Path) -> Any:
-    """What ``torch.save`` wrote, on the CPU; nothing in the file is run.
+    """The content of a file written by ``torch.save``, on the CPU. No code in the file is run.
 
     Raises:
-        ValueError: a damaged file, or one that holds other things than tensors, numbers, texts, lists and dicts.
+        ValueError: a damaged file, or one that holds other objects than tensors, numbers, strings,
+            lists and dicts.
     """
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # Of a damaged file torch raises anything at all.
+    except Exception as error:  # A damaged file makes torch raise exceptions of many types.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} is damaged, or holds more than tensors ({first}); download it again"
@@ -101,30 +112,35 @@ def read_pickle(path: Path) -> Any:
 def load_weights(
     network: nn.Module, weights: dict[str, torch.Tensor], path: Path, config: str = "config.json"
 ) -> None:
-    """Copy weights into a network of the same layout; ``config`` is the file that the layout was read from.
+    """Copy weights into a network of the same layout.
+
+    Args:
+        path: file of the weights, for error messages.
+        config: file that defines the layout, for error messages.
 
     Raises:
         ValueError: keys are missing or unexpected, or a shape differs; names the first few.
     """
     wanted = network.state_dict()
-    missing, unexpected = (
-        sorted(wanted.keys() - weights.keys()),
-        sorted(weights.keys() - wanted.keys()),
-    )
+    missing = sorted(wanted.keys() - weights.keys())
+    unexpected = sorted(weights.keys() - wanted.keys())
     if missing or unexpected:
         raise ValueError(
-            f"{path} does not hold this network: missing keys {brief(missing)}, unexpected keys {brief(unexpected)}; "
+            f"{path} does not hold this network: missing keys {listed(missing)}, "
+            f"unexpected keys {listed(unexpected)}; "
             f"check that {config} and weights belong together"
         )
     for name, value in weights.items():
         if value.shape != wanted[name].shape:
             raise ValueError(
-                f"{path}: {name} has shape {list(value.shape)}, {config} asks for {list(wanted[name].shape)}; "
+                f"{path}: {name} has shape {list(value.shape)}, "
+                f"{config} asks for {list(wanted[name].shape)}; "
                 f"check that {config} and weights belong together"
             )
     network.load_state_dict(weights)
 
 
-def brief(names: list[str], most: int = 4) -> str:
+def listed(names: list[str], most: int = 4) -> str:
+    """The first names, separated by commas, and the number of the others."""
     shown = ", ".join(names[:most]) or "none"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

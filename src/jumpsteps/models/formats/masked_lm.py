@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from jumpsteps.core.files import read_json
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.models.loaded import LoadedModel, brief, file_hash
+from jumpsteps.models.loaded import LoadedModel, file_hash, listed
 from jumpsteps.models.networks.compiled import Sizes, padded
 from jumpsteps.models.tokenizer import Text, first_line, has_tokenizer, read_tokenizer, transformers
 from jumpsteps.process.absorbing import Absorbing
@@ -254,7 +254,7 @@ def weight_files(folder: Path) -> list[Path]:
     absent = [path.name for path in files if not path.exists()]
     if absent:
         raise ValueError(
-            f"{folder} lacks {brief(absent)}, which {found.name} names; download them again"
+            f"{folder} lacks {listed(absent)}, which {found.name} names; download them again"
         )
     return files
 
@@ -291,7 +291,7 @@ def read_network(
         ) from error
     if about["missing_keys"]:
         raise ValueError(
-            f"the weights in {folder} lack {brief(sorted(about['missing_keys']))}; it is not a masked language model"
+            f"the weights in {folder} lack {listed(sorted(about['missing_keys']))}; it is not a masked language model"
         )
     return network
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.models.loaded import LoadedModel, brief, file_hash, load_weights, read_pickle
+from jumpsteps.models.loaded import LoadedModel, file_hash, listed, load_weights, read_pickle
 from jumpsteps.models.networks.transformer import (
     Transformer,
     TransformerConfig,
@@ -261,6 +261,6 @@ def only_tensors(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
     others = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(
-            f"{path}: {brief(others)} should be tensors; it is not a tauLDR checkpoint"
+            f"{path}: {listed(others)} should be tensors; it is not a tauLDR checkpoint"
         )
     return weights

@@ -1,0 +1,78 @@
+"""Models that come with the package: trained checkpoints and exact denoisers."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from jumpsteps.core.files import read_json
+from jumpsteps.models.formats.native import load_native
+from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.tasks import countdown, toy
+
+__all__ = ["BUILT_IN", "load_countdown_exact", "load_shipped", "load_toy"]
+
+
+def load_shipped(name: str, device: torch.device) -> LoadedModel:
+    """A trained checkpoint of the package.
+
+    Checkpoints lie in the folder ``checkpoints`` of the installed package, or at the root of a
+    source tree.
+
+    Raises:
+        ValueError: the checkpoint is not installed.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "checkpoints" / name, package.parents[1] / "checkpoints" / name):
+        if folder.is_dir():
+            return load_native(folder, read_json(folder / "config.json"), name, device)
+    raise ValueError(
+        f"the checkpoint {name!r} is not installed; reinstall jumpsteps, "
+        f"or 'jumpsteps train {name} --out DIR'"
+    )
+
+
+def load_countdown_exact(kernel: str, device: torch.device) -> LoadedModel:
+    """The exact CountDown denoiser of a kernel. It runs on the device of its input."""
+    reverse = countdown.exact_reverse(kernel)
+    initial, transition = countdown.chain()
+    definition = (
+        repr(reverse.forward).encode() + initial.numpy().tobytes() + transition.numpy().tobytes()
+    )
+    digest = hashlib.sha256(definition).hexdigest()
+    name = "countdown-exact" if kernel == "absorbing" else f"countdown-exact-{kernel}"
+    return LoadedModel(name, reverse, countdown.LENGTH, digest, countdown.TASK)
+
+
+def load_toy(kernel: str, device: torch.device) -> LoadedModel:
+    """CountDown with 4 symbols at 4 sites, all of whose states are enumerated on the CPU.
+
+    Raises:
+        ValueError: another device than the CPU.
+    """
+    if device.type != "cpu":
+        raise ValueError(f"the model toy-{kernel} is enumerated on the CPU; pass --device cpu")
+    definition = repr(toy.KERNELS[kernel]).encode() + toy.table().numpy().tobytes()
+    return LoadedModel(
+        f"toy-{kernel}",
+        toy.reverse(kernel),
+        toy.LENGTH,
+        hashlib.sha256(definition).hexdigest(),
+        toy.TASK,
+    )
+
+
+BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
+    "countdown": partial(load_shipped, "countdown"),
+    "countdown-exact": partial(load_countdown_exact, "absorbing"),
+    "countdown-exact-uniform": partial(load_countdown_exact, "uniform"),
+    "countdown-exact-gaussian": partial(load_countdown_exact, "gaussian"),
+    "piano-uniform": partial(load_shipped, "piano-uniform"),
+    "piano-absorbing": partial(load_shipped, "piano-absorbing"),
+    "toy-absorbing": partial(load_toy, "absorbing"),
+    "toy-uniform": partial(load_toy, "uniform"),
+    "toy-gaussian": partial(load_toy, "gaussian"),
+}
+"""Name -> function that builds the model on a device."""
