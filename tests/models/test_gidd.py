@@ -4,14 +4,8 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
-from jumpsteps.models.formats.gidd import is_gidd
-from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.noise import LogLinear
-from reference_dit import (
-    BLOCKS,
-    COND,
-    HEADS,
+from builders.checkpoints import GIDD, gidd_tables
+from builders.reference_dit import (
     D,
     L,
     V,
@@ -21,27 +15,12 @@ from reference_dit import (
     without,
     write_folder,
 )
+from helpers import seeded
+from jumpsteps.models.formats.gidd import is_gidd
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear
 
 MASK = V - 1
-CONFIG = {
-    "architectures": ["DIT"],
-    "attention_dropout": 0.0,
-    "auto_map": {
-        "AutoConfig": "configuration_dit.DITConfig",
-        "AutoModelForMaskedLM": "modeling_dit.DIT",
-    },
-    "hidden_size": D,
-    "max_seq_len": L,
-    "model_type": "dit",
-    "num_attention_heads": HEADS,
-    "num_hidden_layers": BLOCKS,
-    "p_uniform": 0.0,
-    "t_eps": 0.0001,
-    "timestep_cond_dim": COND,
-    "torch_dtype": "float32",
-    "transformers_version": "4.49.0",
-    "vocab_size": V,
-}
 WEIGHTS = random_weights()
 TOKENS = torch.randint(MASK, (3, L), generator=seeded(1)).index_fill(
     1, torch.tensor([0, 5, 6]), MASK
@@ -49,25 +28,13 @@ TOKENS = torch.randint(MASK, (3, L), generator=seeded(1)).index_fill(
 HIDDEN = TOKENS == MASK
 
 
-def tables(length):
-    """cos and sin of the angle of every position and frequency, both halves of a head alike; for v they turn nothing."""
-    half = D // HEADS // 2
-    cos, sin = torch.ones(1, length, 3, 1, 2 * half), torch.zeros(1, length, 3, 1, 2 * half)
-    for position in range(length):
-        for i in range(half):
-            angle = torch.tensor(position / 10000 ** (i / half))
-            for j in (i, i + half):
-                cos[0, position, :2, 0, j], sin[0, position, :2, 0, j] = angle.cos(), angle.sin()
-    return {"rotary_emb.cos_cached": cos, "rotary_emb.sin_cached": sin}
-
-
-PUBLISHED = WEIGHTS | tables(L)
+PUBLISHED = WEIGHTS | gidd_tables(L)
 
 
 @pytest.mark.parametrize("pickled", [False, True])
 @torch.no_grad()
 def test_a_published_folder_equals_the_reference(tmp_path, pickled):
-    model = jumpsteps.load(write_folder(tmp_path / "gidd", CONFIG, PUBLISHED, pickled))
+    model = jumpsteps.load(write_folder(tmp_path / "gidd", GIDD, PUBLISHED, pickled))
     assert model.reverse.forward == Absorbing(vocab_size=V, noise=LogLinear(1e-4), mask_id=MASK)
     assert (model.length, model.task, len(model.digest)) == (L, None, 64)
     assert not model.reverse.model.training
@@ -96,9 +63,9 @@ def test_a_published_folder_equals_the_reference(tmp_path, pickled):
 @torch.no_grad()
 def test_positions_come_from_the_tables(tmp_path):
     still = WEIGHTS | {
-        name: torch.ones_like(value) * ("cos" in name) for name, value in tables(L).items()
+        name: torch.ones_like(value) * ("cos" in name) for name, value in gidd_tables(L).items()
     }
-    reverse = jumpsteps.load(write_folder(tmp_path / "gidd", CONFIG, still)).reverse
+    reverse = jumpsteps.load(write_folder(tmp_path / "gidd", GIDD, still)).reverse
     out = reverse.model(TOKENS, 0.5)
     torch.testing.assert_close(reverse.model(TOKENS.flip(1), 0.5), out.flip(1), rtol=0, atol=1e-5)
     assert reverse.model(TOKENS[:, :5], 0.5).shape == (3, 5, V)
@@ -108,7 +75,7 @@ def test_positions_come_from_the_tables(tmp_path):
 
 @torch.no_grad()
 def test_what_was_loaded_is_sampled(tmp_path):
-    reverse = jumpsteps.load(write_folder(tmp_path / "gidd", CONFIG, PUBLISHED)).reverse
+    reverse = jumpsteps.load(write_folder(tmp_path / "gidd", GIDD, PUBLISHED)).reverse
     times = jumpsteps.TimeSchedule([1, 0.5, 0])
     samples = jumpsteps.simulate(
         reverse, jumpsteps.Tweedie(), times, (2, L), generator=seeded(0)
@@ -117,7 +84,7 @@ def test_what_was_loaded_is_sampled(tmp_path):
 
 
 def test_other_configs_are_not_taken_for_gidd():
-    assert is_gidd(CONFIG)
+    assert is_gidd(GIDD)
     assert not is_gidd({"model_type": "dit", "image_size": 32})
     assert not is_gidd({"format": "jumpsteps-model"})
 
@@ -158,11 +125,11 @@ def test_other_configs_are_not_taken_for_gidd():
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(tmp_path, weights, change, message):
-    folder = write_folder(tmp_path / "gidd", CONFIG | change, weights)
+    folder = write_folder(tmp_path / "gidd", GIDD | change, weights)
     with pytest.raises(ValueError, match=message) as error:
         jumpsteps.load(folder)
     assert "\n" not in str(error.value)
 
 
 def test_damaged_weights_are_refused(tmp_path):
-    check_that_damage_is_refused(write_folder(tmp_path / "gidd", CONFIG, PUBLISHED))
+    check_that_damage_is_refused(write_folder(tmp_path / "gidd", GIDD, PUBLISHED))

@@ -3,16 +3,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import jumpsteps
+from builders.checkpoints import SEDD, random_network, sedd_folder
 from helpers import seeded
 from jumpsteps import load
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.models.built_in import load_shipped
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.formats.sedd import noise_of
-from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork
+from jumpsteps.models.networks.dit import DiTConfig, LogScoreNetwork
 from jumpsteps.models.networks.transformer import TransformerConfig
 from jumpsteps.models.networks.unet import UNetConfig
 from jumpsteps.process.absorbing import Absorbing
@@ -20,46 +21,7 @@ from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Cosine, Geometric, LogLinear
 from jumpsteps.process.uniform import Uniform
 
-SEDD = {
-    "tokens": 20,
-    "graph": {"type": "absorb", "file": "data", "report_all": False},
-    "noise": {"type": "loglinear", "sigma_min": 1e-4, "sigma_max": 20},
-    "model": {
-        "name": "tiny",
-        "type": "ddit",
-        "hidden_size": 16,
-        "cond_dim": 8,
-        "length": 12,
-        "n_blocks": 2,
-        "n_heads": 2,
-        "scale_by_sigma": True,
-        "dropout": 0.1,
-    },
-    "training": {"batch_size": 4},
-}
 TOKENS = torch.randint(21, (3, 12), generator=seeded(1))
-
-
-def random_network(config: DiTConfig) -> DiT:
-    network, generator = DiT(config), seeded(0)
-    with torch.no_grad():
-        for p in network.parameters():
-            p.copy_(0.2 * torch.randn(p.shape, generator=generator))
-    return network.eval()
-
-
-def sedd_folder(path, config=SEDD, pickled=False):
-    vocab = config["tokens"] + (config["graph"]["type"] == "absorb")
-    network = random_network(
-        DiTConfig(vocab_size=vocab, hidden_size=16, n_blocks=2, n_heads=2, cond_dim=8)
-    )
-    path.mkdir(exist_ok=True)
-    (path / "config.json").write_text(json.dumps(config))
-    if pickled:
-        torch.save(network.state_dict(), path / "pytorch_model.bin")
-    else:
-        save_file(network.state_dict(), path / "model.safetensors")
-    return network
 
 
 @pytest.mark.parametrize("pickled", [False, True])

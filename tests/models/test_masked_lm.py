@@ -1,4 +1,3 @@
-import json
 import sys
 
 import pytest
@@ -6,6 +5,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import jumpsteps
+from builders.masked_lm import (
+    CLS,
+    KNOWN,
+    LENGTH,
+    MASK,
+    SEP,
+    SPECIAL,
+    V,
+    X,
+    bert,
+    bert_folder,
+    save_tokenizer,
+)
 from helpers import seeded
 from jumpsteps import Given, Tweedie, optimize_schedule, simulate
 from jumpsteps.models.formats.masked_lm import MaskedLanguageModel, is_masked_lm, load_masked_lm
@@ -15,51 +27,8 @@ from jumpsteps.process.noise import LogLinear
 from jumpsteps.schedules.fixed import uniform
 
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 
 CPU = torch.device("cpu")
-V, WORDS, LENGTH = 60, 50, 12
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-CLS, SEP, MASK = 2, 3, 4
-KNOWN = len(SPECIAL) + WORDS
-X = torch.randint(MASK, KNOWN, (3, LENGTH), generator=seeded(0))
-X[:, ::3] = MASK
-
-
-def save_tokenizer(path, *, mask=True, wrap=True):
-    vocab = {word: token for token, word in enumerate(SPECIAL + [f"w{i}" for i in range(WORDS)])}
-    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="[UNK]"))
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    if wrap:
-        raw.post_processor = tokenizers.processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]"} | (
-        {"mask_token": "[MASK]"} if mask else {}
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw, model_max_length=LENGTH + 2, **names
-    ).save_pretrained(path)
-
-
-def bert():
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    config = transformers.BertConfig(
-        vocab_size=V, max_position_embeddings=20, initializer_range=0.5, **sizes
-    )
-    torch.manual_seed(0)
-    return transformers.BertForMaskedLM(config).eval()
-
-
-def bert_folder(path, tokenizer=True, **options):
-    network = bert()
-    network.save_pretrained(path, **options)
-    if tokenizer:
-        save_tokenizer(path)
-    return network
 
 
 def log_probabilities(logits, known=KNOWN, mask=MASK):
@@ -271,67 +240,6 @@ def test_which_configs_are_masked_language_models():
     assert is_masked_lm({"architectures": ["DreamModel"], "model_type": "Dream"})
     assert not is_masked_lm({"architectures": None})
     assert not is_masked_lm({"tokens": 50257, "graph": {}, "noise": {}, "model": {}})
-
-
-CODE = """
-import torch
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import MaskedLMOutput
-
-
-class Config(PretrainedConfig):
-    model_type = "KIND"
-
-    def __init__(self, vocab_size=60, max_sequence_length=16, **options):
-        self.vocab_size, self.max_sequence_length = vocab_size, max_sequence_length
-        super().__init__(**options)
-
-
-class Model(PreTrainedModel):
-    config_class = Config
-    base_model_prefix = "model"
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.embed = torch.nn.Embedding(config.vocab_size, 8)
-        self.head = torch.nn.Linear(8, config.vocab_size)
-        self.post_init()
-
-    def forward(self, input_ids=None):
-        hidden = self.embed(input_ids)
-        return MaskedLMOutput(logits=self.head(hidden + hidden.mean(1, keepdim=True)))
-"""
-
-
-@pytest.fixture
-def remote_folder(tmp_path, monkeypatch):
-    """A folder with code of its own, of a given model type; what transformers copies of it stays in ``tmp_path``."""
-    monkeypatch.setattr(
-        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
-    )
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def make(kind, **config):
-        folder = tmp_path / f"tiny_{kind}"
-        folder.mkdir()
-        (folder / "modeling_tiny.py").write_text(CODE.replace("KIND", kind))
-        auto_map = {"AutoConfig": "modeling_tiny.Config", "AutoModel": "modeling_tiny.Model"}
-        config = {
-            "architectures": ["Model"],
-            "model_type": kind,
-            "vocab_size": V,
-            "auto_map": auto_map,
-        } | config
-        (folder / "config.json").write_text(json.dumps(config))
-        shapes = {"embed.weight": (V, 8), "head.weight": (V, 8), "head.bias": (V,)}
-        weights = {
-            name: torch.randn(shape, generator=seeded(i))
-            for i, (name, shape) in enumerate(shapes.items())
-        }
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        return folder, weights
-
-    return make
 
 
 @pytest.mark.parametrize("kind", ["Dream", "llada"])

@@ -6,12 +6,8 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
-from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
-from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.noise import LogLinear
-from reference_dit import (
-    SIZES,
+from builders.checkpoints import MDLM
+from builders.reference_dit import (
     D,
     L,
     V,
@@ -22,14 +18,12 @@ from reference_dit import (
     without,
     write_folder,
 )
+from helpers import seeded
+from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear
 
 MASK = V - 1
-CONFIG = SIZES | {
-    "architectures": ["MDLM"],
-    "model_type": "mdlm",
-    "time_conditioning": False,
-    "torch_dtype": "float32",
-}
 TOKENS = torch.randint(V, (3, L), generator=seeded(1)).index_fill(1, torch.tensor([0, 5, 6]), MASK)
 HIDDEN = TOKENS == MASK
 
@@ -39,7 +33,7 @@ PUBLISHED = backbone(WEIGHTS)
 
 
 def mdlm_folder(path, weights=PUBLISHED, pickled=False, **change):
-    return write_folder(path, CONFIG | change, weights, pickled)
+    return write_folder(path, MDLM | change, weights, pickled)
 
 
 def load(folder):
@@ -127,7 +121,7 @@ def test_weights_in_half_precision_are_run_in_float32(tmp_path):
 
 
 def test_other_configs_are_not_taken_for_mdlm():
-    assert is_mdlm(CONFIG)
+    assert is_mdlm(MDLM)
     assert not is_mdlm({"model_type": "gpt2", "vocab_size": V})
     assert not is_mdlm({"format": "jumpsteps-model"})
 

@@ -3,26 +3,26 @@
 import json
 
 import pytest
-import test_gidd
-import test_load
-import test_mdlm
-import test_tauldr
-import test_udlm
 import torch
 
 import jumpsteps
+from builders.checkpoints import DUO, GIDD, MDLM, UDLM, gidd_tables
+from builders.checkpoints import SEDD as PUBLISHED_SEDD
+from builders.reference_dit import COND, HEADS, D, L, backbone, random_weights, write_folder
+from builders.tauldr_checkpoints import PLAIN, TOKENS, load_tiny, tauldr_folder
+from builders.tauldr_reference import random_weights as tauldr_weights
 from helpers import seeded
-from reference_dit import COND, HEADS, D, random_weights, write_folder
 
+BACKBONE = backbone(random_weights())
 FREQUENCIES = {"rotary_emb.inv_freq": 1 / 10000 ** (torch.arange(0, D // HEADS, 2) / (D // HEADS))}
 SIZES = {"hidden_size": D, "cond_dim": COND, "n_heads": HEADS, "n_blocks": 2}
-SEDD = test_load.SEDD | {"model": test_load.SEDD["model"] | SIZES}
+SEDD = PUBLISHED_SEDD | {"model": PUBLISHED_SEDD["model"] | SIZES}
 FAMILIES = {
     "sedd": (SEDD, random_weights() | FREQUENCIES, ""),
-    "mdlm": (test_mdlm.CONFIG, test_mdlm.PUBLISHED, "backbone."),
-    "udlm": (test_udlm.UDLM, test_udlm.PUBLISHED, "backbone."),
-    "duo": (test_udlm.DUO, test_udlm.PUBLISHED, "backbone."),
-    "gidd": (test_gidd.CONFIG, test_gidd.PUBLISHED, ""),
+    "mdlm": (MDLM, BACKBONE, "backbone."),
+    "udlm": (UDLM, BACKBONE, "backbone."),
+    "duo": (DUO, BACKBONE, "backbone."),
+    "gidd": (GIDD, random_weights() | gidd_tables(L), ""),
 }
 
 
@@ -52,25 +52,23 @@ def test_diffusion_transformers(tmp_path, family):
 @pytest.mark.parametrize("kind", ["image", "piano"])
 @torch.no_grad()
 def test_tauldr_networks(tmp_path, kind):
-    first = test_tauldr.load(test_tauldr.folder_of(tmp_path / "first", kind))
+    first = load_tiny(tauldr_folder(tmp_path / "first", kind))
     written = first.reverse.model.network.state_dict()
-    same_files(written, test_tauldr.random_weights(test_tauldr.PLAIN[kind].layout()))
-    second = test_tauldr.load(test_tauldr.folder_of(tmp_path / "second", kind, weights=written))
-    x = test_tauldr.TOKENS[kind]
+    same_files(written, tauldr_weights(PLAIN[kind].layout()))
+    second = load_tiny(tauldr_folder(tmp_path / "second", kind, weights=written))
+    x = TOKENS[kind]
     assert torch.equal(first.reverse.model(x, 0.4), second.reverse.model(x, 0.4))
 
 
 @torch.no_grad()
 def test_masked_language_models(tmp_path):
     pytest.importorskip("transformers")
-    import test_masked_lm
+    from builders.masked_lm import X, bert_folder
 
-    test_masked_lm.bert_folder(tmp_path / "first")
+    bert_folder(tmp_path / "first")
     first = jumpsteps.load(tmp_path / "first")
     first.reverse.model.network.save_pretrained(tmp_path / "second")
     first.text.tokenizer.save_pretrained(tmp_path / "second")
     second = jumpsteps.load(tmp_path / "second")
-    assert torch.equal(
-        first.reverse.model(test_masked_lm.X, 0.4), second.reverse.model(test_masked_lm.X, 0.4)
-    )
+    assert torch.equal(first.reverse.model(X, 0.4), second.reverse.model(X, 0.4))
     assert first.digest == second.digest

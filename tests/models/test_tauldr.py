@@ -7,106 +7,33 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import test_transformer
-import test_unet
 import torch
 import yaml
 from scipy.linalg import expm
 
 import jumpsteps
+from builders.tauldr_checkpoints import (
+    CONFIGS,
+    PLAIN,
+    TOKENS,
+    TRANSFORMER,
+    TRANSFORMER_CONFIG,
+    UNET,
+    UNET_CONFIG,
+    load_tiny,
+    tauldr_folder,
+)
+from builders.tauldr_reference import random_weights
 from helpers import gaussian_rates, seeded
 from jumpsteps import Given, TimeSchedule, Tweedie, simulate
-from jumpsteps.models.formats.tauldr import is_tauldr, load_tauldr
+from jumpsteps.models.formats.tauldr import is_tauldr
 from jumpsteps.models.loaded import file_hash
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential
 from jumpsteps.process.uniform import Uniform
-from tauldr_reference import PlainTransformer, PlainUNet, random_weights
 
 CPU = torch.device("cpu")
-UNET, TRANSFORMER = PlainUNet(), PlainTransformer()
-PLAIN = {"image": UNET, "piano": TRANSFORMER}
-COMMON = {
-    "device": "cpu",
-    "distributed": False,
-    "loss": {"eps_ratio": 1e-9},
-    "saving": {"preemption_start_day": None},
-}
-CONFIGS = {
-    "image": COMMON
-    | {
-        "data": {"name": "DiscreteCIFAR10", "S": 7, "shape": [2, 4, 6], "batch_size": 4},
-        "model": {
-            "name": "GaussianTargetRateImageX0PredEMA",
-            "ema_decay": 0.9999,
-            "ch": 8,
-            "num_res_blocks": 2,
-            "num_scales": 2,
-            "ch_mult": [1, 2],
-            "input_channels": 2,
-            "scale_count_to_put_attn": 1,
-            "data_min_max": [0, 6],
-            "dropout": 0.1,
-            "skip_rescale": True,
-            "time_embed_dim": 6,
-            "time_scale_factor": 100,
-            "fix_logistic": False,
-            "rate_sigma": 1.5,
-            "Q_sigma": 4.0,
-            "time_exponential": 10.0,
-            "time_base": 0.5,
-        },
-    },
-    "piano": COMMON
-    | {
-        "data": {"name": "LakhPianoroll", "S": 5, "shape": [6], "batch_size": 4},
-        "model": {
-            "name": "UniformRateSequenceTransformerEMA",
-            "num_layers": 2,
-            "d_model": 8,
-            "num_heads": 2,
-            "dim_feedforward": 12,
-            "dropout": 0.1,
-            "temb_dim": 7,
-            "num_output_FFresiduals": 2,
-            "time_scale_factor": 100,
-            "use_one_hot_input": True,
-            "ema_decay": 0.9999,
-            "rate_const": 0.3,
-            "rate_sigma": 3.0,
-            "sigma_min": 1.0,
-        },
-    },
-}
-TOKENS = {
-    "image": torch.randint(7, (2, 48), generator=seeded(1)),
-    "piano": torch.randint(5, (2, 6), generator=seeded(1)),
-}
 T = torch.tensor([0.3, 0.8])
-
-
-def folder_of(
-    path, kind="image", *, weights=None, averages=None, prefix="net.", config=None, **extra
-):
-    """The published layout: everything that training saves, under the names that it saves it."""
-    path.mkdir(exist_ok=True)
-    (path / "config_001.yaml").write_text(yaml.dump(CONFIGS[kind] if config is None else config))
-    weights = random_weights(PLAIN[kind].layout()) if weights is None else weights
-    state = {prefix + name: value for name, value in weights.items()}
-    if averages is not None:
-        state |= {"ema_decay": 0.9999, "ema_num_updates": 7, "ema_shadow_params": averages}
-    optimizer = {
-        "state": {0: {"step": 7}},
-        "param_groups": [{"lr": 2e-4 * np.minimum(7 / 5000, 1.0), "params": [0]}],
-    }
-    torch.save(
-        {"model": state, "optimizer": optimizer, "n_iter": 7} | extra, path / "ckpt_0000000007.pt"
-    )
-    return path
-
-
-def load(path):
-    return load_tauldr(path, "tiny", CPU)
 
 
 def change(kind, key, value):
@@ -133,7 +60,7 @@ def piano_distribution(weights, x, t):
     return TRANSFORMER(weights, x, torch.zeros_like(t)).double().softmax(-1)
 
 
-LAWS = {"image": image_distribution, "piano": piano_distribution}
+DISTRIBUTIONS = {"image": image_distribution, "piano": piano_distribution}
 
 
 @pytest.mark.parametrize("kind", ["image", "piano"])
@@ -143,7 +70,7 @@ LAWS = {"image": image_distribution, "piano": piano_distribution}
 def test_a_published_folder_equals_the_plain_evaluation(tmp_path, kind, prefix, averaged):
     layout = PLAIN[kind].layout()
     last, averages = random_weights(layout, seed=0), random_weights(layout, seed=1)
-    folder = folder_of(
+    folder = tauldr_folder(
         tmp_path / "model",
         kind,
         weights=last,
@@ -155,7 +82,7 @@ def test_a_published_folder_equals_the_plain_evaluation(tmp_path, kind, prefix, 
     assert loaded.digest == file_hash(folder / "ckpt_0000000007.pt")
     assert not loaded.reverse.model.training
     used, other = (averages, last) if averaged else (last, averages)
-    expected, wrong = (LAWS[kind](w, TOKENS[kind], T) for w in (used, other))
+    expected, wrong = (DISTRIBUTIONS[kind](w, TOKENS[kind], T) for w in (used, other))
     assert (expected - wrong).abs().max() > 0.05
     torch.testing.assert_close(
         loaded.reverse.posterior(TOKENS[kind], T).double(), expected, atol=1e-5, rtol=0
@@ -170,11 +97,11 @@ def test_a_published_folder_equals_the_plain_evaluation(tmp_path, kind, prefix, 
 
 
 def test_the_forward_processes_are_the_published_ones(tmp_path):
-    image = load(folder_of(tmp_path / "image")).reverse.forward
+    image = load_tiny(tauldr_folder(tmp_path / "image")).reverse.forward
     assert image == Gaussian(
         vocab_size=7, rate_sigma=1.5, q_sigma=4.0, noise=Exponential(base=10.0, scale=0.5)
     )
-    piano = load(folder_of(tmp_path / "piano", "piano")).reverse.forward
+    piano = load_tiny(tauldr_folder(tmp_path / "piano", "piano")).reverse.forward
     assert piano == Uniform(vocab_size=5, noise=Constant(1.5))
     rates = piano.rate(0.4)
     assert torch.allclose(rates[~torch.eye(5, dtype=torch.bool)], torch.tensor(0.3).double())
@@ -183,15 +110,15 @@ def test_the_forward_processes_are_the_published_ones(tmp_path):
 def test_every_setting_reaches_the_network(tmp_path):
     config = change("image", "model.fix_logistic", True)
     config["model"] |= {"dropout": 0.25, "skip_rescale": False}
-    found = load(folder_of(tmp_path / "image", config=config)).reverse.model.network.config
-    assert found == replace(test_unet.CONFIG, dropout=0.25, rescale=False, symmetric=True)
+    found = load_tiny(tauldr_folder(tmp_path / "image", config=config)).reverse.model.network.config
+    assert found == replace(UNET_CONFIG, dropout=0.25, rescale=False, symmetric=True)
     weights = random_weights(TRANSFORMER.layout(ordinal=True))
     config = change("piano", "model.use_one_hot_input", False)
     config["model"]["dropout"] = 0.25
-    found = load(
-        folder_of(tmp_path / "piano", "piano", weights=weights, config=config)
+    found = load_tiny(
+        tauldr_folder(tmp_path / "piano", "piano", weights=weights, config=config)
     ).reverse.model.network.config
-    assert found == replace(test_transformer.CONFIG, ordinal=True, dropout=0.25)
+    assert found == replace(TRANSFORMER_CONFIG, ordinal=True, dropout=0.25)
 
 
 def published_rates(kind, t):
@@ -209,8 +136,8 @@ def test_reverse_rates_are_those_of_the_paper(tmp_path, kind):
     """R(y, x) sum over x0 of p(x0 | x_t) q(y | x0) / q(x | x0), term by term (Campbell et al. 2022, Eq. 7)."""
     weights = random_weights(PLAIN[kind].layout())
     x = TOKENS[kind]
-    rates = load(folder_of(tmp_path / "model", kind, weights=weights)).reverse.rates(x, T)
-    probs = LAWS[kind](weights, x, T).numpy()
+    rates = load_tiny(tauldr_folder(tmp_path / "model", kind, weights=weights)).reverse.rates(x, T)
+    probs = DISTRIBUTIONS[kind](weights, x, T).numpy()
     expected = np.zeros(rates.shape)
     for b, site in np.ndindex(*x.shape):
         forward, q = published_rates(kind, float(T[b]))
@@ -223,23 +150,23 @@ def test_reverse_rates_are_those_of_the_paper(tmp_path, kind):
 
 @torch.no_grad()
 def test_a_piece_is_continued_and_an_image_is_drawn(tmp_path):
-    piano = load(folder_of(tmp_path / "piano", "piano"))
+    piano = load_tiny(tauldr_folder(tmp_path / "piano", "piano"))
     given = Given(tokens=torch.tensor([4, 2, 0, 0, 0, 0]), mask=torch.arange(6) < 2)
     times = TimeSchedule([1, 0.5, 0])
     samples = simulate(
         piano.reverse, Tweedie(), times, (3, 6), generator=seeded(0), given=given
     ).samples
     assert (samples[:, :2] == torch.tensor([4, 2])).all()
-    image = load(folder_of(tmp_path / "image"))
+    image = load_tiny(tauldr_folder(tmp_path / "image"))
     assert simulate(image.reverse, Tweedie(), times, (3, 48), generator=seeded(0)).samples.max() < 7
 
 
 def test_files_may_lie_in_the_folders_of_training_and_the_last_by_name_counts(tmp_path):
-    folder_of(tmp_path)
+    tauldr_folder(tmp_path)
     for file, inside in (("config_001.yaml", "config"), ("ckpt_0000000007.pt", "checkpoints")):
         (tmp_path / inside).mkdir()
         (tmp_path / file).rename(tmp_path / inside / file)
-    first = load(tmp_path)
+    first = load_tiny(tmp_path)
     assert first.digest == file_hash(tmp_path / "checkpoints" / "ckpt_0000000007.pt")
     weights = random_weights(UNET.layout(), seed=5)
     torch.save(
@@ -249,31 +176,31 @@ def test_files_may_lie_in_the_folders_of_training_and_the_last_by_name_counts(tm
     (tmp_path / "config" / "config_002.yaml").write_text(
         yaml.dump(change("image", "model.rate_sigma", 2.0))
     )
-    second = load(tmp_path)
+    second = load_tiny(tmp_path)
     assert second.digest == file_hash(tmp_path / "checkpoints" / "ckpt_0000000010.pt")
     assert second.reverse.forward.rate_sigma == 2.0
 
 
 def test_which_folders_are_tauldr(tmp_path):
-    assert is_tauldr(folder_of(tmp_path / "a"))
+    assert is_tauldr(tauldr_folder(tmp_path / "a"))
     for i, missing in enumerate(("config_001.yaml", "ckpt_0000000007.pt")):
-        folder = folder_of(tmp_path / f"b{i}")
+        folder = tauldr_folder(tmp_path / f"b{i}")
         (folder / missing).unlink()
         assert not is_tauldr(folder)
         with pytest.raises(
             ValueError, match=r"is no tauLDR checkpoint; it needs a \.yaml config and a \.pt file"
         ):
-            load(folder)
+            load_tiny(folder)
         with pytest.raises(ValueError, match=r"there is no file .*config\.json"):
             jumpsteps.load(folder)
-    native = folder_of(tmp_path / "c")
+    native = tauldr_folder(tmp_path / "c")
     (native / "config.json").write_text("{}")
     assert not is_tauldr(native)
 
 
 def refused(folder, message):
     with pytest.raises(ValueError, match=message) as error:
-        load(folder)
+        load_tiny(folder)
     assert "\n" not in str(error.value)
 
 
@@ -338,7 +265,7 @@ def refused(folder, message):
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path, kind, key, value, message):
-    refused(folder_of(tmp_path / "model", kind, config=change(kind, key, value)), message)
+    refused(tauldr_folder(tmp_path / "model", kind, config=change(kind, key, value)), message)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +279,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path, kind, key, value, messa
     ],
 )
 def test_a_broken_yaml_is_refused(tmp_path, text, message):
-    folder = folder_of(tmp_path / "model")
+    folder = tauldr_folder(tmp_path / "model")
     (folder / "config_001.yaml").write_text(text)
     refused(folder, message)
     (folder / "config_001.yaml").write_bytes(b"\xff\xfe\xfa")
@@ -364,34 +291,38 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     averages = list(good.values())
     short = {name: value for name, value in good.items() if name != "input_conv.bias"}
     refused(
-        folder_of(tmp_path / "m", weights=short),
+        tauldr_folder(tmp_path / "m", weights=short),
         "missing keys net.input_conv.bias, unexpected keys none",
     )
     refused(
-        folder_of(tmp_path / "m", weights=good | {"extra": torch.ones(1)}),
+        tauldr_folder(tmp_path / "m", weights=good | {"extra": torch.ones(1)}),
         "missing keys none, unexpected keys net.extra",
     )
     refused(
-        folder_of(tmp_path / "m", weights=good | {"input_conv.bias": 3.0}),
+        tauldr_folder(tmp_path / "m", weights=good | {"input_conv.bias": 3.0}),
         "net.input_conv.bias should be tensors",
     )
-    refused(folder_of(tmp_path / "m", prefix=""), "missing keys net.down.* unexpected keys down")
+    refused(
+        tauldr_folder(tmp_path / "m", prefix=""), "missing keys net.down.* unexpected keys down"
+    )
     count = f"the network has {len(averages)}"
     refused(
-        folder_of(tmp_path / "m", averages=averages[:-1]),
+        tauldr_folder(tmp_path / "m", averages=averages[:-1]),
         f"holds {len(averages) - 1} averaged weights .*{count}",
     )
-    refused(folder_of(tmp_path / "m", averages=[]), f"holds 0 averaged weights .*{count}")
-    refused(folder_of(tmp_path / "m", averages=7), f"holds no list of averaged weights .*{count}")
+    refused(tauldr_folder(tmp_path / "m", averages=[]), f"holds 0 averaged weights .*{count}")
     refused(
-        folder_of(tmp_path / "m", averages=averages[::-1]),
+        tauldr_folder(tmp_path / "m", averages=7), f"holds no list of averaged weights .*{count}"
+    )
+    refused(
+        tauldr_folder(tmp_path / "m", averages=averages[::-1]),
         r"temb_modules.0.weight has shape \[4\], config_001.yaml asks for",
     )
     refused(
-        folder_of(tmp_path / "m", averages=[*averages[:-1], None]),
+        tauldr_folder(tmp_path / "m", averages=[*averages[:-1], None]),
         "net.output_modules.1.bias should be tensors",
     )
-    refused(folder_of(tmp_path / "m", model=[1, 2]), "holds no weights under 'model'")
+    refused(tauldr_folder(tmp_path / "m", model=[1, 2]), "holds no weights under 'model'")
     torch.save([1], tmp_path / "m" / "ckpt_0000000007.pt")
     refused(tmp_path / "m", "holds no weights under 'model'")
 
@@ -405,15 +336,15 @@ def damaged_copies(content):
 
 
 def test_a_damaged_file_is_one_line_or_still_fits(tmp_path):
-    folder = folder_of(tmp_path / "model", "piano")
+    folder = tauldr_folder(tmp_path / "model", "piano")
     path = folder / "ckpt_0000000007.pt"
     torch.save(torch.load(path, weights_only=False), path, _use_new_zipfile_serialization=False)
-    load(folder)
+    load_tiny(folder)
     errors = []
     for content in damaged_copies(path.read_bytes()):
         path.write_bytes(content)
         try:
-            load(folder)
+            load_tiny(folder)
         except ValueError as error:
             errors.append(str(error))
     assert len(errors) > 30
@@ -427,13 +358,15 @@ class Evil:
 
 
 def test_pickles_that_run_code_are_not_read(tmp_path, capsys):
-    refused(folder_of(tmp_path / "m", optimizer=Evil()), "is damaged, or holds more than tensors")
+    refused(
+        tauldr_folder(tmp_path / "m", optimizer=Evil()), "is damaged, or holds more than tensors"
+    )
     assert capsys.readouterr().out == ""
 
 
 def test_numbers_of_either_numpy_are_passed_over(tmp_path):
     """The published code leaves a numpy number in the optimiser's state, under the name it has in that version of numpy."""
-    folder = folder_of(tmp_path / "m", "piano")
+    folder = tauldr_folder(tmp_path / "m", "piano")
     path = folder / "ckpt_0000000007.pt"
     with zipfile.ZipFile(path) as file:
         entries = {name: file.read(name) for name in file.namelist()}
@@ -442,18 +375,18 @@ def test_numbers_of_either_numpy_are_passed_over(tmp_path):
     if there not in entries[pickle]:
         there, other = other, there
     assert there in entries[pickle]
-    first = load(folder).reverse.posterior(TOKENS["piano"], T)
+    first = load_tiny(folder).reverse.posterior(TOKENS["piano"], T)
     entries[pickle] = entries[pickle].replace(there, other)
     with zipfile.ZipFile(path, "w") as file:
         for name, content in entries.items():
             file.writestr(name, content)
-    assert torch.equal(load(folder).reverse.posterior(TOKENS["piano"], T), first)
+    assert torch.equal(load_tiny(folder).reverse.posterior(TOKENS["piano"], T), first)
     assert "numpy.core.multiarray.scalar" not in [
         f"{f.__module__}.{f.__qualname__}" for f in torch.serialization.get_safe_globals()
     ]
 
 
 def test_options_for_language_models_are_refused(tmp_path):
-    folder = folder_of(tmp_path / "m", "piano")
+    folder = tauldr_folder(tmp_path / "m", "piano")
     with pytest.raises(ValueError, match="knows its MASK and its length"):
         jumpsteps.load(folder, length=4)

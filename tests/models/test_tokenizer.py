@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_load import SEDD, sedd_folder
-from test_masked_lm import (
+
+import jumpsteps
+from builders.checkpoints import SEDD, sedd_folder
+from builders.masked_lm import (
     CLS,
-    CPU,
     KNOWN,
     LENGTH,
     MASK,
@@ -19,11 +20,8 @@ from test_masked_lm import (
     X,
     bert,
     bert_folder,
-    remote_folder,
     save_tokenizer,
 )
-
-import jumpsteps
 from helpers import save_words, seeded
 from jumpsteps import Given, Tweedie
 from jumpsteps.cli.options import main
@@ -35,8 +33,6 @@ from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.schedules.fixed import uniform
-
-__all__ = ["remote_folder"]  # a fixture
 
 VOCAB = SPECIAL + [f"w{i}" for i in range(WORDS)]
 FEW = ["[UNK]", *(f"v{i}" for i in range(19))]
@@ -110,7 +106,7 @@ def test_a_tokenizer_from_elsewhere_does_all_that_one_in_the_folder_does(tmp_pat
         jumpsteps.load(tmp_path / "model")
     apart = jumpsteps.load(tmp_path / "model", tokenizer=tmp_path / "words")
     save_tokenizer(tmp_path / "model")
-    together = load_masked_lm(tmp_path / "model", "tiny", CPU)
+    together = load_masked_lm(tmp_path / "model", "tiny", torch.device("cpu"))
     assert apart.length == together.length == LENGTH
     assert apart.reverse.forward == together.reverse.forward
     assert torch.equal(apart.reverse.model(X, 0.4), together.reverse.model(X, 0.4))

@@ -3,32 +3,22 @@
 import pytest
 import torch
 
+from builders.tauldr_checkpoints import TRANSFORMER_CONFIG
+from builders.tauldr_reference import PlainTransformer, random_weights
 from helpers import seeded
 from jumpsteps.models.networks.transformer import (
     Transformer,
     TransformerConfig,
     TransformerPosterior,
 )
-from tauldr_reference import PlainTransformer, random_weights
 
-CONFIG = TransformerConfig(
-    vocab_size=5,
-    length=6,
-    hidden_size=8,
-    feedforward_size=12,
-    n_layers=2,
-    n_heads=2,
-    n_output_layers=2,
-    time_dim=7,
-    time_scale=100.0,
-)
 PLAIN = PlainTransformer()
 X = torch.randint(5, (3, 6), generator=seeded(1))
 T = torch.tensor([0.05, 0.4, 1.0])
 
 
 def changed(**change):
-    return TransformerConfig(**(vars(CONFIG) | change))
+    return TransformerConfig(**(vars(TRANSFORMER_CONFIG) | change))
 
 
 def transformer(ordinal=False):
@@ -94,7 +84,7 @@ def test_posterior_reading():
 
 def test_a_fresh_network_trains_from_a_modulation_of_about_one():
     torch.manual_seed(0)
-    network = Transformer(CONFIG)
+    network = Transformer(TRANSFORMER_CONFIG)
     scale, shift = network.encoder_layers[0].film_from_temb(torch.zeros(28)).chunk(2)
     assert torch.equal(scale, torch.ones(8))
     assert torch.equal(shift, torch.zeros(8))

@@ -4,15 +4,8 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
-from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
-from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.models.formats.udlm import is_udlm
-from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.noise import LogLinear
-from jumpsteps.process.uniform import Uniform
-from reference_dit import (
-    SIZES,
+from builders.checkpoints import DUO, UDLM
+from builders.reference_dit import (
     D,
     L,
     V,
@@ -23,22 +16,14 @@ from reference_dit import (
     without,
     write_folder,
 )
+from helpers import seeded
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.models.formats.udlm import is_udlm
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
 
-HUB = {"return_dict": False, "torch_dtype": "float32", "transformers_version": "4.38.2"}
-UDLM = (
-    SIZES
-    | HUB
-    | {
-        "architectures": ["UDLM"],
-        "model_type": "udlm",
-        "cfg": False,
-        "cfg_num_classes": -1,
-        "time_conditioning": True,
-    }
-)
-DUO = (
-    SIZES | HUB | {"architectures": ["DUO"], "model_type": "DUO", "causal": False, "var_min": True}
-)
 WEIGHTS = random_weights()
 PUBLISHED = backbone(WEIGHTS)
 TOKENS = torch.randint(V, (3, L), generator=seeded(1))

@@ -5,45 +5,36 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
+from builders.tauldr_checkpoints import UNET_CONFIG
+from builders.tauldr_reference import PlainUNet, random_weights
 from helpers import seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior, truncated_logistic
 from jumpsteps.process.gaussian import Gaussian
-from tauldr_reference import PlainUNet, random_weights
 
-CONFIG = UNetConfig(
-    vocab_size=7,
-    shape=(2, 4, 6),
-    channels=8,
-    multipliers=(1, 2),
-    n_blocks=2,
-    attention_at=1,
-    time_dim=6,
-    time_scale=100.0,
-)
 PLAIN = PlainUNet()
 WEIGHTS = random_weights(PLAIN.layout())
 X = torch.randint(7, (3, 48), generator=seeded(1))
 T = torch.tensor([0.05, 0.4, 1.0])
 
 
-def unet(config=CONFIG):
+def unet(config=UNET_CONFIG):
     network = UNet(config)
     network.load_state_dict(WEIGHTS)
     return network.eval()
 
 
 def test_parameters_have_the_published_names_shapes_and_order():
-    assert [(name, list(p.shape)) for name, p in UNet(CONFIG).named_parameters()] == list(
+    assert [(name, list(p.shape)) for name, p in UNet(UNET_CONFIG).named_parameters()] == list(
         PLAIN.layout().items()
     )
-    assert UNet(CONFIG).state_dict().keys() == PLAIN.layout().keys()
+    assert UNet(UNET_CONFIG).state_dict().keys() == PLAIN.layout().keys()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("rescale", [True, False])
 def test_the_network_equals_the_plain_evaluation(rescale):
-    config = UNetConfig(**(vars(CONFIG) | {"rescale": rescale}))
+    config = UNetConfig(**(vars(UNET_CONFIG) | {"rescale": rescale}))
     location, log_scale = PLAIN(WEIGHTS, X, T, rescale)
     assert location.std(0).min() > 1e-3  # images and times matter at every site
     out = unet(config)(X, T)
@@ -120,7 +111,7 @@ def test_the_distribution_is_that_of_the_published_formula_where_that_is_accurat
 @torch.no_grad()
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_posterior_is_the_normalised_distribution_at_the_sites_asked_for(symmetric):
-    model = UNetPosterior(unet(UNetConfig(**(vars(CONFIG) | {"symmetric": symmetric}))))
+    model = UNetPosterior(unet(UNetConfig(**(vars(UNET_CONFIG) | {"symmetric": symmetric}))))
     location, log_scale = (part.flatten().tolist() for part in PLAIN(WEIGHTS, X, T))
     rows = zip(location, log_scale, strict=True)
     expected = (
@@ -149,7 +140,7 @@ def test_two_numbers_a_site_are_evaluated():
 
 def test_a_fresh_network_trains():
     torch.manual_seed(0)
-    network = UNet(CONFIG)
+    network = UNet(UNET_CONFIG)
     model, x = UNetPosterior(network), X[:1].expand(8, -1)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
@@ -168,7 +159,7 @@ def test_a_fresh_network_trains():
 
 
 def test_dropout_acts_in_training_only():
-    model = UNetPosterior(unet(UNetConfig(**(vars(CONFIG) | {"dropout": 0.5}))))
+    model = UNetPosterior(unet(UNetConfig(**(vars(UNET_CONFIG) | {"dropout": 0.5}))))
     assert torch.equal(model(X, 0.4), model(X, 0.4))
     model.train()
     assert not torch.equal(model(X, 0.4), model(X, 0.4))
@@ -189,7 +180,7 @@ def test_dropout_acts_in_training_only():
 )
 def test_sizes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        UNetConfig(**(vars(CONFIG) | change))
+        UNetConfig(**(vars(UNET_CONFIG) | change))
 
 
 def test_an_image_of_another_size_is_refused():

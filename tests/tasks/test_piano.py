@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_midi import midi, note, signature, tempo, track
 
+from builders.midi import midi, note, signature, tempo, track
 from helpers import LEVEL, chi_square_p, seeded
 from jumpsteps.cli.options import main
 from jumpsteps.models.formats.native import build, save_native
