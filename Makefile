@@ -1,36 +1,69 @@
-# A fresh machine needs python3.11 (or newer), pip, git and make. Every target sets up what it needs.
+# A fresh machine needs Python 3.11, 3.12 or 3.13, git and make. Every target sets up what it needs.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
+CODE := src tests experiments benchmarks
 
-.PHONY: demo test lint clean
+.PHONY: demo test fast cov lint format tables check-tables hooks clean
 
+# Finds schedules, samples and compares; writes demo/.
 demo: $(VENV)/.plots
 	$(BIN)/jumpsteps demo --out demo
 
+# All tests, two processes.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+# Unit tests: without those marked slow and without the shipped networks. Under a minute.
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
-$(VENV)/bin/python:
+# All tests, with the share of lines and branches that they run.
+cov: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-report=xml
+
+# Style, types and the order of the packages.
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# The tables of README.md and docs/ from docs/results/*.json.
+tables: $(BIN)/python
+	$(BIN)/python experiments/tables.py
+
+check-tables: $(BIN)/python
+	$(BIN)/python experiments/tables.py --check
+
+# Checks before every commit.
+hooks: $(VENV)/.dev
+	$(BIN)/pre-commit install
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON) here. Pass another Python, 3.11 to 3.13:"; \
+	  echo "    $(strip make $(MAKECMDGOALS)) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and alone: its pinned version installs as a small CPU build.
-$(VENV)/.torch: $(VENV)/bin/python constraints.txt
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+# torch first and alone: its pinned version installs as a small CPU build where the index has one.
+$(VENV)/.torch: $(BIN)/python constraints.txt
+	$(PIP) torch
 	touch $@
 
 $(VENV)/.plots: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[plots]'
+	$(PIP) -e '.[plots]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist .coverage coverage.xml
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

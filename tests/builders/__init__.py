@@ -1,0 +1,1 @@
+"""What tests build more than once: statistical tests, kernels, models and tokenizers."""
