@@ -132,14 +132,14 @@ def test_pull_undoes_push(forward: ForwardProcess, t: float) -> None:
     w = data_weights(forward, 6)
     probs = forward.push(w, t)
     kept = probs.clone()
-    close(forward.pull(probs, t), w, atol=1e-10)
-    close(forward.pull(7.5 * probs, t), w, atol=1e-10)
+    close(forward.pull(probs.log(), t), w, atol=1e-10)
+    close(forward.pull((7.5 * probs).log(), t), w, atol=1e-10)
     assert torch.equal(probs, kept)
 
 
 def test_pull_cuts_negative_parts_off() -> None:
     forward = Uniform(vocab_size=3, noise=LogLinear())
-    w = forward.pull(torch.tensor([0.9, 0.1, 0.0], dtype=torch.float64), 0.5)
+    w = forward.pull(torch.tensor([0.9, 0.1, 0.0], dtype=torch.float64).log(), 0.5)
     assert w[2] == 0
     assert w.sum() == pytest.approx(1, abs=1e-15)
     assert w[0] / w[1] > 9
@@ -205,12 +205,12 @@ def test_no_site_leaves_faster_than_the_exit_bound(forward: ForwardProcess) -> N
             *((1 - part) * certain + part * spread[: len(certain)] for part in (1e-12, 1e-6, 1e-2)),
         ]
     )
-    # below, on and between the 256 noise levels that a matrix kernel looks at
+    # Below, on and between the noise levels of a matrix kernel.
     exponents = torch.cat(
         [torch.linspace(-10, 0, 101), -8 * torch.rand(100, generator=seeded(1))]
     ).double()
     for total in (most * 10**exponents).tolist():
-        bound = float(forward.exit_bound(torch.tensor(total, dtype=torch.float64)))
+        bound = float(forward.exit_rate_bound.rate(torch.tensor(total, dtype=torch.float64)))
         fastest = float(leaving_rates(forward, total, w).max())
         assert fastest <= bound * (1 + 1e-9)
         assert fastest > bound / 3
@@ -230,7 +230,7 @@ def test_the_exit_bound_is_attained_at_some_noise(forward: ForwardProcess) -> No
     shares = [
         float(
             leaving_rates(forward, most * 10**e, certain[data_weights(forward) > 0]).max()
-            / forward.exit_bound(torch.tensor(most * 10**e))
+            / forward.exit_rate_bound.rate(torch.tensor(most * 10**e))
         )
         for e in np.linspace(-8, 0, 200)
     ]
@@ -241,12 +241,12 @@ def test_the_exit_bound_is_attained_at_some_noise(forward: ForwardProcess) -> No
 def test_the_exit_bound_is_the_slope_of_its_integral(forward: ForwardProcess) -> None:
     total = float(forward.noise.total(1.0)) * torch.logspace(-6, 0, 60, dtype=torch.float64)
     step = 1e-4 * total
-    f = forward.exit_bound_integral
+    f = forward.exit_rate_bound.integral
     slope = (
         8 * (f(total + step) - f(total - step)) - f(total + 2 * step) + f(total - 2 * step)
     ) / (12 * step)
-    torch.testing.assert_close(slope, forward.exit_bound(total), rtol=1e-8, atol=0)
-    assert (forward.exit_bound(total) > 0).all()
+    torch.testing.assert_close(slope, forward.exit_rate_bound.rate(total), rtol=1e-8, atol=0)
+    assert (forward.exit_rate_bound.rate(total) > 0).all()
     assert f(torch.zeros(1, dtype=torch.float64)) == -torch.inf
 
 
@@ -259,15 +259,15 @@ def test_the_exit_bound_time_inverts_the_integral(forward: ForwardProcess) -> No
             torch.tensor([most], dtype=torch.float64),
         ]
     )
-    value = forward.exit_bound_integral(total)
-    torch.testing.assert_close(forward.exit_bound_time(value), total, rtol=1e-10, atol=0)
+    value = forward.exit_rate_bound.integral(total)
+    torch.testing.assert_close(forward.exit_rate_bound.inverse(value), total, rtol=1e-10, atol=0)
     torch.testing.assert_close(
-        forward.exit_bound_time(value.reshape(1, -1, 1)),
+        forward.exit_rate_bound.inverse(value.reshape(1, -1, 1)),
         total.reshape(1, -1, 1),
         rtol=1e-10,
         atol=0,
     )
-    far_back = forward.exit_bound_time(value - 1e4)
+    far_back = forward.exit_rate_bound.inverse(value - 1e4)
     assert (far_back >= 0).all()
     assert (far_back < 1e-6).all()
 
@@ -277,12 +277,14 @@ def test_exit_bounds_at_the_ends(name: str) -> None:
     """Noise without end, and sequences without movable sites, whose next candidate is infinitely far."""
     forward = BUILDERS[name](Constant(900.0))
     waiting = torch.tensor([1e-3, 1.0, 10.0], dtype=torch.float64)
-    value = forward.exit_bound_integral(torch.tensor(900.0, dtype=torch.float64)) - waiting
-    total = forward.exit_bound_time(value)
+    value = forward.exit_rate_bound.integral(torch.tensor(900.0, dtype=torch.float64)) - waiting
+    total = forward.exit_rate_bound.inverse(value)
     assert (total >= 0).all()
     assert (total < 900).all()
-    torch.testing.assert_close(forward.exit_bound_integral(total), value, rtol=1e-10, atol=1e-12)
-    assert forward.exit_bound_time(torch.tensor([-torch.inf], dtype=torch.float64)) == 0
+    torch.testing.assert_close(
+        forward.exit_rate_bound.integral(total), value, rtol=1e-10, atol=1e-12
+    )
+    assert forward.exit_rate_bound.inverse(torch.tensor([-torch.inf], dtype=torch.float64)) == 0
 
 
 @every_process
@@ -361,7 +363,7 @@ def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess, length: 
     seen_at = forward.sample_path(x, generator=seeded(2))
 
     def answers(t: Time) -> dict[str, Tensor]:
-        pulled = {} if isinstance(forward, MatrixKernel) else {"pull": forward.pull(probs, t)}
+        pulled = {} if isinstance(forward, MatrixKernel) else {"pull": forward.pull(probs.log(), t)}
         return pulled | {
             "push": forward.push(w, t),
             "likelihood": forward.likelihood(x, t),
@@ -386,7 +388,7 @@ def test_the_distributions_keep_the_dtype_of_w(forward: ForwardProcess, dtype: t
     w = data_weights(forward, 2, 3).to(dtype)
     x = torch.randint(forward.vocab_size, (2, 3), generator=seeded(0))
     for t in (0.5, torch.tensor([[0.5], [0.5]], dtype=torch.float64)):
-        pulled = () if isinstance(forward, MatrixKernel) else (forward.pull(w, t),)
+        pulled = () if isinstance(forward, MatrixKernel) else (forward.pull(w.log(), t),)
         for out in (
             *pulled,
             forward.push(w, t),
@@ -505,11 +507,10 @@ def test_a_mask_outside_the_vocabulary_is_refused(mask_id: int) -> None:
         Absorbing(vocab_size=4, noise=LogLinear(), mask_id=mask_id)
 
 
-def test_pull_cuts_off_negative_parts() -> None:
-    probs = torch.tensor([0.9, 0.2, -0.1, 0.4], dtype=torch.float64)
-    absorbing = Absorbing(vocab_size=4, noise=LogLinear()).pull(probs, 0.5)
-    close(absorbing, torch.tensor([9 / 11, 2 / 11, 0, 0], dtype=torch.float64))
-    assert (Uniform(vocab_size=4, noise=LogLinear()).pull(probs, 0.5) >= 0).all()
+def test_pull_of_the_absorbing_kernel_leaves_mask_out() -> None:
+    probs = torch.tensor([0.9, 0.2, 0.3, 0.4], dtype=torch.float64)
+    w = Absorbing(vocab_size=4, noise=LogLinear(), mask_id=2).pull(probs.log(), 0.5)
+    close(w, torch.tensor([0.6, 0.4 / 3, 0, 0.8 / 3], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("token", [-1, 4])
@@ -525,15 +526,39 @@ def test_tokens_outside_the_vocabulary_are_refused(token: int) -> None:
     forward.check_states(torch.tensor([3]), "state")
 
 
-def test_odds_of_masked_sites_differ_from_time_to_time_by_the_clock_alone():
-    forward = Absorbing(vocab_size=4, noise=LogLinear())
-    w = torch.tensor([0.5, 0.2, 0.3, 0.0], dtype=torch.float64)
-    odds = [forward.push(w, t)[:3] / forward.push(w, t)[3] for t in (0.3, 0.8)]
-    assert torch.allclose(
-        odds[0] / odds[1], (forward.clock(0.3) / forward.clock(0.8)).expand(3), rtol=1e-12
-    )
-    assert Uniform(vocab_size=4, noise=LogLinear()).clock(0.3) is None
+def test_the_absorbing_kernel_alone_is_not_revisable() -> None:
     assert [kernel.revisable for kernel in (Absorbing, Uniform)] == [False, True]
+
+
+class Plain(ForwardProcess):
+    """The uniform kernel with the eight methods that every kernel writes, and all the defaults."""
+
+    name = "plain"
+    rate_matrix, transition, push = Uniform.rate_matrix, Uniform.transition, Uniform.push
+    likelihood, bridge, sample_prior = Uniform.likelihood, Uniform.bridge, Uniform.sample_prior
+    sample_path, sample_transition = Uniform.sample_path, Uniform.sample_transition
+
+
+def test_defaults_of_a_kernel_of_ones_own() -> None:
+    plain, known = (kind(vocab_size=4, noise=LogLinear()) for kind in (Plain, Uniform))
+    x, w = torch.randint(4, (2, 3), generator=seeded(0)), data_weights(known, 2, 3)
+    assert torch.equal(plain.movable(x), known.movable(x))
+    assert plain.draw_moving(x, 0.5, 0.2, generator=seeded(1)).all()
+    for name in ("rates_into", "rates_from"):
+        close(getattr(plain, name)(x), getattr(known, name)(x))
+    close(plain.reverse_rates(w, x, 0.5), known.reverse_rates(w, x, 0.5))
+    close(
+        plain.leave_out(w.log(), x, 0.5).softmax(-1), known.leave_out(w.log(), x, 0.5).softmax(-1)
+    )
+    close(plain.stay_probability(0.5), known.stay_probability(0.5))
+    assert plain.spectral_gap == pytest.approx(1)
+    assert plain.max_exit_rate == pytest.approx(0.75)  # Without hits that change nothing.
+    total = torch.tensor([1e-3, 0.1, 2.0], dtype=torch.float64)
+    exact = known.exit_rate_bound.rate(total) - 0.25
+    assert (plain.exit_rate_bound.rate(total) >= exact).all()
+    assert (plain.exit_rate_bound.rate(total) <= 1.5 * exact).all()
+    with pytest.raises(ValueError, match="cannot be turned into a posterior for the plain kernel"):
+        plain.pull(w.log(), 0.5)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from torch import Tensor
 from helpers import gaussian_rates, kernel, one_way_rates, series
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.matrix_exponential import exponential_of_rates
 from jumpsteps.process.noise import Constant, Exponential, Geometric, LogLinear, Time
 from jumpsteps.process.rate_matrix import (
     MatrixKernel,
     RateMatrix,
     birth_death,
-    exponential_of_rates,
 )
 
 CIFAR = Gaussian(
@@ -149,7 +149,7 @@ def test_rates_of_a_rough_model_stay_in_their_bound(t: float) -> None:
         (posterior / q.T) @ q
     )  # sum over x0 of p(x0 | x) R(y, x) q(y | x0) / q(x | x0)
     torch.testing.assert_close(rates, expected, rtol=1e-8, atol=1e-12)
-    assert float(rates.sum(-1).max()) <= float(SMALL.exit_bound(SMALL.noise.total(t)))
+    assert float(rates.sum(-1).max()) <= float(SMALL.exit_rate_bound.rate(SMALL.noise.total(t)))
 
 
 def pure_birth(size: int, elapsed: float) -> Tensor:
@@ -274,7 +274,7 @@ def test_stationary_distributions_without_detailed_balance(size: int) -> None:
 
 def test_what_the_kernel_is_asked() -> None:
     forward = RateMatrix(matrix=float64([-1, 1, 0], [0, -2, 2], [5, 0, -5]), noise=NOISE)
-    assert forward.fastest == 5
+    assert forward.max_exit_rate == 5
     assert torch.equal(forward.rates_between, float64([0, 1, 0], [0, 0, 2], [5, 0, 0]))
     x = torch.tensor([[2, 0], [1, 1]])
     assert torch.equal(forward.rates_from(x)[0], float64([5, 0, 0], [0, 1, 0]))
@@ -358,7 +358,9 @@ def test_exit_bounds_of_larger_matrices(forward: MatrixKernel) -> None:
         total = most * 10**e
         q = torch.from_numpy(series(forward.rate_matrix().numpy(), total))
         leaving = float(torch.where(q > 1e-280, q @ off / q, 0.0).max())
-        shares.append(leaving / float(forward.exit_bound(torch.tensor(total, dtype=torch.float64))))
+        shares.append(
+            leaving / float(forward.exit_rate_bound.rate(torch.tensor(total, dtype=torch.float64)))
+        )
     assert max(shares) <= 1 + 1e-9
     assert max(shares) > 0.95
     assert min(shares) > 1 / 3
@@ -456,13 +458,13 @@ def test_the_gap_is_how_fast_the_largest_correlation_falls(name):
     for t in (0.2, 0.7):
         q = forward.transition(0.0, t)
         largest = float(torch.linalg.svdvals(probs.sqrt()[:, None] * q / probs.sqrt())[1])
-        bound = math.exp(-forward.gap * float(forward.noise.total(t)))
+        bound = math.exp(-forward.spectral_gap * float(forward.noise.total(t)))
         if name == "rate-matrix":
             assert largest < bound * (1 + 1e-9)
         else:
             assert largest == pytest.approx(bound, rel=1e-9)
     leaving = -forward.rate_matrix().diagonal()
-    assert forward.fastest == pytest.approx(
+    assert forward.max_exit_rate == pytest.approx(
         float(leaving.max()), rel=0.3 if name == "uniform" else 1e-12
     )
-    assert forward.fastest >= float(leaving.max()) - 1e-12
+    assert forward.max_exit_rate >= float(leaving.max()) - 1e-12

@@ -120,7 +120,9 @@ def test_the_uniform_kernel_counts_hits_that_change_nothing():
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "absorbing"])
 def test_the_probability_of_showing_the_symbol_still(name):
     forward = kernel(name, 4)
-    assert torch.allclose(forward.staying(0.3), forward.transition(0.0, 0.3).diagonal(), atol=1e-12)
+    assert torch.allclose(
+        forward.stay_probability(0.3), forward.transition(0.0, 0.3).diagonal(), atol=1e-12
+    )
 
 
 def test_data_that_are_harder_to_tell_from_mistakes_have_more_false_acceptance():

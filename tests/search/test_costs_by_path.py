@@ -26,7 +26,7 @@ from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs import by_path as module
 from jumpsteps.search.costs.by_path import RateCosts, RateTable, rate_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
-from jumpsteps.search.costs.divergence import Comparison
+from jumpsteps.search.costs.divergence import Comparison, common_odds
 from jumpsteps.search.costs.information_profile import information_profile
 from jumpsteps.search.costs.smoothing import local_plane
 from jumpsteps.search.dynamic_programming import shortest_path
@@ -428,3 +428,12 @@ def test_the_smoothing_is_a_weighted_least_squares_fit_around_every_pair(n: int)
             assert abs(fitted[p] - best[0]) < 1e-4
     plane = 2 + 3 * at[i] - at[j]
     assert np.allclose(local_plane((i, j), plane, at, 1.5), plane, atol=1e-6)
+
+
+def test_odds_of_masked_sites_differ_from_time_to_time_by_one_factor():
+    forward = Absorbing(vocab_size=4, noise=LogLinear())
+    w = torch.tensor([0.5, 0.2, 0.3, 0.0], dtype=torch.float64)
+    odds = [forward.push(w, t)[:3] / forward.push(w, t)[3] for t in (0.3, 0.8)]
+    factor = common_odds(forward, torch.tensor([0.3, 0.8], dtype=torch.float64))
+    assert torch.allclose(odds[0] / odds[1], (factor[0] / factor[1]).expand(3), rtol=1e-12)
+    assert common_odds(Uniform(vocab_size=4, noise=LogLinear()), torch.ones(1)) is None

@@ -67,7 +67,7 @@ class LogScoreReverse(ReverseProcess):
 
     def leave_one_out(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         log_probs = self.log_score(x, t, where)
-        return self.forward.pull_log(log_probs, time_of_sites(t, x, where))
+        return self.forward.pull(log_probs, time_of_sites(t, x, where))
 
     def rates(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         refuse_time_zero(t)

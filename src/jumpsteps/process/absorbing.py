@@ -1,4 +1,16 @@
-"""The absorbing kernel: masked diffusion."""
+r"""The absorbing kernel: masked diffusion.
+
+:math:`R_b(x, \mathrm{MASK}) = 1` for every other symbol x, and MASK stays. With
+:math:`\alpha_t = e^{-\bar\sigma(t)}`,
+
+.. math:: q_{t|0}(\cdot \mid x_0) = \alpha_t \delta_{x_0} + (1 - \alpha_t) \delta_{\mathrm{MASK}},
+    \qquad P(x_s \ne \mathrm{MASK} \mid x_t = \mathrm{MASK})
+    = \frac{\alpha_s - \alpha_t}{1 - \alpha_t},
+
+and a site that is revealed takes a symbol from w, which equals p(x0 | x_t) there (Austin et al.
+2021; Sahoo et al. 2024). A revealed site never changes again, so w has a meaning at masked sites
+only.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +21,7 @@ from torch import Tensor
 
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.tensors import like, one_hot, precise
+from jumpsteps.process.exit_rates import AbsorbingExit
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
 
@@ -17,10 +30,13 @@ __all__ = ["Absorbing"]
 
 @dataclass(frozen=True, kw_only=True)
 class Absorbing(ForwardProcess):
-    """Every symbol turns into MASK at rate sigma(t) and stays there: masked diffusion.
+    """Every symbol turns into MASK at rate sigma(t) and stays there.
 
     Attributes:
         mask_id: the state that is MASK; the last one unless given.
+
+    Raises:
+        ValueError: mask_id is not one of the V states.
     """
 
     mask_id: int = -1
@@ -33,13 +49,6 @@ class Absorbing(ForwardProcess):
             object.__setattr__(self, "mask_id", self.vocab_size - 1)
         if not 0 <= self.mask_id < self.vocab_size:
             raise ValueError(f"mask_id must lie in 0..{self.vocab_size - 1}, got {self.mask_id}")
-
-    def check_data(self, x: Tensor, what: str) -> None:
-        super().check_data(x, what)
-        if (x == self.mask_id).any():
-            raise ValueError(
-                f"{what} holds MASK (token {self.mask_id}), which is noise and not data; leave it out"
-            )
 
     def rate_matrix(self) -> Tensor:
         matrix = -torch.eye(self.vocab_size, dtype=torch.float64)
@@ -58,16 +67,6 @@ class Absorbing(ForwardProcess):
         pushed[..., self.mask_id] += (1 - alpha).to(w)
         return pushed
 
-    def pull(self, probs: Tensor, t: Time) -> Tensor:
-        w = probs.clamp_min(0)
-        w[..., self.mask_id] = 0
-        return w / w.sum(-1, keepdim=True)
-
-    def pull_log(self, log_probs: Tensor, t: Time) -> Tensor:
-        log_w = log_probs.clone()
-        log_w[..., self.mask_id] = -torch.inf
-        return log_w.softmax(-1)
-
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]
         masked = (x == self.mask_id)[..., None]
@@ -75,52 +74,8 @@ class Absorbing(ForwardProcess):
         value[..., self.mask_id] = 0
         return value
 
-    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
-        """MASK says that x0 is not MASK, any other symbol says all."""
-        dtype = precise(log_posterior)
-        own = log_posterior.new_full(x.shape, torch.finfo(dtype).max / 2, dtype=dtype).masked_fill(
-            x == self.mask_id, -torch.inf
-        )
-        return log_posterior.to(dtype).scatter(-1, x[..., None], own[..., None])
-
-    def clock(self, t: Time) -> Tensor:
-        alpha = self.noise.alpha(t)
-        return alpha / (1 - alpha)
-
-    def movable(self, x: Tensor) -> Tensor:
-        return x == self.mask_id
-
-    def reveal_probability(self, t: Time, s: Time) -> Tensor:
-        """P(x_s is revealed | x_t is MASK) = (alpha(s) - alpha(t)) / (1 - alpha(t)), float64."""
-        alpha = self.noise.alpha(t)
-        return (self.noise.alpha(s) - alpha) / (1 - alpha)
-
-    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
-        u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        return self.movable(x) & (u < float(self.reveal_probability(t, s)))
-
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
         return w
-
-    def rates_into(self, x: Tensor) -> Tensor:
-        rates = self.movable(x).to(torch.float64)[..., None].repeat_interleave(self.vocab_size, -1)
-        rates[..., self.mask_id] = 0
-        return rates
-
-    def rates_from(self, x: Tensor) -> Tensor:
-        return (
-            one_hot(torch.full_like(x, self.mask_id), self.vocab_size, torch.float64)
-            * ~self.movable(x)[..., None]
-        )
-
-    def exit_bound(self, total: Tensor) -> Tensor:
-        return 1 / torch.expm1(total)
-
-    def exit_bound_integral(self, total: Tensor) -> Tensor:
-        return torch.log(-torch.expm1(-total))
-
-    def exit_bound_time(self, value: Tensor) -> Tensor:
-        return -torch.log(-torch.expm1(value))
 
     def sample_prior(
         self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
@@ -141,3 +96,59 @@ class Absorbing(ForwardProcess):
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         survive = self.survival(s, t).to(x.device)
         return x.masked_fill(u >= survive, self.mask_id)
+
+    def movable(self, x: Tensor) -> Tensor:
+        return x == self.mask_id
+
+    def reveal_probability(self, t: Time, s: Time) -> Tensor:
+        """P(the step reveals a masked site) = (alpha_s - alpha_t) / (1 - alpha_t), float64."""
+        alpha = self.noise.alpha(t)
+        return (self.noise.alpha(s) - alpha) / (1 - alpha)
+
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        return self.movable(x) & (u < float(self.reveal_probability(t, s)))
+
+    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """A masked site shows only that x0 is not MASK; a revealed one shows x0 itself."""
+        dtype = precise(log_posterior)
+        own = log_posterior.new_full(x.shape, torch.finfo(dtype).max / 2, dtype=dtype).masked_fill(
+            x == self.mask_id, -torch.inf
+        )
+        return log_posterior.to(dtype).scatter(-1, x[..., None], own[..., None])
+
+    def pull(self, log_probs: Tensor, t: Time) -> Tensor:
+        log_w = log_probs.clone()
+        log_w[..., self.mask_id] = -torch.inf
+        return log_w.softmax(-1)
+
+    def rates_into(self, x: Tensor) -> Tensor:
+        rates = self.movable(x).to(torch.float64)[..., None].repeat_interleave(self.vocab_size, -1)
+        rates[..., self.mask_id] = 0
+        return rates
+
+    def rates_from(self, x: Tensor) -> Tensor:
+        return (
+            one_hot(torch.full_like(x, self.mask_id), self.vocab_size, torch.float64)
+            * ~self.movable(x)[..., None]
+        )
+
+    @property
+    def max_exit_rate(self) -> float:
+        return 1.0
+
+    @property
+    def spectral_gap(self) -> float:
+        return 1.0
+
+    @property
+    def exit_rate_bound(self) -> AbsorbingExit:
+        return AbsorbingExit()
+
+    def check_data(self, x: Tensor, what: str) -> None:
+        super().check_data(x, what)
+        if (x == self.mask_id).any():
+            raise ValueError(
+                f"{what} holds MASK (token {self.mask_id}), which is noise and not data; "
+                "leave it out"
+            )

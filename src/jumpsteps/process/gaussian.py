@@ -1,4 +1,17 @@
-"""The discretised Gaussian kernel of tauLDR."""
+r"""The Gaussian kernel of tauLDR for symbols that are numbers.
+
+With :math:`v_k = e^{-k^2 / \text{rate\_sigma}^2}` a state i jumps towards the middle V/2, or across
+it up to its mirror image, to j = i ± (k + 1) at rate
+
+.. math:: R_b(i, j) = v_k, \qquad
+    R_b(j, i) = R_b(i, j) \frac{\pi_i}{\pi_j}, \qquad
+    \pi_k \propto \exp\Big(-\frac{((k + 1) - V/2)^2}{2 \, \text{q\_sigma}^2}\Big),
+
+the opposite rates by detailed balance. The stationary distribution :math:`\pi` is a discretised
+Gaussian, and the prior.
+
+Source: Campbell et al. (2022), App. H.2.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -16,18 +29,16 @@ __all__ = ["Gaussian"]
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian(MatrixKernel):
-    r"""Symbols are numbers and jump to near ones; the stationary distribution is a discretised Gaussian around the middle.
+    """Jumps to near symbols are likely, and to far ones rare.
 
-    With :math:`v_k = e^{-k^2/\text{rate\_sigma}^2}` a state jumps k + 1 further towards the middle, or across it up to its mirror
-    image, at rate :math:`v_k`; the opposite rates follow by detailed balance. CIFAR-10 in tauLDR: V = 256, rate_sigma = 6,
-    q_sigma = 512, noise ``Exponential(base=100, scale=3)``.
-
-    Source: Campbell et al. (2022), App. H.2.
+    The defaults are those of tauLDR's CIFAR-10 model.
 
     Attributes:
         rate_sigma: width of the jumps, in symbols.
         q_sigma: standard deviation of the stationary distribution, in symbols.
-        noise: the noise schedule; tauLDR's is the default.
+
+    Raises:
+        ValueError: a width that is not positive and finite.
     """
 
     vocab_size: int = 256
@@ -40,7 +51,8 @@ class Gaussian(MatrixKernel):
         super().__post_init__()
         if not (0 < self.rate_sigma < math.inf and 0 < self.q_sigma < math.inf):
             raise ValueError(
-                f"Gaussian needs rate_sigma > 0 and q_sigma > 0, got {self.rate_sigma} and {self.q_sigma}"
+                "Gaussian needs rate_sigma > 0 and q_sigma > 0, "
+                f"got {self.rate_sigma} and {self.q_sigma}"
             )
 
     def log_stationary(self) -> Tensor:

@@ -1,8 +1,9 @@
 r"""Noise schedules: how fast each site is corrupted.
 
-A noise schedule is a rate :math:`\sigma(t) \ge 0` on t in [0, 1] (0 is data, 1 is noise). All kernels use it
-through its integral :math:`\bar\sigma(t) = \int_0^t \sigma`, and through the survival
-:math:`\alpha(t) = e^{-\bar\sigma(t)}`, the probability that a site has not been hit by time t.
+A noise schedule is a rate :math:`\sigma(t) \ge 0` on t in [0, 1]; 0 is data and 1 is noise. Kernels
+use its integral :math:`\bar\sigma(t) = \int_0^t \sigma`, and the survival :math:`\alpha_t =
+e^{-\bar\sigma(t)}`, the probability that a site has not been hit by time t. (The *time schedule* of
+a run is something else: the times at which the model is evaluated.)
 """
 
 import math
@@ -48,7 +49,13 @@ class NoiseSchedule(ABC):
 
 @dataclass(frozen=True)
 class LogLinear(NoiseSchedule):
-    """alpha(t) = 1 - (1 - eps) t: the masked fraction grows linearly (Lou, Meng, Ermon 2024, App. C.1)."""
+    """alpha_t = 1 - (1 - eps) t: the masked fraction grows linearly.
+
+    Source: Lou, Meng, Ermon (2024), App. C.1.
+
+    Raises:
+        ValueError: eps is not between 0 and 1.
+    """
 
     eps: float = 1e-3
 
@@ -70,7 +77,13 @@ class LogLinear(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Cosine(NoiseSchedule):
-    """alpha(t) = cos(pi/2 (1 - eps) t) (Chang et al. 2022, Sec. 3.3, with eps so that the rate stays finite)."""
+    """alpha_t = cos(pi/2 (1 - eps) t); eps > 0 keeps the rate finite at t = 1.
+
+    Source: Chang et al. (2022), Sec. 3.3.
+
+    Raises:
+        ValueError: eps is not between 0 and 1.
+    """
 
     eps: float = 1e-3
 
@@ -94,7 +107,11 @@ class Cosine(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Constant(NoiseSchedule):
-    """sigma(t) = value."""
+    """sigma(t) = value.
+
+    Raises:
+        ValueError: value is not positive and finite.
+    """
 
     value: float
 
@@ -114,7 +131,13 @@ class Constant(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Exponential(NoiseSchedule):
-    """total(t) = scale (base^t - 1) (Campbell et al. 2022, App. H.2)."""
+    """total(t) = scale (base^t - 1).
+
+    Source: Campbell et al. (2022), App. H.2.
+
+    Raises:
+        ValueError: not base > 1 and scale > 0.
+    """
 
     base: float
     scale: float
@@ -122,7 +145,8 @@ class Exponential(NoiseSchedule):
     def __post_init__(self) -> None:
         if not (1 < self.base < math.inf and 0 < self.scale < math.inf):
             raise ValueError(
-                f"Exponential needs finite base > 1 and scale > 0, got base={self.base}, scale={self.scale}"
+                "Exponential needs finite base > 1 and scale > 0, "
+                f"got base={self.base}, scale={self.scale}"
             )
 
     def rate(self, t: Time) -> Tensor:
@@ -137,10 +161,15 @@ class Exponential(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Geometric(NoiseSchedule):
-    """total(t) = lowest^(1-t) highest^t for t > 0 (Lou, Meng, Ermon 2024, App. C.1).
+    """total(t) = lowest^(1-t) highest^t for t > 0, and 0 at t = 0.
 
-    At t = 0 nothing has happened, so ``lowest`` is noise that comes at once: t = 0 is the data, any t > 0 has at least that much.
-    ``rate`` is the rate for t > 0, and ``inverse`` gives 0 for less than ``lowest``.
+    The noise jumps to ``lowest`` at t = 0: there x_t is the data, and at any t > 0 it has at least
+    that much noise. ``rate`` is the rate for t > 0; ``inverse`` gives 0 below ``lowest``.
+
+    Source: Lou, Meng, Ermon (2024), App. C.1.
+
+    Raises:
+        ValueError: not 0 < lowest < highest.
     """
 
     lowest: float = 1e-5
@@ -149,7 +178,8 @@ class Geometric(NoiseSchedule):
     def __post_init__(self) -> None:
         if not 0 < self.lowest < self.highest < math.inf:
             raise ValueError(
-                f"Geometric needs 0 < lowest < highest, got lowest={self.lowest}, highest={self.highest}"
+                "Geometric needs 0 < lowest < highest, "
+                f"got lowest={self.lowest}, highest={self.highest}"
             )
 
     @property

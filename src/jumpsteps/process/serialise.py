@@ -2,9 +2,11 @@
 
 A noise schedule is written as its type and its numbers, ``{"type": "LogLinear", "eps": 0.001}``; a
 kernel likewise, without its noise: ``{"type": "absorbing", "vocab_size": 33, "mask_id": 32}``. Two
-noise schedules are the same if and only if their objects are equal: floats survive JSON to the bit.
+noise schedules are the same if and only if their objects are equal; floats survive JSON to the
+bit.
 
-Files of version 0.1 hold a noise schedule as the text of its ``repr``; ``noise_from_text`` reads it.
+Files of version 0.1 hold a noise schedule as the text of its ``repr``, which ``noise_from_text``
+reads.
 """
 
 import ast

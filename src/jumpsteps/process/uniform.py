@@ -1,4 +1,15 @@
-"""The uniform kernel."""
+r"""The uniform kernel.
+
+:math:`R_b = \frac1V \mathbf 1 \mathbf 1^\top - I`: at rate sigma(t) a site is hit and takes a
+uniform symbol, its own included. With :math:`\alpha_t = e^{-\bar\sigma(t)}`,
+
+.. math:: q_{t|0}(\cdot \mid x_0) = \alpha_t \delta_{x_0} + \frac{1 - \alpha_t}{V},
+    \qquad w(x_0) \propto \frac{p(x_0 \mid x_t)}
+    {1 + V \frac{\alpha_t}{1 - \alpha_t} \mathbf 1[x_0 = x_t]}
+
+(Austin et al. 2021; Campbell et al. 2022). tauLDR's uniform kernel with ``rate_const`` r is this
+one with the noise ``Constant(r V)``.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +20,7 @@ from torch import Tensor
 
 from jumpsteps.core.draws import poisson, uniform
 from jumpsteps.core.tensors import like, one_hot, precise
+from jumpsteps.process.exit_rates import UniformExit
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
 
@@ -17,7 +29,7 @@ __all__ = ["Uniform"]
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(ForwardProcess):
-    """Every symbol is replaced by a uniform one at rate sigma(t) (itself included): R_b = 11'/V - I."""
+    """Every symbol is replaced by a uniform one at rate sigma(t)."""
 
     name: ClassVar[str] = "uniform"
 
@@ -35,58 +47,14 @@ class Uniform(ForwardProcess):
             return torch.add(float((1 - alpha) / self.vocab_size) * total, w, alpha=float(alpha))
         return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * total
 
-    def pull(self, probs: Tensor, t: Time) -> Tensor:
-        exact = probs.to(torch.float64)  # a difference of nearly equal numbers where alpha is small
-        alpha = like(self.noise.alpha(t), exact)
-        normalised = exact / exact.sum(-1, keepdim=True)
-        w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
-        return (w / w.sum(-1, keepdim=True)).to(probs)
-
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t).to(x.device)[..., None]
         return alpha * one_hot(x, self.vocab_size, torch.float64) + (1 - alpha) / self.vocab_size
-
-    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
-        """Seen from x its own symbol is more likely than any other by the factor 1 + V alpha / (1 - alpha)."""
-        alpha = self.noise.alpha(t).to(x.device)
-        more = torch.log1p(self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
-        dtype = precise(log_posterior)
-        return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
-
-    def staying(self, t: float) -> Tensor:
-        alpha = self.noise.alpha(t)
-        return (alpha + (1 - alpha) / self.vocab_size).expand(self.vocab_size)
-
-    def movable(self, x: Tensor) -> Tensor:
-        return torch.ones_like(x, dtype=torch.bool)
-
-    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
-        return self.movable(x)
 
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
         kept = like(self.survival(s, t), w)
         back = kept * one_hot(x, self.vocab_size, w.dtype) + (1 - kept) / self.vocab_size
         return back * self.push(w, s)
-
-    def rates_into(self, x: Tensor) -> Tensor:
-        return (1 - one_hot(x, self.vocab_size, torch.float64)) / self.vocab_size
-
-    def rates_from(self, x: Tensor) -> Tensor:
-        return self.rates_into(x)
-
-    def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
-        return like(self.noise.rate(t) / self.vocab_size, ratio) * ratio.scatter(
-            -1, x[..., None], 0
-        )
-
-    def exit_bound(self, total: Tensor) -> Tensor:
-        return -1 / torch.expm1(-total)
-
-    def exit_bound_integral(self, total: Tensor) -> Tensor:
-        return total + torch.log(-torch.expm1(-total))
-
-    def exit_bound_time(self, value: Tensor) -> Tensor:
-        return torch.nn.functional.softplus(value, threshold=700)
 
     def sample_prior(
         self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
@@ -117,3 +85,47 @@ class Uniform(ForwardProcess):
         survive = self.survival(s, t).to(x.device)
         other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
         return torch.where(u < survive, x, other)
+
+    def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """The likelihood of x0 = x exceeds all others by the factor 1 + V alpha / (1 - alpha)."""
+        alpha = self.noise.alpha(t).to(x.device)
+        more = torch.log1p(self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
+        dtype = precise(log_posterior)
+        return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
+
+    def pull(self, log_probs: Tensor, t: Time) -> Tensor:
+        """By the inverse of q_{t|0}; negative parts of an inexact distribution are cut off."""
+        probs = log_probs.softmax(-1)
+        exact = probs.to(torch.float64)  # w is a difference of nearly equal numbers.
+        alpha = like(self.noise.alpha(t), exact)
+        normalised = exact / exact.sum(-1, keepdim=True)
+        w = ((normalised - (1 - alpha) / self.vocab_size) / alpha).clamp_min(0)
+        return (w / w.sum(-1, keepdim=True)).to(probs)
+
+    def rates_into(self, x: Tensor) -> Tensor:
+        return (1 - one_hot(x, self.vocab_size, torch.float64)) / self.vocab_size
+
+    def rates_from(self, x: Tensor) -> Tensor:
+        return self.rates_into(x)
+
+    def jump_rates(self, ratio: Tensor, x: Tensor, t: Time) -> Tensor:
+        return like(self.noise.rate(t) / self.vocab_size, ratio) * ratio.scatter(
+            -1, x[..., None], 0
+        )
+
+    def stay_probability(self, t: float) -> Tensor:
+        alpha = self.noise.alpha(t)
+        return (alpha + (1 - alpha) / self.vocab_size).expand(self.vocab_size)
+
+    @property
+    def max_exit_rate(self) -> float:
+        """The rate of being hit, above the rate of leaving by 1/V."""
+        return 1.0
+
+    @property
+    def spectral_gap(self) -> float:
+        return 1.0
+
+    @property
+    def exit_rate_bound(self) -> UniformExit:
+        return UniformExit()

@@ -19,7 +19,7 @@ __all__ = ["FirstHitting", "Gillespie"]
 class Gillespie(Sampler):
     r"""Gillespie's algorithm for rates that change in time, by thinning: exact down to ``t_min``.
 
-    The kernel bounds the rate at which any site can leave, whatever the model says (``ForwardProcess.exit_bound``). Candidates
+    The kernel bounds the rate at which any site can leave, whatever the model says (``ForwardProcess.exit_rate_bound``). Candidates
     come at that bound, in closed form; one model call, at the candidate's own time and for its site alone, accepts it
     with the ratio of the true rate to the bound and says where it jumps. Below ``t_min`` one Tweedie step ends the run.
     A rate above the bound, which no exact model has, is counted in ``Info.clipped``.
@@ -71,9 +71,8 @@ class Gillespie(Sampler):
         """The time of the next candidate of each sequence, [B]; t_min when there is none."""
         forward = reverse.forward
         waiting = exponential(sites, generator=generator)
-        total = forward.exit_bound_time(
-            forward.exit_bound_integral(forward.noise.total(time)) - waiting
-        )
+        bound = forward.exit_rate_bound
+        total = bound.inverse(bound.integral(forward.noise.total(time)) - waiting)
         return forward.noise.inverse(total).clamp_min(self.t_min)
 
     def pick(self, movable: Tensor, generator: torch.Generator) -> Tensor:
@@ -93,7 +92,7 @@ class Gillespie(Sampler):
         forward, rows = reverse.forward, site.any(-1)
         t = time[rows]
         rates = reverse.rates(x[rows], t, where=site[rows]).to(torch.float64)
-        bound = forward.noise.rate(t) * forward.exit_bound(forward.noise.total(t))
+        bound = forward.noise.rate(t) * forward.exit_rate_bound.rate(forward.noise.total(t))
         share = rates.sum(-1) / bound
         accepted = uniform((len(t),), generator=generator, device=x.device) < share
         y = x[site].masked_scatter(accepted, categorical(rates[accepted], generator=generator))

@@ -77,10 +77,12 @@ class RateTable:
         total = self.forward.noise.total(
             torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64))
         )
-        return torch.exp(-self.forward.gap * total).numpy()
+        return torch.exp(-self.forward.spectral_gap * total).numpy()
 
     def time_of(self, rho: Floats) -> Floats:
-        return self.forward.noise.inverse(torch.from_numpy(-np.log(rho) / self.forward.gap)).numpy()
+        return self.forward.noise.inverse(
+            torch.from_numpy(-np.log(rho) / self.forward.spectral_gap)
+        ).numpy()
 
     @cached_property
     def knots(self) -> Floats:
@@ -116,7 +118,7 @@ class RateTable:
 
     def weighted(self, rate: Floats, rho: Floats) -> Floats:
         """The integrand over rho, since d total = -d rho / (gap rho); rate [..., len(rho)]."""
-        return rate * rho ** (self.correction.power - 1) / self.forward.gap
+        return rate * rho ** (self.correction.power - 1) / self.forward.spectral_gap
 
     def kept(self, times: Floats) -> Floats:
         """The share of the cost of steps to these times that is kept."""
@@ -302,11 +304,11 @@ def rate_costs(
 def first_times(forward: ForwardProcess, points: int, *, rare: bool) -> Floats:
     """Times equally spaced in rho, from 1 to the last that is measured; if ``rare`` an inner one is moved to where noise is."""
     first, last = (
-        math.exp(-forward.gap * float(forward.noise.total(1.0))),
-        math.exp(-forward.gap * LATEST / forward.fastest),
+        math.exp(-forward.spectral_gap * float(forward.noise.total(1.0))),
+        math.exp(-forward.spectral_gap * LATEST / forward.max_exit_rate),
     )
     times = forward.noise.inverse(
-        torch.from_numpy(-np.log(np.linspace(first, last, points)) / forward.gap)
+        torch.from_numpy(-np.log(np.linspace(first, last, points)) / forward.spectral_gap)
     ).numpy()
     times[0], wanted = 1.0, time_of_hits(forward, RARE)
     if rare and times[-1] < wanted < 1:

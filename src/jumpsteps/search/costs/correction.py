@@ -64,12 +64,12 @@ NO_CORRECTION = ErrorCorrection(math.inf)
 
 def hit_by(forward: ForwardProcess, t: Time) -> Tensor:
     """The probability that noise has hit a site by time t, at the fastest rate of leaving a state; float64, of t's shape."""
-    return -torch.expm1(-forward.fastest * forward.noise.total(t))
+    return -torch.expm1(-forward.max_exit_rate * forward.noise.total(t))
 
 
 def time_of_hits(forward: ForwardProcess, share: float) -> float:
     """The time at which ``hit_by`` is this share; 1 if it never is."""
-    total = torch.tensor(-math.log1p(-share) / forward.fastest, dtype=torch.float64)
+    total = torch.tensor(-math.log1p(-share) / forward.max_exit_rate, dtype=torch.float64)
     return 1.0 if total >= forward.noise.total(1.0) else float(forward.noise.inverse(total))
 
 
@@ -91,7 +91,7 @@ def measured(correction: ErrorCorrection, comparison: Comparison) -> ErrorCorrec
         )
         excess = (before - after).clamp_min(0)
         wrong += float(excess.sum(dtype=torch.float64))
-        taken = after * forward.staying(late.t).to(after) / forward.push(after, late.t)
+        taken = after * forward.stay_probability(late.t).to(after) / forward.push(after, late.t)
         kept += float((excess * taken).sum(dtype=torch.float64))
     return replace(
         correction,

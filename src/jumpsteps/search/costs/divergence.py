@@ -23,6 +23,7 @@ from jumpsteps.core.site_mask import rows_of, selected
 from jumpsteps.denoiser.chunks import site_chunks
 from jumpsteps.denoiser.model import Evaluation, evaluate
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.search.paths import Paths
 
@@ -128,7 +129,7 @@ class Comparison:
     def factors(self, *, hold_time: bool) -> Tensor | None:
         """The step's rates at the j-th time over those of the i-th for the same distribution, [K, K]; None where they differ in shape."""
         forward, times = self.reverse.forward, torch.tensor(self.times, dtype=torch.float64)
-        clock = forward.noise.rate(times).reciprocal() if hold_time else forward.clock(times)
+        clock = forward.noise.rate(times).reciprocal() if hold_time else common_odds(forward, times)
         return None if clock is None else clock / clock[:, None]
 
     def leave_one_out(self, evaluation: EvaluationAt, where: Tensor) -> Tensor:
@@ -137,6 +138,15 @@ class Comparison:
             evaluation.x, evaluation.t, where=where
         )
         return w.to(torch.promote_types(evaluation.model.rows.dtype, torch.float32))
+
+
+def common_odds(forward: ForwardProcess, t: Tensor) -> Tensor | None:
+    """c(t), where the odds p(y) / p(x) of p = w q_{t|0} at a movable site x are c(t) times a
+    number without t, as for the absorbing kernel (x is MASK); else None."""
+    if not isinstance(forward, Absorbing):
+        return None
+    alpha = forward.noise.alpha(t)
+    return alpha / (1 - alpha)
 
 
 def each_step(

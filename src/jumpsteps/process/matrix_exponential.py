@@ -1,0 +1,46 @@
+r"""The exponential of a matrix of rates, precise in every entry.
+
+With :math:`\lambda` the largest rate of leaving a state, :math:`J = R + \lambda I` is non-negative
+and
+
+.. math:: e^{\tau R} = \Big(e^{-\lambda\tau/2^k} \sum_n \frac{(\tau J / 2^k)^n}{n!}\Big)^{2^k}.
+
+No two numbers are ever subtracted, so a probability of 1e-30 is as precise as one of 0.3. That is
+needed: a posterior is divided by these numbers. (A symmetric eigendecomposition is faster, but off
+by any factor where a probability is below 1e-16; a network's reverse rates then come out up to 1e7
+times too large.)
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["exponential_of_rates"]
+
+
+def exponential_of_rates(rates: Tensor, elapsed: Tensor) -> Tensor:
+    """exp(elapsed R) for a matrix of rates R, float64 [T, V, V]; elapsed >= 0, [T].
+
+    Half a jump at most is expected in each of the 2^k pieces. Rows are normalised after each
+    squaring, which removes the rounding error that it would double.
+    """
+    largest = (-rates.diagonal()).max()
+    # The series of one piece ends at 18 jumps: there are as many pieces as jumps may be needed.
+    least = (len(rates) - 1).bit_length()
+    pieces = (
+        max(least, math.ceil(math.log2(max(float(largest * elapsed.max()), 1e-300)) + 1))
+        if elapsed.numel()
+        else 0
+    )
+    piece = (elapsed / 2**pieces)[:, None, None]
+    eye = torch.eye(len(rates), dtype=torch.float64, device=rates.device)
+    jump = piece * (rates + largest * eye).clamp_min(0)
+    total = eye.expand_as(jump)
+    for order in range(18, 0, -1):
+        total = eye + jump @ total / order
+    total = total / total.sum(-1, keepdim=True)
+    for _ in range(pieces):
+        total = total @ total
+        total = total / total.sum(-1, keepdim=True)
+    return total
