@@ -5,6 +5,7 @@ uses a p-value. `gpu` tests are skipped where there is no CUDA device. `slow` is
 """
 
 import os
+from inspect import unwrap
 
 # Tests run in several processes; one thread each is faster than all of them fighting for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +28,7 @@ def names_in(code: CodeType) -> set[str]:
 
 def uses_a_p_value(function: FunctionType, seen: set[str]) -> bool:
     """Whether the function or one that it calls from its own module uses a p-value."""
+    function = unwrap(function)
     names = names_in(function.__code__)
     if names & P_VALUES:
         return True
