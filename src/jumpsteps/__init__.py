@@ -34,17 +34,23 @@ from jumpsteps.process.noise import (
 )
 from jumpsteps.process.rate_matrix import RateMatrix
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.corrector import PredictorCorrector
-from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
 from jumpsteps.sampling.loop import Simulation, simulate
-from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
-from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
-from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.sampling.registry import *  # noqa: F403 (every sampler's class)
+from jumpsteps.sampling.registry import SAMPLER_CLASSES, SAMPLERS
 from jumpsteps.schedules.files import load_schedules, save_schedules
 from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
-from jumpsteps.schedules.orders import RevealOrder, Spread
+from jumpsteps.schedules.orders import (
+    Blocks,
+    Dilated,
+    Fixed,
+    Golden,
+    Mixture,
+    Random,
+    RevealOrder,
+    Sequential,
+    Spread,
+)
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
@@ -62,26 +68,25 @@ from jumpsteps.version import __version__
 
 __all__ = [
     "JYS",
+    "SAMPLERS",
     "Absorbing",
-    "Ancestral",
+    "Blocks",
     "Constant",
     "Cosine",
     "CountCosts",
     "CountSchedule",
-    "EntropyBounded",
+    "Dilated",
     "Enumerable",
     "ErrorCorrection",
-    "Euler",
     "Exponential",
-    "FirstHitting",
+    "Fixed",
     "ForwardProcess",
     "Gaussian",
     "Geometric",
-    "Gillespie",
     "Given",
+    "Golden",
     "InformationProfile",
     "Interval",
-    "KGillespie",
     "Klub",
     "LearnedOrder",
     "LeaveOneOutReverse",
@@ -89,28 +94,24 @@ __all__ = [
     "LogLinear",
     "LogScoreReverse",
     "MarkovChain",
-    "MaskGIT",
+    "Mixture",
     "Model",
     "NoiseSchedule",
     "Paths",
     "PosteriorReverse",
-    "PredictorCorrector",
     "Provenance",
+    "Random",
     "RateMatrix",
-    "ReMDM",
     "RevealOrder",
     "ReverseProcess",
     "Sampler",
     "ScheduleSet",
+    "Sequential",
     "ShortestPath",
     "Simulation",
     "Spread",
     "StepCosts",
-    "TauLeaping",
-    "ThetaRK2",
-    "ThetaTrapezoidal",
     "TimeSchedule",
-    "Tweedie",
     "Uniform",
     "__version__",
     "cosine",
@@ -128,3 +129,4 @@ __all__ = [
     "uniform",
     "uniform_counts",
 ]
+__all__ += [kind.__name__ for kind in SAMPLER_CLASSES]

@@ -218,6 +218,6 @@ def test_times_are_optimised_for_the_bars_that_are_made(tmp_path, song, capsys):
     assert command("sample", "piano-absorbing", "--given", song, *options) == 0
     assert command("sample", "piano-absorbing", *options) == 1
     assert (
-        "the schedule's jumps sum to 224, the sequences have 256 to 256 masked sites"
+        "the schedule's counts sum to 224, the sequences have 256 to 256 masked sites"
         in capsys.readouterr().err
     )

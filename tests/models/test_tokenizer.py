@@ -436,7 +436,7 @@ def test_schedules_are_found_for_a_prompt_and_sampled_with_it(model, tmp_path, c
     command(capsys, "sample", model, "--prompt", "w3 w1 w4", *chosen)
     assert (np.load(samples)["samples"][:, :3] == PROMPT).all()
     for prompt, masked in [([], LENGTH), (["--prompt", "w3 w1"], LENGTH - 2)]:
-        message = f"the schedule's jumps sum to {LENGTH - 3}, the sequences have {masked} to {masked} masked sites"
+        message = f"the schedule's counts sum to {LENGTH - 3}, the sequences have {masked} to {masked} masked sites"
         assert message in refused(capsys, "sample", model, *prompt, *chosen)
     command(capsys, "optimize", model, *searched, "--nfe", 4, "-o", file)
     command(capsys, "sample", model, "--prompt", "w3 w1 w4", *chosen)

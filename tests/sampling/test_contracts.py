@@ -1,7 +1,6 @@
 """What every sampler keeps to, whatever its distribution: one contract, for each sampler on each kernel that it serves.
 
-A new sampler is one line in ``SAMPLERS``; one that calls the model more than once in a step also says at which times, in
-``times_of_step``.
+A new sampler is one line in ``builders.samplers.SAMPLERS``.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import KERNELS, SCORE_KERNELS, kernel, seeded
+from builders.samplers import ALL_KERNELS as KERNEL_NAMES
+from builders.samplers import CASES, COUNTED, FREE, SAMPLERS, TIMED, serves
+from helpers import SCORE_KERNELS, kernel, seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.process.absorbing import Absorbing
@@ -22,30 +23,12 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
 from jumpsteps.sampling.loop import Simulation, simulate
-from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, Schedule, Step, TimeSchedule
-
-SAMPLERS: list[Sampler] = [
-    Tweedie(),
-    Euler(),
-    TauLeaping(),
-    TauLeaping(ordinal=True),
-    PredictorCorrector(Tweedie()),
-    PredictorCorrector(Euler(), corrections=2, size=0.3),
-    ThetaTrapezoidal(),
-    ThetaRK2(theta=0.4),
-    Ancestral(),
-    ReMDM(cap=0.3),
-    KGillespie(),
-    MaskGIT(),
-    FirstHitting(),
-    EntropyBounded(),
-    Gillespie(t_min=0.05),
-]
 
 SYMBOLS = 3
 BATCH, LENGTH = 16, 4
@@ -53,27 +36,10 @@ TIMES = (1.0, 0.85, 0.3, 0.25, 0.0)
 COUNTS = {1: (1,), 2: (2,), 4: (1, 3)}
 """A count schedule for each number of free sites."""
 
-ALL_KERNELS = {name: kernel(name, SYMBOLS) for name in (*KERNELS, "rate-matrix")}
+ALL_KERNELS = {name: kernel(name, SYMBOLS) for name in KERNEL_NAMES}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def serves(sampler: Sampler, forward: ForwardProcess) -> bool:
-    try:
-        sampler.check(forward)
-    except ValueError:
-        return False
-    return True
-
-
-CASES = [
-    pytest.param(sampler, name, id=f"{sampler.name}-{name}")
-    for sampler in SAMPLERS
-    for name, forward in ALL_KERNELS.items()
-    if serves(sampler, forward)
-]
-FREE = [case for case in CASES if case.values[0].takes is None]
-TIMED = [case for case in CASES if case.values[0].takes is TimeSchedule]
-COUNTED = [case for case in CASES if case.values[0].takes is CountSchedule]
 SCORED = [case for case in CASES if case.values[1] in SCORE_KERNELS]
 
 every_case = pytest.mark.parametrize(("sampler", "name"), CASES)
@@ -217,20 +183,23 @@ def test_calls_and_steps_agree(sampler: Sampler, steps: int) -> None:
         return
     calls = sampler.calls(steps)
     assert sampler.steps(calls) == steps
+    if sampler.takes is TimeSchedule:
+        plan = [Step(1 - i / steps, 1 - (i + 1) / steps) for i in range(steps)]
+        assert calls == sum(len(sampler.evaluation_times(step)) for step in plan)
     assert sampler.steps(sampler.calls(steps + 1) - 1) == steps
     if steps == 1:
         with pytest.raises(ValueError, match="raise it"):
             sampler.steps(calls - 1)
 
 
-def times_of_step(sampler: Sampler, step: Step) -> list[float]:
-    """The times at which the model is asked in one step."""
-    match sampler:
-        case ThetaTrapezoidal(theta=theta) | ThetaRK2(theta=theta):
-            return [step.t, step.t - theta * (step.t - step.s)]
-        case PredictorCorrector(predictor=predictor, corrections=corrections):
-            return times_of_step(predictor, step) + [step.s] * (corrections if step.s > 0 else 0)
-    return [step.t]
+def test_times_of_the_model_calls_of_one_step() -> None:
+    step = Step(1.0, 0.5)
+    assert Tweedie().evaluation_times(step) == [1.0]
+    assert ThetaTrapezoidal(theta=0.4).evaluation_times(step) == [1.0, 0.8]
+    assert ThetaRK2(theta=0.5).evaluation_times(step) == [1.0, 0.75]
+    corrected = PredictorCorrector(ThetaRK2(theta=0.5), corrections=2)
+    assert corrected.evaluation_times(step) == [1.0, 0.75, 0.5, 0.5]
+    assert corrected.evaluation_times(Step(0.5, 0.0)) == [0.5, 0.25]
 
 
 @every_device
@@ -241,7 +210,7 @@ def test_times_are_followed(
 ) -> None:
     made = record(sampler, name, device, schedule=TimeSchedule(times))
     assert made.times == list(times)
-    expected = [time for t, s in pairwise(times) for time in times_of_step(sampler, Step(t, s))]
+    expected = [time for t, s in pairwise(times) for time in sampler.evaluation_times(Step(t, s))]
     asked = [float(t) for _, t, _ in made.asked]
     if isinstance(sampler, Ancestral):
         assert asked == [
@@ -484,17 +453,17 @@ def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
 def test_jumps_must_be_as_many_as_free_sites(sampler: Sampler) -> None:
     for counts in ((3,), (1, 1, 1), (5,), (4, 4)):
         with pytest.raises(
-            ValueError, match=f"jumps sum to {sum(counts)}, the sequences have 4 to 4 masked sites"
+            ValueError, match=f"counts sum to {sum(counts)}, the sequences have 4 to 4 masked sites"
         ):
             refuse(sampler, CountSchedule(counts))
     for kind in ("batch", "sequence"):
         with pytest.raises(
-            ValueError, match="jumps sum to 4, the sequences have 2 to 2 masked sites"
+            ValueError, match="counts sum to 4, the sequences have 2 to 2 masked sites"
         ):
             refuse(sampler, CountSchedule([4]), known_sites(kind))
     for counts in ((2,), (1, 1), (4,)):
         with pytest.raises(
-            ValueError, match=r"have 0 to 4 masked sites; .* the same number of known sites"
+            ValueError, match=r"have 0 to 4 masked sites; .* the same number of observed sites"
         ):
             refuse(sampler, CountSchedule(counts), known_sites("uneven"))
 
@@ -526,7 +495,7 @@ def test_jumps_must_be_as_many_as_free_sites(sampler: Sampler) -> None:
         ],
         (lambda: PredictorCorrector(corrections=0), "corrections must be 1 or more"),
         *[
-            (lambda size=size: PredictorCorrector(size=size), "size positive")
+            (lambda size=size: PredictorCorrector(size=size), "size must be positive")
             for size in (0.0, -1.0, float("nan"))
         ],
         *[

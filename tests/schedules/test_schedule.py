@@ -143,7 +143,7 @@ def test_the_steps_of_a_plan():
     times = TimeSchedule([1.0, 0.3, 0.0]).plan(forward)
     assert times == [Step(1.0, 0.3), Step(0.3, 0.0)]
     jumps = CountSchedule([1, 2, 1]).plan(forward)
-    assert [step.jumps for step in jumps] == [1, 2, 1]
+    assert [step.count for step in jumps] == [1, 2, 1]
     assert [step.t for step in jumps] == pytest.approx([1.0, 0.75 / 0.99, 0.25 / 0.99])
     assert [step.s for step in jumps] == pytest.approx([0.75 / 0.99, 0.25 / 0.99, 0.0])
     little = Absorbing(vocab_size=4, noise=Constant(0.5))

@@ -5,13 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from jumpsteps.sampling.ancestral import Ancestral, ReMDM
-from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.corrector import PredictorCorrector
-from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
-from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
-from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
-from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
 from jumpsteps.schedules.orders import (
     Blocks,
@@ -31,26 +25,6 @@ from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "SAMPLERS", "choices", "pick"]
 
-SAMPLERS: dict[str, Sampler] = {
-    sampler.name: sampler
-    for sampler in (
-        Tweedie(),
-        Euler(),
-        TauLeaping(),
-        TauLeaping(ordinal=True),
-        ThetaTrapezoidal(),
-        ThetaRK2(),
-        PredictorCorrector(Tweedie()),
-        PredictorCorrector(Euler()),
-        Ancestral(),
-        ReMDM(),
-        KGillespie(),
-        MaskGIT(),
-        FirstHitting(),
-        EntropyBounded(),
-        Gillespie(),
-    )
-}
 ORDERS: dict[str, RevealOrder] = {
     order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())
 }

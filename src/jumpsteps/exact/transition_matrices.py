@@ -108,7 +108,7 @@ def theta_trapezoidal(truth: Enumerable, t: float, s: float, theta: float) -> Te
         ((1 - theta) ** 2 + theta**2) / (2 * theta * (1 - theta)),
     )
     after, stayed = site_rates(truth, middle), same_symbol(truth)
-    extrapolated = (a1 * after[None] - a2 * stayed[..., None] * before[:, None]).clamp_min(0)
+    extrapolated = (a1 * after[None] - a2 * before[:, None] * stayed[..., None]).clamp_min(0)
     second = truth.product(first_jump(extrapolated, own[None], middle - s))
     return torch.einsum("xm,xmy->xy", first, second)
 

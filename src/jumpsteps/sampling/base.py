@@ -1,6 +1,22 @@
-"""What every sampler answers."""
+r"""The contract of a sampler: one step of the reverse process, from time t down to s.
+
+A sampler draws :math:`x_s \sim p(x_s \mid x_t)`, approximately, for a chain of V^L states of which a model knows
+single sites only. It therefore draws all sites (or some of them) independently given x_t, and an object of this
+class is a choice of
+
+* their distribution, ``site_distribution``: :math:`\prod_l p^l(x_s^l \mid x_t)`;
+* the model calls that it takes, ``evaluation_times``;
+* the schedule that it follows, ``takes``: times, counts, or none.
+
+A sampler is a frozen dataclass without a loop of its own; ``jumpsteps.sampling.loop.simulate`` runs it along a
+schedule.
+
+Shapes: x int64 [B, L] (B sequences of L sites); times are numbers with 0 <= s < t <= 1; rates are in 1/time; a
+mask ``where`` (bool [B, L]) selects K sites; V symbols, MASK included; S = V^L states of an enumerable model.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -8,6 +24,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.site_mask import selected
+from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
@@ -22,7 +40,7 @@ class Held(Enum):
     """
 
     CONTEXT = "context"
-    """The leave-one-out posterior w of every site; the site then follows its exact kernel (Tweedie, ancestral)."""
+    """The leave-one-out posterior w of every site, which then follows its exact kernel (Tweedie, ancestral)."""
 
     FIRST_JUMP = "first jump"
     """The reverse rates, and each site makes one jump at most (Euler)."""
@@ -31,7 +49,8 @@ class Held(Enum):
     """The reverse rates, and jumps come as in a Poisson process (tau-leaping)."""
 
     COUNT = "count"
-    """The posterior of masked sites; the schedule says how many are revealed, in an order free of the data (k-Gillespie)."""
+    """The posterior of masked sites; the schedule says how many are revealed, in an order that does not
+    depend on the data (k-Gillespie)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +58,8 @@ class Info:
     """What a step did.
 
     Attributes:
-        clipped: int64 [B], sites at which a probability exceeded 1, or an extrapolated rate was negative, and was cut off.
-        time: the time reached, where it is not the step's s: float64 [B], for samplers that choose their own times.
+        clipped: int64 [B], sites at which a probability above 1 or a negative extrapolated rate was cut off.
+        time: float64 [B], the time that each sequence has reached; None if it is the step's s.
     """
 
     clipped: Tensor
@@ -52,28 +71,46 @@ def nothing_clipped(x: Tensor) -> Info:
 
 
 class Sampler(ABC):
-    """One step at a time.
+    """One step at a time; see the module's docstring for shapes.
 
     Attributes:
         name: e.g. "tweedie".
-        kernels: names of the kernels it serves; None for all.
-        takes: the kind of schedule it follows; None for a sampler that chooses its own steps.
+        kernels: names of the kernels that it serves; None for all.
+        takes: the kind of schedule that it follows; None for a sampler that chooses its own steps.
         holds: what its step holds fixed; None where the step is not of one of these forms.
+        order: the measured weak order of convergence in the number of steps, or what is known instead.
+        source: author and year of the paper.
     """
 
     kernels: ClassVar[tuple[str, ...] | None] = None
     takes: ClassVar[type[TimeSchedule] | type[CountSchedule] | None] = TimeSchedule
     holds: ClassVar[Held | None] = None
+    order: ClassVar[str] = ""
+    source: ClassVar[str] = ""
 
     @property
     @abstractmethod
     def name(self) -> str:
         """A class attribute, or a property where it depends on the settings."""
 
+    @classmethod
+    def variants(cls) -> "tuple[Sampler, ...]":
+        """The samplers of this class that the registry lists by name; the default settings unless overridden."""
+        return (cls(),)
+
     @property
     def calls_per_step(self) -> int | None:
-        """Model calls of one step; None for a sampler that chooses its own steps."""
+        """Model calls of one step to s > 0; None for a sampler that chooses its own steps."""
         return None if self.takes is None else 1
+
+    @property
+    def calls_in_words(self) -> str:
+        """Model calls of one step, for tables."""
+        return str(self.calls_per_step)
+
+    def evaluation_times(self, step: Step) -> list[float]:
+        """The times at which a step calls the model, in order, for samplers that follow a schedule."""
+        return [step.t]
 
     def calls(self, steps: int) -> int | None:
         """Model calls of a run of this many steps that ends at t = 0, at most; None where it varies."""
@@ -87,7 +124,8 @@ class Sampler(ABC):
         """
         if self.calls_per_step is None:
             raise ValueError(
-                f"sampler {self.name} chooses its own steps, so it has no schedule and no number of steps"
+                f"sampler {self.name} chooses its own steps, "
+                "so it has no schedule and no number of steps"
             )
         steps = nfe // self.calls_per_step
         while (self.calls(steps + 1) or 0) <= nfe:
@@ -98,8 +136,13 @@ class Sampler(ABC):
             )
         return steps
 
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any:
-        """The sampler's state before the first step."""
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float, *, free: Tensor) -> Any:
+        """The sampler's state before the first step.
+
+        Args:
+            x: int64 [B, L], the first state of the run.
+            free: bool [B, L], the sites that are not observed.
+        """
         return None
 
     @abstractmethod
@@ -114,15 +157,64 @@ class Sampler(ABC):
     ) -> tuple[Tensor, Any, Info]:
         """The new x, the new state, and what happened."""
 
+    def site_distribution(
+        self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
+    ) -> Tensor:
+        """p(x_s^l | x_t) under this sampler, float64 [B, L, V], or [K, V] with ``where``.
+
+        For samplers whose step draws sites independently: then it is the whole distribution of a step.
+
+        Raises:
+            ValueError: a sampler whose step does not.
+        """
+        raise ValueError(f"a step of {self.name} does not draw sites independently given x_t")
+
+    def transition_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
+        """The exact distribution of a step on an enumerable model, float64 [S, S]; row x_t, column x_s.
+
+        Args:
+            states: int64 [S, L], all states in the order of ``Enumerable.states``.
+
+        Raises:
+            ValueError: a sampler whose step has no such matrix here.
+        """
+        return joint_distribution(self.site_distribution(reverse, states, step), states)
+
     def check(self, forward: ForwardProcess) -> None:
         """Raises ValueError for a kernel that the sampler does not serve."""
         if self.kernels is not None and forward.name not in self.kernels:
             raise ValueError(
-                f"sampler {self.name} serves the {' and '.join(self.kernels)} kernel, this model has the {forward.name} kernel; "
-                "use tweedie, which serves all"
+                f"sampler {self.name} serves the {' and '.join(self.kernels)} kernel, "
+                f"this model has the {forward.name} kernel; use tweedie, which serves all"
             )
 
 
 def count_sites(x: Tensor, where: Tensor, flagged: Tensor) -> Tensor:
     """How many of the selected sites are flagged, int64 [B]; flagged [K], bool or 0 and 1."""
     return torch.zeros_like(x).masked_scatter(where, flagged.to(x.dtype)).sum(-1)
+
+
+def movable_sites(
+    forward: ForwardProcess,
+    x: Tensor,
+    where: Tensor | None,
+    distribution: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Distributions of single sites, float64 [B, L, V] or [K, V]: what cannot move stays as it is.
+
+    Args:
+        distribution: from a mask of movable sites to their unnormalised distributions.
+    """
+    sites = one_hot(selected(x, where), forward.vocab_size, torch.float64)
+    movable = forward.movable(x)
+    probs = distribution(movable if where is None else movable & where).to(torch.float64)
+    sites[selected(movable, where)] = probs / probs.sum(-1, keepdim=True)
+    return sites
+
+
+def joint_distribution(sites: Tensor, states: Tensor) -> Tensor:
+    """The distribution [..., S] of independent sites [..., L, V] over all states [S, L]."""
+    joint = torch.ones(*sites.shape[:-2], len(states), dtype=sites.dtype, device=sites.device)
+    for site in range(states.shape[1]):
+        joint = joint * sites[..., site, states[:, site]]
+    return joint

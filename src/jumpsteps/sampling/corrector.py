@@ -1,6 +1,13 @@
-"""Correctors: extra steps that leave the distribution at one time unchanged."""
+r"""Correctors: extra moves after each step that leave the distribution p_s at its end unchanged.
+
+A predictor's error is a wrong distribution at s; a Markov kernel with p_s as its stationary distribution moves it back
+towards p_s, at the price of model calls. ``Corrected`` is the frame: a predictor, then ``corrections`` calls of a kernel,
+none after the step to t = 0. ``PredictorCorrector`` takes jumps for its kernel, forward and reverse rates together:
+:math:`\hat R_s + R_s` has p_s as its stationary distribution, because :math:`\hat R_s` reverses :math:`R_s` in time.
+"""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,63 +16,55 @@ from torch import Tensor
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.sampling.base import Info, Sampler
-from jumpsteps.sampling.one_stage import Tweedie, first_jump
+from jumpsteps.sampling.base import Info, Sampler, joint_distribution
+from jumpsteps.sampling.one_stage import Euler, Tweedie, first_jump, first_jump_distribution
 from jumpsteps.schedules.schedule import Step, TimeSchedule
 
-__all__ = ["PredictorCorrector"]
+__all__ = ["Corrected", "PredictorCorrector"]
 
 
 @dataclass(frozen=True)
-class PredictorCorrector(Sampler):
-    r"""After each step, jumps that leave p_s as it is: reverse and forward rates together, :math:`\hat R_s + R_s`.
-
-    A correction lasts ``size`` times the step that it follows and makes at most one jump for each site. There is none after the
-    step to t = 0, where the reverse rates are not defined.
-
-    Source: Campbell et al. (2022), Sec. 4.4. Kernels, schedule: the predictor's. Calls per step: the predictor's + corrections, but
-    for the last step.
+class Corrected(Sampler):
+    """A predictor whose steps are followed by corrections, one model call each; none after the step to t = 0.
 
     Attributes:
         predictor: any sampler that follows times.
         corrections: after each step.
-        size: duration of a correction over that of the step.
     """
 
     predictor: Sampler = Tweedie()
     corrections: int = 1
-    size: float = 0.5
 
     def __post_init__(self) -> None:
         if self.predictor.takes is not TimeSchedule or self.predictor.calls_per_step is None:
             raise ValueError(
-                f"a corrector needs a predictor that follows a time schedule, {self.predictor.name} does not"
+                "a corrector needs a predictor that follows a time schedule, "
+                f"{self.predictor.name} does not"
             )
-        if (
-            self.corrections != int(self.corrections)
-            or self.corrections < 1
-            or not 0 < self.size < math.inf
-        ):
-            raise ValueError(
-                f"corrections must be 1 or more and size positive and finite, got {self.corrections} and {self.size}"
-            )
-
-    @property
-    def name(self) -> str:
-        return f"{self.predictor.name}-corrected"
+        if self.corrections != int(self.corrections) or self.corrections < 1:
+            raise ValueError(f"corrections must be 1 or more, got {self.corrections}")
 
     @property
     def calls_per_step(self) -> int | None:
         return (self.predictor.calls_per_step or 0) + self.corrections
 
+    @property
+    def calls_in_words(self) -> str:
+        return f"{self.calls_per_step}, the last step {self.predictor.calls_per_step}"
+
     def calls(self, steps: int) -> int:
         return (self.predictor.calls(steps) or 0) + (steps - 1) * self.corrections
+
+    def evaluation_times(self, step: Step) -> list[float]:
+        corrections = self.corrections if step.s > 0 else 0
+        return self.predictor.evaluation_times(step) + [step.s] * corrections
 
     def check(self, forward: ForwardProcess) -> None:
         self.predictor.check(forward)
 
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Any:
-        return self.predictor.init(reverse, x, t)
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float, *, free: Tensor) -> Any:
+        """The predictor's state, and the free sites."""
+        return self.predictor.init(reverse, x, t, free=free), free
 
     def step(
         self,
@@ -76,16 +75,86 @@ class PredictorCorrector(Sampler):
         *,
         generator: torch.Generator,
     ) -> tuple[Tensor, Any, Info]:
-        x, state, info = self.predictor.step(reverse, x, step, state, generator=generator)
+        inner, free = state
+        x, inner, info = self.predictor.step(reverse, x, step, inner, generator=generator)
         if step.s > 0:
             for _ in range(self.corrections):
-                x = self.correct(reverse, x, step.s, self.size * (step.t - step.s), generator)
-        return x, state, info
+                x = self.correct(reverse, x, step, free, generator)
+        return x, (inner, free), info
+
+    def transition_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
+        predicted = self.predictor.transition_matrix(reverse, states, step)
+        if step.s == 0:
+            return predicted
+        correction = self.correction_matrix(reverse, states, step)
+        return predicted @ torch.linalg.matrix_power(correction, self.corrections)
+
+    @abstractmethod
+    def correct(
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        free: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """x after one correction at the time s, by one model call; only ``free`` sites (bool [B, L]) count."""
+
+    @abstractmethod
+    def correction_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
+        """The exact distribution of one correction with all sites free, [S, S]; see ``transition_matrix``."""
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Corrected):
+    r"""After each step, jumps with the reverse and the forward rates together, :math:`\hat R_s + R_s`.
+
+    A correction lasts ``size`` times the step that it follows, and a site makes its first jump only, so p_s is
+    left unchanged to second order in that duration. There is none after the step to t = 0, where the reverse rates
+    are not defined.
+
+    Source: Campbell et al. (2022), Sec. 4.4. Kernels, schedule: the predictor's. Calls per step: the predictor's
+    and ``corrections``, the last step without them.
+
+    Attributes:
+        size: duration of a correction over that of the step.
+    """
+
+    size: float = 0.5
+    order = "1.0"
+    source = "Campbell et al. 2022"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.size < math.inf:
+            raise ValueError(f"size must be positive and finite, got {self.size}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.predictor.name}-corrected"
+
+    @classmethod
+    def variants(cls) -> tuple[Sampler, ...]:
+        return cls(Tweedie()), cls(Euler())
 
     def correct(
-        self, reverse: ReverseProcess, x: Tensor, s: float, h: float, generator: torch.Generator
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        free: Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
-        forward, movable = reverse.forward, reverse.forward.movable(x)
-        rates = forward.noise.rate(s).to(x.device) * forward.rates_from(x)
-        rates[movable] += reverse.rates(x, s, where=movable).to(torch.float64)
+        rates, h = self.rates(reverse, x, step)
         return first_jump(rates.flatten(0, 1), x.flatten(), h, generator=generator).reshape(x.shape)
+
+    def rates(self, reverse: ReverseProcess, x: Tensor, step: Step) -> tuple[Tensor, float]:
+        """Forward and reverse rates at s, float64 [B, L, V], and the duration of a correction."""
+        forward, movable = reverse.forward, reverse.forward.movable(x)
+        rates = forward.noise.rate(step.s).to(x.device) * forward.rates_from(x)
+        rates[movable] += reverse.rates(x, step.s, where=movable).to(torch.float64)
+        return rates, self.size * (step.t - step.s)
+
+    def correction_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
+        rates, h = self.rates(reverse, states, step)
+        return joint_distribution(first_jump_distribution(rates, states, h), states)

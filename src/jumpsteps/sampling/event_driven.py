@@ -1,4 +1,13 @@
-r"""The exact sampler: one jump at a time, at its own time."""
+r"""Event-driven samplers: one jump for each model call, at a random time of its own. They are exact.
+
+* ``Gillespie`` serves every kernel. The reverse rates change in time and are known only where the model is evaluated, so
+  jumps are found by thinning: candidates come at a rate :math:`\lambda(t) \ge \sum_y \hat R_t(x \to y)` that bounds the true
+  one for every model, and a candidate at time t is accepted with the ratio of the two.
+* ``FirstHitting`` serves the absorbing kernel, where the times of the jumps do not depend on the model: with n sites masked
+  at t, the next one is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t))\, u^{1/n}`, u uniform.
+
+Every sequence has its own time, so a time is a tensor float64 [B] here.
+"""
 
 from dataclasses import dataclass
 
@@ -19,24 +28,34 @@ __all__ = ["FirstHitting", "Gillespie"]
 class Gillespie(Sampler):
     r"""Gillespie's algorithm for rates that change in time, by thinning: exact down to ``t_min``.
 
-    The kernel bounds the rate at which any site can leave, whatever the model says (``ForwardProcess.exit_rate_bound``). Candidates
-    come at that bound, in closed form; one model call, at the candidate's own time and for its site alone, accepts it
-    with the ratio of the true rate to the bound and says where it jumps. Below ``t_min`` one Tweedie step ends the run.
-    A rate above the bound, which no exact model has, is counted in ``Info.clipped``.
+    The kernel bounds the rate at which a site can leave, for every model (``ForwardProcess.exit_rate_bound``). Times of
+    candidates follow from the bound in closed form. One model call, at the candidate's time and for its site alone,
+    gives the true rates: their sum over the bound is the probability of accepting the candidate, and they say
+    where it jumps. Below ``t_min`` one Tweedie step ends the run. A rate above the bound, which no exact model has, is
+    counted in ``Info.clipped``.
 
-    Source: Gillespie (1977); Lewis & Shedler (1979) for thinning. Kernels: all. Schedule: none; one call for each candidate of the
-    slowest sequence.
+    Source: Gillespie (1977); Lewis & Shedler (1979) for thinning. Kernels: all. Schedule: none; one call for each
+    candidate of the slowest sequence.
+
+    Attributes:
+        t_min: where the last step starts, between 0 and 1.
     """
 
     t_min: float = 1e-3
     name = "gillespie"
     takes = None
+    order = "exact"
+    source = "Gillespie 1977; Lewis & Shedler 1979"
+
+    @property
+    def calls_in_words(self) -> str:
+        return "one for each candidate jump"
 
     def __post_init__(self) -> None:
         if not 0 < self.t_min < 1:
             raise ValueError(f"t_min must lie between 0 and 1, got {self.t_min}")
 
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float, *, free: Tensor) -> Tensor:
         """Each sequence has its own time, float64 [B]."""
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
@@ -50,12 +69,8 @@ class Gillespie(Sampler):
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         if not (state > self.t_min).any():
-            done = torch.zeros_like(state)
-            return (
-                denoise(reverse, x, self.t_min, generator),
-                done,
-                Info(nothing_clipped(x).clipped, done),
-            )
+            x, done = denoise(reverse, x, self.t_min, generator), torch.zeros_like(state)
+            return x, done, Info(nothing_clipped(x).clipped, done)
         movable = reverse.forward.movable(x)
         time = self.candidate(reverse, movable.sum(-1), state, generator)
         active = time > self.t_min
@@ -101,18 +116,25 @@ class Gillespie(Sampler):
 
 @dataclass(frozen=True)
 class FirstHitting(Sampler):
-    r"""One site at a time, at the time at which the true process would reveal it: exact.
+    r"""First-hitting: one masked site at a time, at the time at which the reverse process reveals it; exact.
 
-    With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t)) u^{1/n}`, u uniform.
+    With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t))\, u^{1/n}`, u uniform.
 
-    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none, one call for each masked site.
+    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none; one call for each
+    masked site.
     """
 
     name = "first-hitting"
     kernels = ("absorbing",)
     takes = None
+    order = "exact"
+    source = "Zheng et al. 2024"
 
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
+    @property
+    def calls_in_words(self) -> str:
+        return "one for each masked site"
+
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float, *, free: Tensor) -> Tensor:
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
     def step(

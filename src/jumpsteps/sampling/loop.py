@@ -1,9 +1,16 @@
-"""The sampling loop. There is one: it starts from noise, steps along a schedule and counts every call of the model."""
+"""The sampling loop: from noise along a schedule, one sampler step after the other.
+
+There is one loop for all samplers. It draws :math:`x_1` from the kernel's prior (or starts from ``initial``), holds the observed
+sites at their values after every step, and counts every call of the model. A sampler that chooses its own steps is asked again
+until all sequences have reached t = 0.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,9 +30,10 @@ class Simulation:
 
     Attributes:
         samples: int64 [B, L].
-        nfe: calls of the model that were made.
-        moved: int64 [steps, B], sites that each step changed; a step is one step but for samplers that choose their own.
-        clipped: int64 [steps, B], see ``Info``.
+        nfe: calls of the model.
+        moved: int64 [N, B], how many sites each of the N calls of ``Sampler.step`` changed: one for each step of the schedule,
+            or as many as a sampler that chooses its own steps took.
+        clipped: int64 [N, B], see ``Info``.
     """
 
     samples: Tensor
@@ -43,7 +51,7 @@ def simulate(
     *,
     generator: torch.Generator,
     given: Given | None = None,
-    initial: Tensor | None = None,
+    initial: Tensor | NDArray[np.integer] | None = None,
     callback: Callable[[float, Tensor], None] | None = None,
     progress: bool = False,
 ) -> Simulation:
@@ -52,33 +60,37 @@ def simulate(
     Args:
         schedule: of the kind that the sampler takes; None for a sampler that chooses its own steps.
         shape: (B, L).
-        generator: all randomness; samples live on its device.
-        given: sites held fixed at every state, the first included.
-        initial: int64 [B, L], the state at the schedule's first time, in place of noise.
+        generator: the source of all randomness; samples live on its device.
+        given: observed sites, which keep their symbols at every state, the first included.
+        initial: integers [B, L], the state at the schedule's first time, in place of noise.
         callback: called with (t, x) for the first state and after every step; t is the latest time of any sequence.
         progress: show a progress bar.
 
     Raises:
-        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that belongs to another kernel, that
-            does not start at t = 1 though the run starts from noise, or whose jumps are not as many as the free sites; ``given`` or
-            ``initial`` that do not fit the shape; an empty shape.
+        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that belongs to another kernel,
+            that does not start at t = 1 though the run starts from noise, or whose counts do not sum to the number of free sites;
+            ``given`` or ``initial`` that are not integers or do not fit the shape; an empty shape.
     """
     forward = reverse.forward
     sampler.check(forward)
     if min(shape) < 1:
         raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
     steps = plan(sampler, schedule, forward)
+    if given is not None:
+        given = Given(as_tokens(given.tokens, "given"), torch.as_tensor(given.mask))
     counter = CallCounter(reverse.model, given)
     reverse = replace(reverse, model=counter)
     x = start(reverse, steps[0].t, shape, generator, initial)
+    free = torch.ones_like(x, dtype=torch.bool)
     if given is not None:
         given.check(shape, forward)
         x = given.clamp(x)
+        free = ~given.mask.to(x.device).expand(x.shape)
     if isinstance(schedule, CountSchedule):
         check_counts(schedule, forward.movable(x).sum(-1))
     if callback is not None:
         callback(steps[0].t, x)
-    state = sampler.init(reverse, x, steps[0].t)
+    state = sampler.init(reverse, x, steps[0].t, free=free)
     moved, clipped = [], []
     for step in tqdm(steps, desc="sampling", disable=not progress):
         arrived = False
@@ -96,28 +108,42 @@ def simulate(
 
 
 def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -> list[Step]:
-    """The steps of a run."""
+    """The steps of a run; a single one from 1 to 0 for a sampler that chooses its own."""
     wanted = sampler.takes
     if wanted is None:
         if schedule is not None:
             raise ValueError(f"sampler {sampler.name} chooses its own steps; pass schedule=None")
         return [Step(1.0, 0.0)]
     if not isinstance(schedule, wanted):
-        given = "none" if schedule is None else type(schedule).__name__
+        found = "none" if schedule is None else type(schedule).__name__
         other = "tweedie" if wanted is CountSchedule else "k-gillespie"
         raise ValueError(
-            f"sampler {sampler.name} takes a {wanted.__name__}, got {given}; make one, or use {other}"
+            f"sampler {sampler.name} takes a {wanted.__name__}, got {found}; make one, or use {other}"
         )
     schedule.check_kernel(forward)
     return schedule.plan(forward)
 
 
-def check_counts(schedule: CountSchedule, free: Tensor) -> None:
-    if (free != schedule.total).any():
+def check_counts(schedule: CountSchedule, masked: Tensor) -> None:
+    """Raises ValueError unless every sequence has as many masked sites [B] as the schedule reveals."""
+    if (masked != schedule.total).any():
         raise ValueError(
-            f"the schedule's jumps sum to {schedule.total}, the sequences have {int(free.min())} to {int(free.max())} masked "
-            "sites; make the schedule for as many, and give all sequences the same number of known sites"
+            f"the schedule's counts sum to {schedule.total}, the sequences have {int(masked.min())} to "
+            f"{int(masked.max())} masked sites; make the schedule for as many, and give all sequences the same "
+            "number of observed sites"
         )
+
+
+def as_tokens(value: Tensor | NDArray[np.integer], what: str) -> Tensor:
+    """Integers as int64; raises ValueError for anything else."""
+    if not isinstance(value, Tensor | np.ndarray):
+        raise ValueError(
+            f"{what} must be a tensor or an array of integers, got {type(value).__name__}"
+        )
+    tokens = torch.as_tensor(value)
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        raise ValueError(f"{what} must hold tokens, which are integers; got {tokens.dtype}")
+    return tokens.to(torch.int64)
 
 
 def start(
@@ -125,16 +151,17 @@ def start(
     t: float,
     shape: tuple[int, int],
     generator: torch.Generator,
-    initial: Tensor | None,
+    initial: Tensor | NDArray[np.integer] | None,
 ) -> Tensor:
     """The state at the schedule's first time."""
     if initial is not None:
-        if tuple(initial.shape) != tuple(shape):
+        x = as_tokens(initial, "initial")
+        if tuple(x.shape) != tuple(shape):
             raise ValueError(
-                f"initial has shape {list(initial.shape)}, the run was asked for {list(shape)}"
+                f"initial has shape {list(x.shape)}, the shape of the run is {list(shape)}"
             )
-        reverse.forward.check_states(initial, "initial")
-        return initial
+        reverse.forward.check_states(x, "initial")
+        return x
     if t != 1:
         raise ValueError(
             f"a run from noise starts at t = 1, the schedule starts at {t}; pass initial= for a later start"

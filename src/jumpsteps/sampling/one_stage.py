@@ -1,12 +1,20 @@
-r"""Samplers: one step of the reverse process, from time t down to s.
+r"""Samplers that call the model once in a step and serve every kernel: Tweedie, Euler, tau-leaping.
 
-A sampler is a frozen object with ``step``; the loop is in ``simulate``. It asks a ``ReverseProcess`` for the distribution of single
-sites, or for its jump rates, and moves all sites at once, as if they were independent given x_t. Here are the samplers that serve
-every kernel and follow a ``TimeSchedule``; ``masked_samplers`` has those of the absorbing kernel, ``gillespie`` the exact ones.
+All draw the sites independently given x_t, from the leave-one-out posterior :math:`w^l = p(x_0^l \mid x_t^{-l})` of
+each. They differ in what they hold fixed during the step (``Held``):
 
-Shapes: x int64 [B, L]; times are numbers with 0 <= s < t <= 1; K sites are selected from x; rates are in 1/time.
+* Tweedie holds w, and each site follows its exact kernel,
+
+  .. math:: p(x_s^l = y \mid x_t) \propto q_{t|s}(x_t^l \mid y)\, (w^l q_{s|0})(y);
+
+* Euler and tau-leaping hold the reverse rates :math:`\hat R_t(x_t \to y) = R_t(y, x_t^l)\, (w^l q_{t|0})(y) /
+  (w^l q_{t|0})(x_t^l)` as well, for a duration h = t - s. Euler lets a site jump to y with probability
+  :math:`h \hat R_t(y)`, tau-leaping draws :math:`N_y \sim \mathrm{Poisson}(h \hat R_t(y))` jumps.
+
+Rates are infinite at t = 0, so the step that ends there is Tweedie's for all of them.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +22,12 @@ from torch import Tensor
 
 from jumpsteps.core.draws import categorical, poisson
 from jumpsteps.core.site_mask import selected
+from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.sampling.base import Held, Info, Sampler, count_sites, nothing_clipped
+from jumpsteps.sampling.base import Held, Info, Sampler, count_sites, movable_sites, nothing_clipped
 from jumpsteps.schedules.schedule import Step
 
 __all__ = ["Euler", "TauLeaping", "Tweedie"]
@@ -29,15 +39,17 @@ class Tweedie(Sampler):
 
     .. math:: p(x_s^l = y \mid x_t) \propto q_{t|s}(x_t^l \mid y)\, (w^l q_{s|0})(y),
 
-    w the leave-one-out posterior. The only error of a step is the dependence between sites given x_t.
-    For the absorbing kernel: reveal with probability (alpha(s) - alpha(t)) / (1 - alpha(t)), symbol from p(x0 | x_t); which
-    sites are revealed is drawn first, and the model's head runs on those alone.
+    with w the leave-one-out posterior. The only error of a step is the dependence between sites given x_t.
+    Absorbing kernel: a masked site is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t), its symbol
+    drawn from p(x_0 | x_t). Which sites are revealed is drawn first, and the model's head runs on those alone.
 
     Source: Lou, Meng, Ermon (2024), Eq. 19; Sun et al. (2023). Kernels: all. Schedule: times. Calls per step: 1.
     """
 
     name = "tweedie"
     holds = Held.CONTEXT
+    order = "1.0"
+    source = "Lou et al. 2024; Sun et al. 2023"
 
     def step(
         self,
@@ -51,46 +63,71 @@ class Tweedie(Sampler):
         moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            sites = selected(x, where)
-            w = reverse.leave_one_out(x, step.t, where=where)
-            return categorical(
-                reverse.forward.bridge(w, sites, step.t, step.s), generator=generator
-            )
+            return categorical(drawn_from(reverse, x, step, where), generator=generator)
 
-        return (
-            x.masked_scatter(moving, in_chunks(reverse, x, step.t, moving, draw)),
-            None,
-            nothing_clipped(x),
-        )
+        y = in_chunks(reverse, x, step.t, moving, draw)
+        return x.masked_scatter(moving, y), None, nothing_clipped(x)
+
+    def site_distribution(
+        self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
+    ) -> Tensor:
+        def distribution(where: Tensor) -> Tensor:
+            probs = drawn_from(reverse, x, step, where).to(torch.float64)
+            forward = reverse.forward
+            if not isinstance(forward, Absorbing):
+                return probs
+            revealed = float(forward.reveal_probability(step.t, step.s))
+            probs = revealed * probs / probs.sum(-1, keepdim=True)
+            probs[:, forward.mask_id] += 1 - revealed
+            return probs
+
+        return movable_sites(reverse.forward, x, where, distribution)
+
+
+def drawn_from(reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor) -> Tensor:
+    """What Tweedie's step draws sites from that it redraws, unnormalised [K, V]."""
+    sites = selected(x, where)
+    w = reverse.leave_one_out(x, step.t, where=where)
+    return reverse.forward.bridge(w, sites, step.t, step.s)
 
 
 def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: torch.Generator) -> Tensor:
-    """The step from t to 0: rates cannot carry a site to t = 0 for sure, so every sampler's last step is Tweedie's."""
+    """Tweedie's step from t to 0, the last one of every sampler that uses rates."""
     return Tweedie().step(reverse, x, Step(t, 0.0), None, generator=generator)[0]
 
 
 def first_jump(rates: Tensor, x: Tensor, h: float, *, generator: torch.Generator) -> Tensor:
-    """The first jump, if any, within a duration h of constant rates [K, V] out of x [K]: the state after it."""
+    """The state of sites x [K] after their first jump, if any, in a duration h of constant rates [K, V]."""
+    return categorical(first_jump_distribution(rates, x, h), generator=generator)
+
+
+def first_jump_distribution(rates: Tensor, x: Tensor, h: float) -> Tensor:
+    r"""Of sites x [...] after their first jump in a duration h of constant rates R [..., V], zero at y = x:
+
+    .. math:: p(x) = e^{-h r}, \quad p(y) = (1 - e^{-h r})\, R(y) / r, \quad r = \sum_y R(y).
+    """
     total = rates.sum(-1, keepdim=True)
     stay = torch.exp(-h * total)
     probs = (1 - stay) * rates / total.masked_fill(total == 0, 1)
-    return categorical(probs.scatter(-1, x[:, None], stay), generator=generator)
+    return probs.scatter(-1, x[..., None], stay)
 
 
 @dataclass(frozen=True)
 class Euler(Sampler):
-    r"""Euler step: the rates at t, frozen, and at most one jump for each site.
+    r"""Euler step: the rates at t, held fixed, and at most one jump for each site.
 
     .. math:: p(x_s^l = y \mid x_t) = (t - s)\, \hat R_t(x_t \to y), \quad y \ne x_t^l.
 
-    Where the probability of leaving exceeds 1 it is scaled down to 1 and counted in ``Info.clipped``. The step to t = 0 is
-    Tweedie's.
+    Where the probability of leaving exceeds 1 it is scaled down to 1 and counted in ``Info.clipped``. The step to
+    t = 0 is Tweedie's.
 
     Source: Lou, Meng, Ermon (2024), Eq. 17; Gillespie (2001). Kernels: all. Schedule: times. Calls per step: 1.
     """
 
     name = "euler"
     holds = Held.FIRST_JUMP
+    order = "1.0"
+    source = "Lou et al. 2024"
 
     def step(
         self,
@@ -106,42 +143,69 @@ class Euler(Sampler):
         movable = reverse.forward.movable(x)
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            sites = selected(x, where)
-            leave = (step.t - step.s) * reverse.rates(x, step.t, where=where).to(torch.float64)
-            total = leave.sum(-1, keepdim=True)
-            probs = (leave / total.clamp_min(1)).scatter(
-                -1, sites[:, None], (1 - total).clamp_min(0)
-            )
-            return torch.stack([categorical(probs, generator=generator), total[:, 0] > 1], 1)
+            probs, total = self.one_jump(reverse, x, step, where)
+            return torch.stack([categorical(probs, generator=generator), total > 1], 1)
 
         y, clipped = in_chunks(reverse, x, step.t, movable, draw).unbind(1)
         return x.masked_scatter(movable, y), None, Info(clipped=count_sites(x, movable, clipped))
 
+    def one_jump(
+        self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Distributions of the selected sites [K, V], and their probabilities of leaving before the cut [K]."""
+        leave = jump_means(reverse, x, step, where)
+        total = leave.sum(-1, keepdim=True)
+        stay = (1 - total).clamp_min(0)
+        probs = (leave / total.clamp_min(1)).scatter(-1, selected(x, where)[:, None], stay)
+        return probs, total[:, 0]
+
+    def site_distribution(
+        self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
+    ) -> Tensor:
+        if step.s == 0:
+            return Tweedie().site_distribution(reverse, x, step, where)
+        return movable_sites(
+            reverse.forward, x, where, lambda where: self.one_jump(reverse, x, step, where)[0]
+        )
+
+
+def jump_means(reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor) -> Tensor:
+    """h times the reverse rates of the selected sites, float64 [K, V]."""
+    return (step.t - step.s) * reverse.rates(x, step.t, where=where).to(torch.float64)
+
 
 @dataclass(frozen=True)
 class TauLeaping(Sampler):
-    r"""tau-leaping: the rates at t, frozen, and a Poisson number of jumps to each symbol.
+    r"""tau-leaping: the rates at t, held fixed, and a Poisson number of jumps to each symbol.
 
     .. math:: N_y \sim \mathrm{Poisson}((t - s)\, \hat R_t(x_t \to y))
 
-    Symbols that are categories: a site moves if it has exactly one jump. Symbols that are numbers (``ordinal``): the jumps are
-    added up, x + sum N_y (y - x), and clamped to 0..V-1. The step to t = 0 is Tweedie's.
+    Symbols that are categories: a site moves if it has exactly one jump. Symbols that are numbers (``ordinal``):
+    the jumps add up, :math:`x + \sum_y N_y (y - x)`, and the sum is clamped to 0..V-1. The step to t = 0 is
+    Tweedie's.
 
-    Source: Campbell et al. (2022), Sec. 4.2 and App. H; Gillespie (2001). Kernels: all; ordinal: all but absorbing, whose MASK is
-    no number. Schedule: times. Calls per step: 1.
+    Source: Campbell et al. (2022), Sec. 4.2 and App. H; Gillespie (2001). Kernels: all; ordinal: all but
+    absorbing, whose MASK is no number. Schedule: times. Calls per step: 1.
     """
 
     ordinal: bool = False
     holds = Held.RATES
+    order = "0.9 to 1.0"
+    source = "Campbell et al. 2022"
 
     @property
     def name(self) -> str:
         return "tau-leaping-ordinal" if self.ordinal else "tau-leaping"
 
+    @classmethod
+    def variants(cls) -> tuple[Sampler, ...]:
+        return cls(), cls(ordinal=True)
+
     def check(self, forward: ForwardProcess) -> None:
         if self.ordinal and forward.name == "absorbing":
             raise ValueError(
-                "ordinal tau-leaping adds symbols up, and the absorbing kernel's MASK is no number; use tau-leaping"
+                "ordinal tau-leaping adds symbols up, and the absorbing kernel's MASK is no number; "
+                "use tau-leaping"
             )
 
     def step(
@@ -159,18 +223,14 @@ class TauLeaping(Sampler):
         jump = self.add_jumps if self.ordinal else self.single_jumps
 
         def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            sites = selected(x, where)
-            mean = (step.t - step.s) * reverse.rates(x, step.t, where=where).to(torch.float64)
-            return jump(mean, sites, generator)
+            return jump(jump_means(reverse, x, step, where), selected(x, where), generator)
 
-        return (
-            x.masked_scatter(movable, in_chunks(reverse, x, step.t, movable, draw)),
-            None,
-            nothing_clipped(x),
-        )
+        y = in_chunks(reverse, x, step.t, movable, draw)
+        return x.masked_scatter(movable, y), None, nothing_clipped(x)
 
     def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: no number for each symbol is needed."""
+        """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one number for each
+        site is enough."""
         jumps = poisson(mean.sum(-1), generator=generator)
         once = jumps == 1
         return x.masked_scatter(once, categorical(mean[once], generator=generator))
@@ -179,3 +239,43 @@ class TauLeaping(Sampler):
         jumps = poisson(mean, generator=generator)
         distance = torch.arange(mean.shape[-1], device=x.device) - x[:, None]
         return (x + (jumps * distance).sum(-1)).clamp(0, mean.shape[-1] - 1)
+
+    def site_distribution(
+        self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
+    ) -> Tensor:
+        if step.s == 0:
+            return Tweedie().site_distribution(reverse, x, step, where)
+        landing = added_jumps if self.ordinal else single_jump
+
+        def distribution(where: Tensor) -> Tensor:
+            return landing(jump_means(reverse, x, step, where), selected(x, where))
+
+        return movable_sites(reverse.forward, x, where, distribution)
+
+
+def single_jump(mean: Tensor, x: Tensor) -> Tensor:
+    """The distribution of sites x [K] that move if they have exactly one jump, [K, V]."""
+    once = mean * torch.exp(-mean.sum(-1, keepdim=True))
+    return once + (1 - once.sum(-1, keepdim=True)) * one_hot(x, mean.shape[-1], mean.dtype)
+
+
+def added_jumps(mean: Tensor, x: Tensor) -> Tensor:
+    r"""The distribution of x + sum_y N_y (y - x), clamped, for sites x [K], [K, V].
+
+    The sum of jumps has the characteristic function :math:`\exp \sum_y m_y (e^{i \omega (y - x)} - 1)`, which is
+    inverted on a circle so long that its wrapped part is below 1e-12.
+    """
+    symbols = torch.arange(mean.shape[-1], device=x.device)
+    distance = (symbols - x[:, None]).to(torch.float64)
+    total = float(mean.sum(-1).max()) if mean.numel() else 0.0
+    reach = mean.shape[-1] * math.ceil(total + 10 * math.sqrt(total) + 30)
+    omega = math.pi / reach * torch.arange(2 * reach, dtype=torch.float64, device=x.device)
+    exponent = torch.zeros(len(x), 2 * reach, dtype=torch.complex128, device=x.device)
+    for y in symbols.tolist():
+        angle = omega * distance[:, y, None]
+        exponent += mean[:, y, None] * (torch.polar(torch.ones_like(angle), angle) - 1)
+    shift = torch.fft.fft(exponent.exp()).real / (2 * reach)
+    moved = torch.arange(2 * reach, device=x.device)
+    moved = torch.where(moved < reach, moved, moved - 2 * reach)
+    landed = (x[:, None] + moved).clamp(0, mean.shape[-1] - 1)
+    return torch.zeros_like(mean).scatter_add(-1, landed, shift).clamp_min(0)

@@ -1,6 +1,11 @@
-r"""Samplers of the absorbing kernel alone: every site is revealed once, and what is left to choose is when and in which company.
+r"""Parallel decoding of the absorbing kernel: which masked sites each model call reveals.
 
-Shapes: x int64 [B, L]; K sites are selected from x.
+A masked site is revealed once, with a symbol drawn from :math:`p^l = p(x_0^l \mid x_t)`, and stays. Sites revealed by one
+call are drawn as if they were independent, so the error of a run is the choice of these groups:
+
+* ``KGillespie``: k sites in an order that does not depend on the data, k from the schedule;
+* ``MaskGIT``: the k sites whose drawn symbol :math:`y^l` has the largest confidence :math:`\log p^l(y^l)`;
+* ``EntropyBounded``: the most certain sites, as many as :math:`\sum_l H(p^l) - \max_l H(p^l) \le \gamma` allows.
 """
 
 import math
@@ -27,18 +32,19 @@ def smallest(keys: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class KGillespie(Sampler):
-    """k-Gillespie: the k masked sites whose waiting times are the shortest jump together.
+    """k-Gillespie: the k masked sites with the shortest waiting times are revealed together.
 
-    All masked sites leave at the same rate, so in the true process these are k random ones. Any order that does not look at the
-    data samples the same distribution as steps grow, and the schedule may carry another one (``CountSchedule.order``). The model's head runs
-    on the k sites alone.
+    All masked sites leave at the same rate, so in the reverse process these are k random ones. Every order that does
+    not depend on the data gives the same distribution in the limit of many steps, and the schedule may carry one
+    (``CountSchedule.order``). The model's head runs on the k sites alone.
 
-    Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: jumps. Calls per step: 1.
+    Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: counts. Calls per step: 1.
     """
 
     name = "k-gillespie"
     kernels = ("absorbing",)
     takes = CountSchedule
+    source = "Zhao et al. 2024"
     holds = Held.COUNT
 
     def step(
@@ -53,34 +59,38 @@ class KGillespie(Sampler):
         """The state is every site's rank, int64 [B, L], drawn once."""
         ranks = step.order.ranks(*x.shape, generator=generator) if state is None else state
         masked = reverse.forward.movable(x)
-        moving = smallest(torch.where(masked, ranks, x.shape[1]), jumps_of(step))
-        return (
-            x.masked_scatter(moving, reveal(reverse, x, step.t, moving, generator)),
-            ranks,
-            nothing_clipped(x),
-        )
+        moving = smallest(torch.where(masked, ranks, x.shape[1]), count_of(step))
+        y = reveal(reverse, x, step.t, moving, generator)
+        return x.masked_scatter(moving, y), ranks, nothing_clipped(x)
 
 
-def jumps_of(step: Step) -> int:
-    if step.jumps is None:
-        raise ValueError("this sampler counts jumps; pass a CountSchedule")
-    return step.jumps
+def count_of(step: Step) -> int:
+    """How many sites the step reveals; raises ValueError for a step of a ``TimeSchedule``."""
+    if step.count is None:
+        raise ValueError("this sampler reveals a given number of sites; pass a CountSchedule")
+    return step.count
 
 
 @dataclass(frozen=True)
 class MaskGIT(Sampler):
-    """Confidence: a symbol is drawn for every masked site, and the k most confident are kept.
+    """MaskGIT: a symbol is drawn for every masked site, and the k most confident ones are kept.
 
-    Confidence is log p(symbol), plus Gumbel noise times ``temperature`` times the share of sites still masked after the step.
-    Which site is kept depends on the symbol drawn there, so that even one site for each step does not sample the model's distribution.
+    The confidence of a site is log p(symbol), plus Gumbel noise times ``temperature`` times the share of sites that are
+    masked after the step. Whether a site is kept depends on the symbol drawn there, so the sampler does not have
+    the model's distribution even with one site for each step.
 
-    Source: Chang et al. (2022), Sec. 3.2. Kernel: absorbing. Schedule: jumps. Calls per step: 1.
+    Source: Chang et al. (2022), Sec. 3.2. Kernel: absorbing. Schedule: counts. Calls per step: 1.
+
+    Attributes:
+        temperature: of the noise, 0 or more; at 0 exactly the most confident sites are kept.
     """
 
     temperature: float = 1.0
     name = "maskgit"
     kernels = ("absorbing",)
     takes = CountSchedule
+    order = "does not converge"
+    source = "Chang et al. 2022"
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -103,40 +113,47 @@ class MaskGIT(Sampler):
             return torch.cat([y, w.gather(-1, y).log()], 1)
 
         y, log_p = in_chunks(reverse, x, step.t, masked, draw).unbind(1)
-        left = masked.sum(-1, keepdim=True) - jumps_of(step)
+        left = masked.sum(-1, keepdim=True) - count_of(step)
         noise = gumbel(tuple(x.shape), generator=generator, device=x.device)
         confidence = self.temperature * left / x.shape[1] * noise
         confidence[masked] += log_p
-        moving = smallest(-confidence.masked_fill(~masked, -torch.inf), jumps_of(step))
-        return (
-            torch.where(moving, x.masked_scatter(masked, y.to(x.dtype)), x),
-            None,
-            nothing_clipped(x),
-        )
+        kept = smallest(-confidence.masked_fill(~masked, -torch.inf), count_of(step))
+        drawn = x.masked_scatter(masked, y.to(x.dtype))
+        return torch.where(kept, drawn, x), None, nothing_clipped(x)
 
 
 @dataclass(frozen=True)
 class EntropyBounded(Sampler):
-    """EB: in each step as many of the most confident sites as keep the error of drawing them together below ``gamma`` nats.
+    r"""Entropy-bounded (EB): each call reveals as many sites as keep their joint error below ``gamma`` nats.
 
-    Masked sites are sorted by the entropy of their distribution; the largest k with sum H - max H <= gamma are revealed, one at least.
-    The number of steps follows. An order that looks at revealed symbols only leaves the distribution exact when sites come one at a time, so
-    with an exact model the distribution tends to the data's as gamma falls to 0.
+    Masked sites are sorted by the entropy H of their distribution, and the first k are revealed, k the largest with
+    :math:`\sum H - \max H \le \gamma` and at least 1; the number of steps follows. That sum bounds the total correlation of
+    the k sites. With one site for each call the distribution is exact in every order that depends on revealed
+    symbols only, so with an exact model it tends to the data's as gamma falls to 0.
 
     Source: Ben-Hamu et al. (2025), arXiv 2505.24857, Sec. 3. Kernel: absorbing. Schedule: none; calls vary.
+
+    Attributes:
+        gamma: nats, 0 or more.
     """
 
     gamma: float = 0.1
     name = "entropy-bounded"
     kernels = ("absorbing",)
     takes = None
+    order = "exact at gamma = 0"
+    source = "Ben-Hamu et al. 2025"
+
+    @property
+    def calls_in_words(self) -> str:
+        return "chosen by the model"
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be zero or more nats, got {self.gamma}")
 
-    def init(self, reverse: ReverseProcess, x: Tensor, t: float) -> Tensor:
-        """The number of masked sites at the start, for the time that the model is told."""
+    def init(self, reverse: ReverseProcess, x: Tensor, t: float, *, free: Tensor) -> Tensor:
+        """The number of masked sites at the start, int64 [B]; the model's time follows from it."""
         return reverse.forward.movable(x).sum(-1)
 
     def step(
@@ -163,7 +180,7 @@ class EntropyBounded(Sampler):
         return x, state, Info(nothing_clipped(x).clipped, time)
 
     def time(self, reverse: ReverseProcess, masked: Tensor, start: Tensor) -> Tensor:
-        """The time at which this share of the sites is masked, float64 [B]; 0 when none is."""
+        """The time at which this share of the sites is masked on average, float64 [B]; 0 when none is."""
         noise = reverse.forward.noise
         alpha = 1 - masked.sum(-1) / start.clamp_min(1).to(torch.float64)
         return noise.time_of_alpha(alpha.clamp_min(float(noise.alpha(1.0))))

@@ -30,13 +30,13 @@ class Step:
 
     Attributes:
         t, s: the time before and after.
-        jumps: how many sites jump, where the schedule says so.
+        count: how many sites are revealed; None for a step of a ``TimeSchedule``.
         order: which of the masked sites those are.
     """
 
     t: float
     s: float
-    jumps: int | None = None
+    count: int | None = None
     order: RevealOrder = Random()
 
 

@@ -1,0 +1,94 @@
+"""Exact distributions of steps and runs, from formulas that do not use the samplers."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from builders.samplers import (
+    StepMatrix,
+    step_matrix,
+)
+from helpers import (
+    KERNELS,
+)
+from jumpsteps.exact import transition_matrices
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.noise import Constant, LogLinear
+from jumpsteps.sampling.ancestral import Ancestral, ReMDM
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.schedules.schedule import TimeSchedule
+
+BASIC: list[Sampler] = [Tweedie(), Euler()]
+
+
+NOISES = [LogLinear(), Constant(3.0)]
+
+
+every_kernel = pytest.mark.parametrize("name", KERNELS)
+
+
+every_basic_sampler = pytest.mark.parametrize("sampler", BASIC, ids=lambda sampler: sampler.name)
+
+
+every_noise = pytest.mark.parametrize("noise", NOISES, ids=repr)
+
+
+def formula(truth: Enumerable, sampler: Sampler) -> StepMatrix | None:
+    """The matrix [S, S] of one step t -> s from ``exact.transition_matrices``; None for a sampler that is not there."""
+    match sampler:
+        case Tweedie() | Ancestral():
+            return truth.tweedie_transition
+        case Euler():
+            return truth.euler_transition
+        case TauLeaping(ordinal=False):
+            return lambda t, s: transition_matrices.tau_leaping(truth, t, s)
+        case TauLeaping(ordinal=True):
+            return lambda t, s: transition_matrices.tau_leaping_ordinal(truth, t, s)
+        case ThetaTrapezoidal(theta=theta):
+            return lambda t, s: transition_matrices.theta_trapezoidal(truth, t, s, theta)
+        case ThetaRK2(theta=theta):
+            return lambda t, s: transition_matrices.theta_rk2(truth, t, s, theta)
+        case PredictorCorrector(predictor=predictor, corrections=corrections, size=size):
+            predict = formula(truth, predictor)
+            assert predict is not None
+
+            def corrected(t: float, s: float) -> Tensor:
+                if s == 0:
+                    return predict(t, s)
+                return predict(t, s) @ torch.linalg.matrix_power(
+                    transition_matrices.corrector(truth, s, size * (t - s)), corrections
+                )
+
+            return corrected
+        case ReMDM(cap=cap, rescale=rescale):
+
+            def remasked(t: float, s: float) -> Tensor:
+                alpha_t, alpha_s = (
+                    math.exp(-float(truth.forward.noise.total(time))) for time in (t, s)
+                )
+                return transition_matrices.remdm(
+                    truth, t, s, min(cap, rescale * min(1.0, (1 - alpha_s) / alpha_t))
+                )
+
+            return remasked
+    return None
+
+
+def step_distribution(truth: Enumerable, sampler: Sampler) -> StepMatrix:
+    """The exact matrix of a step: by the independent formula, or by the sampler's own where there is none."""
+    return formula(truth, sampler) or step_matrix(truth, sampler)
+
+
+def exact_distribution(
+    truth: Enumerable, sampler: Sampler, schedule: TimeSchedule, start: Tensor
+) -> Tensor:
+    return truth.run_distribution(step_distribution(truth, sampler), schedule, start)
+
+
+def prefix(schedule: TimeSchedule, steps: int) -> TimeSchedule:
+    return TimeSchedule(schedule.times[: steps + 1])
