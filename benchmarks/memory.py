@@ -27,7 +27,7 @@ from jumpsteps.process.noise import LogLinear, Time
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.search.costs.by_count import count_costs
-from jumpsteps.search.costs.by_path import rate_costs
+from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
 from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.paths import Paths
@@ -40,19 +40,21 @@ Estimate = Callable[[ReverseProcess, Paths, int, torch.Generator], StepCosts | I
 CASES: dict[str, tuple[str, Estimate]] = {
     "profile (absorbing, Tweedie)": (
         "absorbing",
-        lambda r, p, k, g: information_profile(r, p, knots=k),
+        lambda r, p, k, g: information_profile(r, p, evaluations=k),
     ),
     "jump costs (absorbing, spread order)": (
         "absorbing",
-        lambda r, p, k, g: count_costs(r, p, Spread(), knots=k, generator=g),
+        lambda r, p, k, g: count_costs(r, p, Spread(), evaluations=k, generator=g),
     ),
     "rate costs (absorbing, tau-leaping)": (
         "absorbing",
-        lambda r, p, k, g: rate_costs(r, p, points=k, hold_time=True, steps=0, generator=g),
+        lambda r, p, k, g: path_costs(
+            r, p, evaluations=k, hold_time=True, max_steps=None, generator=g
+        ),
     ),
     "rate costs (uniform, Tweedie)": (
         "uniform",
-        lambda r, p, k, g: rate_costs(r, p, points=k, steps=0, generator=g),
+        lambda r, p, k, g: path_costs(r, p, evaluations=k, max_steps=None, generator=g),
     ),
 }
 

@@ -49,7 +49,7 @@ def run() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     model = load(args.model, device=device)
-    timed(model, ShortestPath(knots=4), device)  # warm up
+    timed(model, ShortestPath(evaluations=4), device)  # warm up
     lines = []
     for method in METHODS + OF_ABSORBING * isinstance(model.reverse.forward, Absorbing):
         found, seconds = timed(model, method, device)

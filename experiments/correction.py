@@ -25,7 +25,7 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Constant, Exponential
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.search.costs.by_path import RateCosts, rate_costs
+from jumpsteps.search.costs.by_path import PathCosts, path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
@@ -96,7 +96,7 @@ def measure(model: Enumerable) -> dict[str, object]:
         paths = Paths.draw(
             model.forward, model.sample_data(400, generator=made[0]), generator=made[1]
         )
-        costs = rate_costs(reverse, paths, steps=0, generator=made[2])
+        costs = path_costs(reverse, paths, max_steps=None, generator=made[2])
         found = {}
         for name, correction in WEIGHTS.items():
             table = (
@@ -104,7 +104,7 @@ def measure(model: Enumerable) -> dict[str, object]:
                 if correction.false_acceptance is None
                 else replace(costs.table, correction=correction)
             )
-            found[name] = shortest_paths(RateCosts.on_grid(table, table, 256), NFE)
+            found[name] = shortest_paths(PathCosts.on_grid(table, table, 256), NFE)
         if not least:
             least = {
                 n: best(model, [list(found[name][n].times) for name in ("rho^4", "d = 0.01")])

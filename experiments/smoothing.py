@@ -12,8 +12,8 @@ import torch
 
 from jumpsteps.search.costs.information_profile import (
     InformationProfile,
-    grid_of_times,
     information_profile,
+    time_grid,
 )
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
@@ -27,13 +27,13 @@ def profile(sequences: int, knots: int, seed: int) -> InformationProfile:
     generator = torch.Generator().manual_seed(seed)
     data = countdown.sample_data(sequences, generator=generator)
     return information_profile(
-        REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), knots=knots
+        REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), evaluations=knots
     )
 
 
 def run() -> None:
     """Print the table."""
-    truth, grid = profile(384, 128, seed=99), grid_of_times(REVERSE.forward, 512)
+    truth, grid = profile(384, 128, seed=99), time_grid(REVERSE.forward, 512)
     best = {n: truth.predict(s)[0] for n, s in shortest_paths(truth.step_costs(grid), NFE).items()}
     for sequences in (8, 16, 32, 64, 128):
         measured = [profile(sequences, 32, seed) for seed in range(4)]

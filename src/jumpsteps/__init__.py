@@ -53,14 +53,29 @@ from jumpsteps.schedules.orders import (
 )
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
-from jumpsteps.search.costs.correction import ErrorCorrection
-from jumpsteps.search.costs.information_profile import InformationProfile, information_profile
+from jumpsteps.search.costs.by_path import PathCosts, path_costs
+from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
+from jumpsteps.search.costs.information_profile import (
+    InformationProfile,
+    ProfileCosts,
+    information_profile,
+    time_grid,
+)
 from jumpsteps.search.costs.table import StepCosts
-from jumpsteps.search.dynamic_programming import error_curve, shortest_path
+from jumpsteps.search.dynamic_programming import (
+    ErrorCurve,
+    error_curve,
+    fewest_steps,
+    shortest_path,
+    shortest_paths,
+)
+from jumpsteps.search.explain import Explanation, StepErrors, explain
 from jumpsteps.search.jys import JYS
-from jumpsteps.search.klub import Klub
-from jumpsteps.search.learned_order import LearnedOrder
+from jumpsteps.search.klub import CountKlub, Klub
+from jumpsteps.search.learned_order import LearnedOrder, learn_order
+from jumpsteps.search.method import FoundSchedule, Method
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
@@ -68,19 +83,25 @@ from jumpsteps.version import __version__
 
 __all__ = [
     "JYS",
+    "NO_CORRECTION",
     "SAMPLERS",
     "Absorbing",
     "Blocks",
+    "ClosedForm",
     "Constant",
     "Cosine",
     "CountCosts",
+    "CountKlub",
     "CountSchedule",
     "Dilated",
     "Enumerable",
     "ErrorCorrection",
+    "ErrorCurve",
+    "Explanation",
     "Exponential",
     "Fixed",
     "ForwardProcess",
+    "FoundSchedule",
     "Gaussian",
     "Geometric",
     "Given",
@@ -94,11 +115,14 @@ __all__ = [
     "LogLinear",
     "LogScoreReverse",
     "MarkovChain",
+    "Method",
     "Mixture",
     "Model",
     "NoiseSchedule",
+    "PathCosts",
     "Paths",
     "PosteriorReverse",
+    "ProfileCosts",
     "Provenance",
     "Random",
     "RateMatrix",
@@ -111,21 +135,30 @@ __all__ = [
     "Simulation",
     "Spread",
     "StepCosts",
+    "StepErrors",
     "TimeSchedule",
     "Uniform",
     "__version__",
     "cosine",
     "cosine_counts",
     "count_costs",
+    "equal_entropy",
+    "equal_error",
     "error_curve",
+    "explain",
+    "fewest_steps",
     "information_profile",
+    "learn_order",
     "load",
     "load_schedules",
     "mean_interval",
     "optimize_schedule",
+    "path_costs",
     "save_schedules",
     "shortest_path",
+    "shortest_paths",
     "simulate",
+    "time_grid",
     "uniform",
     "uniform_counts",
 ]

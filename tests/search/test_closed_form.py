@@ -9,7 +9,7 @@ from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.sampling.one_stage import Euler
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
-from jumpsteps.search.costs.information_profile import InformationProfile, grid_of_times
+from jumpsteps.search.costs.information_profile import InformationProfile, time_grid
 from jumpsteps.search.dynamic_programming import shortest_path
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.tasks import countdown
@@ -30,7 +30,7 @@ def alphas(found, schedule) -> np.ndarray:
 
 def test_with_many_steps_equal_errors_are_the_optimum():
     found = profile(lambda a: 3 * np.exp(-5 * a))
-    costs = found.step_costs(grid_of_times(found.forward, 1024))
+    costs = found.step_costs(time_grid(found.forward, 1024))
     best, closed = shortest_path(costs, 32), equal_error(found, 32)
     assert costs.predict(closed)[0] == pytest.approx(costs.predict(best)[0], rel=0.01)
     # integral of sqrt(15 exp(-5 a)): equal steps of exp(-5 a / 2)

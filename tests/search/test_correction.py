@@ -13,15 +13,16 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import Constant, Geometric
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.search.costs.by_path import first_times, rate_costs
+from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import (
     NO_CORRECTION,
-    RARE,
+    RARE_CORRUPTION,
     ErrorCorrection,
-    measured,
-    time_of_hits,
+    corruption_time,
+    with_false_acceptance,
 )
-from jumpsteps.search.costs.divergence import Comparison
+from jumpsteps.search.costs.divergence import PathEvaluations
+from jumpsteps.search.costs.evaluation_times import first_times
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
 
@@ -68,11 +69,11 @@ def truth_hit(truth: Enumerable, s: float) -> float:
     )
 
 
-def evaluations_of(truth: Enumerable, times: list[float], sequences: int = 8000) -> Comparison:
+def evaluations_of(truth: Enumerable, times: list[float], sequences: int = 8000) -> PathEvaluations:
     paths = Paths.draw(
         truth.forward, truth.sample_data(sequences, generator=seeded(0)), generator=seeded(1)
     )
-    return Comparison.draw(
+    return PathEvaluations.draw(
         PosteriorReverse(truth.forward, truth), paths, 10**6, generator=seeded(2)
     ).with_times(times)
 
@@ -81,10 +82,10 @@ def evaluations_of(truth: Enumerable, times: list[float], sequences: int = 8000)
 def test_the_false_acceptance_is_that_of_enumeration(name):
     """8,000 sequences of two sites: within 5%. Views at earlier and later times than that of rare noise are not looked at."""
     truth = truth_of(name)
-    s = time_of_hits(truth.forward, RARE)
-    assert truth_hit(truth, s) == pytest.approx(RARE)
+    s = corruption_time(truth.forward, RARE_CORRUPTION)
+    assert truth_hit(truth, s) == pytest.approx(RARE_CORRUPTION)
     evaluations = evaluations_of(truth, [1.0, 0.5, s, s / 10])
-    assert measured(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
+    assert with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
         exact_false_acceptance(truth, s), rel=0.05
     )
 
@@ -92,16 +93,16 @@ def test_the_false_acceptance_is_that_of_enumeration(name):
 def test_noise_is_that_of_the_evaluation_that_there_is():
     """Where no view is at the time of rare noise. A power stays as it was."""
     truth = truth_of("gaussian")
-    found = measured(ErrorCorrection(power=2.0), evaluations_of(truth, [1.0, 0.5]))
+    found = with_false_acceptance(ErrorCorrection(power=2.0), evaluations_of(truth, [1.0, 0.5]))
     assert found.false_acceptance == pytest.approx(exact_false_acceptance(truth, 0.5), rel=0.05)
     assert found.power == 2
 
 
 def test_sites_are_summed_over_blocks(monkeypatch):
     evaluations = evaluations_of(truth_of("gaussian"), [1.0, 0.5], sequences=50)
-    whole = measured(ErrorCorrection(), evaluations).false_acceptance
+    whole = with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance
     monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 4 * 3 * 7)
-    assert measured(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
+    assert with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
         whole, rel=1e-9
     )
 
@@ -109,10 +110,10 @@ def test_sites_are_summed_over_blocks(monkeypatch):
 def test_the_uniform_kernel_counts_hits_that_change_nothing():
     """sigma is the rate of being hit, the symbol itself included: its fastest rate is 1, that of leaving is (V - 1) / V."""
     truth = truth_of("uniform")
-    s = time_of_hits(truth.forward, RARE)
-    assert 1 - float(truth.forward.noise.alpha(s)) == pytest.approx(RARE)
-    exact = exact_false_acceptance(truth, s) * RARE / truth_hit(truth, s)
-    assert measured(
+    s = corruption_time(truth.forward, RARE_CORRUPTION)
+    assert 1 - float(truth.forward.noise.alpha(s)) == pytest.approx(RARE_CORRUPTION)
+    exact = exact_false_acceptance(truth, s) * RARE_CORRUPTION / truth_hit(truth, s)
+    assert with_false_acceptance(
         ErrorCorrection(), evaluations_of(truth, [1.0, s])
     ).false_acceptance == pytest.approx(exact, rel=0.05)
 
@@ -132,8 +133,11 @@ def test_data_that_are_harder_to_tell_from_mistakes_have_more_false_acceptance()
         data = countdown.sample_data(
             32, generator=seeded(0), symbols=8, length=32, smoothing=smoothing
         )
-        costs = rate_costs(
-            reverse, Paths.draw(forward, data, generator=seeded(1)), points=8, generator=seeded(2)
+        costs = path_costs(
+            reverse,
+            Paths.draw(forward, data, generator=seeded(1)),
+            evaluations=8,
+            generator=seeded(2),
         )
         found.append(costs.table.correction.false_acceptance)
     assert 0 < 5 * found[0] < found[1] < 1
@@ -150,17 +154,17 @@ def test_nothing_is_measured_where_a_false_acceptance_is_given_and_nothing_is_re
         paths = Paths.draw(
             truth.forward, truth.sample_data(8, generator=seeded(0)), generator=seeded(1)
         )
-        costs = rate_costs(
+        costs = path_costs(
             PosteriorReverse(truth.forward, truth),
             paths,
-            points=6,
+            evaluations=6,
             correction=correction,
             generator=seeded(2),
         )
         assert costs.table.correction.false_acceptance == false_acceptance or (
             false_acceptance is None and 0 < costs.table.correction.false_acceptance < math.inf
         )
-        assert (time_of_hits(truth.forward, RARE) in costs.table.times) == (
+        assert (corruption_time(truth.forward, RARE_CORRUPTION) in costs.table.times) == (
             false_acceptance is None
         )
 
@@ -171,7 +175,9 @@ def test_sites_that_do_not_depend_on_each_other_cost_nothing():
     paths = Paths.draw(
         truth.forward, truth.sample_data(20, generator=seeded(0)), generator=seeded(1)
     )
-    costs = rate_costs(PosteriorReverse(truth.forward, truth), paths, points=6, generator=seeded(2))
+    costs = path_costs(
+        PosteriorReverse(truth.forward, truth), paths, evaluations=6, generator=seeded(2)
+    )
     assert 0 < costs.table.correction.false_acceptance < math.inf
     assert np.abs(costs.value[0, 1:]).max() == pytest.approx(0, abs=1e-9)
 
@@ -182,29 +188,31 @@ def test_a_model_that_says_the_same_at_all_times_makes_no_mistakes_at_all():
         forward, lambda x, t, where: torch.tensor([0.0, -1, -2]).expand(int(where.sum()), 3)
     )
     paths = Paths.draw(forward, torch.zeros(4, 2, dtype=torch.int64), generator=seeded(0))
-    evaluations = Comparison.draw(reverse, paths, 8, generator=seeded(1)).with_times([1.0, 0.5])
-    assert 0 < measured(ErrorCorrection(), evaluations).false_acceptance < math.inf
+    evaluations = PathEvaluations.draw(reverse, paths, 8, generator=seeded(1)).with_times(
+        [1.0, 0.5]
+    )
+    assert 0 < with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance < math.inf
 
 
 @pytest.mark.parametrize("points", [3, 4, 8])
 def test_the_model_is_asked_where_noise_is_rare(points):
     forward = Uniform(vocab_size=3, noise=Constant(3.87))
-    times, equal = (first_times(forward, points, rare=rare) for rare in (True, False))
+    times, equal = (first_times(forward, points, rare_corruption=rare) for rare in (True, False))
     assert len(times) == points
     assert times[[0, -1]].tolist() == equal[[0, -1]].tolist()
     assert (np.diff(times) < 0).all()
-    assert time_of_hits(forward, RARE) in times
-    assert time_of_hits(forward, RARE) not in equal
+    assert corruption_time(forward, RARE_CORRUPTION) in times
+    assert corruption_time(forward, RARE_CORRUPTION) not in equal
     noisy = Uniform(vocab_size=3, noise=Geometric(lowest=0.05, highest=20.0))
-    assert (np.diff(first_times(noisy, points, rare=True)) < 0).all()
+    assert (np.diff(first_times(noisy, points, rare_corruption=True)) < 0).all()
 
 
 def test_what_cannot_be_is_refused():
-    assert time_of_hits(Uniform(vocab_size=3, noise=Constant(0.01)), RARE) == 1
-    assert NO_CORRECTION.kept(np.array([0.5])) == 1
+    assert corruption_time(Uniform(vocab_size=3, noise=Constant(0.01)), RARE_CORRUPTION) == 1
+    assert NO_CORRECTION.surviving_fraction(np.array([0.5])) == 1
     with pytest.raises(
-        ValueError, match="doubt must be positive, or None to have it measured, got 0"
+        ValueError, match="false_acceptance must be positive, or None to have it measured, got 0"
     ):
         ErrorCorrection(0.0)
     with pytest.raises(ValueError, match="not measured yet"):
-        ErrorCorrection().kept(np.array([0.5]))
+        ErrorCorrection().surviving_fraction(np.array([0.5]))

@@ -16,7 +16,7 @@ from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.orders import Fixed, Mixture, Random, Spread
 from jumpsteps.schedules.schedule import CountSchedule
-from jumpsteps.search.costs.by_count import count_costs, knots_of
+from jumpsteps.search.costs.by_count import count_costs, revealed_counts
 from jumpsteps.search.dynamic_programming import shortest_path
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
@@ -42,14 +42,16 @@ def exact_cost(known: tuple[int, ...], drawn: tuple[int, ...]) -> float:
     return alone - (joint_entropy((*known, *drawn)) - given)
 
 
-def estimate(order, sequences=6000, knots=64, given_mask=None):
+def estimate(order, sequences=6000, evaluations=64, given_mask=None):
     paths = Paths.draw(
         TRUTH.forward,
         TRUTH.sample_data(sequences, generator=seeded(0)),
         generator=seeded(1),
         given_mask=given_mask,
     )
-    return count_costs(REVERSE, paths, order, knots=knots, bandwidth=0, generator=seeded(2))
+    return count_costs(
+        REVERSE, paths, order, evaluations=evaluations, bandwidth=0, generator=seeded(2)
+    )
 
 
 def test_every_step_of_a_fixed_order_costs_its_total_correlation():
@@ -131,7 +133,7 @@ def test_costs_between_knots_are_interpolated(order, share, nats):
             reverse,
             Paths.draw(forward, data, generator=seeded(1)),
             order,
-            knots=n,
+            evaluations=n,
             generator=seeded(2),
         )
         for n in (16, 64)
@@ -174,8 +176,8 @@ def test_the_standard_error_is_the_spread_over_repetitions():
 
 
 def test_knots():
-    assert knots_of(256, 64, exchangeable=True)[:4].tolist() == [0, 1, 2, 3]
-    assert knots_of(64, 24, exchangeable=False).tolist() == [
+    assert revealed_counts(256, 64, exchangeable=True)[:4].tolist() == [0, 1, 2, 3]
+    assert revealed_counts(64, 24, exchangeable=False).tolist() == [
         0,
         1,
         2,
@@ -199,7 +201,7 @@ def test_knots():
     ]
     for exchangeable in (True, False):
         for sites, most in ((1, 1), (5, 64), (256, 48), (1024, 64), (7, 3), (100, 2), (100, 7)):
-            starts = knots_of(sites, most, exchangeable=exchangeable)
+            starts = revealed_counts(sites, most, exchangeable=exchangeable)
             assert starts[0] == 0
             assert starts[-1] < sites
             assert (np.diff(starts) > 0).all()
@@ -217,12 +219,12 @@ def test_long_sequences_have_a_coarser_grid():
         generator=seeded(1),
     )
     full, coarse = (
-        count_costs(reverse, paths, Spread(), knots=16, points=n, generator=seeded(2))
+        count_costs(reverse, paths, Spread(), evaluations=16, grid_intervals=n, generator=seeded(2))
         for n in (16, 4)
     )
     assert coarse.grid.tolist() == [16, 12, 8, 4, 0]
     index = [0, 4, 8, 12, 16]
-    inner = np.array([full.parts[i, i + 4].mean() for i in index[:-1]])
+    inner = np.array([full.per_sequence[i, i + 4].mean() for i in index[:-1]])
     for i, k in combinations(range(5), 2):
         assert coarse.value[i, k] == pytest.approx(
             full.value[index[i], index[k]] - inner[i:k].sum(), abs=1e-9
@@ -238,9 +240,9 @@ def test_of_equal_costs_the_most_uniform_is_found():
 
 def test_what_cannot_be_is_refused():
     costs = estimate(ORDER, sequences=10)
-    with pytest.raises(ValueError, match="not one of jumps on the grid"):
+    with pytest.raises(ValueError, match="not one of counts on the grid"):
         costs.predict(CountSchedule([3, 2]))
-    with pytest.raises(ValueError, match="not one of jumps on the grid"):
+    with pytest.raises(ValueError, match="not one of counts on the grid"):
         costs.predict(uniform(2))
     paths = Paths.draw(
         TRUTH.forward, TRUTH.sample_data(1, generator=seeded(0)), generator=seeded(1)

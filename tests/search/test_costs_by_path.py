@@ -23,10 +23,11 @@ from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.schedule import TimeSchedule
-from jumpsteps.search.costs import by_path as module
-from jumpsteps.search.costs.by_path import RateCosts, RateTable, rate_costs
+from jumpsteps.search.costs.by_path import PathCosts, path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
-from jumpsteps.search.costs.divergence import Comparison, common_odds
+from jumpsteps.search.costs.divergence import PathEvaluations, common_odds
+from jumpsteps.search.costs.divergence_table import DivergenceTable
+from jumpsteps.search.costs.evaluation_times import costliest_times
 from jumpsteps.search.costs.information_profile import information_profile
 from jumpsteps.search.costs.smoothing import local_plane
 from jumpsteps.search.dynamic_programming import shortest_path
@@ -89,8 +90,8 @@ def test_rates_of_divergence_are_those_of_enumeration(name, hold_time):
     truth = truth_of(name, length=2)
     paths, times = paths_of(truth, 6000), [0.9, 0.6, 0.2]
     reverse = PosteriorReverse(truth.forward, truth)
-    comparison = Comparison.draw(reverse, paths, 10**6, generator=seeded(2)).with_times(times)
-    (parts,) = comparison.divergences(hold_time)
+    comparison = PathEvaluations.draw(reverse, paths, 10**6, generator=seeded(2)).with_times(times)
+    (parts,) = comparison.divergence_rates(hold_time)
     assert np.array_equal(parts.mean(-1)[np.tril_indices(3)], np.zeros(6))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         exact = exact_rate(truth, times[i], times[j], hold_time=hold_time)
@@ -104,7 +105,9 @@ def test_with_the_absorbing_kernel_costs_are_compounding_errors(noise):
     """Frozen contexts, exact model: the path divergence of a step is its CDE. Within 4 standard errors plus 2% for the grid."""
     truth = truth_of("absorbing", length=4, noise=noise)
     reverse = PosteriorReverse(truth.forward, truth)
-    costs = rate_costs(reverse, paths_of(truth, 3000), points=48, sites=10**6, generator=seeded(2))
+    costs = path_costs(
+        reverse, paths_of(truth, 3000), evaluations=48, sites=10**6, generator=seeded(2)
+    )
     for times in ([1.0, 0.0], [1.0, 0.5, 0.0], [1.0, 0.8, 0.3, 0.1, 0.0]):
         exact = sum(float(truth.compounding_error(t, s)) for t, s in pairwise(times))
         cost, stderr = costs.predict(TimeSchedule(times))
@@ -117,7 +120,7 @@ def test_with_other_kernels_costs_bound_compounding_errors(name):
     """A site may jump and come back: what its path shows is more than what its end shows."""
     truth = truth_of(name)
     reverse = PosteriorReverse(truth.forward, truth)
-    costs = rate_costs(
+    costs = path_costs(
         reverse, paths_of(truth, 2000), correction=NO_CORRECTION, generator=seeded(2)
     )
     for t, s in ((1.0, 0.5), (0.5, 0.2), (0.4, 0.0), (1.0, 0.0)):
@@ -127,12 +130,12 @@ def test_with_other_kernels_costs_bound_compounding_errors(name):
 
 def test_the_table_agrees_with_the_prediction_of_every_step():
     truth = truth_of("uniform")
-    costs = rate_costs(
+    costs = path_costs(
         PosteriorReverse(truth.forward, truth),
         paths_of(truth, 50),
-        points=9,
+        evaluations=9,
         generator=seeded(2),
-        intervals=16,
+        grid_intervals=16,
     )
     assert costs.model_calls == 9
     assert costs.grid[0] == 1
@@ -164,10 +167,10 @@ def test_the_standard_error_is_the_spread_over_repetitions(correction):
         [],
     )
     for seed in range(40):
-        costs = rate_costs(
+        costs = path_costs(
             reverse,
             paths_of(truth, 200, seed),
-            points=16,
+            evaluations=16,
             correction=correction,
             generator=seeded(seed),
         )
@@ -176,12 +179,12 @@ def test_the_standard_error_is_the_spread_over_repetitions(correction):
     assert np.mean(stderr) == pytest.approx(np.std(cost, ddof=1), rel=0.35)
 
 
-def table_of(rate, times=(1.0, 0.7, 0.45, 0.2, 0.1)) -> RateTable:
+def table_of(rate, times=(1.0, 0.7, 0.45, 0.2, 0.1)) -> DivergenceTable:
     forward = Uniform(vocab_size=3, noise=Constant(2.0))
     parts = np.array([[max(rate(t, s), 0.0) if s < t else 0.0 for s in times] for t in times])[
         ..., None
     ]
-    return RateTable(forward, np.asarray(times), parts, NO_CORRECTION)
+    return DivergenceTable(forward, np.asarray(times), parts, NO_CORRECTION)
 
 
 def test_between_measured_times_rates_are_linear_and_zero_on_the_diagonal():
@@ -189,15 +192,15 @@ def test_between_measured_times_rates_are_linear_and_zero_on_the_diagonal():
     times = np.linspace(0.98, 0.12, 25)
     start, end = np.repeat(times, 25), np.tile(times, 25)
     start, end = start[end <= start], end[end <= start]
-    found = table.between(table.positions(start), table.positions(end), table.filled)[:, 0]
-    assert table.filled[:-1, -1, 0] == pytest.approx(1 - np.exp(-2 * table.times), abs=1e-12)
+    found = table.interpolate(table.positions(start), table.positions(end), table.node_rates)[:, 0]
+    assert table.node_rates[:-1, -1, 0] == pytest.approx(1 - np.exp(-2 * table.times), abs=1e-12)
     assert found == pytest.approx(np.exp(-2 * end) - np.exp(-2 * start), abs=1e-12)
 
 
 def test_the_integral_is_right_on_a_curve_that_is_known():
     """e = rho(s) - rho(t), per unit of noise: the integral of (rho - a)/rho over rho from a to b is b - a - a log(b/a)."""
     table = table_of(lambda t, s: np.exp(-2 * s) - np.exp(-2 * t), times=np.linspace(1, 0.0005, 60))
-    costs = RateCosts.on_grid(table, table, 600)
+    costs = PathCosts.on_grid(table, table, 600)
     for t, s in ((1.0, 0.3), (0.7, 0.05), (0.5, 0.45), (0.2, 0.0), (0.0005, 0.0)):
         a, b = np.exp(-2 * t), np.exp(-2 * s)
         assert costs.step(t, s)[0] == pytest.approx(b - a - a * np.log(b / a), rel=2e-3)
@@ -211,7 +214,7 @@ def test_noise_levels_that_are_found_do_not_depend_on_how_noise_runs_in_time():
         truth = Enumerable.random(
             Uniform(vocab_size=3, noise=noise), symbols=3, length=3, seed=5, concentration=0.3
         )
-        costs = rate_costs(
+        costs = path_costs(
             PosteriorReverse(truth.forward, truth), paths_of(truth, 40), generator=seeded(2)
         )
         found.append(noise.total(torch.tensor(shortest_path(costs, 6).times, dtype=torch.float64)))
@@ -220,7 +223,7 @@ def test_noise_levels_that_are_found_do_not_depend_on_how_noise_runs_in_time():
 
 def test_intervals_that_cost_more_are_halved_first():
     table = table_of(lambda t, s: 10.0 if t == 0.45 else 0.1)
-    fresh = module.halved(table, 3)
+    fresh = costliest_times(table, 3)
     assert ((fresh < 0.45) & (fresh > 0.2)).all()
     rho = table.correlation(np.sort(fresh)[::-1])
     low, high = table.correlation(np.array([0.45, 0.2]))
@@ -230,8 +233,11 @@ def test_intervals_that_cost_more_are_halved_first():
 def test_refinement_stops_where_costs_are_known_well_enough():
     truth = truth_of("uniform")
     few, many = (
-        rate_costs(
-            PosteriorReverse(truth.forward, truth), paths_of(truth, n), steps=4, generator=seeded(2)
+        path_costs(
+            PosteriorReverse(truth.forward, truth),
+            paths_of(truth, n),
+            max_steps=4,
+            generator=seeded(2),
         )
         for n in (4, 4000)
     )
@@ -246,12 +252,15 @@ def test_sites_in_blocks_and_given_sites(monkeypatch):
     )
     known = torch.tensor([True, False, False, False])
     paths = Paths.draw(truth.forward, data, generator=seeded(1), given_mask=known)
-    whole = rate_costs(reverse, paths, points=8, generator=seeded(2))
+    whole = path_costs(reverse, paths, evaluations=8, generator=seeded(2))
     monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 8 * 4 * 7)
-    pieces = rate_costs(reverse, paths, points=8, generator=seeded(2))
-    assert pieces.table.parts == pytest.approx(whole.table.parts, rel=1e-12)
-    free = rate_costs(
-        reverse, Paths.draw(truth.forward, data, generator=seeded(1)), points=8, generator=seeded(2)
+    pieces = path_costs(reverse, paths, evaluations=8, generator=seeded(2))
+    assert pieces.table.rates == pytest.approx(whole.table.rates, rel=1e-12)
+    free = path_costs(
+        reverse,
+        Paths.draw(truth.forward, data, generator=seeded(1)),
+        evaluations=8,
+        generator=seeded(2),
     )
     assert whole.predict(uniform(2))[0] < free.predict(uniform(2))[0]
 
@@ -261,10 +270,12 @@ def test_some_sites_stand_for_all():
     truth = truth_of("uniform")
     reverse, paths = PosteriorReverse(truth.forward, truth), paths_of(truth, 4000)
     some, every = (
-        rate_costs(reverse, paths, points=6, sites=n, correction=NO_CORRECTION, generator=seeded(2))
+        path_costs(
+            reverse, paths, evaluations=6, sites=n, correction=NO_CORRECTION, generator=seeded(2)
+        )
         for n in (4000, 12000)
     )
-    assert int(Comparison.draw(reverse, paths, 4000, generator=seeded(2)).where.sum()) == 4000
+    assert int(PathEvaluations.draw(reverse, paths, 4000, generator=seeded(2)).where.sum()) == 4000
     (a, error), (b, other) = some.predict(uniform(3)), every.predict(uniform(3))
     assert a == pytest.approx(b, abs=4 * np.hypot(error, other))
     assert error > 1.2 * other
@@ -337,7 +348,7 @@ def test_held_rates_have_their_own_costs():
     assert found["euler"].provenance.sampler == "euler"
     paths = Paths.draw(truth.forward, data, generator=seeded(1))
     held, context = (
-        rate_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False)
+        path_costs(reverse, paths, hold_time=hold, generator=seeded(2)) for hold in (True, False)
     )
     assert held.step(0.9, 0.5).mean() > 1.05 * context.step(0.9, 0.5).mean()
     assert held.step(0.5, 0.0).mean() == pytest.approx(context.step(0.5, 0.0).mean(), rel=0.05)
@@ -350,11 +361,15 @@ def test_held_rates_have_their_own_costs():
 def test_what_is_kept_falls_with_the_probability_that_noise_has_hit_a_site():
     """By the fastest rate of leaving a state; all is kept at t = 0, and everywhere without error correction."""
     forward = kernel("gaussian", 3)
-    table = RateTable(forward, np.ones(1), np.zeros((1, 1, 2)), ErrorCorrection(0.01))
+    table = DivergenceTable(forward, np.ones(1), np.zeros((1, 1, 2)), ErrorCorrection(0.01))
     leaving = float(-forward.rate_matrix().diagonal().min())
     hit = 1 - np.exp(-leaving * float(forward.noise.total(0.3)))
-    assert table.kept(np.array([0.3, 0.0])) == pytest.approx([0.01 / (0.01 + hit), 1.0])
-    assert replace(table, correction=NO_CORRECTION).kept(np.array([0.3, 0.0])).tolist() == [
+    assert table.surviving_fraction(np.array([0.3, 0.0])) == pytest.approx(
+        [0.01 / (0.01 + hit), 1.0]
+    )
+    assert replace(table, correction=NO_CORRECTION).surviving_fraction(
+        np.array([0.3, 0.0])
+    ).tolist() == [
         1.0,
         1.0,
     ]
@@ -370,7 +385,7 @@ def test_both_estimates_for_the_absorbing_kernel_agree():
     )
     profile, rates = (
         information_profile(reverse, paths),
-        rate_costs(reverse, paths, points=48, sites=10**6, generator=seeded(2)),
+        path_costs(reverse, paths, evaluations=48, sites=10**6, generator=seeded(2)),
     )
     for schedule in (uniform(4), uniform(16)):
         cost, stderr = rates.predict(schedule)
@@ -387,8 +402,11 @@ def test_noise_that_comes_at_once(lowest):
         seen.append(t)
         return truth(x, t, where)
 
-    costs = rate_costs(
-        PosteriorReverse(forward, recorded), paths_of(truth, 200), steps=0, generator=seeded(2)
+    costs = path_costs(
+        PosteriorReverse(forward, recorded),
+        paths_of(truth, 200),
+        max_steps=None,
+        generator=seeded(2),
     )
     assert len(set(seen)) == len(seen) == 32
     assert min(seen) > 0
@@ -398,10 +416,10 @@ def test_noise_that_comes_at_once(lowest):
 def test_what_cannot_be_is_refused():
     truth = truth_of("uniform")
     reverse = PosteriorReverse(truth.forward, truth)
-    with pytest.raises(ValueError, match="at least 3 points, got 2"):
-        rate_costs(reverse, paths_of(truth, 4), points=2, generator=seeded(0))
+    with pytest.raises(ValueError, match="at least 3 evaluations, got 2"):
+        path_costs(reverse, paths_of(truth, 4), evaluations=2, generator=seeded(0))
     with pytest.raises(ValueError, match="at least two sequences"):
-        rate_costs(reverse, paths_of(truth, 1), generator=seeded(0))
+        path_costs(reverse, paths_of(truth, 1), generator=seeded(0))
     forward = kernel("absorbing", 3)
 
     def sure(x, t, where=None):
@@ -411,7 +429,7 @@ def test_what_cannot_be_is_refused():
 
     paths = Paths.draw(forward, torch.zeros(4, 3, dtype=torch.int64), generator=seeded(0))
     with pytest.raises(ValueError, match="rate zero from an earlier time"):
-        rate_costs(replace(reverse, forward=forward, model=sure), paths, generator=seeded(0))
+        path_costs(replace(reverse, forward=forward, model=sure), paths, generator=seeded(0))
 
 
 @pytest.mark.parametrize("n", [3, 7, 20])

@@ -67,8 +67,8 @@ class Table(StepCosts):
     def stderr(self):
         return np.zeros_like(self.value)
 
-    def schedule(self, points):
-        return TimeSchedule(self.grid[points])
+    def schedule(self, grid_points):
+        return TimeSchedule(self.grid[grid_points])
 
     def predict(self, schedule):
         at = [int(np.abs(self.grid - t).argmin()) for t in schedule.times]
@@ -147,5 +147,5 @@ def test_jumps_double_and_nest_and_single_jumps_are_left_alone():
     assert [len(level) for level in greedy] == [2, 3, 5, 9]
     assert all(set(a) < set(b) for a, b in itertools.pairwise(greedy))
     assert hierarchical_counts(lambda u, t: u - 1, 2, total=4)[2] == (4, 3, 2, 1, 0)
-    with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):
+    with pytest.raises(ValueError, match="3 sites cannot be revealed in 4 steps"):
         hierarchical_counts(lambda u, t: u - 1, 2, total=3)

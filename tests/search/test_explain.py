@@ -13,7 +13,7 @@ from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser import chunks
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.schedules.fixed import uniform
-from jumpsteps.search.explain import explain, show
+from jumpsteps.search.explain import explain
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown, toy
 
@@ -57,7 +57,7 @@ def test_each_number_is_what_it_says(kernel):
     assert found.tweedie == pytest.approx(float(kl_divergence(truth.data_distribution(), probs)))
     assert 0 < found.tweedie < sum(step.cde for step in found.steps)
     assert found.steps[0].klub == pytest.approx(klub_in_the_middle(kernel, found.steps[0]))
-    text = show(found)
+    text = str(found)
     assert f"Tweedie {found.tweedie:.4f}, Euler {found.euler:.4f}" in text
     assert text.count("\n") == 5
 
@@ -76,12 +76,12 @@ def test_a_model_that_cannot_be_enumerated_has_no_exact_numbers():
     (found,) = explain(model.reverse, paths, [uniform(2)], generator=seeded(2))
     assert found.tweedie is None
     assert found.steps[0].cde is None
-    assert "KL(" not in show(found)
+    assert "KL(" not in str(found)
     large = replace(
         found,
         steps=tuple(replace(step, context=np.array([4000.0, 3000.0])) for step in found.steps),
     )
-    assert show(large).split().count("3500.0000") == 2  # columns do not run together
+    assert str(large).split().count("3500.0000") == 2  # columns do not run together
 
 
 def test_entropies_in_blocks_are_those_of_all_sites_at_once(monkeypatch):

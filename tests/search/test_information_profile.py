@@ -13,7 +13,7 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, LogLinear
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.schedule import TimeSchedule
-from jumpsteps.search.costs.information_profile import grid_of_times, information_profile
+from jumpsteps.search.costs.information_profile import information_profile, time_grid
 from jumpsteps.search.dynamic_programming import shortest_path, shortest_paths
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
@@ -32,7 +32,7 @@ def model_and_path(noise, sequences=4000, seed=3):
 def test_predicted_cost_is_the_summed_compounding_error(noise):
     """Profile of 4,000 sequences, 64 knots, against enumeration: within 4 standard errors plus 1% for the knots."""
     model, reverse, path = model_and_path(noise)
-    profile = information_profile(reverse, path, knots=64)
+    profile = information_profile(reverse, path, evaluations=64)
     assert profile.model_calls == 64
     for times in ([1.0, 0.0], [1.0, 0.5, 0.0], [1.0, 0.8, 0.3, 0.1, 0.0]):
         exact = sum(float(model.compounding_error(t, s)) for t, s in pairwise(times))
@@ -52,7 +52,7 @@ def test_the_standard_error_is_the_spread_over_repetitions():
             model.sample_data(200, generator=seeded(seed)),
             generator=seeded(100 + seed),
         )
-        profile = information_profile(reverse, path, knots=12)
+        profile = information_profile(reverse, path, evaluations=12)
         cost, stderr = profile.predict(schedule)
         costs.append(cost)
         errors.append(stderr)
@@ -66,8 +66,8 @@ def test_the_standard_error_is_the_spread_over_repetitions():
 
 def test_the_table_agrees_with_the_prediction_of_every_schedule():
     _, reverse, path = model_and_path(LogLinear(), sequences=100)
-    profile = information_profile(reverse, path, knots=16)
-    grid = grid_of_times(reverse.forward, 12)
+    profile = information_profile(reverse, path, evaluations=16)
+    grid = time_grid(reverse.forward, 12)
     costs = profile.step_costs(grid)
     assert np.isinf(costs.value[np.tril_indices(13)]).all()
     assert costs.model_calls == 16
@@ -80,8 +80,8 @@ def test_the_table_agrees_with_the_prediction_of_every_schedule():
 def test_the_shortest_path_is_the_best_schedule_by_exact_errors():
     """On a small grid the path found from the estimated profile is as good as the best by enumeration, to 2%."""
     model, reverse, path = model_and_path(LogLinear())
-    grid = grid_of_times(reverse.forward, 8)
-    costs = information_profile(reverse, path, knots=64).step_costs(grid)
+    grid = time_grid(reverse.forward, 8)
+    costs = information_profile(reverse, path, evaluations=64).step_costs(grid)
     exact = np.full((9, 9), np.inf)
     for i in range(9):
         for k in range(i + 1, 9):
@@ -97,7 +97,7 @@ def test_the_shortest_path_is_the_best_schedule_by_exact_errors():
 
 def test_smoothing_keeps_exponential_curves_and_curves_of_zero():
     _, reverse, path = model_and_path(LogLinear(), sequences=10)
-    profile = information_profile(reverse, path, knots=20)
+    profile = information_profile(reverse, path, evaluations=20)
     smooth = replace(profile, entropy=np.exp(0.7 - 0.2 * np.arange(20))).smoothed(2.0)
     assert smooth.entropy == pytest.approx(np.exp(0.7 - 0.2 * np.arange(161) / 8), rel=1e-10)
     assert smooth.alpha[:-1:8] == pytest.approx(profile.alpha, rel=1e-12)
@@ -117,7 +117,7 @@ def test_smoothing_finds_better_schedules_from_few_sequences():
         data = countdown.sample_data(sequences, generator=seeded(seed), symbols=16, length=64)
         return information_profile(reverse, Paths.draw(forward, data, generator=seeded(seed)))
 
-    truth, grid = profile(400, 99), grid_of_times(forward, 128)
+    truth, grid = profile(400, 99), time_grid(forward, 128)
     budgets = [8, 16, 32]
     best = [truth.predict(s)[0] for s in shortest_paths(truth.step_costs(grid), budgets).values()]
     excess = {}
@@ -136,7 +136,7 @@ def test_smoothing_finds_better_schedules_from_few_sequences():
 
 
 def test_grid_runs_from_noise_to_data():
-    times = grid_of_times(Absorbing(vocab_size=3, noise=LogLinear()), 20)
+    times = time_grid(Absorbing(vocab_size=3, noise=LogLinear()), 20)
     assert times[0] == 1
     assert times[-1] == 0
     assert (np.diff(times) < 0).all()

@@ -18,7 +18,7 @@ from jumpsteps.process.noise import Time
 from jumpsteps.schedules.orders import Fixed, Random, RevealOrder, Spread
 from jumpsteps.search.costs.by_count import count_costs
 from jumpsteps.search.dynamic_programming import shortest_path
-from jumpsteps.search.learned_order import deal, dependence, greedy_order, learn_order
+from jumpsteps.search.learned_order import assign, dependence, greedy_order, learn_order
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
 
@@ -62,7 +62,7 @@ def check_pairs(
 
 def test_dependence_is_the_mutual_information():
     """All four sites of each sequence, on nothing known: 4,000 measurements from either side of a pair."""
-    found = dependence(REVERSE, enumerated_paths(), calls=16, generator=seeded(2))
+    found = dependence(REVERSE, enumerated_paths(), evaluations=16, generator=seeded(2))
     assert found.dtype == torch.float64
     assert torch.equal(found, found.T)
     check_pairs(found, {pair: [()] for pair in combinations(range(4), 2)}, SEQUENCES)
@@ -77,9 +77,13 @@ def test_dependence_on_a_context_is_the_conditional_information():
     """One other site known, or both others, at random. A quarter and a sixth of the sequences measure a given pair in a call."""
     pairs = list(combinations(range(4), 2))
     others = {pair: tuple(site for site in range(4) if site not in pair) for pair in pairs}
-    found = dependence(REVERSE, enumerated_paths(), calls=16, share=0.25, generator=seeded(2))
+    found = dependence(
+        REVERSE, enumerated_paths(), evaluations=16, context_share=0.25, generator=seeded(2)
+    )
     check_pairs(found, {pair: [(site,) for site in others[pair]] for pair in pairs}, SEQUENCES / 2)
-    found = dependence(REVERSE, enumerated_paths(), calls=16, share=0.5, generator=seeded(2))
+    found = dependence(
+        REVERSE, enumerated_paths(), evaluations=16, context_share=0.5, generator=seeded(2)
+    )
     check_pairs(found, {pair: [others[pair]] for pair in pairs}, SEQUENCES / 6)
 
 
@@ -87,7 +91,7 @@ def test_given_sites_are_context_and_depend_on_nothing():
     found = dependence(
         REVERSE,
         enumerated_paths(given_mask=torch.tensor([0, 1, 0, 0])),
-        calls=4,
+        evaluations=4,
         generator=seeded(2),
     )
     check_pairs(found, {pair: [(1,)] for pair in ((0, 2), (0, 3), (2, 3))}, SEQUENCES)
@@ -97,7 +101,7 @@ def test_given_sites_are_context_and_depend_on_nothing():
 
 def test_sites_are_dealt_equally_and_never_twice():
     hidden = torch.rand(10, 12, generator=seeded(0)) < 0.7
-    dealt = deal(hidden, 5, generator=seeded(1))
+    dealt = assign(hidden, 5, generator=seeded(1))
     assert dealt.shape == (5, 10)
     assert all(hidden[row, site] for call in dealt for row, site in enumerate(call))
     assert all(len(set(row.tolist())) == 5 for row in dealt.T)
@@ -117,7 +121,9 @@ def test_stationary_data_are_averaged_over_distances():
     """One value for each distance: the mean of the plain estimate's over its pairs, all measured equally often."""
     reverse, paths = PosteriorReverse(CHAIN.forward, CHAIN), chain_paths(32, 0)
     plain, pooled = (
-        dependence(reverse, paths, calls=LENGTH + 1, stationary=stationary, generator=seeded(2))
+        dependence(
+            reverse, paths, evaluations=LENGTH + 1, stationary=stationary, generator=seeded(2)
+        )
         for stationary in (False, True)
     )
     for distance in (0, 1, 7, LENGTH - 1):
@@ -130,7 +136,11 @@ def test_stationary_data_are_averaged_over_distances():
 def test_stationary_data_need_not_show_every_site():
     paths = Paths.draw(CHAIN.forward, chain_paths(4, 0).data[:, :16], generator=seeded(1))
     order = learn_order(
-        PosteriorReverse(CHAIN.forward, CHAIN), paths, calls=2, stationary=True, generator=seeded(2)
+        PosteriorReverse(CHAIN.forward, CHAIN),
+        paths,
+        evaluations=2,
+        stationary=True,
+        generator=seeded(2),
     )
     assert sorted(order.permutation) == list(range(16))
 
@@ -148,7 +158,7 @@ class Shuffled:
 
 
 def predicted(reverse: PosteriorReverse, paths: Paths, order: RevealOrder, nfe: int) -> float:
-    costs = count_costs(reverse, paths, order, knots=LENGTH, generator=seeded(5))
+    costs = count_costs(reverse, paths, order, evaluations=LENGTH, generator=seeded(5))
     return costs.predict(shortest_path(costs, nfe))[0]
 
 
@@ -160,7 +170,7 @@ def test_the_learned_order_beats_spread_where_neighbours_are_not_alike():
         Paths.draw(CHAIN.forward, chain_paths(n, seed).data[:, place], generator=seeded(3))
         for n, seed in ((64, 0), (200, 10))
     )
-    learned = learn_order(reverse, paths, calls=16, generator=seeded(4))
+    learned = learn_order(reverse, paths, evaluations=16, generator=seeded(4))
     for nfe, share in ((2, 0.55), (4, 0.15)):
         spread, random = (predicted(reverse, fresh, order, nfe) for order in (Spread(), Random()))
         assert spread > 0.8 * random
@@ -171,7 +181,7 @@ def test_the_learned_order_comes_near_spread_where_neighbours_are_alike():
     """A chain of 32 sites, a power of two, is spread's best case: within a tenth of what random costs."""
     reverse, fresh = PosteriorReverse(CHAIN.forward, CHAIN), chain_paths(200, 10)
     learned = learn_order(
-        reverse, chain_paths(64, 0), calls=16, stationary=True, generator=seeded(4)
+        reverse, chain_paths(64, 0), evaluations=16, stationary=True, generator=seeded(4)
     )
     for nfe in (2, 4):
         found, spread, random = (
@@ -238,10 +248,12 @@ def test_independent_sites_are_spread():
 
 def test_learned_orders_follow_the_seed():
     paths = enumerated_paths(50)
-    first, second = (learn_order(REVERSE, paths, calls=3, generator=seeded(0)) for _ in range(2))
+    first, second = (
+        learn_order(REVERSE, paths, evaluations=3, generator=seeded(0)) for _ in range(2)
+    )
     assert isinstance(first, Fixed)
     assert first == second
-    tables = [dependence(REVERSE, paths, calls=3, generator=seeded(n)) for n in (0, 1)]
+    tables = [dependence(REVERSE, paths, evaluations=3, generator=seeded(n)) for n in (0, 1)]
     assert not torch.equal(*tables)
 
 
@@ -255,17 +267,17 @@ def excluding(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"calls": 1}, "one more at least, got calls=1"),
+        ({"evaluations": 1}, "one more at least, got evaluations=1"),
         (
-            {"calls": 2},
-            r"2 of 4 sites were not revealed in any of 2 sequences; pass at least calls=3",
+            {"evaluations": 2},
+            r"2 of 4 sites were not revealed in any of 2 sequences; pass at least evaluations=3",
         ),
         (
-            {"share": 0.75},
-            "share=0.75 must lie in .* and leave at least two of the 4 free sites masked",
+            {"context_share": 0.75},
+            "context_share=0.75 must lie in .* and leave at least two of the 4 free sites masked",
         ),
-        ({"share": -0.1}, "share=-0.1 must lie in"),
-        ({"share": 1.0}, "share=1.0 must lie in"),
+        ({"context_share": -0.1}, "context_share=-0.1 must lie in"),
+        ({"context_share": 1.0}, "context_share=1.0 must lie in"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments, message):
@@ -283,7 +295,7 @@ def test_other_kernels_and_contradictory_models_are_refused():
         dependence(
             PosteriorReverse(TRUTH.forward, excluding),
             enumerated_paths(4),
-            calls=3,
+            evaluations=3,
             generator=seeded(0),
         )
 

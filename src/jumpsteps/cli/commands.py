@@ -33,7 +33,7 @@ from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
-from jumpsteps.search.explain import explain, show
+from jumpsteps.search.explain import explain
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks.task import WriteSample
 from jumpsteps.training.recipes import RECIPES, train_recipe
@@ -247,7 +247,7 @@ def explain_command(args: argparse.Namespace) -> None:
     for name, explanation in zip(
         schedules, explain(model.reverse, paths, times, generator=generator), strict=True
     ):
-        print(f"\n{name}\n{show(explanation)}")
+        print(f"\n{name}\n{explanation}")
 
 
 def train_command(args: argparse.Namespace) -> None:

@@ -4,23 +4,24 @@ The import of its class below is all that a sampler needs. ``SAMPLERS`` lists it
 line, the top level of the package (``jumpsteps.Tweedie``) and the table in docs/samplers.md read this module.
 """
 
+from jumpsteps.sampling.ancestral import Ancestral as Ancestral
+from jumpsteps.sampling.ancestral import ReMDM as ReMDM
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.sampling.corrector import PredictorCorrector as PredictorCorrector
+from jumpsteps.sampling.event_driven import FirstHitting as FirstHitting
+from jumpsteps.sampling.event_driven import Gillespie as Gillespie
+from jumpsteps.sampling.one_stage import Euler as Euler
+from jumpsteps.sampling.one_stage import TauLeaping as TauLeaping
 
 # In the order of the table: samplers of every kernel, then of the absorbing kernel; by schedule. isort: off
 from jumpsteps.sampling.one_stage import Tweedie as Tweedie
-from jumpsteps.sampling.one_stage import Euler as Euler
-from jumpsteps.sampling.one_stage import TauLeaping as TauLeaping
-from jumpsteps.sampling.two_stage import ThetaTrapezoidal as ThetaTrapezoidal
-from jumpsteps.sampling.two_stage import ThetaRK2 as ThetaRK2
-from jumpsteps.sampling.corrector import PredictorCorrector as PredictorCorrector
-from jumpsteps.sampling.ancestral import Ancestral as Ancestral
-from jumpsteps.sampling.ancestral import ReMDM as ReMDM
+from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded
 from jumpsteps.sampling.parallel_decoding import KGillespie as KGillespie
 from jumpsteps.sampling.parallel_decoding import MaskGIT as MaskGIT
-from jumpsteps.sampling.event_driven import FirstHitting as FirstHitting
-from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded
-from jumpsteps.sampling.event_driven import Gillespie as Gillespie
+from jumpsteps.sampling.two_stage import ThetaRK2 as ThetaRK2
+from jumpsteps.sampling.two_stage import ThetaTrapezoidal as ThetaTrapezoidal
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
+
 # isort: on
 
 SAMPLER_CLASSES: tuple[type[Sampler], ...] = tuple(

@@ -1,1 +1,1 @@
-"""Searches: schedules and orders for a model, from data."""
+"""Schedule searches: times, counts and reveal orders for a model, from data."""

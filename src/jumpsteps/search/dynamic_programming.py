@@ -1,9 +1,10 @@
-r"""Searches over schedules.
+r"""The cheapest schedule of every number of steps on a grid, by dynamic programming.
 
-* ``golden_section`` and ``hierarchical``: Jump Your Steps (Park et al. 2025, Alg. 1 and 2). 1, 2, 4, 8 ... steps: every interval
-  is split where the KLUB is largest.
-* ``shortest_paths``: the cheapest schedule on a grid for every number of steps, from a table of step costs; ``error_curve`` is what
-  they cost, ``fewest_steps`` the first that is cheap enough.
+With C_n(k) the least cost of n steps from the first grid point to the k-th,
+
+.. math:: C_{n+1}(k) = \min_{i < k} \big[ C_n(i) + \mathrm{cost}(i, k) \big],
+
+O(G^2) for each n, and no model evaluations beyond those of the table.
 """
 
 import math
@@ -21,7 +22,7 @@ __all__ = ["ErrorCurve", "error_curve", "fewest_steps", "shortest_path", "shorte
 
 
 def shortest_paths(costs: StepCosts, steps: Iterable[int]) -> dict[int, Schedule]:
-    """The cheapest schedule from the grid's first time to its last, for each number of steps.
+    """The cheapest schedule from the first grid point to the last, for each number of steps.
 
     Raises:
         ValueError: a number of steps below 1, or more steps than the grid has intervals.
@@ -38,15 +39,12 @@ def check_steps(costs: StepCosts, wanted: list[int]) -> None:
     intervals = len(costs.grid) - 1
     if not wanted or wanted[0] < 1 or wanted[-1] > intervals:
         raise ValueError(
-            f"a grid of {intervals} intervals has schedules of 1 to {intervals} steps, asked for {wanted}"
+            f"a grid of {intervals} intervals has schedules of 1 to {intervals} steps, got {wanted}"
         )
 
 
 def best_paths(costs: StepCosts) -> Iterator[list[int]]:
-    """The cheapest paths of 1, 2, 3, ... steps over the grid, as indices.
-
-    best_N(k) = min_i best_{N-1}(i) + cost(i, k): O(G^2) for each N, and no model calls.
-    """
+    """The cheapest paths of 1, 2, 3, ... steps over the grid, as indices of grid points."""
     best, last = costs.value[0], len(costs.grid) - 1
     came_from: list[np.ndarray] = []
     for _ in range(last):
@@ -57,16 +55,16 @@ def best_paths(costs: StepCosts) -> Iterator[list[int]]:
 
 
 def trace(came_from: list[np.ndarray], last: int) -> list[int]:
-    """The path that ends at grid point ``last``, as grid indices from 0."""
+    """The path that ends at grid point ``last``, as indices from 0."""
     path = [last]
-    for step in reversed(came_from):
-        path.append(int(step[path[-1]]))
+    for before in reversed(came_from):
+        path.append(int(before[path[-1]]))
     return [0, *reversed(path)]
 
 
-def shortest_path(costs: StepCosts, n: int) -> Schedule:
-    """The cheapest schedule of n steps."""
-    return shortest_paths(costs, [n])[n]
+def shortest_path(costs: StepCosts, steps: int) -> Schedule:
+    """The cheapest schedule of this many steps; raises ValueError as ``shortest_paths``."""
+    return shortest_paths(costs, [steps])[steps]
 
 
 @dataclass(frozen=True)
@@ -84,19 +82,22 @@ class ErrorCurve:
     stderr: Floats
 
 
-def error_curve(costs: StepCosts, most: int) -> ErrorCurve:
-    """The predicted error of the cheapest schedules of 1 to ``most`` steps.
+def error_curve(costs: StepCosts, max_steps: int) -> ErrorCurve:
+    """The predicted error of the cheapest schedules of 1 to ``max_steps`` steps.
 
     Raises:
         ValueError: fewer than 1, or more steps than the grid has intervals.
     """
-    found = shortest_paths(costs, range(1, most + 1))
+    found = shortest_paths(costs, range(1, max_steps + 1))
     cost, stderr = zip(*(costs.predict(schedule) for schedule in found.values()), strict=True)
-    return ErrorCurve(np.arange(1, most + 1), np.asarray(cost), np.asarray(stderr))
+    return ErrorCurve(np.arange(1, max_steps + 1), np.asarray(cost), np.asarray(stderr))
 
 
 def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:
-    """The cheapest schedule with the fewest steps whose predicted error is at most ``tolerance`` nats per sequence.
+    """The cheapest schedule with the fewest steps whose predicted error is within a tolerance.
+
+    Args:
+        tolerance: nats per sequence.
 
     Raises:
         ValueError: no schedule on the grid has so small an error.
@@ -109,6 +110,6 @@ def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:
             return schedule
         lowest = min(lowest, cost)
     raise ValueError(
-        f"no schedule on this grid has a predicted error of {tolerance:g} nats per sequence or less, the least is {lowest:.3g}; "
-        "raise the tolerance, or the grid"
+        f"no schedule on this grid has a predicted error of {tolerance:g} nats per sequence or "
+        f"less, the least is {lowest:.3g}; raise the tolerance, or the grid"
     )

@@ -1,4 +1,10 @@
-"""Golden-section search and the hierarchical break-down of Jump Your Steps."""
+r"""Golden-section search, and the hierarchical break-down of intervals in Jump Your Steps.
+
+A unimodal function on (a, b) is evaluated at two inner points that divide the interval in the ratio
+:math:`(\sqrt 5 - 1) / 2`; the part beyond the lesser one is cut off, and the other point divides the
+rest in the same ratio. On integers the points are Fibonacci numbers apart (Kiefer 1953). The
+hierarchy splits every interval of a schedule in two, level by level (Park et al. 2025, Alg. 1, 2).
+"""
 
 import math
 from collections.abc import Callable
@@ -6,16 +12,19 @@ from itertools import pairwise
 
 __all__ = ["golden_section", "golden_section_integer", "hierarchical", "hierarchical_counts"]
 
-
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def golden_section(
     objective: Callable[[float], float], low: float, high: float, *, tolerance: float
 ) -> float:
-    """The maximiser of a unimodal function on (low, high); never an end point. One evaluation for each step after the first.
+    """The maximiser of a unimodal function on (low, high); never an end point.
 
-    Stops when the two inner points are closer than ``tolerance``.
+    It stops when the two inner points are closer than ``tolerance``. Each iteration after the
+    first evaluates the function once.
+
+    Raises:
+        ValueError: low >= high.
     """
     if not low < high:
         raise ValueError(f"golden section needs low < high, got {low} and {high}")
@@ -34,9 +43,10 @@ def golden_section(
 
 
 def golden_section_integer(objective: Callable[[int], float], low: int, high: int) -> int:
-    """The maximiser of a unimodal function on the integers strictly between; one evaluation for each step after the first.
+    """The maximiser of a unimodal function on the integers strictly between low and high.
 
-    Golden section on integers divides by Fibonacci numbers (Kiefer 1953).
+    Raises:
+        ValueError: there is no integer between.
     """
     if high - low < 2:
         raise ValueError(f"there is no integer between {low} and {high}")
@@ -63,7 +73,12 @@ def golden_section_integer(objective: Callable[[int], float], low: int, high: in
 def hierarchical(
     split: Callable[[float, float], float], levels: int, *, t_min: float
 ) -> list[tuple[float, ...]]:
-    """Break (1, t_min) into 1, 2, 4, ..., 2^levels steps; ``split(u, t)`` gives the time between u and t.
+    """Split (1, t_min) into 1, 2, 4, ..., 2^levels steps.
+
+    Args:
+        split: u, t -> a time between u and t.
+        levels: how often every interval is split.
+        t_min: the last time.
 
     Returns:
         The times of every level, decreasing; level k has 2^k steps.
@@ -80,19 +95,27 @@ def hierarchical(
 def hierarchical_counts(
     split: Callable[[int, int], int], levels: int, *, total: int
 ) -> list[tuple[int, ...]]:
-    """Break ``total`` jumps into 1, 2, 4, ..., 2^levels steps; ``split(n_u, n_t)`` gives a number of masked sites between.
+    """Split ``total`` masked sites into 1, 2, 4, ..., 2^levels steps.
 
-    A step of one jump cannot be broken; in its place the step with the most jumps is broken once more.
+    A step that reveals one site cannot be split; the step that reveals the most is split in its
+    place.
+
+    Args:
+        split: n_u, n_t -> a number of masked sites between n_u and n_t.
+        levels: how often every step is split.
+        total: masked sites at the start.
 
     Returns:
-        The numbers of masked sites before and after each step of every level, decreasing; level k has 2^k steps.
+        The numbers of masked sites between the steps of every level, decreasing from ``total`` to
+        0; level k has 2^k steps.
 
     Raises:
-        ValueError: fewer jumps than steps.
+        ValueError: fewer sites than steps.
     """
     if total < 2**levels:
         raise ValueError(
-            f"{total} sites cannot jump in {2**levels} steps, at least one in each; ask for fewer steps"
+            f"{total} sites cannot be revealed in {2**levels} steps, at least one in each; "
+            "ask for fewer steps"
         )
     left: tuple[int, ...] = (total, 0)
     found = [left]
@@ -100,7 +123,7 @@ def hierarchical_counts(
         middle = [split(u, t) for u, t in pairwise(left) if u - t > 1]
         left = tuple(sorted({*left, *middle}, reverse=True))
         while len(left) <= 2**level:
-            u, t = max(pairwise(left), key=lambda step: step[0] - step[1])
+            u, t = max(pairwise(left), key=lambda pair: pair[0] - pair[1])
             left = tuple(sorted({*left, split(u, t)}, reverse=True))
         found.append(left)
     return found

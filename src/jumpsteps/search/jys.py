@@ -1,4 +1,12 @@
-"""Jump Your Steps (Park et al. 2025)."""
+r"""Jump Your Steps: times that maximise the KLUB, interval by interval (Park et al. 2025).
+
+For every interval u > t of a schedule the next level stops at
+
+.. math:: s^* = \arg\max_{t < s < u} \mathrm{KLUB}(u, s, t),
+
+the stop that gains most (``klub``), found by golden section. Starting from one step, each level
+doubles the number of steps.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +25,7 @@ from jumpsteps.search.golden_section import (
     hierarchical_counts,
 )
 from jumpsteps.search.klub import CountKlub, Klub
+from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.paths import Paths
 
 __all__ = ["JYS"]
@@ -24,13 +33,17 @@ __all__ = ["JYS"]
 
 @dataclass(frozen=True)
 class JYS:
-    """Jump Your Steps: golden section on the KLUB, hierarchically (Park et al. 2025, Alg. 1 and 2); as published by default.
+    """Jump Your Steps as a search, as published by default (Park et al. 2025, Alg. 1 and 2).
+
+    It serves every kernel, and every sampler that follows a schedule.
 
     Attributes:
-        t_min: where the search ends; the schedule's last time becomes 0, so that the last step denoises.
-        tolerance: a golden-section search stops when s moves less than this.
+        t_min: where the search ends. The schedule's last time becomes 0, so that the last step
+            denoises.
+        tolerance: a golden-section search stops when s moves by less.
         full: the whole Girsanov integrand in place of its logarithm part.
-        hold_time: freeze the coarse rates in time as well as in context; False suits Tweedie's steps (see ``klub``).
+        hold_time: freeze the coarse rates in time as well as in context; False suits Tweedie's
+            steps (see ``klub``).
     """
 
     t_min: float = 1e-3
@@ -46,6 +59,11 @@ class JYS:
     def sampler(self) -> Sampler:
         return Tweedie()
 
+    @property
+    def max_evaluations(self) -> None:
+        """Not known before: each golden-section search takes about a dozen."""
+        return None
+
     def find(
         self,
         reverse: ReverseProcess,
@@ -54,14 +72,20 @@ class JYS:
         sampler: Sampler,
         *,
         generator: torch.Generator,
-    ) -> Mapping[int, Schedule]:
-        """Raises ValueError unless every number of steps is a power of two; for jumps, there is the published form only."""
+    ) -> Mapping[int, FoundSchedule]:
+        """The schedule for each number of steps; without predicted errors.
+
+        Raises:
+            ValueError: a number of steps that is no power of two, or ``full`` or not ``hold_time``
+                for a sampler that counts sites.
+        """
         if any(n < 1 or n & (n - 1) for n in steps):
             raise ValueError(
-                f"JYS finds schedules for powers of two only, asked for {steps} steps; use --method shortest-path"
+                f"JYS finds schedules for powers of two only, got {steps} steps; "
+                "use --method shortest-path"
             )
         find = self.find_counts if sampler.takes is CountSchedule else self.find_times
-        return find(reverse, paths, steps)
+        return {n: FoundSchedule(found) for n, found in find(reverse, paths, steps).items()}
 
     def find_times(
         self, reverse: ReverseProcess, paths: Paths, steps: list[int]
@@ -80,7 +104,8 @@ class JYS:
     ) -> Mapping[int, Schedule]:
         if self.full or not self.hold_time:
             raise ValueError(
-                f"method {self.name} searches times, and this sampler counts jumps; use --method jys"
+                f"method {self.name} searches times, and this sampler counts sites; "
+                "use --method jys"
             )
 
         def split(n_u: int, n_t: int) -> int:

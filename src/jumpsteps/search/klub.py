@@ -1,26 +1,29 @@
-r"""The Kullback-Leibler upper bound of one interval, as published.
+r"""The Kullback-Leibler upper bound (KLUB) of one interval, as published.
 
-For u > s > t, the gain of stopping at s on the way from u to t:
+For u > s > t, the gain of stopping at s on the way from u to t (Park et al. 2025, Thm. 3.2 and
+Eq. 13-14):
 
 .. math:: \mathrm{KLUB} = (s - t) \, E \sum_l \sum_{y \ne x_s} \hat R_s(x_s \to y)
-          \log \frac{\hat R_s(x_s \to y)}{\hat R_u(x_u \to y)}
+          \log \frac{\hat R_s(x_s \to y)}{\hat R_u(x_u \to y)}.
 
-(Park et al. 2025, Thm. 3.2 and Eq. 13-14). It is the path-space KL divergence (Girsanov) between the run that stops at s and
-the run that does not, with the rates held constant after s and the part that does not carry a logarithm left out. Both states
-come from the same forward path of the same data (common random numbers), so the objective is a smooth function of s.
+It is the path KL divergence (Girsanov) between the run that stops at s and the run that does not,
+with rates constant after s and without the part that carries no logarithm. Both states lie on one
+forward path of the same data (common random numbers), so it is a smooth function of s.
 
-Where x_u and x_s differ at a site, :math:`\hat R_u(x_u \to y)` has no value at y = x_u. The coarse rate is therefore taken from
-the site's current state x_s, with context and time frozen at u; for the absorbing kernel the two are the same. Both rates
-are formed from leave-one-out posteriors, so that a log-score network whose scores do not add up to a distribution is normalised alike
-in both.
+Where :math:`x_u` and :math:`x_s` differ at a site, :math:`\hat R_u(x_u \to y)` has no value at
+:math:`y = x_u`. The coarse rate is therefore taken from the site's own state :math:`x_s`, with
+context and time frozen at u; for the absorbing kernel the two are the same. Both rates are formed
+from leave-one-out posteriors, so that log-scores that belong to no distribution are normalised
+alike in both.
 
-Two choices depart from the published form. ``full`` adds the part without a logarithm, :math:`\hat R_u - \hat R_s`, so that the
-integrand is never negative. ``hold_time=False`` lets the time in the coarse rate run, so that only the context is that of u: then
-the bound has no part from rates that merely change in time, which Tweedie's steps follow exactly. It matters where sigma(t) changes
-much: with tauLDR's Gaussian noise the published form is negative almost everywhere.
+Two options depart from the published form. ``full`` adds the part without a logarithm,
+:math:`\hat R_u - \hat R_s`, so the integrand is never negative. ``hold_time=False`` freezes only
+the context at u: then the bound has no part from rates that merely change in time, which Tweedie's
+steps follow exactly.
 
-``CountKlub`` is the same for samplers that count jumps (k-Gillespie): with n_u > n_s > n_t sites masked, every one of the n_s - n_t
-jumps after the stop goes to a random masked site, and its symbol is drawn from p(x0 | x_s) in place of p(x0 | x_u),
+``CountKlub`` is the KLUB of samplers that count sites (k-Gillespie). With n_u > n_s > n_t sites
+masked, each of the n_s - n_t sites revealed after the stop is a random masked one, and its symbol
+is drawn from :math:`p(x_0 \mid x_s)` in place of :math:`p(x_0 \mid x_u)`:
 
 .. math:: \mathrm{KLUB} = (n_s - n_t) \, E \, \frac{1}{n_s} \sum_{l \text{ masked at } s}
           \mathrm{KL}\big( p(x_0^l \mid x_s) \,\|\, p(x_0^l \mid x_u) \big).
@@ -37,14 +40,19 @@ __all__ = ["CountKlub", "Klub"]
 
 
 class Klub:
-    """The KLUB of u -> s -> t against u -> t, as a function of s: one model call at u, and one for each s.
+    """The KLUB of u -> s -> t against u -> t, as a function of s.
+
+    It takes one model evaluation at u, and one for each s.
 
     Args:
         reverse: the reverse process.
-        paths: forward paths of B sequences of data; given sites do not count.
+        paths: forward paths of B sequences of data; observed sites do not count.
         u, t: the interval, u > t.
         full: the whole Girsanov integrand, in place of its logarithm part.
         hold_time: the coarse rates are those of time u; else only their context is.
+
+    Raises:
+        ValueError: no interval in [0, 1].
     """
 
     @torch.no_grad()
@@ -71,7 +79,8 @@ class Klub:
         """One value per sequence, float64 [B], in nats.
 
         Raises:
-            ValueError: s outside (t, u), or a jump that is possible at s and impossible from u, where the bound is infinite.
+            ValueError: s outside (t, u), or a jump that is possible at s and impossible from u,
+                where the bound is infinite.
         """
         if not self.t < s < self.u:
             raise ValueError(f"s must lie between t={self.t} and u={self.u}, got s={s}")
@@ -90,19 +99,25 @@ class Klub:
 
 
 class CountKlub:
-    """The KLUB over numbers of masked sites, as a function of n_s: one model call at n_u, and one for each n_s.
+    """The KLUB over numbers of masked sites, as a function of n_s.
+
+    It takes one model evaluation at n_u, and one for each n_s.
 
     Args:
         reverse: an absorbing reverse process.
         paths: forward paths of B sequences with the same number of free sites.
         n_u, n_t: masked sites before and after, n_u > n_t.
+
+    Raises:
+        ValueError: no interval of numbers of free sites.
     """
 
     @torch.no_grad()
     def __init__(self, reverse: ReverseProcess, paths: Paths, n_u: int, n_t: int) -> None:
         if not 0 <= n_t < n_u <= paths.sites:
             raise ValueError(
-                f"an interval needs 0 <= n_t < n_u <= {paths.sites} free sites, got n_u={n_u}, n_t={n_t}"
+                f"an interval needs 0 <= n_t < n_u <= {paths.sites} free sites, "
+                f"got n_u={n_u}, n_t={n_t}"
             )
         self.reverse, self.paths, self.n_u, self.n_t = reverse, paths, n_u, n_t
         self.masked, self.p = self.posterior(n_u)
@@ -119,7 +134,8 @@ class CountKlub:
         """One value per sequence, float64 [B], in nats.
 
         Raises:
-            ValueError: n_s outside (n_t, n_u), or a symbol that is possible at n_s and impossible from n_u.
+            ValueError: n_s outside (n_t, n_u), or a symbol that is possible at n_s and impossible
+                from n_u.
         """
         if not self.n_t < n_s < self.n_u:
             raise ValueError(
@@ -127,11 +143,8 @@ class CountKlub:
             )
         where, fine = self.posterior(n_s)
         coarse = self.p[where[self.masked]]
-        return (
-            (n_s - self.n_t)
-            / n_s
-            * log_ratios(fine, coarse, where, f"with {n_s} sites masked", full=False)
-        )
+        when = f"with {n_s} sites masked"
+        return (n_s - self.n_t) / n_s * log_ratios(fine, coarse, where, when, full=False)
 
     def __call__(self, n_s: int) -> float:
         """The mean over the sequences."""
@@ -139,10 +152,18 @@ class CountKlub:
 
 
 def log_ratios(fine: Tensor, coarse: Tensor, where: Tensor, when: str, *, full: bool) -> Tensor:
-    """sum fine log(fine / coarse), and - fine + coarse if ``full``, over the selected sites of each sequence, float64 [B]."""
+    """sum fine log(fine / coarse) over the K selected sites, for each sequence, float64 [B].
+
+    Args:
+        fine, coarse: rates or probabilities, [K, V].
+        where: bool [B, L], the selected sites.
+        when: for the error message.
+        full: add - fine + coarse.
+    """
     if ((fine > 0) & (coarse <= 0)).any():
         raise ValueError(
-            f"a jump {when} has rate zero from the interval's start, the bound is infinite; smooth the model"
+            f"a jump {when} has rate zero from the interval's start, the bound is infinite; "
+            "smooth the model"
         )
     per_site = torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum(-1)
     if full:

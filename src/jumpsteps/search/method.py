@@ -1,7 +1,8 @@
-"""What every search answers."""
+"""The interface of a schedule search, and what it returns."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -10,19 +11,41 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.paths import Paths
 
-__all__ = ["Method"]
+__all__ = ["FoundSchedule", "Method", "PredictsErrors"]
+
+
+@dataclass(frozen=True)
+class FoundSchedule:
+    """A schedule and what the search that found it predicts of its error.
+
+    Attributes:
+        schedule: the schedule.
+        cost: the predicted error of a run, nats per sequence; None if the search predicts none.
+        stderr: the standard error of ``cost`` over the sequences of the search.
+    """
+
+    schedule: Schedule
+    cost: float | None = None
+    stderr: float | None = None
 
 
 class Method(Protocol):
-    """A way to choose steps: schedules for each number of steps, from forward paths of data."""
+    """A schedule search on forward paths of data.
+
+    Attributes:
+        name: e.g. "shortest-path".
+        sampler: the sampler that its schedules are for by default.
+        max_evaluations: model evaluations at most; None where their number is not known before.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def sampler(self) -> Sampler:
-        """The sampler that its schedules are for, unless another is asked for."""
-        ...
+    def sampler(self) -> Sampler: ...
+
+    @property
+    def max_evaluations(self) -> int | None: ...
 
     def find(
         self,
@@ -32,4 +55,23 @@ class Method(Protocol):
         sampler: Sampler,
         *,
         generator: torch.Generator,
-    ) -> Mapping[int, Schedule]: ...
+    ) -> Mapping[int, FoundSchedule]:
+        """The schedule for each number of steps."""
+        ...
+
+
+@runtime_checkable
+class PredictsErrors(Protocol):
+    """A search that predicts errors, so that it can meet a tolerance."""
+
+    def find_within(
+        self,
+        reverse: ReverseProcess,
+        paths: Paths,
+        tolerance: float,
+        sampler: Sampler,
+        *,
+        generator: torch.Generator,
+    ) -> FoundSchedule:
+        """The fewest steps whose predicted error is at most ``tolerance`` nats per sequence."""
+        ...

@@ -1,17 +1,20 @@
-"""Schedules for a model: one call, every method."""
+"""Schedules for a model in one call, by any search."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from jumpsteps.denoiser.call_counter import CallCounter
+from jumpsteps.denoiser.model import Evaluation, Model, evaluate
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.search.method import Method
+from jumpsteps.search.method import FoundSchedule, Method, PredictsErrors
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.version import __version__
@@ -30,27 +33,32 @@ def optimize_schedule(
     sampler: Sampler | None = None,
     given_mask: Tensor | None = None,
     about: Provenance = Provenance(),
+    progress: bool = False,
 ) -> dict[int, Schedule]:
-    """Good times (or numbers of jumps) for a model, from samples of its data.
+    """Optimise times (or counts) for a model, on samples of its data.
 
     Args:
         reverse: the reverse process.
-        data: int64 [B, L], sequences like those the model was trained on; 16 to 64 are usually enough.
-        nfe: numbers of model calls.
-        tolerance: in place of ``nfe``, the predicted error that is wanted, nats per sequence; the fewest steps are found.
-        generator: makes the noise, on the device of ``data``.
-        method: ``ShortestPath()`` unless given, or ``JYS()``.
-        sampler: the sampler that will run; the method's own unless given. It decides whether the schedule has times or jumps, and
-            how many steps an NFE allows.
-        given_mask: bool [L] or [B, L], the sites that will be given when sampling; they stay as in the data.
+        data: int64 [B, L], sequences like those the model was trained on; 16 to 64 usually suffice.
+        nfe: numbers of model calls of a run.
+        tolerance: in place of ``nfe``, the largest predicted error, nats per sequence; the search
+            finds the fewest steps that meet it.
+        generator: draws the forward paths, on the device of ``data``.
+        method: the search; ``ShortestPath()`` by default.
+        sampler: the sampler of the run, the method's own by default. It decides whether the
+            schedule has times or counts, and how many steps an NFE allows.
+        given_mask: bool [L] or [B, L], the sites that are observed when sampling; they stay as in
+            the data.
         about: model and data, for the schedules' provenance.
+        progress: show a progress bar of model calls on stderr.
 
     Returns:
-        A schedule for each NFE, with its provenance (model calls counted).
+        A schedule for each NFE, with its provenance.
 
     Raises:
-        ValueError: an NFE that the method or the sampler does not give, a tolerance that no schedule keeps, a sampler or kernel
-            that it does not serve, or tokens that data cannot hold.
+        ValueError: an NFE that the method or the sampler cannot give, a tolerance that no schedule
+            meets, a sampler or kernel that the method does not serve, or tokens that data cannot
+            hold.
     """
     method = method or ShortestPath()
     sampler = sampler or method.sampler
@@ -60,23 +68,14 @@ def optimize_schedule(
         raise ValueError("name at least one NFE, or a tolerance in place of them")
     if data.ndim != 2 or not len(data):
         raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
-    counter = CallCounter(reverse.model)
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
-    counted = replace(reverse, model=counter)
-    if tolerance is None:
-        found = method.find(
-            counted, paths, sorted(set(steps.values())), sampler, generator=generator
-        )
-    else:
-        if not isinstance(method, ShortestPath):
-            raise ValueError(
-                f"method {method.name} does not predict errors; for a tolerance use the shortest path"
-            )
-        schedule = method.find_within(counted, paths, tolerance, sampler, generator=generator)
-        found, steps = (
-            {schedule.steps: schedule},
-            {sampler.calls(schedule.steps) or schedule.steps: schedule.steps},
-        )
+    counter = CallCounter(reverse.model)
+    with ProgressBar(counter, method.max_evaluations, shown=progress) as model:
+        counted = replace(reverse, model=model)
+        if tolerance is None:
+            found = find(counted, paths, method, sampler, steps, generator)
+        else:
+            found = find_within(counted, paths, method, sampler, tolerance, generator)
     known = replace(
         about,
         method=method.name,
@@ -88,15 +87,71 @@ def optimize_schedule(
         model_calls=counter.calls,
         version=__version__,
     )
-    return {n: with_provenance(found[steps[n]], known) for n in steps}
+    return {n: with_provenance(one, known) for n, one in found.items()}
 
 
-def with_provenance(schedule: Schedule, known: Provenance) -> Schedule:
-    return replace(schedule, provenance=merge(known, schedule.provenance))
+def find(
+    reverse: ReverseProcess,
+    paths: Paths,
+    method: Method,
+    sampler: Sampler,
+    steps: Mapping[int, int],
+    generator: torch.Generator,
+) -> dict[int, FoundSchedule]:
+    """By NFE, the schedules of these numbers of steps."""
+    wanted = sorted(set(steps.values()))
+    found = method.find(reverse, paths, wanted, sampler, generator=generator)
+    return {nfe: found[n] for nfe, n in steps.items()}
 
 
-def merge(known: Provenance, cost: Provenance) -> Provenance:
-    """``known`` with the method's own prediction."""
-    return replace(
-        known, predicted_cost=cost.predicted_cost, predicted_cost_stderr=cost.predicted_cost_stderr
-    )
+def find_within(
+    reverse: ReverseProcess,
+    paths: Paths,
+    method: Method,
+    sampler: Sampler,
+    tolerance: float,
+    generator: torch.Generator,
+) -> dict[int, FoundSchedule]:
+    """By its NFE, the schedule of the fewest steps within the tolerance."""
+    if not isinstance(method, PredictsErrors):
+        raise ValueError(
+            f"method {method.name} does not predict errors; for a tolerance use the shortest path"
+        )
+    found = method.find_within(reverse, paths, tolerance, sampler, generator=generator)
+    return {sampler.calls(found.schedule.steps) or found.schedule.steps: found}
+
+
+def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
+    """The schedule with what is known of its search, and its own predicted error."""
+    provenance = replace(known, predicted_cost=found.cost, predicted_cost_stderr=found.stderr)
+    return replace(found.schedule, provenance=provenance)
+
+
+class ProgressBar:
+    """A model that shows a progress bar of its calls on stderr.
+
+    Args:
+        model: the model.
+        total: calls at most, if known.
+        shown: whether there is a bar at all.
+    """
+
+    def __init__(self, model: Model, total: int | None, *, shown: bool) -> None:
+        self.model = model
+        self.bar = tqdm(total=total, unit="call", desc="model calls", disable=not shown)
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        out = self.model(x, t, where)
+        self.bar.update()
+        return out
+
+    def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation:
+        out = evaluate(self.model, x, t, where)
+        self.bar.update()
+        return out
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()

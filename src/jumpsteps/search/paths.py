@@ -1,7 +1,9 @@
-r"""Noised data: what schedules are optimised on.
+r"""Forward paths of data, on which schedules are optimised.
 
-All randomness is drawn at once, so that every time sees the same forward path (common random numbers) and an objective is a smooth
-function of its times. Sites that will be given when sampling (a prompt, known bars) are clean at every time.
+A path is :math:`x_t` as a function of t, with :math:`x_t \sim q_{t|0}(\cdot \mid x_0)` and every
+pair of times jointly distributed as in the forward process. All randomness is drawn at once, so
+every time shares it (common random numbers) and an objective is a smooth function of its times.
+Sites that are observed when sampling (a prompt, known bars) are clean at every time.
 """
 
 from collections.abc import Callable
@@ -25,10 +27,11 @@ class Paths:
 
     Attributes:
         forward: the forward process.
-        data: int64 [B, L].
-        free: bool [B, L], the sites that are not given.
+        data: x_0, int64 [B, L].
+        free: bool [B, L], the sites that are not observed.
         at: x_t as a function of t, int64 [B, L], every site noised.
-        keys: float64 [B, L], the absorbing kernel's random order of revealing, smallest first; infinite at given sites.
+        keys: float64 [B, L], the absorbing kernel's random reveal order, smallest first; infinite
+            at observed sites.
     """
 
     forward: ForwardProcess
@@ -49,17 +52,19 @@ class Paths:
         """Paths from data, int64 [B, L].
 
         Args:
-            given_mask: bool [L] or [B, L], the sites that will be given; none unless given.
+            given_mask: bool [L] or [B, L], the observed sites; None for none.
 
         Raises:
-            ValueError: tokens that data cannot hold, a mask of another shape, or a sequence without a free site.
+            ValueError: tokens that data cannot hold, a mask of another shape, or a sequence
+                without a free site.
         """
         forward.check_data(data, "data")
         known = torch.zeros_like(data, dtype=torch.bool)
         if given_mask is not None:
             if given_mask.shape not in (data.shape, data.shape[1:]):
                 raise ValueError(
-                    f"given_mask has shape {list(given_mask.shape)}, data {list(data.shape)}; pass [L], or [B, L] as the data"
+                    f"given_mask has shape {list(given_mask.shape)}, data {list(data.shape)}; "
+                    "pass [L], or [B, L] as the data"
                 )
             known = given_mask.to(data.device, torch.bool).expand(data.shape)
         if known.all(-1).any():
@@ -71,7 +76,7 @@ class Paths:
         return cls(forward, data, ~known, at, keys.masked_fill(known, torch.inf))
 
     def __call__(self, t: Time) -> Tensor:
-        """x_t, int64 [B, L]; given sites clean."""
+        """x_t, int64 [B, L]; observed sites clean."""
         return torch.where(self.free, self.at(t), self.data)
 
     def movable(self, x: Tensor) -> Tensor:
@@ -88,23 +93,24 @@ class Paths:
         counts = self.free.sum(-1)
         if (counts != counts[0]).any():
             raise ValueError(
-                f"sequences have {int(counts.min())} to {int(counts.max())} free sites; jumps are counted, so give all "
-                "sequences the same number"
+                f"sequences have {int(counts.min())} to {int(counts.max())} free sites; counts "
+                "need the same number in all sequences"
             )
         return int(counts[0])
 
     def with_masked(self, n: int, ranks: Tensor | None = None) -> Tensor:
-        """Data with n free sites masked, the last of an order, int64 [B, L]: the absorbing kernel's state when n are left.
+        """Data with n free sites masked, the last of an order, int64 [B, L] (absorbing kernel).
 
         Args:
-            ranks: [B, L], ``free_ranks`` of an order; the paths' own random order unless given.
+            n: how many free sites are masked.
+            ranks: [B, L], ``free_ranks`` of an order; None for the paths' own random order.
         """
         assert isinstance(self.forward, Absorbing)
         ranks = self.keys.argsort(-1).argsort(-1) if ranks is None else ranks
         return self.data.masked_fill((ranks >= self.sites - n) & self.free, self.forward.mask_id)
 
     def free_ranks(self, order: RevealOrder, *, generator: torch.Generator) -> Tensor:
-        """The rank of every free site among the free ones, int64 [B, L]; given sites come after all of them."""
+        """The rank of every free site among the free ones, int64 [B, L]; observed ones last."""
         ranks = order.ranks(*self.data.shape, generator=generator)
         return (
             torch.where(self.free, ranks, ranks.shape[1]).argsort(dim=-1, stable=True).argsort(-1)

@@ -1,25 +1,38 @@
-"""The cheapest schedule for every number of model calls from one pass over data."""
+r"""The shortest path: the cheapest schedule for every number of steps, from one pass over data.
+
+Costs of steps add up to a bound on the error of a run, so the best schedule of N steps minimises
+
+.. math:: \sum_{k=1}^{N} \mathrm{cost}(t_{k-1} \to t_k).
+
+What a step costs depends on what the sampler holds fixed in it (``Sampler.holds``):
+
+* the context (Tweedie, ancestral): for the absorbing kernel the ``information_profile``, else
+  ``path_costs``;
+* the rates up to the first jump (Euler): the same as for the context. Costs that count the frozen
+  clock found worse schedules (docs/schedules.md);
+* the rates (tau-leaping): ``path_costs`` with ``hold_time``;
+* the count (k-Gillespie): ``count_costs`` in a reveal order.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.sampling.ancestral import Ancestral
-from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.base import Held, Sampler
+from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Random, RevealOrder
-from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.by_count import count_costs
-from jumpsteps.search.costs.by_path import rate_costs
+from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import ErrorCorrection
-from jumpsteps.search.costs.information_profile import grid_of_times, information_profile
+from jumpsteps.search.costs.information_profile import information_profile, time_grid
 from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.dynamic_programming import fewest_steps, shortest_paths
+from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.paths import Paths
 
 __all__ = ["ShortestPath"]
@@ -27,25 +40,24 @@ __all__ = ["ShortestPath"]
 
 @dataclass(frozen=True)
 class ShortestPath:
-    """The cheapest schedule for every NFE from one pass over the data.
-
-    What a step costs depends on the sampler: for the absorbing kernel and Tweedie's, times from the information profile; for one
-    that counts jumps, numbers of jumps in a reveal order; for other kernels, and for tau-leaping, times from rates of divergence
-    (see ``rate_costs``). Euler's sampler is served as Tweedie's: what it loses by holding the clock heals, or is small.
+    """The shortest path on a grid of step costs, as a search.
 
     Attributes:
-        knots: points at most at which the model is asked; one call each.
-        bandwidth: of the smoothing of what is measured, in knots. A search on numbers as measured picks their noise: it finds worse
-            schedules, and predicts their costs several standard errors too low.
-        grid: intervals of the grid on which schedules are chosen; for times, raised to 4 x the largest number of steps.
-        order: the order in which a sampler that counts jumps reveals the sites; any but the random one needs such a sampler.
-        sites: at most so many sites are compared by ``rate_costs``; its default unless given.
-        error correction: what later steps leave of an error; the kernel's default unless given.
+        evaluations: model evaluations at most.
+        bandwidth: of the smoothing of measured costs, in evaluations. Minimising noisy estimates
+            overfits their noise: without smoothing the schedules are worse, and their predicted
+            costs several standard errors too low.
+        grid_intervals: of the grid on which schedules are chosen; for times it is raised to 4 x
+            the largest number of steps.
+        order: the reveal order of a sampler that counts sites; any but the random one needs such a
+            sampler.
+        sites: at most so many sites are compared by ``path_costs``; its default if None.
+        correction: the surviving fraction of errors; the kernel's default if None.
     """
 
-    knots: int = 32
+    evaluations: int = 32
     bandwidth: float = 2.0
-    grid: int = 512
+    grid_intervals: int = 512
     order: RevealOrder = Random()
     sites: int | None = None
     correction: ErrorCorrection | None = None
@@ -58,50 +70,60 @@ class ShortestPath:
     def sampler(self) -> Sampler:
         return Tweedie() if self.order == Random() else KGillespie()
 
+    @property
+    def max_evaluations(self) -> int:
+        return self.evaluations
+
     def costs(
         self,
         reverse: ReverseProcess,
         paths: Paths,
         sampler: Sampler,
         *,
-        steps: int,
+        max_steps: int,
         generator: torch.Generator,
     ) -> StepCosts:
-        """The table of costs for schedules of at most so many steps.
+        """The table of costs for schedules of at most ``max_steps`` steps.
 
         Raises:
-            ValueError: a sampler or kernel that the costs are not known for.
+            ValueError: a sampler or kernel whose costs are not known, or a reveal order with a
+                sampler of times.
         """
-        if isinstance(sampler, KGillespie):
-            sizes = {"knots": self.knots, "points": self.grid}
+        if sampler.holds is None:
+            raise ValueError(
+                "the shortest path serves tweedie, ancestral, euler, tau-leaping and k-gillespie, "
+                f"got {sampler.name}; choose one of these, or --method jys"
+            )
+        if sampler.holds is Held.COUNT:
             return count_costs(
-                reverse, paths, self.order, **sizes, bandwidth=self.bandwidth, generator=generator
+                reverse,
+                paths,
+                self.order,
+                evaluations=self.evaluations,
+                bandwidth=self.bandwidth,
+                grid_intervals=self.grid_intervals,
+                generator=generator,
             )
         if self.order != Random():
             raise ValueError(
-                f"sampler {sampler.name} follows times, in random order; for {self.order.name} order use k-gillespie"
+                f"sampler {sampler.name} follows times, in random order; "
+                f"for {self.order.name} order use k-gillespie"
             )
-        intervals = max(self.grid, 4 * steps)
-        if isinstance(reverse.forward, Absorbing) and isinstance(
-            sampler, Tweedie | Ancestral | Euler
-        ):
-            profile = information_profile(reverse, paths, knots=self.knots).smoothed(self.bandwidth)
-            return profile.step_costs(grid_of_times(profile.forward, intervals))
-        if not isinstance(sampler, Tweedie | Euler | TauLeaping):
-            raise ValueError(
-                f"the shortest path serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got {sampler.name}; "
-                "choose one of these, or --method jys"
-            )
-        return rate_costs(
+        grid_intervals = max(self.grid_intervals, 4 * max_steps)
+        if isinstance(reverse.forward, Absorbing) and sampler.holds is not Held.RATES:
+            profile = information_profile(reverse, paths, evaluations=self.evaluations)
+            grid = time_grid(profile.forward, grid_intervals)
+            return profile.smoothed(self.bandwidth).step_costs(grid)
+        return path_costs(
             reverse,
             paths,
-            points=self.knots,
-            intervals=intervals,
+            evaluations=self.evaluations,
+            grid_intervals=grid_intervals,
             sites=self.sites,
-            hold_time=isinstance(sampler, TauLeaping),
+            hold_time=sampler.holds is Held.RATES,
             correction=self.correction,
             bandwidth=self.bandwidth,
-            steps=steps,
+            max_steps=max_steps,
             generator=generator,
         )
 
@@ -113,13 +135,10 @@ class ShortestPath:
         sampler: Sampler,
         *,
         generator: torch.Generator,
-    ) -> Mapping[int, Schedule]:
-        """Raises ValueError for a sampler or kernel that the costs are not known for."""
-        costs = self.costs(reverse, paths, sampler, steps=max(steps), generator=generator)
-        return {
-            n: with_cost(schedule, *costs.predict(schedule))
-            for n, schedule in shortest_paths(costs, steps).items()
-        }
+    ) -> Mapping[int, FoundSchedule]:
+        """The cheapest schedule for each number of steps; raises ValueError as ``costs``."""
+        costs = self.costs(reverse, paths, sampler, max_steps=max(steps), generator=generator)
+        return {n: predicted(costs, found) for n, found in shortest_paths(costs, steps).items()}
 
     def find_within(
         self,
@@ -129,14 +148,15 @@ class ShortestPath:
         sampler: Sampler,
         *,
         generator: torch.Generator,
-    ) -> Schedule:
-        """The cheapest schedule with the fewest steps whose predicted error is at most ``tolerance`` nats per sequence."""
-        costs = self.costs(reverse, paths, sampler, steps=1, generator=generator)
-        schedule = fewest_steps(costs, tolerance)
-        return with_cost(schedule, *costs.predict(schedule))
+    ) -> FoundSchedule:
+        """The fewest steps whose predicted error is at most ``tolerance`` nats per sequence.
+
+        Raises:
+            ValueError: as ``costs``, or no schedule on the grid is within the tolerance.
+        """
+        costs = self.costs(reverse, paths, sampler, max_steps=1, generator=generator)
+        return predicted(costs, fewest_steps(costs, tolerance))
 
 
-def with_cost(schedule: Schedule, cost: float, stderr: float) -> Schedule:
-    return replace(
-        schedule, provenance=Provenance(predicted_cost=cost, predicted_cost_stderr=stderr)
-    )
+def predicted(costs: StepCosts, schedule: Schedule) -> FoundSchedule:
+    return FoundSchedule(schedule, *costs.predict(schedule))

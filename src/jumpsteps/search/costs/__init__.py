@@ -1,1 +1,1 @@
-"""What steps cost: the tables that searches read."""
+"""Estimates of what the steps of a schedule cost, in nats per sequence."""

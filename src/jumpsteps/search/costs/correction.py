@@ -1,16 +1,23 @@
-r"""What later steps leave of a step's error, where the kernel lets them change every site again.
+r"""Error correction: the fraction of a step's error that later steps leave.
 
-The next call of the model repairs what looks more like noise than like data. If noise has hit a site with probability n by the time
-s at which a step ends, and data look like the mistake with probability d, the odds are n : d, and the share d / (d + n) is kept of
-the error. All is kept of the step to t = 0, after which nobody looks. The form is a guess that was tested, and no theorem
-(docs/theory.md); d is measured.
+Where the kernel lets the reverse process revise every token (``ForwardProcess.revisable``), later
+steps resample tokens that look like noise. A step that ends at time s counts with the surviving
+fraction
 
-It is that of the coarsest mistakes, judged where noise is rare: symbols drawn from what is known at t = 1, which the model sees
-among the data's other sites at the time s at which noise has hit 3% of the sites. With w_1 and w_s the leave-one-out posteriors of
-both times, and p(x0 = y | x_s = y) the probability that the model takes y for data,
+.. math:: f(s) = \frac{d}{d + n(s)},
 
-.. math:: K = \frac{E \sum_y (w_1 - w_s)_+(y) \, p(x_0 = y \mid x_s = y)}{E \sum_y (w_1 - w_s)_+(y)}, \qquad
-    p(x_0 = y \mid x_s = y) = \frac{w_s(y) \, q_{s|0}(y \mid y)}{(w_s q_{s|0})(y)}, \qquad d = \frac{n K}{1 - K}.
+n(s) the probability that noise has corrupted a site by time s, and d the false-acceptance
+probability: how likely a wrong token passes for data. At s = 0 nothing is revised, and f = 1. The
+form is a tested heuristic, not a theorem (docs/theory.md, "Error correction").
+
+d is measured from the largest errors, tokens drawn from what is known at t = 1, and judged at the
+time s where noise has corrupted 3% of the sites. With :math:`w_1` and :math:`w_s` the
+leave-one-out posteriors of a site at both times,
+
+.. math:: K = \frac{E \sum_y (w_1 - w_s)_+(y) \, p(x_0 = y \mid x_s = y)}
+                   {E \sum_y (w_1 - w_s)_+(y)}, \qquad
+    p(x_0 = y \mid x_s = y) = \frac{w_s(y) \, q_{s|0}(y \mid y)}{(w_s q_{s|0})(y)}, \qquad
+    d = \frac{n K}{1 - K}.
 """
 
 import math
@@ -23,21 +30,36 @@ from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.chunks import site_chunks
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
-from jumpsteps.search.costs.divergence import Comparison
+from jumpsteps.search.costs.divergence import PathEvaluations
 
-__all__ = ["NO_CORRECTION", "RARE", "ErrorCorrection", "hit_by", "measured", "time_of_hits"]
+__all__ = [
+    "NO_CORRECTION",
+    "RARE_CORRUPTION",
+    "ErrorCorrection",
+    "corruption_probability",
+    "corruption_time",
+    "with_false_acceptance",
+]
 
-RARE = 0.03
-"""The share of sites that noise has hit where mistakes are judged."""
+RARE_CORRUPTION = 0.03
+"""The probability n(s) at which false acceptance is measured."""
+
+SMALLEST = 1e-12
+"""Keeps a measured false-acceptance probability positive and finite."""
 
 
 @dataclass(frozen=True)
 class ErrorCorrection:
-    """What later steps leave of a step's error.
+    """The surviving fraction of errors as a function of the corruption probability.
 
     Attributes:
-        doubt: d, how likely data look like a mistake; None to measure it, infinite where nothing is repaired.
-        power: p of an additional weight rho(tau)^p of what goes wrong at tau.
+        false_acceptance: d, the probability that a wrong token passes for data; None to measure
+            it, infinity where nothing is revised.
+        power: p of an additional weight rho(tau)^p on the error made at time tau, rho the
+            correlation of a site at tau with its value in the data.
+
+    Raises:
+        ValueError: a false-acceptance probability that is not positive.
     """
 
     false_acceptance: float | None = None
@@ -46,59 +68,60 @@ class ErrorCorrection:
     def __post_init__(self) -> None:
         if self.false_acceptance is not None and not self.false_acceptance > 0:
             raise ValueError(
-                f"doubt must be positive, or None to have it measured, got {self.false_acceptance}"
+                "false_acceptance must be positive, or None to have it measured, "
+                f"got {self.false_acceptance}"
             )
 
-    def kept(self, noise: Floats) -> Floats:
-        """The share that is kept where sites have been hit with these probabilities; raises ValueError before d is measured."""
+    def surviving_fraction(self, corruption: Floats) -> Floats:
+        """d / (d + n) at corruption probabilities n; raises ValueError before d is measured."""
         if self.false_acceptance is None:
             raise ValueError(
-                "the doubt of this error correction is not measured yet; pass a number"
+                "false_acceptance of this error correction is not measured yet; pass a number"
             )
-        return 1 / (1 + noise / self.false_acceptance)
+        return 1 / (1 + corruption / self.false_acceptance)
 
 
 NO_CORRECTION = ErrorCorrection(math.inf)
-"""Costs are divergences of paths: a bound for every kernel, and what counts for the absorbing one, where nothing heals."""
+"""All errors survive: costs are path divergences, an upper bound for every kernel. It is exact for
+the absorbing kernel, which never revises a token."""
 
 
-def hit_by(forward: ForwardProcess, t: Time) -> Tensor:
-    """The probability that noise has hit a site by time t, at the fastest rate of leaving a state; float64, of t's shape."""
+def corruption_probability(forward: ForwardProcess, t: Time) -> Tensor:
+    """n(t), the probability that noise has hit a site by t, at the fastest rate of leaving a state.
+
+    Float64, of t's shape.
+    """
     return -torch.expm1(-forward.max_exit_rate * forward.noise.total(t))
 
 
-def time_of_hits(forward: ForwardProcess, share: float) -> float:
-    """The time at which ``hit_by`` is this share; 1 if it never is."""
-    total = torch.tensor(-math.log1p(-share) / forward.max_exit_rate, dtype=torch.float64)
+def corruption_time(forward: ForwardProcess, probability: float) -> float:
+    """The time at which ``corruption_probability`` has this value; 1 if it never does."""
+    total = torch.tensor(-math.log1p(-probability) / forward.max_exit_rate, dtype=torch.float64)
     return 1.0 if total >= forward.noise.total(1.0) else float(forward.noise.inverse(total))
 
 
 @torch.no_grad()
-def measured(correction: ErrorCorrection, comparison: Comparison) -> ErrorCorrection:
-    """The error correction with its doubt, if it has none, from the first view and that at ``time_of_hits`` of ``RARE`` or next to it.
+def with_false_acceptance(
+    correction: ErrorCorrection, evaluations: PathEvaluations
+) -> ErrorCorrection:
+    """The error correction with its false-acceptance probability measured, unless it is given.
 
-    Where knowing more changes no distribution there is no error, and nothing is repaired.
+    It compares the first evaluation with the one whose time is nearest to that of
+    ``RARE_CORRUPTION``, and calls no model. Where both have the same distributions there is no
+    error, and the result is tiny.
     """
     if correction.false_acceptance is not None:
         return correction
-    forward = comparison.reverse.forward
-    first, *later = comparison.evaluations
-    late = min(later, key=lambda evaluation: abs(evaluation.t - time_of_hits(forward, RARE)))
-    wrong, kept = 0.0, 0.0
-    for chunk in site_chunks(comparison.where, 4 * forward.vocab_size):
-        before, after = (
-            comparison.leave_one_out(evaluation, chunk) for evaluation in (first, late)
-        )
+    forward = evaluations.reverse.forward
+    first, *later = evaluations.by_time
+    rare = corruption_time(forward, RARE_CORRUPTION)
+    late = min(later, key=lambda evaluation: abs(evaluation.t - rare))
+    wrong, accepted = 0.0, 0.0
+    for chunk in site_chunks(evaluations.where, 4 * forward.vocab_size):
+        before, after = (evaluations.leave_one_out(one, chunk) for one in (first, late))
         excess = (before - after).clamp_min(0)
         wrong += float(excess.sum(dtype=torch.float64))
-        taken = after * forward.stay_probability(late.t).to(after) / forward.push(after, late.t)
-        kept += float((excess * taken).sum(dtype=torch.float64))
-    return replace(
-        correction,
-        false_acceptance=max(float(hit_by(forward, late.t)) * kept, SMALLEST)
-        / max(wrong - kept, SMALLEST),
-    )
-
-
-SMALLEST = 1e-12
-"""Keeps the doubt positive and finite."""
+        as_data = after * forward.stay_probability(late.t).to(after) / forward.push(after, late.t)
+        accepted += float((excess * as_data).sum(dtype=torch.float64))
+    odds = max(float(corruption_probability(forward, late.t)) * accepted, SMALLEST)
+    return replace(correction, false_acceptance=odds / max(wrong - accepted, SMALLEST))

@@ -1,12 +1,15 @@
-r"""The information profile: for the absorbing kernel and Tweedie's sampler, one curve gives the cost of every step.
+r"""The information profile: one curve that gives the cost of every step with the absorbing kernel.
 
-The curve is h(t), the mean entropy of p(x0^l | x_t) over the masked sites, and
+The curve is h(t), the mean entropy of :math:`p(x_0^l \mid x_t)` over the masked sites. A step of
+Tweedie's sampler costs
 
-.. math:: \mathrm{cost}(t \to s) = L \int_{\alpha_t}^{\alpha_s} (h(\alpha_t) - h(a)) \, da,
+.. math:: \mathrm{cost}(t \to s) =
+    L \int_{\alpha_t}^{\alpha_s} \big( h(\alpha_t) - h(a) \big) \, da,
 
-which is the compounding decoding error (total correlation) of the sites revealed in the step: together they have the entropy
-that they show one at a time, sampled separately they have h(t) each (Lavenant & Zanella 2025, arXiv 2510.25544; Chen, Cong & Li
-2025, arXiv 2511.04647). The curve costs one model call for each knot.
+the compounding decoding error (total correlation) of the sites that it reveals: drawn jointly they
+have the entropy that they show one at a time, drawn independently h(t) each (Lavenant & Zanella
+2025, arXiv 2510.25544; Chen, Cong & Li 2025, arXiv 2511.04647). Each point of the curve takes one
+model evaluation.
 """
 
 from dataclasses import dataclass, replace
@@ -24,27 +27,27 @@ from jumpsteps.search.costs.smoothing import smooth_logarithm
 from jumpsteps.search.costs.table import StepCosts, steps_only
 from jumpsteps.search.paths import Paths
 
-__all__ = ["InformationProfile", "ProfileCosts", "grid_of_times", "information_profile"]
+__all__ = ["InformationProfile", "ProfileCosts", "information_profile", "time_grid"]
 
-BEND = 1.5
-"""Grids are even in alpha to the power 1 / BEND: closer together near noise, where the profile falls fastest."""
+GRID_POWER = 1.5
+"""Grids are equally spaced in alpha^(1 / 1.5): closer near noise, where h falls fastest."""
 
 FINER = 8
-"""Points of a smoothed profile for each knot."""
+"""Points of a smoothed profile per evaluation."""
 
 
 @dataclass(frozen=True)
 class InformationProfile:
-    """The mean entropy of a masked site against the survival alpha, on knots.
+    """The mean entropy of a masked site against the survival probability alpha.
 
     Attributes:
         forward: the forward process.
         length: number of free sites, on average over the sequences.
-        alpha: knots in (0, 1], increasing, [K].
-        entropy: h at the knots, nats, [K].
-        influence: each sequence's part in h - E h as measured, [K, B]; its spread over sequences gives every standard error, of
-            a smoothed profile too.
-        model_calls: calls made to estimate it.
+        alpha: alpha at the evaluations, in (0, 1], increasing, [K].
+        entropy: h there, nats, [K].
+        influence: each sequence's part in h - E h as measured, [K, B]; its standard deviation
+            over sequences gives every standard error, also of a smoothed profile.
+        model_calls: model evaluations that the estimate used.
     """
 
     forward: Absorbing
@@ -60,38 +63,45 @@ class InformationProfile:
         return standard_error(self.influence)
 
     def alphas(self, times: Floats) -> Floats:
+        """alpha(t)."""
         return self.forward.noise.alpha(torch.from_numpy(np.ascontiguousarray(times))).numpy()
 
     def smoothed(self, bandwidth: float) -> "InformationProfile":
-        """The profile with less noise from knot to knot, and smooth between them: log h, fitted by a line around every point.
+        """The profile with less noise from point to point: log h, fitted by a line around each.
 
-        It has eight times as many knots and continues to alpha = 1. (On a curve with corners schedules stop at the corners.)
+        It has eight times as many points and continues to alpha = 1, because on a curve with
+        corners the best schedules stop at the corners. Entropies below a thousandth of the largest
+        are raised to it before the logarithm.
 
         Args:
-            bandwidth: standard deviation of the fit's Gaussian weights, in knots; 0 changes nothing.
-
-        Entropies below a thousandth of the largest are raised to it before the logarithm.
+            bandwidth: standard deviation of the fit's Gaussian weights, in evaluations; 0 changes
+                nothing.
         """
         if bandwidth == 0:
             return self
-        knots, lowest = len(self.alpha), float(self.alpha[0])
-        places = knots * ((self.alpha - lowest) / (1 - lowest)) ** (1 / BEND)
-        wanted = np.arange(FINER * knots + 1) / FINER
-        alpha = lowest + (1 - lowest) * (wanted / knots) ** BEND
-        entropy = smooth_logarithm(self.entropy, bandwidth, places, wanted)
+        count, lowest = len(self.alpha), float(self.alpha[0])
+        at = count * ((self.alpha - lowest) / (1 - lowest)) ** (1 / GRID_POWER)
+        wanted = np.arange(FINER * count + 1) / FINER
+        alpha = lowest + (1 - lowest) * (wanted / count) ** GRID_POWER
+        entropy = smooth_logarithm(self.entropy, bandwidth, at, wanted)
         influence = np.stack(
             [np.interp(alpha, self.alpha, column) for column in self.influence.T], -1
         )
         return replace(self, alpha=alpha, entropy=entropy, influence=influence)
 
     def step_costs(self, grid: Floats) -> "ProfileCosts":
-        """The table on any grid of decreasing times, from the knots by linear interpolation in alpha; no model calls."""
+        """The table on any grid of decreasing times; h is interpolated linearly in alpha."""
         return ProfileCosts(
             grid, steps_only(self.table(self.alphas(grid), self.entropy)), self.model_calls, self
         )
 
     def table(self, alpha: Floats, curve: Floats) -> Floats:
-        """L (h_i (alpha_k - alpha_i) - integral of h from i to k), [G, G]; linear in the curve [K]."""
+        """L (h_i (alpha_k - alpha_i) - integral of h from i to k), [G, G]; linear in h = ``curve``.
+
+        Args:
+            alpha: [G].
+            curve: at the evaluations, [K].
+        """
         height = np.interp(alpha, self.alpha, curve)
         area = np.interp(alpha, *self.cumulative(curve))
         return self.length * (
@@ -99,7 +109,7 @@ class InformationProfile:
         )
 
     def cumulative(self, curve: Floats, points: int = 4096) -> tuple[Floats, Floats]:
-        """The integral of the interpolated curve from 0, on fine points."""
+        """Fine points in alpha, and the integral of the interpolated curve from 0 to each."""
         fine = np.union1d(np.linspace(0, 1, points + 1), self.alpha)
         height = np.interp(fine, self.alpha, curve)
         steps = 0.5 * (height[1:] + height[:-1]) * np.diff(fine)
@@ -119,7 +129,7 @@ class ProfileCosts(StepCosts):
     """Costs on a grid of times, from an information profile.
 
     Attributes:
-        profile: where they come from.
+        profile: the information profile.
     """
 
     profile: InformationProfile
@@ -132,17 +142,17 @@ class ProfileCosts(StepCosts):
         )
         return steps_only(standard_error(parts))
 
-    def schedule(self, points: list[int]) -> TimeSchedule:
-        return TimeSchedule(self.grid[points])
+    def schedule(self, grid_points: list[int]) -> TimeSchedule:
+        return TimeSchedule(self.grid[grid_points])
 
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         return self.profile.predict(schedule)
 
 
-def grid_of_times(forward: Absorbing, intervals: int) -> Floats:
-    """Times from 1 to 0, decreasing, [intervals + 1]; see ``BEND``."""
+def time_grid(forward: Absorbing, grid_intervals: int) -> Floats:
+    """Times from 1 to 0, decreasing, [grid_intervals + 1]; see ``GRID_POWER``."""
     lowest = float(forward.noise.alpha(1.0))
-    alpha = lowest + (1 - lowest) * np.linspace(0, 1, intervals + 1) ** BEND
+    alpha = lowest + (1 - lowest) * np.linspace(0, 1, grid_intervals + 1) ** GRID_POWER
     times = forward.noise.time_of_alpha(torch.from_numpy(alpha)).numpy()
     times[0], times[-1] = 1, 0
     return times
@@ -150,14 +160,14 @@ def grid_of_times(forward: Absorbing, intervals: int) -> Floats:
 
 @torch.no_grad()
 def information_profile(
-    reverse: ReverseProcess, paths: Paths, *, knots: int = 32
+    reverse: ReverseProcess, paths: Paths, *, evaluations: int = 32
 ) -> InformationProfile:
-    """Estimate the profile along forward paths of data: one model call for each knot.
+    """Estimate the profile along forward paths of data.
 
     Args:
         reverse: an absorbing reverse process.
-        paths: forward paths of B >= 2 sequences; given sites do not count.
-        knots: K.
+        paths: forward paths of B >= 2 sequences; observed sites do not count.
+        evaluations: K, the model evaluations.
 
     Raises:
         ValueError: the kernel is not absorbing, or there are fewer than two sequences.
@@ -165,18 +175,16 @@ def information_profile(
     forward = reverse.forward
     if not isinstance(forward, Absorbing):
         raise ValueError(
-            f"the information profile is defined for the absorbing kernel, got {forward.name}; use --method jys"
+            "the information profile is defined for the absorbing kernel, "
+            f"got {forward.name}; use --method jys"
         )
-    times = grid_of_times(forward, knots)[:-1]
-    entropies, influences = [], []
-    for t in times.tolist():
-        h, influence = masked_entropy(reverse, paths, t)
-        entropies.append(h)
-        influences.append(influence)
+    times = time_grid(forward, evaluations)[:-1]
+    measured = [masked_entropy(reverse, paths, t) for t in times.tolist()]
+    entropies, influences = zip(*measured, strict=True)
     length = float(paths.free.sum(-1).double().mean())
     alpha = forward.noise.alpha(torch.from_numpy(times)).numpy()
     return InformationProfile(
-        forward, length, alpha, np.asarray(entropies), np.stack(influences), knots
+        forward, length, alpha, np.asarray(entropies), np.stack(influences), evaluations
     )
 
 
@@ -188,7 +196,7 @@ def masked_entropy(reverse: ReverseProcess, paths: Paths, t: float) -> tuple[flo
             f"the standard error needs at least two sequences, got {len(x)}; pass more data"
         )
     masked = paths.movable(x)
-    # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x0.
+    # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x_0.
     entropy = site_entropies(reverse, x, t, masked)
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(
         0, masked.nonzero()[:, 0], entropy

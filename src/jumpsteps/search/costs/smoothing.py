@@ -1,27 +1,34 @@
-"""Smoothing of measured curves and tables."""
+r"""Local linear regression of measured curves and tables.
+
+Every value is replaced by that of a line (or plane) fitted to the values around it by least
+squares, with weights :math:`\exp(-d^2 / 2 h^2)` for a distance d and a bandwidth h.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jumpsteps.core.information import Floats
 
-__all__ = ["smooth_logarithm"]
+__all__ = ["local_plane", "smooth_logarithm"]
 
 
-def smooth_logarithm(curve: Floats, bandwidth: float, places: Floats, wanted: Floats) -> Floats:
-    """A positive curve [K], known at ``places`` [K], at the ``wanted`` ones [N]: its logarithm is fitted by a line around each.
+def smooth_logarithm(curve: Floats, bandwidth: float, at: Floats, wanted: Floats) -> Floats:
+    """A positive curve [K], known at ``at`` [K], smoothed on a logarithmic scale.
 
-    Values below a thousandth of the largest are raised to it; a curve of zeros stays one.
+    Values below a thousandth of the largest are raised to it; a curve of zeros stays zero.
+
+    Returns:
+        The smoothed curve at ``wanted``, [N].
     """
     highest = float(curve.max())
     if highest <= 0:
         return np.zeros(len(wanted))
-    return np.exp(local_line(places, wanted, bandwidth) @ np.log(np.maximum(curve, 1e-3 * highest)))
+    return np.exp(local_line(at, wanted, bandwidth) @ np.log(np.maximum(curve, 1e-3 * highest)))
 
 
-def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
-    """The matrix [N, K] that fits a line, with Gaussian weights, around each wanted place and takes its value there."""
-    distance = places[None] - wanted[:, None]
+def local_line(at: Floats, wanted: Floats, bandwidth: float) -> Floats:
+    """The matrix [N, K] of the regression: values at ``at`` [K] to fitted values at ``wanted``."""
+    distance = at[None] - wanted[:, None]
     weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
     s0, s1, s2 = (np.sum(weight * distance**power, -1, keepdims=True) for power in range(3))
     return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
@@ -30,10 +37,11 @@ def local_line(places: Floats, wanted: Floats, bandwidth: float) -> Floats:
 def local_plane(
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]], values: Floats, at: Floats, bandwidth: float
 ) -> Floats:
-    """Values [P] at pairs of numbers in 0..n-1, each replaced by that of a plane over ``at`` [n] of both, fitted around the pair.
+    """Values [P] at pairs (i, j) of numbers in 0..n-1, each replaced by that of a fitted plane.
 
-    The fit has Gaussian weights over the distance of the numbers. They are a product over the two, so that every sum over pairs is
-    two products with an n x n matrix.
+    The plane is linear in (at[i], at[j]), with ``at`` [n]; distances in the weights are those of
+    the numbers. The weights are a product of one factor for i and one for j, so every sum over
+    pairs is two products with an n x n matrix.
     """
     numbers = np.arange(len(at))
     near = np.exp(-0.5 * (numbers[:, None] - numbers) ** 2 / bandwidth**2)

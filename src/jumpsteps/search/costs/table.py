@@ -1,11 +1,16 @@
-r"""What steps cost: the table that a search reads.
+r"""The table of step costs that a schedule search reads.
 
-``StepCosts`` is the expected error of every step on a grid, in nats per sequence. Costs of steps add up to a bound of the error of
-a run, so the best schedule is a shortest path (see ``search``). Three estimates make such tables, each from one pass over data:
+With :math:`c(t \to s)` the expected error of one step, in nats per sequence, the run along
+:math:`1 = t_0 > t_1 > \dots > t_N = 0` has an error of at most
 
-* ``profile``: absorbing kernel, Tweedie's sampler; times. One curve gives every step.
-* ``order_costs``: absorbing kernel, a number of jumps in a reveal order.
-* ``rate_costs``: every kernel; times. Contexts, or whole rates, are frozen during a step.
+.. math:: \sum_{k=1}^{N} c(t_{k-1} \to t_k),
+
+so the best schedule of N steps on a grid is a shortest path (``dynamic_programming``). Three
+estimates give such a table, each from one pass over data:
+
+* ``information_profile``: absorbing kernel, times, frozen context; one curve gives every step;
+* ``by_count``: absorbing kernel, numbers of revealed sites in a reveal order;
+* ``by_path``: every kernel, times, frozen context or frozen rates.
 """
 
 from abc import ABC, abstractmethod
@@ -25,8 +30,9 @@ class StepCosts(ABC):
 
     Attributes:
         grid: times, or numbers of masked sites, decreasing, [G].
-        value: value[i, k] is the cost of the step grid[i] -> grid[k], i < k, nats per sequence; infinite where k <= i. [G, G].
-        model_calls: calls made to estimate it.
+        value: value[i, k] is the cost of the step grid[i] -> grid[k], i < k, nats per sequence;
+            infinite where k <= i. [G, G].
+        model_calls: model evaluations that the estimate used.
     """
 
     grid: Floats
@@ -36,11 +42,11 @@ class StepCosts(ABC):
     @property
     @abstractmethod
     def stderr(self) -> Floats:
-        """The standard error of ``value`` over sequences, [G, G]; computed when asked for, since no search needs it."""
+        """The standard error of ``value`` over sequences, [G, G]; computed on first use."""
 
     @abstractmethod
-    def schedule(self, points: list[int]) -> Schedule:
-        """The schedule that visits these points of the grid."""
+    def schedule(self, grid_points: list[int]) -> Schedule:
+        """The schedule that visits these grid points, given by their indices."""
 
     @abstractmethod
     def predict(self, schedule: Schedule) -> tuple[float, float]:
@@ -48,5 +54,5 @@ class StepCosts(ABC):
 
 
 def steps_only(table: Floats) -> Floats:
-    """The table [G, G] with infinity where no step is."""
+    """The table [G, G] with infinity on and below the diagonal, where no step is."""
     return np.where(np.tril(np.ones(table.shape, dtype=bool)), np.inf, table)
