@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import KERNELS, ExactLogScore, Tabulated, kernel
+from builders.kernels import KERNELS, kernel
+from builders.models import ExactLogScore, Tabulated
 from jumpsteps import (
     Ancestral,
     CountSchedule,

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from builders.kernels import KERNELS
 from builders.samplers import (
     StepMatrix,
     step_matrix,
-)
-from helpers import (
-    KERNELS,
 )
 from jumpsteps.exact import transition_matrices
 from jumpsteps.exact.enumerable import Enumerable

@@ -8,7 +8,8 @@ from scipy.linalg import expm
 from scipy.special import rel_entr
 from torch import Tensor
 
-from helpers import KERNELS, LEVEL, chi_square_p, kernel, seeded
+from builders.kernels import KERNELS, kernel
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from builders.models import prior_distribution
 from builders.samplers import enumerable, posterior_reverse
+from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.step_formulas import every_kernel, exact_distribution, prefix
-from helpers import LEVEL, chi_square_p, prior_distribution, seeded
 from jumpsteps.exact import transition_matrices
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.noise import Constant, Cosine

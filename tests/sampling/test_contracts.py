@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from builders.kernels import SCORE_KERNELS, kernel
 from builders.samplers import ALL_KERNELS as KERNEL_NAMES
 from builders.samplers import CASES, COUNTED, FREE, SAMPLERS, TIMED, serves
-from helpers import SCORE_KERNELS, kernel, seeded
+from builders.statistics import seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.process.absorbing import Absorbing

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from builders.kernels import KERNELS, kernel
 from builders.samplers import (
     TIMED,
     enumerable,
@@ -19,10 +20,6 @@ from builders.step_formulas import (
     every_kernel,
     every_noise,
     exact_distribution,
-)
-from helpers import (
-    KERNELS,
-    kernel,
 )
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.exact.enumerable import Enumerable

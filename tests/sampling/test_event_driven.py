@@ -10,16 +10,12 @@ from scipy import stats
 from torch import Tensor
 
 from builders.asked import Asked
+from builders.models import TwoSites
 from builders.samplers import (
     enumerable,
     timeless,
 )
-from helpers import (
-    LEVEL,
-    TwoSites,
-    chi_square_p,
-    seeded,
-)
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.noise import Constant, Cosine, LogLinear, NoiseSchedule

@@ -5,9 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from builders.kernels import KERNELS, SCORE_KERNELS
+from builders.models import prior_distribution
 from builders.samplers import (
     ALL_KERNELS,
-    SAMPLERS,
     TIMED,
     cases,
     enumerable,
@@ -17,6 +18,7 @@ from builders.samplers import (
     timeless,
     total_variation,
 )
+from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.step_formulas import (
     every_basic_sampler,
     every_kernel,
@@ -24,7 +26,6 @@ from builders.step_formulas import (
     formula,
     step_distribution,
 )
-from helpers import KERNELS, LEVEL, SCORE_KERNELS, chi_square_p, prior_distribution, seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.exact import transition_matrices
 from jumpsteps.process.noise import Constant, Cosine, LogLinear, NoiseSchedule
@@ -32,13 +33,7 @@ from jumpsteps.sampling.ancestral import ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, Tweedie
-from jumpsteps.sampling.registry import SAMPLER_CLASSES
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
-
-
-def test_the_list_has_every_sampler() -> None:
-    assert {type(sampler) for sampler in SAMPLERS} == set(SAMPLER_CLASSES)
-
 
 every_timed_sampler = pytest.mark.parametrize(("sampler", "name"), TIMED)
 

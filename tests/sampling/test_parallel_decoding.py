@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from builders.asked import Asked
+from builders.kernels import kernel
 from builders.samplers import (
     conditional,
     distribution_in_groups,
@@ -16,7 +17,7 @@ from builders.samplers import (
     timeless,
     total_variation,
 )
-from helpers import LEVEL, chi_square_p, kernel, seeded
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT

@@ -3,7 +3,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from helpers import LEVEL, chi_square_p, kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable

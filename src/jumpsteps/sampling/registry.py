@@ -13,7 +13,8 @@ from jumpsteps.sampling.event_driven import Gillespie as Gillespie
 from jumpsteps.sampling.one_stage import Euler as Euler
 from jumpsteps.sampling.one_stage import TauLeaping as TauLeaping
 
-# In the order of the table: samplers of every kernel, then of the absorbing kernel; by schedule. isort: off
+# The order is that of the table: samplers of every kernel, then those of the absorbing kernel.
+# isort: off
 from jumpsteps.sampling.one_stage import Tweedie as Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded
 from jumpsteps.sampling.parallel_decoding import KGillespie as KGillespie
