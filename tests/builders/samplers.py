@@ -1,8 +1,8 @@
 """The list of samplers that the tests run over, and exact models for them.
 
-A new sampler is one line in ``SAMPLERS``. It is then held to the contract (``test_contracts``), its draws
-to its own ``transition_matrix`` by chi-square tests (``test_exact_distributions``), and its error to
-decrease with the number of steps (``test_convergence``), on every kernel that it serves.
+A new sampler is one line in ``SAMPLERS``. It is then held to the contract (``test_contracts``), its
+draws to its own ``transition_matrix`` by chi-square tests (``test_exact_distributions``), and its
+error to decrease with the number of steps (``test_convergence``), on every kernel that it serves.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,51 +11,39 @@ import pytest
 import torch
 from torch import Tensor
 
+import jumpsteps
 from builders.kernels import KERNELS, kernel
 from builders.models import ExactLogScore, Tabulated
 from jumpsteps import (
-    Ancestral,
     CountSchedule,
-    EntropyBounded,
     Enumerable,
-    Euler,
-    FirstHitting,
     ForwardProcess,
-    Gillespie,
-    KGillespie,
     LogScoreReverse,
-    MaskGIT,
     NoiseSchedule,
     PosteriorReverse,
-    PredictorCorrector,
-    ReMDM,
     ReverseProcess,
     Sampler,
-    TauLeaping,
-    ThetaRK2,
-    ThetaTrapezoidal,
     TimeSchedule,
-    Tweedie,
 )
 from jumpsteps.schedules.schedule import Step
 
 SAMPLERS: list[Sampler] = [
-    Tweedie(),
-    Euler(),
-    TauLeaping(),
-    TauLeaping(ordinal=True),
-    PredictorCorrector(Tweedie(), corrections=2, size=0.7),
-    PredictorCorrector(Euler(), corrections=1, size=0.3),
-    ThetaTrapezoidal(theta=0.4),
-    ThetaRK2(theta=0.2),
-    Ancestral(),
-    ReMDM(cap=0.1),
-    ReMDM(cap=1.0, rescale=0.5),
-    KGillespie(),
-    MaskGIT(),
-    FirstHitting(),
-    EntropyBounded(),
-    Gillespie(t_min=0.05),
+    jumpsteps.Tweedie(),
+    jumpsteps.Euler(),
+    jumpsteps.TauLeaping(),
+    jumpsteps.TauLeaping(ordinal=True),
+    jumpsteps.PredictorCorrector(jumpsteps.Tweedie(), corrections=2, size=0.7),
+    jumpsteps.PredictorCorrector(jumpsteps.Euler(), corrections=1, size=0.3),
+    jumpsteps.ThetaTrapezoidal(theta=0.4),
+    jumpsteps.ThetaRK2(theta=0.2),
+    jumpsteps.Ancestral(),
+    jumpsteps.ReMDM(cap=0.1),
+    jumpsteps.ReMDM(cap=1.0, rescale=0.5),
+    jumpsteps.KGillespie(),
+    jumpsteps.MaskGIT(),
+    jumpsteps.FirstHitting(),
+    jumpsteps.EntropyBounded(),
+    jumpsteps.Gillespie(t_min=0.05),
 ]
 
 ALL_KERNELS = (*KERNELS, "rate-matrix")
@@ -72,7 +60,8 @@ def serves(sampler: Sampler, forward: ForwardProcess) -> bool:
 
 
 def cases(kind: type | str | None = "any", kernels: Iterable[str] = ALL_KERNELS) -> list:
-    """(sampler, kernel) for each kernel that a sampler serves; of those that take this kind of schedule."""
+    """(sampler, kernel) for each kernel that a sampler serves; of those that take this kind of
+    schedule."""
     return [
         pytest.param(sampler, name, id=f"{sampler.name}-{name}")
         for sampler in SAMPLERS
@@ -106,7 +95,8 @@ def reverses(truth: Enumerable) -> dict[str, ReverseProcess]:
 
 
 def timeless(truth: Enumerable) -> ReverseProcess:
-    """The absorbing kernel's posterior does not depend on the time: a model for sequences with times of their own."""
+    """The absorbing kernel's posterior does not depend on the time: a model for sequences with
+    times of their own."""
     table = Tabulated(truth, truth)
 
     def model(x: Tensor, t: object, where: Tensor | None = None) -> Tensor:

@@ -20,7 +20,8 @@ from jumpsteps.schedules.schedule import TimeSchedule
 
 
 def leave_probability(truth: Enumerable, t: float, s: float) -> Tensor:
-    """h times the total rate of every site at every state, [S, L], from the enumerated time reversal."""
+    """h times the total rate of every site at every state, [S, L], from the enumerated time
+    reversal."""
     rates, states = truth.reverse_rates(t), truth.states
     differs = states[:, None, :] != states[None, :, :]
     alone = differs & (differs.sum(-1, keepdim=True) == 1)
@@ -32,7 +33,8 @@ CLIPPING = {
     "absorbing": (Cosine(), TimeSchedule([1.0, 0.5, 0.1, 0.0])),
     "gaussian": (Constant(1.3), TimeSchedule([1.0, 0.5, 0.04, 0.0])),
 }
-"""Runs too coarse for Euler. The absorbing kernel with constant noise leaves with less than h/t, so it takes another noise."""
+"""Runs too coarse for Euler. The absorbing kernel with constant noise leaves with less than h/t, so
+it takes another noise."""
 
 
 @every_kernel
@@ -82,7 +84,8 @@ def test_clipping_state_by_state(name: str) -> None:
 def negative_rates(
     truth: Enumerable, sampler: ThetaTrapezoidal | ThetaRK2, t: float, s: float
 ) -> Tensor:
-    """How many sites have a negative rate in the second stage, int64 [S, S]: by the state before, and after the first stage."""
+    """How many sites have a negative rate in the second stage, int64 [S, S]: by the state before,
+    and after the first stage."""
     theta = sampler.theta
     before, after = (
         transition_matrices.site_rates(truth, t)[:, None],

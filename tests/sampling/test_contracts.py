@@ -1,4 +1,5 @@
-"""What every sampler keeps to, whatever its distribution: one contract, for each sampler on each kernel that it serves.
+"""What every sampler keeps to, whatever its distribution: one contract, for each sampler on each
+kernel that it serves.
 
 A new sampler is one line in ``builders.samplers.SAMPLERS``.
 """
@@ -49,7 +50,8 @@ every_device = pytest.mark.parametrize("device", DEVICES)
 
 @dataclass
 class Neighbours:
-    """A model whose logits depend on the two neighbours and on the time; keeps what it was asked."""
+    """A model whose logits depend on the two neighbours and on the time; keeps what it was
+    asked."""
 
     forward: ForwardProcess
     dtype: torch.dtype = torch.float64
@@ -251,7 +253,8 @@ def test_counts_are_followed(
 
 
 def test_counts_are_followed_where_few_sites_are_masked_at_the_end() -> None:
-    """At t = 1 only 39% of the sites are masked, so that the first steps have no time of their own."""
+    """At t = 1 only 39% of the sites are masked, so that the first steps have no time of their
+    own."""
     forward = Absorbing(vocab_size=SYMBOLS + 1, noise=Constant(0.5))
     reverse = PosteriorReverse(forward, Neighbours(forward))
     run = simulate(
@@ -265,7 +268,8 @@ def test_counts_are_followed_where_few_sites_are_masked_at_the_end() -> None:
 @pytest.mark.parametrize("batch", [1, BATCH])
 @pytest.mark.parametrize(("sampler", "name"), FREE)
 def test_times_of_its_own_decrease(sampler: Sampler, name: str, batch: int, device: str) -> None:
-    """Per sequence; seen from outside with one sequence, and with many as the latest time of any."""
+    """Per sequence; seen from outside with one sequence, and with many as the latest time of
+    any."""
     made = record(sampler, name, device, shape=(batch, LENGTH))
     asked = [t for _, t, _ in made.asked]
     assert all(((t > 0) & (t <= 1)).all() for t in asked)
@@ -294,7 +298,8 @@ def test_the_model_is_asked_for_sites_that_can_move(
 
 
 def known_sites(kind: str) -> Given:
-    """Two known sites, the same ones in every sequence or others in each; or any number of them, none and all included."""
+    """Two known sites, the same ones in every sequence or others in each; or any number of them,
+    none and all included."""
     if kind == "batch":
         return Given(torch.tensor([2, 0, 1, 1]), torch.tensor([True, False, False, True]))
     tokens = torch.randint(SYMBOLS, (BATCH, LENGTH), generator=seeded(10))
@@ -410,7 +415,8 @@ def test_masked_samplers_serve_the_absorbing_kernel_alone() -> None:
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_kernels_that_a_sampler_does_not_serve_are_refused(sampler: Sampler, name: str) -> None:
     if sampler.kernels is not None and name not in sampler.kernels:
-        message = f"sampler {sampler.name} serves the {' and '.join(sampler.kernels)} kernel, this model has the {name} kernel"
+        served = " and ".join(sampler.kernels)
+        message = f"{sampler.name} serves the {served} kernel, this model has the {name} kernel"
     elif sampler.name == "tau-leaping-ordinal" and name == "absorbing":
         message = "the absorbing kernel's MASK is no number; use tau-leaping"
     else:

@@ -1,4 +1,5 @@
-"""Starts, known sites and what a run refuses; what every sampler keeps to is in ``test_contracts``."""
+"""Starts, known sites and what a run refuses; what every sampler keeps to is in
+``test_contracts``."""
 
 import pytest
 import torch

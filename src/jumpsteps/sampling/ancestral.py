@@ -1,9 +1,9 @@
 r"""Ancestral sampling of the absorbing kernel (masked diffusion), with and without remasking.
 
-In a step from t to s a masked site is revealed with probability :math:`(\alpha_s - \alpha_t) / (1 - \alpha_t)`, its symbol
-drawn from p(x_0 | x_t), and a revealed site stays. ``Ancestral`` makes that step with as few model calls as it takes.
-``ReMDM`` masks revealed sites again, so that mistakes can be corrected, and reveals masked ones more often to make up for it.
-"""
+In a step from t to s a masked site is revealed with probability :math:`(\alpha_s - \alpha_t) / (1 -
+\alpha_t)`, its symbol drawn from p(x_0 | x_t), and a revealed site stays. ``Ancestral`` makes that
+step with as few model calls as it takes. ``ReMDM`` masks revealed sites again, so that mistakes can
+be corrected, and reveals masked ones more often to make up for it."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,8 @@ def absorbing(reverse: ReverseProcess) -> Absorbing:
 def reveal(
     reverse: ReverseProcess, x: Tensor, t: float, where: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model call."""
+    """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model
+    call."""
     return in_chunks(
         reverse,
         x,
@@ -45,12 +46,13 @@ def reveal(
 class Ancestral(Sampler):
     """Tweedie's step for the absorbing kernel, without model calls that reveal nothing.
 
-    Which sites are revealed does not depend on the model and is drawn first. The model is called for the sequences in
-    which some site is revealed, and not at all if there is none. MDLM reuses its last output as long as no site has
-    changed, which saves the same calls for models that are not conditioned on time.
+    Which sites are revealed does not depend on the model and is drawn first. The model is called
+    for the sequences in which some site is revealed, and not at all if there is none. MDLM reuses
+    its last output as long as no site has changed, which saves the same calls for models that are
+    not conditioned on time.
 
-    Source: Sahoo et al. (2024), Sec. 4.2. Kernel: absorbing. Schedule: times. Calls per step: at most 1.
-    """
+    Source: Sahoo et al. (2024), Sec. 4.2. Kernel: absorbing. Schedule: times. Calls per step: at
+    most 1."""
 
     name = "ancestral"
     kernels = ("absorbing",)
@@ -87,14 +89,15 @@ class Ancestral(Sampler):
 class ReMDM(Sampler):
     r"""Ancestral sampling with remasking.
 
-    A revealed site is masked again with probability :math:`\varsigma = \min(\text{cap}, \text{rescale} \cdot (1 - \alpha_s)
-    / \alpha_t)`, and a masked one is revealed with
+    A revealed site is masked again with probability :math:`\varsigma = \min(\text{cap},
+    \text{rescale} \cdot (1 - \alpha_s) / \alpha_t)`, and a masked one is revealed with
 
     .. math:: \frac{\alpha_s - (1 - \varsigma) \alpha_t}{1 - \alpha_t},
 
     so that the distribution of a single site is the same as without remasking.
 
-    Source: Wang et al. (2025), arXiv 2503.00307, Sec. 3 and 4.1. Kernel: absorbing. Schedule: times. Calls per step: 1.
+    Source: Wang et al. (2025), arXiv 2503.00307, Sec. 3 and 4.1. Kernel: absorbing. Schedule:
+    times. Calls per step: 1.
 
     Attributes:
         cap: the largest probability of remasking.

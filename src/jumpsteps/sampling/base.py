@@ -1,19 +1,19 @@
 r"""The contract of a sampler: one step of the reverse process, from time t down to s.
 
-A sampler draws :math:`x_s \sim p(x_s \mid x_t)`, approximately, for a chain of V^L states of which a model knows
-single sites only. It therefore draws all sites (or some of them) independently given x_t, and an object of this
-class is a choice of
+A sampler draws :math:`x_s \sim p(x_s \mid x_t)`, approximately, for a chain of V^L states of which
+a model knows single sites only. It therefore draws all sites (or some of them) independently given
+x_t, and an object of this class is a choice of
 
 * their distribution, ``site_distribution``: :math:`\prod_l p^l(x_s^l \mid x_t)`;
 * the model calls that it takes, ``evaluation_times``;
 * the schedule that it follows, ``takes``: times, counts, or none.
 
-A sampler is a frozen dataclass without a loop of its own; ``jumpsteps.sampling.loop.simulate`` runs it along a
-schedule.
+A sampler is a frozen dataclass without a loop of its own; ``jumpsteps.sampling.loop.simulate`` runs
+it along a schedule.
 
-Shapes: x int64 [B, L] (B sequences of L sites); times are numbers with 0 <= s < t <= 1; rates are in 1/time; a
-mask ``where`` (bool [B, L]) selects K sites; V symbols, MASK included; S = V^L states of an enumerable model.
-"""
+Shapes: x int64 [B, L] (B sequences of L sites); times are numbers with 0 <= s < t <= 1; rates are
+in 1/time; a mask ``where`` (bool [B, L]) selects K sites; V symbols, MASK included; S = V^L states
+of an enumerable model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -34,13 +34,15 @@ __all__ = ["Held", "Info", "Sampler"]
 
 
 class Held(Enum):
-    """What a step from t to s holds fixed at its value for (x_t, t); the step's error follows from it.
+    """What a step from t to s holds fixed at its value for (x_t, t); the step's error follows from
+    it.
 
     Schedule searches choose a cost by it, and refuse a sampler that names none.
     """
 
     CONTEXT = "context"
-    """The leave-one-out posterior w of every site, which then follows its exact kernel (Tweedie, ancestral)."""
+    """The leave-one-out posterior w of every site, which then follows its exact kernel (Tweedie,
+    ancestral)."""
 
     FIRST_JUMP = "first jump"
     """The reverse rates, and each site makes one jump at most (Euler)."""
@@ -49,8 +51,8 @@ class Held(Enum):
     """The reverse rates, and jumps come as in a Poisson process (tau-leaping)."""
 
     COUNT = "count"
-    """The posterior of masked sites; the schedule says how many are revealed, in an order that does not
-    depend on the data (k-Gillespie)."""
+    """The posterior of masked sites; the schedule says how many are revealed, in an order that does
+    not depend on the data (k-Gillespie)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Info:
     """What a step did.
 
     Attributes:
-        clipped: int64 [B], sites at which a probability above 1 or a negative extrapolated rate was cut off.
+        clipped: int64 [B], sites at which a probability above 1 or a negative extrapolated rate was
+            cut off.
         time: float64 [B], the time that each sequence has reached; None if it is the step's s.
     """
 
@@ -78,14 +81,12 @@ class Sampler(ABC):
         kernels: names of the kernels that it serves; None for all.
         takes: the kind of schedule that it follows; None for a sampler that chooses its own steps.
         holds: what its step holds fixed; None where the step is not of one of these forms.
-        order: the measured weak order of convergence in the number of steps, or what is known instead.
         source: author and year of the paper.
     """
 
     kernels: ClassVar[tuple[str, ...] | None] = None
     takes: ClassVar[type[TimeSchedule] | type[CountSchedule] | None] = TimeSchedule
     holds: ClassVar[Held | None] = None
-    order: ClassVar[str] = ""
     source: ClassVar[str] = ""
 
     @property
@@ -93,9 +94,16 @@ class Sampler(ABC):
     def name(self) -> str:
         """A class attribute, or a property where it depends on the settings."""
 
+    @property
+    def order(self) -> str:
+        """The weak order of convergence in the number of steps, as measured, or what is known
+        instead; for tables."""
+        return ""
+
     @classmethod
     def variants(cls) -> "tuple[Sampler, ...]":
-        """The samplers of this class that the registry lists by name; the default settings unless overridden."""
+        """The samplers of this class that the registry lists by name; the default settings unless
+        overridden."""
         return (cls(),)
 
     @property
@@ -109,11 +117,13 @@ class Sampler(ABC):
         return str(self.calls_per_step)
 
     def evaluation_times(self, step: Step) -> list[float]:
-        """The times at which a step calls the model, in order, for samplers that follow a schedule."""
+        """The times at which a step calls the model, in order, for samplers that follow a
+        schedule."""
         return [step.t]
 
     def calls(self, steps: int) -> int | None:
-        """Model calls of a run of this many steps that ends at t = 0, at most; None where it varies."""
+        """Model calls of a run of this many steps that ends at t = 0, at most; None where it
+        varies."""
         return None if self.calls_per_step is None else steps * self.calls_per_step
 
     def steps(self, nfe: int) -> int:
@@ -132,7 +142,8 @@ class Sampler(ABC):
             steps += 1
         if steps < 1:
             raise ValueError(
-                f"one step of {self.name} takes {self.calls(1)} model calls, got NFE {nfe}; raise it"
+                f"one step of {self.name} takes {self.calls(1)} model calls, got NFE {nfe}; "
+                "raise it"
             )
         return steps
 
@@ -162,7 +173,8 @@ class Sampler(ABC):
     ) -> Tensor:
         """p(x_s^l | x_t) under this sampler, float64 [B, L, V], or [K, V] with ``where``.
 
-        For samplers whose step draws sites independently: then it is the whole distribution of a step.
+        For samplers whose step draws sites independently: then it is the whole distribution of a
+            step.
 
         Raises:
             ValueError: a sampler whose step does not.
@@ -170,7 +182,8 @@ class Sampler(ABC):
         raise ValueError(f"a step of {self.name} does not draw sites independently given x_t")
 
     def transition_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
-        """The exact distribution of a step on an enumerable model, float64 [S, S]; row x_t, column x_s.
+        """The exact distribution of a step on an enumerable model, float64 [S, S]; row x_t, column
+        x_s.
 
         Args:
             states: int64 [S, L], all states in the order of ``Enumerable.states``.

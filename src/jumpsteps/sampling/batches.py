@@ -24,7 +24,8 @@ def sample_batches(
     given: Given | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, int]:
-    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of them cost.
+    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of
+    them cost.
 
     Args:
         given: sites held fixed in all samples, [L], or in each of them, [n, L].
@@ -32,7 +33,8 @@ def sample_batches(
     n, length = shape
     if n < 1 or batch < 1:
         raise ValueError(
-            f"the numbers of samples and of samples at a time must be at least 1, got {n} and {batch}"
+            "the numbers of samples and of samples at a time must be at least 1, "
+            f"got {n} and {batch}"
         )
     if given is not None:
         given.check(shape, reverse.forward)

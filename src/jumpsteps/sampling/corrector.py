@@ -1,10 +1,11 @@
 r"""Correctors: extra moves after each step that leave the distribution p_s at its end unchanged.
 
-A predictor's error is a wrong distribution at s; a Markov kernel with p_s as its stationary distribution moves it back
-towards p_s, at the price of model calls. ``Corrected`` is the frame: a predictor, then ``corrections`` calls of a kernel,
-none after the step to t = 0. ``PredictorCorrector`` takes jumps for its kernel, forward and reverse rates together:
-:math:`\hat R_s + R_s` has p_s as its stationary distribution, because :math:`\hat R_s` reverses :math:`R_s` in time.
-"""
+A predictor's error is a wrong distribution at s; a Markov kernel with p_s as its stationary
+distribution moves it back towards p_s, at the price of model calls. ``Corrected`` is the frame: a
+predictor, then ``corrections`` calls of a kernel, none after the step to t = 0.
+``PredictorCorrector`` takes jumps for its kernel, forward and reverse rates together: :math:`\hat
+R_s + R_s` has p_s as its stationary distribution, because :math:`\hat R_s` reverses :math:`R_s` in
+time."""
 
 import math
 from abc import abstractmethod
@@ -25,7 +26,8 @@ __all__ = ["Corrected", "PredictorCorrector"]
 
 @dataclass(frozen=True)
 class Corrected(Sampler):
-    """A predictor whose steps are followed by corrections, one model call each; none after the step to t = 0.
+    """A predictor whose steps are followed by corrections, one model call each; none after the step
+    to t = 0.
 
     Attributes:
         predictor: any sampler that follows times.
@@ -98,23 +100,26 @@ class Corrected(Sampler):
         free: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """x after one correction at the time s, by one model call; only ``free`` sites (bool [B, L]) count."""
+        """x after one correction at the time s, by one model call; only ``free`` sites (bool [B,
+        L]) count."""
 
     @abstractmethod
     def correction_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
-        """The exact distribution of one correction with all sites free, [S, S]; see ``transition_matrix``."""
+        """The exact distribution of one correction with all sites free, [S, S]; see
+        ``transition_matrix``."""
 
 
 @dataclass(frozen=True)
 class PredictorCorrector(Corrected):
-    r"""After each step, jumps with the reverse and the forward rates together, :math:`\hat R_s + R_s`.
+    r"""After each step, jumps with the reverse and the forward rates together, :math:`\hat R_s +
+    R_s`.
 
-    A correction lasts ``size`` times the step that it follows, and a site makes its first jump only, so p_s is
-    left unchanged to second order in that duration. There is none after the step to t = 0, where the reverse rates
-    are not defined.
+    A correction lasts ``size`` times the step that it follows, and a site makes its first jump
+    only, so p_s is left unchanged to second order in that duration. There is none after the step to
+    t = 0, where the reverse rates are not defined.
 
-    Source: Campbell et al. (2022), Sec. 4.4. Kernels, schedule: the predictor's. Calls per step: the predictor's
-    and ``corrections``, the last step without them.
+    Source: Campbell et al. (2022), Sec. 4.4. Kernels, schedule: the predictor's. Calls per step:
+    the predictor's and ``corrections``, the last step without them.
 
     Attributes:
         size: duration of a correction over that of the step.

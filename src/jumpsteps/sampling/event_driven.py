@@ -1,10 +1,13 @@
-r"""Event-driven samplers: one jump for each model call, at a random time of its own. They are exact.
+r"""Event-driven samplers: one jump for each model call, at a random time of its own. They are
+exact.
 
-* ``Gillespie`` serves every kernel. The reverse rates change in time and are known only where the model is evaluated, so
-  jumps are found by thinning: candidates come at a rate :math:`\lambda(t) \ge \sum_y \hat R_t(x \to y)` that bounds the true
-  one for every model, and a candidate at time t is accepted with the ratio of the two.
-* ``FirstHitting`` serves the absorbing kernel, where the times of the jumps do not depend on the model: with n sites masked
-  at t, the next one is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t))\, u^{1/n}`, u uniform.
+* ``Gillespie`` serves every kernel. The reverse rates change in time and are known only where the
+  model is evaluated, so jumps are found by thinning: candidates come at a rate :math:`\lambda(t)
+  \ge \sum_y \hat R_t(x \to y)` that bounds the true one for every model, and a candidate at time t
+  is accepted with the ratio of the two.
+* ``FirstHitting`` serves the absorbing kernel, where the times of the jumps do not depend on the
+  model: with n sites masked at t, the next one is revealed at t' with :math:`1 - \alpha(t') = (1 -
+  \alpha(t))\, u^{1/n}`, u uniform.
 
 Every sequence has its own time, so a time is a tensor float64 [B] here.
 """
@@ -28,14 +31,15 @@ __all__ = ["FirstHitting", "Gillespie"]
 class Gillespie(Sampler):
     r"""Gillespie's algorithm for rates that change in time, by thinning: exact down to ``t_min``.
 
-    The kernel bounds the rate at which a site can leave, for every model (``ForwardProcess.exit_rate_bound``). Times of
-    candidates follow from the bound in closed form. One model call, at the candidate's time and for its site alone,
-    gives the true rates: their sum over the bound is the probability of accepting the candidate, and they say
-    where it jumps. Below ``t_min`` one Tweedie step ends the run. A rate above the bound, which no exact model has, is
+    The kernel bounds the rate at which a site can leave, for every model
+    (``ForwardProcess.exit_rate_bound``). Times of candidates follow from the bound in closed form.
+    One model call, at the candidate's time and for its site alone, gives the true rates: their sum
+    over the bound is the probability of accepting the candidate, and they say where it jumps. Below
+    ``t_min`` one Tweedie step ends the run. A rate above the bound, which no exact model has, is
     counted in ``Info.clipped``.
 
-    Source: Gillespie (1977); Lewis & Shedler (1979) for thinning. Kernels: all. Schedule: none; one call for each
-    candidate of the slowest sequence.
+    Source: Gillespie (1977); Lewis & Shedler (1979) for thinning. Kernels: all. Schedule: none; one
+    call for each candidate of the slowest sequence.
 
     Attributes:
         t_min: where the last step starts, between 0 and 1.
@@ -116,13 +120,14 @@ class Gillespie(Sampler):
 
 @dataclass(frozen=True)
 class FirstHitting(Sampler):
-    r"""First-hitting: one masked site at a time, at the time at which the reverse process reveals it; exact.
+    r"""First-hitting: one masked site at a time, at the time at which the reverse process reveals
+    it; exact.
 
-    With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 - \alpha(t))\, u^{1/n}`, u uniform.
+    With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 -
+    \alpha(t))\, u^{1/n}`, u uniform.
 
-    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none; one call for each
-    masked site.
-    """
+    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none; one
+    call for each masked site."""
 
     name = "first-hitting"
     kernels = ("absorbing",)

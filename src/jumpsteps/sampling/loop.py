@@ -1,9 +1,9 @@
 """The sampling loop: from noise along a schedule, one sampler step after the other.
 
-There is one loop for all samplers. It draws :math:`x_1` from the kernel's prior (or starts from ``initial``), holds the observed
-sites at their values after every step, and counts every call of the model. A sampler that chooses its own steps is asked again
-until all sequences have reached t = 0.
-"""
+There is one loop for all samplers. It draws :math:`x_1` from the kernel's prior (or starts from
+``initial``), holds the observed sites at their values after every step, and counts every call of
+the model. A sampler that chooses its own steps is asked again until all sequences have reached t =
+0."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,8 +31,8 @@ class Simulation:
     Attributes:
         samples: int64 [B, L].
         nfe: calls of the model.
-        moved: int64 [N, B], how many sites each of the N calls of ``Sampler.step`` changed: one for each step of the schedule,
-            or as many as a sampler that chooses its own steps took.
+        moved: int64 [N, B], how many sites each of the N calls of ``Sampler.step`` changed: one for
+            each step of the schedule, or as many as a sampler that chooses its own steps took.
         clipped: int64 [N, B], see ``Info``.
     """
 
@@ -63,13 +63,15 @@ def simulate(
         generator: the source of all randomness; samples live on its device.
         given: observed sites, which keep their symbols at every state, the first included.
         initial: integers [B, L], the state at the schedule's first time, in place of noise.
-        callback: called with (t, x) for the first state and after every step; t is the latest time of any sequence.
+        callback: called with (t, x) for the first state and after every step; t is the latest time
+            of any sequence.
         progress: show a progress bar.
 
     Raises:
-        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that belongs to another kernel,
-            that does not start at t = 1 though the run starts from noise, or whose counts do not sum to the number of free sites;
-            ``given`` or ``initial`` that are not integers or do not fit the shape; an empty shape.
+        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that
+            belongs to another kernel, that does not start at t = 1 though the run starts from
+            noise, or whose counts do not sum to the number of free sites; ``given`` or ``initial``
+            that are not integers or do not fit the shape; an empty shape.
     """
     forward = reverse.forward
     sampler.check(forward)
@@ -118,19 +120,21 @@ def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -
         found = "none" if schedule is None else type(schedule).__name__
         other = "tweedie" if wanted is CountSchedule else "k-gillespie"
         raise ValueError(
-            f"sampler {sampler.name} takes a {wanted.__name__}, got {found}; make one, or use {other}"
+            f"sampler {sampler.name} takes a {wanted.__name__}, got {found}; "
+            f"make one, or use {other}"
         )
     schedule.check_kernel(forward)
     return schedule.plan(forward)
 
 
 def check_counts(schedule: CountSchedule, masked: Tensor) -> None:
-    """Raises ValueError unless every sequence has as many masked sites [B] as the schedule reveals."""
+    """Raises ValueError unless every sequence has as many masked sites [B] as the schedule
+    reveals."""
     if (masked != schedule.total).any():
         raise ValueError(
-            f"the schedule's counts sum to {schedule.total}, the sequences have {int(masked.min())} to "
-            f"{int(masked.max())} masked sites; make the schedule for as many, and give all sequences the same "
-            "number of observed sites"
+            f"the schedule's counts sum to {schedule.total}, the sequences have "
+            f"{int(masked.min())} to {int(masked.max())} masked sites; make the schedule for as "
+            "many, and give all sequences the same number of observed sites"
         )
 
 
@@ -164,6 +168,7 @@ def start(
         return x
     if t != 1:
         raise ValueError(
-            f"a run from noise starts at t = 1, the schedule starts at {t}; pass initial= for a later start"
+            f"a run from noise starts at t = 1, the schedule starts at {t}; "
+            "pass initial= for a later start"
         )
     return reverse.forward.sample_prior(shape, generator=generator, device=generator.device)

@@ -1,15 +1,16 @@
 r"""Samplers that call the model once in a step and serve every kernel: Tweedie, Euler, tau-leaping.
 
-All draw the sites independently given x_t, from the leave-one-out posterior :math:`w^l = p(x_0^l \mid x_t^{-l})` of
-each. They differ in what they hold fixed during the step (``Held``):
+All draw the sites independently given x_t, from the leave-one-out posterior :math:`w^l = p(x_0^l
+\mid x_t^{-l})` of each. They differ in what they hold fixed during the step (``Held``):
 
 * Tweedie holds w, and each site follows its exact kernel,
 
   .. math:: p(x_s^l = y \mid x_t) \propto q_{t|s}(x_t^l \mid y)\, (w^l q_{s|0})(y);
 
-* Euler and tau-leaping hold the reverse rates :math:`\hat R_t(x_t \to y) = R_t(y, x_t^l)\, (w^l q_{t|0})(y) /
-  (w^l q_{t|0})(x_t^l)` as well, for a duration h = t - s. Euler lets a site jump to y with probability
-  :math:`h \hat R_t(y)`, tau-leaping draws :math:`N_y \sim \mathrm{Poisson}(h \hat R_t(y))` jumps.
+* Euler and tau-leaping hold the reverse rates :math:`\hat R_t(x_t \to y) = R_t(y, x_t^l)\, (w^l
+  q_{t|0})(y) / (w^l q_{t|0})(x_t^l)` as well, for a duration h = t - s. Euler lets a site jump to y
+  with probability :math:`h \hat R_t(y)`, tau-leaping draws :math:`N_y \sim \mathrm{Poisson}(h \hat
+  R_t(y))` jumps.
 
 Rates are infinite at t = 0, so the step that ends there is Tweedie's for all of them.
 """
@@ -39,12 +40,13 @@ class Tweedie(Sampler):
 
     .. math:: p(x_s^l = y \mid x_t) \propto q_{t|s}(x_t^l \mid y)\, (w^l q_{s|0})(y),
 
-    with w the leave-one-out posterior. The only error of a step is the dependence between sites given x_t.
-    Absorbing kernel: a masked site is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t), its symbol
-    drawn from p(x_0 | x_t). Which sites are revealed is drawn first, and the model's head runs on those alone.
+    with w the leave-one-out posterior. The only error of a step is the dependence between sites
+    given x_t. Absorbing kernel: a masked site is revealed with probability (alpha_s - alpha_t) / (1
+    - alpha_t), its symbol drawn from p(x_0 | x_t). Which sites are revealed is drawn first, and the
+    model's head runs on those alone.
 
-    Source: Lou, Meng, Ermon (2024), Eq. 19; Sun et al. (2023). Kernels: all. Schedule: times. Calls per step: 1.
-    """
+    Source: Lou, Meng, Ermon (2024), Eq. 19; Sun et al. (2023). Kernels: all. Schedule: times. Calls
+    per step: 1."""
 
     name = "tweedie"
     holds = Held.CONTEXT
@@ -97,12 +99,14 @@ def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: torch.Gener
 
 
 def first_jump(rates: Tensor, x: Tensor, h: float, *, generator: torch.Generator) -> Tensor:
-    """The state of sites x [K] after their first jump, if any, in a duration h of constant rates [K, V]."""
+    """The state of sites x [K] after their first jump, if any, in a duration h of constant rates
+    [K, V]."""
     return categorical(first_jump_distribution(rates, x, h), generator=generator)
 
 
 def first_jump_distribution(rates: Tensor, x: Tensor, h: float) -> Tensor:
-    r"""Of sites x [...] after their first jump in a duration h of constant rates R [..., V], zero at y = x:
+    r"""Of sites x [...] after their first jump in a duration h of constant rates R [..., V], zero
+    at y = x:
 
     .. math:: p(x) = e^{-h r}, \quad p(y) = (1 - e^{-h r})\, R(y) / r, \quad r = \sum_y R(y).
     """
@@ -118,11 +122,11 @@ class Euler(Sampler):
 
     .. math:: p(x_s^l = y \mid x_t) = (t - s)\, \hat R_t(x_t \to y), \quad y \ne x_t^l.
 
-    Where the probability of leaving exceeds 1 it is scaled down to 1 and counted in ``Info.clipped``. The step to
-    t = 0 is Tweedie's.
+    Where the probability of leaving exceeds 1 it is scaled down to 1 and counted in
+    ``Info.clipped``. The step to t = 0 is Tweedie's.
 
-    Source: Lou, Meng, Ermon (2024), Eq. 17; Gillespie (2001). Kernels: all. Schedule: times. Calls per step: 1.
-    """
+    Source: Lou, Meng, Ermon (2024), Eq. 17; Gillespie (2001). Kernels: all. Schedule: times. Calls
+    per step: 1."""
 
     name = "euler"
     holds = Held.FIRST_JUMP
@@ -152,7 +156,8 @@ class Euler(Sampler):
     def one_jump(
         self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Distributions of the selected sites [K, V], and their probabilities of leaving before the cut [K]."""
+        """Distributions of the selected sites [K, V], and their probabilities of leaving before the
+        cut [K]."""
         leave = jump_means(reverse, x, step, where)
         total = leave.sum(-1, keepdim=True)
         stay = (1 - total).clamp_min(0)
@@ -180,13 +185,12 @@ class TauLeaping(Sampler):
 
     .. math:: N_y \sim \mathrm{Poisson}((t - s)\, \hat R_t(x_t \to y))
 
-    Symbols that are categories: a site moves if it has exactly one jump. Symbols that are numbers (``ordinal``):
-    the jumps add up, :math:`x + \sum_y N_y (y - x)`, and the sum is clamped to 0..V-1. The step to t = 0 is
-    Tweedie's.
+    Symbols that are categories: a site moves if it has exactly one jump. Symbols that are numbers
+    (``ordinal``): the jumps add up, :math:`x + \sum_y N_y (y - x)`, and the sum is clamped to
+    0..V-1. The step to t = 0 is Tweedie's.
 
-    Source: Campbell et al. (2022), Sec. 4.2 and App. H; Gillespie (2001). Kernels: all; ordinal: all but
-    absorbing, whose MASK is no number. Schedule: times. Calls per step: 1.
-    """
+    Source: Campbell et al. (2022), Sec. 4.2 and App. H; Gillespie (2001). Kernels: all; ordinal:
+    all but absorbing, whose MASK is no number. Schedule: times. Calls per step: 1."""
 
     ordinal: bool = False
     holds = Held.RATES
@@ -204,8 +208,8 @@ class TauLeaping(Sampler):
     def check(self, forward: ForwardProcess) -> None:
         if self.ordinal and forward.name == "absorbing":
             raise ValueError(
-                "ordinal tau-leaping adds symbols up, and the absorbing kernel's MASK is no number; "
-                "use tau-leaping"
+                "ordinal tau-leaping adds symbols up, and the absorbing kernel's MASK is no "
+                "number; use tau-leaping"
             )
 
     def step(
@@ -229,8 +233,8 @@ class TauLeaping(Sampler):
         return x.masked_scatter(movable, y), None, nothing_clipped(x)
 
     def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one number for each
-        site is enough."""
+        """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one
+        number for each site is enough."""
         jumps = poisson(mean.sum(-1), generator=generator)
         once = jumps == 1
         return x.masked_scatter(once, categorical(mean[once], generator=generator))
@@ -262,9 +266,8 @@ def single_jump(mean: Tensor, x: Tensor) -> Tensor:
 def added_jumps(mean: Tensor, x: Tensor) -> Tensor:
     r"""The distribution of x + sum_y N_y (y - x), clamped, for sites x [K], [K, V].
 
-    The sum of jumps has the characteristic function :math:`\exp \sum_y m_y (e^{i \omega (y - x)} - 1)`, which is
-    inverted on a circle so long that its wrapped part is below 1e-12.
-    """
+    The sum of jumps has the characteristic function :math:`\exp \sum_y m_y (e^{i \omega (y - x)} -
+    1)`, which is inverted on a circle so long that its wrapped part is below 1e-12."""
     symbols = torch.arange(mean.shape[-1], device=x.device)
     distance = (symbols - x[:, None]).to(torch.float64)
     total = float(mean.sum(-1).max()) if mean.numel() else 0.0

@@ -1,12 +1,14 @@
 r"""Parallel decoding of the absorbing kernel: which masked sites each model call reveals.
 
-A masked site is revealed once, with a symbol drawn from :math:`p^l = p(x_0^l \mid x_t)`, and stays. Sites revealed by one
-call are drawn as if they were independent, so the error of a run is the choice of these groups:
+A masked site is revealed once, with a symbol drawn from :math:`p^l = p(x_0^l \mid x_t)`, and stays.
+Sites revealed by one call are drawn as if they were independent, so the error of a run is the
+choice of these groups:
 
 * ``KGillespie``: k sites in an order that does not depend on the data, k from the schedule;
-* ``MaskGIT``: the k sites whose drawn symbol :math:`y^l` has the largest confidence :math:`\log p^l(y^l)`;
-* ``EntropyBounded``: the most certain sites, as many as :math:`\sum_l H(p^l) - \max_l H(p^l) \le \gamma` allows.
-"""
+* ``MaskGIT``: the k sites whose drawn symbol :math:`y^l` has the largest confidence :math:`\log
+  p^l(y^l)`;
+* ``EntropyBounded``: the most certain sites, as many as :math:`\sum_l H(p^l) - \max_l H(p^l) \le
+  \gamma` allows."""
 
 import math
 from dataclasses import dataclass
@@ -34,12 +36,13 @@ def smallest(keys: Tensor, count: int) -> Tensor:
 class KGillespie(Sampler):
     """k-Gillespie: the k masked sites with the shortest waiting times are revealed together.
 
-    All masked sites leave at the same rate, so in the reverse process these are k random ones. Every order that does
-    not depend on the data gives the same distribution in the limit of many steps, and the schedule may carry one
-    (``CountSchedule.order``). The model's head runs on the k sites alone.
+    All masked sites leave at the same rate, so in the reverse process these are k random ones.
+    Every order that does not depend on the data gives the same distribution in the limit of many
+    steps, and the schedule may carry one (``CountSchedule.order``). The model's head runs on the k
+    sites alone.
 
-    Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: counts. Calls per step: 1.
-    """
+    Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: counts. Calls
+    per step: 1."""
 
     name = "k-gillespie"
     kernels = ("absorbing",)
@@ -75,9 +78,10 @@ def count_of(step: Step) -> int:
 class MaskGIT(Sampler):
     """MaskGIT: a symbol is drawn for every masked site, and the k most confident ones are kept.
 
-    The confidence of a site is log p(symbol), plus Gumbel noise times ``temperature`` times the share of sites that are
-    masked after the step. Whether a site is kept depends on the symbol drawn there, so the sampler does not have
-    the model's distribution even with one site for each step.
+    The confidence of a site is log p(symbol), plus Gumbel noise times ``temperature`` times the
+    share of sites that are masked after the step. Whether a site is kept depends on the symbol
+    drawn there, so the sampler does not have the model's distribution even with one site for each
+    step.
 
     Source: Chang et al. (2022), Sec. 3.2. Kernel: absorbing. Schedule: counts. Calls per step: 1.
 
@@ -124,14 +128,17 @@ class MaskGIT(Sampler):
 
 @dataclass(frozen=True)
 class EntropyBounded(Sampler):
-    r"""Entropy-bounded (EB): each call reveals as many sites as keep their joint error below ``gamma`` nats.
+    r"""Entropy-bounded (EB): each call reveals as many sites as keep their joint error below
+    ``gamma`` nats.
 
-    Masked sites are sorted by the entropy H of their distribution, and the first k are revealed, k the largest with
-    :math:`\sum H - \max H \le \gamma` and at least 1; the number of steps follows. That sum bounds the total correlation of
-    the k sites. With one site for each call the distribution is exact in every order that depends on revealed
-    symbols only, so with an exact model it tends to the data's as gamma falls to 0.
+    Masked sites are sorted by the entropy H of their distribution, and the first k are revealed, k
+    the largest with :math:`\sum H - \max H \le \gamma` and at least 1; the number of steps follows.
+    That sum bounds the total correlation of the k sites. With one site for each call the
+    distribution is exact in every order that depends on revealed symbols only, so with an exact
+    model it tends to the data's as gamma falls to 0.
 
-    Source: Ben-Hamu et al. (2025), arXiv 2505.24857, Sec. 3. Kernel: absorbing. Schedule: none; calls vary.
+    Source: Ben-Hamu et al. (2025), arXiv 2505.24857, Sec. 3. Kernel: absorbing. Schedule: none;
+    calls vary.
 
     Attributes:
         gamma: nats, 0 or more.
@@ -180,7 +187,8 @@ class EntropyBounded(Sampler):
         return x, state, Info(nothing_clipped(x).clipped, time)
 
     def time(self, reverse: ReverseProcess, masked: Tensor, start: Tensor) -> Tensor:
-        """The time at which this share of the sites is masked on average, float64 [B]; 0 when none is."""
+        """The time at which this share of the sites is masked on average, float64 [B]; 0 when none
+        is."""
         noise = reverse.forward.noise
         alpha = 1 - masked.sum(-1) / start.clamp_min(1).to(torch.float64)
         return noise.time_of_alpha(alpha.clamp_min(float(noise.alpha(1.0))))

@@ -1,28 +1,27 @@
 """Every sampler: the one place where a new one is registered.
 
-The import of its class below is all that a sampler needs. ``SAMPLERS`` lists its ``variants`` by name, and the command
-line, the top level of the package (``jumpsteps.Tweedie``) and the table in docs/samplers.md read this module.
-"""
+The import of its class below is all that a sampler needs. ``SAMPLERS`` lists its ``variants`` by
+name, and the command line, the top level of the package (``jumpsteps.Tweedie``) and the table in
+docs/samplers.md read this module."""
 
-from jumpsteps.sampling.ancestral import Ancestral as Ancestral
-from jumpsteps.sampling.ancestral import ReMDM as ReMDM
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.corrector import PredictorCorrector as PredictorCorrector
-from jumpsteps.sampling.event_driven import FirstHitting as FirstHitting
-from jumpsteps.sampling.event_driven import Gillespie as Gillespie
-from jumpsteps.sampling.one_stage import Euler as Euler
-from jumpsteps.sampling.one_stage import TauLeaping as TauLeaping
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 
 # The order is that of the table: samplers of every kernel, then those of the absorbing kernel.
 # isort: off
 from jumpsteps.sampling.one_stage import Tweedie as Tweedie
-from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded
+from jumpsteps.sampling.one_stage import Euler as Euler
+from jumpsteps.sampling.one_stage import TauLeaping as TauLeaping
+from jumpsteps.sampling.two_stage import ThetaTrapezoidal as ThetaTrapezoidal
+from jumpsteps.sampling.two_stage import ThetaRK2 as ThetaRK2
+from jumpsteps.sampling.corrector import PredictorCorrector as PredictorCorrector
+from jumpsteps.sampling.ancestral import Ancestral as Ancestral
+from jumpsteps.sampling.ancestral import ReMDM as ReMDM
 from jumpsteps.sampling.parallel_decoding import KGillespie as KGillespie
 from jumpsteps.sampling.parallel_decoding import MaskGIT as MaskGIT
-from jumpsteps.sampling.two_stage import ThetaRK2 as ThetaRK2
-from jumpsteps.sampling.two_stage import ThetaTrapezoidal as ThetaTrapezoidal
-from jumpsteps.schedules.schedule import CountSchedule, Schedule
-
+from jumpsteps.sampling.event_driven import FirstHitting as FirstHitting
+from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded
+from jumpsteps.sampling.event_driven import Gillespie as Gillespie
 # isort: on
 
 SAMPLER_CLASSES: tuple[type[Sampler], ...] = tuple(
@@ -39,6 +38,6 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def default_sampler(schedule: Schedule) -> Sampler:
-    """Tweedie's sampler for times, k-Gillespie for counts: their steps have the same distribution, the one with
-    times and the other with numbers of sites."""
+    """Tweedie's sampler for times, k-Gillespie for counts: their steps have the same distribution,
+    the one with times and the other with numbers of sites."""
     return KGillespie() if isinstance(schedule, CountSchedule) else Tweedie()

@@ -1,10 +1,10 @@
 r"""Samplers that call the model twice in a step: the theta methods.
 
-Both spend a share theta of the step h = t - s on a trial stage with the rates :math:`\mu = \hat R_t(x_t \to \cdot)`,
-which ends in x* at the time t - theta h, and evaluate the rates :math:`\mu^*` there. The second stage uses a mixture of
-:math:`\mu` and :math:`\mu^*`: ``ThetaTrapezoidal`` continues from x*, ``ThetaRK2`` starts again from x_t. A negative
-mixture is cut off at zero. Within a stage a site makes its first jump only.
-"""
+Both spend a share theta of the step h = t - s on a trial stage with the rates :math:`\mu = \hat
+R_t(x_t \to \cdot)`, which ends in x* at the time t - theta h, and evaluate the rates :math:`\mu^*`
+there. The second stage uses a mixture of :math:`\mu` and :math:`\mu^*`: ``ThetaTrapezoidal``
+continues from x*, ``ThetaRK2`` starts again from x_t. A negative mixture is cut off at zero. Within
+a stage a site makes its first jump only."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -102,19 +102,21 @@ class TwoStages(Sampler):
 
 @dataclass(frozen=True)
 class ThetaTrapezoidal(TwoStages):
-    r"""Two stages: theta of the step with the rates at t, the rest with rates extrapolated from both times.
+    r"""Two stages: theta of the step with the rates at t, the rest with rates extrapolated from
+    both times.
 
     .. math:: x^* : \theta h \text{ with } \mu = \hat R_t(x_t \to \cdot), \quad
               x_s : (1 - \theta) h \text{ from } x^* \text{ with } [a_1 \mu^* - a_2 \mu]_+,
 
-    with :math:`a_1 = 1 / (2 \theta (1 - \theta))`, :math:`a_2 = ((1 - \theta)^2 + \theta^2) a_1`, and :math:`\mu^*` the
-    rates at x* and the time between. At a site that jumped in the trial nothing is subtracted: the probability of a
-    second jump is then right to second order. The paper's Poisson jumps get this by adding symbols up, which
-    categories do not allow. Sites with a negative extrapolated rate are counted in ``Info.clipped``. The cut keeps
-    the measured order below 2, because one jump elsewhere can change a rate by more than the extrapolation allows.
+    with :math:`a_1 = 1 / (2 \theta (1 - \theta))`, :math:`a_2 = ((1 - \theta)^2 + \theta^2) a_1`,
+    and :math:`\mu^*` the rates at x* and the time between. At a site that jumped in the trial
+    nothing is subtracted: the probability of a second jump is then right to second order. The
+    paper's Poisson jumps get this by adding symbols up, which categories do not allow. Sites with a
+    negative extrapolated rate are counted in ``Info.clipped``. The cut keeps the measured order
+    below 2, because one jump elsewhere can change a rate by more than the extrapolation allows.
 
-    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 2. Kernels: all. Schedule: times. Calls per step: 2.
-    """
+    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 2. Kernels: all. Schedule: times. Calls per
+    step: 2."""
 
     name = "theta-trapezoidal"
     order = "1.1 to 1.6 (paper: 2)"
@@ -133,11 +135,12 @@ class ThetaRK2(TwoStages):
     .. math:: x^* : \theta h \text{ with } \mu = \hat R_t(x_t \to \cdot), \quad
               x_s : h \text{ from } x_t \text{ with } [(1 - 1/(2\theta)) \mu + \mu^* / (2\theta)]_+
 
-    Sites that jumped in the trial use mu. The trial's jumps are forgotten, so two sites of one step are as independent
-    as in Euler's: the order is 1 for every theta. (Kept, they would make it ``ThetaTrapezoidal``.)
+    Sites that jumped in the trial use mu. The trial's jumps are forgotten, so two sites of one step
+    are as independent as in Euler's: the order is 1 for every theta. (Kept, they would make it
+    ``ThetaTrapezoidal``.)
 
-    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 1. Kernels: all. Schedule: times. Calls per step: 2.
-    """
+    Source: Ren et al. (2025), arXiv 2502.00234, Alg. 1. Kernels: all. Schedule: times. Calls per
+    step: 2."""
 
     name = "theta-rk2"
     order = "1.0 to 1.1 (paper: 2)"
@@ -148,7 +151,8 @@ class ThetaRK2(TwoStages):
 
 
 def all_rates(reverse: ReverseProcess, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-    """Reverse rates, float64 [B, L, V], zero at sites that cannot move; and which sites can, bool [B, L]."""
+    """Reverse rates, float64 [B, L, V], zero at sites that cannot move; and which sites can, bool
+    [B, L]."""
     movable = reverse.forward.movable(x)
     some = reverse.rates(x, t, where=movable).to(torch.float64)
     rates = torch.zeros(*x.shape, reverse.forward.vocab_size, dtype=torch.float64, device=x.device)
