@@ -34,6 +34,7 @@ SAMPLERS: list[Sampler] = [
     jumpsteps.TauLeaping(ordinal=True),
     jumpsteps.PredictorCorrector(jumpsteps.Tweedie(), corrections=2, size=0.7),
     jumpsteps.PredictorCorrector(jumpsteps.Euler(), corrections=1, size=0.3),
+    *(jumpsteps.LeaveOneOutCorrector(corrections=2, sites=k) for k in (1, 2)),
     jumpsteps.ThetaTrapezoidal(theta=0.4),
     jumpsteps.ThetaRK2(theta=0.2),
     jumpsteps.Ancestral(),
