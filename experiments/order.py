@@ -1,29 +1,44 @@
-"""Measured order of weak convergence: exact distributions of whole runs on an enumerable model, no sampling.
+"""Measured order of weak convergence: exact distributions of whole runs on an enumerable model, no
+sampling.
 
-    python experiments/order.py
+    python experiments/order.py [OUT]
 
-A random distribution of two sites and three symbols; runs from the true distribution at t = 1 in N equal steps, N = 16 to 256. Prints the total
-variation from the true distribution at N = 16 and 256 and the slope of its logarithm against log N, for runs that end at t = 0.1 and runs
-that end at t = 0, where rates are infinite. The figures are in docs/samplers.md. About 2 minutes on two cores.
-"""
+A random distribution of two sites and three symbols; runs of every registered sampler that follows
+times, from the true distribution at t = 1 in N equal steps, N = 16 to 256. Prints the slope of the
+logarithm of the total variation from the true distribution against log N, and its value at N = 16,
+for runs that end at t = 0.1 and runs that end at t = 0, where rates are infinite; writes
+OUT/order.json. The figures are in docs/samplers.md. About 5 minutes on two cores."""
 
-from collections.abc import Callable
-from functools import partial
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jumpsteps.exact import transition_matrices
-from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.gaussian import Gaussian
-from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.process.noise import Constant, Exponential, LogLinear
-from jumpsteps.process.uniform import Uniform
-from jumpsteps.schedules.schedule import TimeSchedule
+from jumpsteps import (
+    SAMPLERS,
+    Absorbing,
+    Constant,
+    Enumerable,
+    Exponential,
+    ForwardProcess,
+    Gaussian,
+    LogLinear,
+    PosteriorReverse,
+    Sampler,
+    TimeSchedule,
+    Uniform,
+)
+from jumpsteps.schedules.schedule import Step
+from results import table, write_results
 
 STEPS = (16, 32, 64, 128, 256)
+LEFT_OUT = ("ancestral", "tweedie-gibbs")
+"""Of the table for two sites: the first has Tweedie's step, and the second is exact down to t =
+0.1, because the conditional distribution of one of two sites needs nothing but the other's
+marginal."""
+
 PROCESSES: dict[str, ForwardProcess] = {
     "absorbing, log-linear": Absorbing(vocab_size=4, noise=LogLinear()),
     "absorbing, constant": Absorbing(vocab_size=4, noise=Constant(4.0)),
@@ -35,28 +50,27 @@ PROCESSES: dict[str, ForwardProcess] = {
     "gaussian, constant": Gaussian(vocab_size=3, rate_sigma=1.0, q_sigma=1.0, noise=Constant(2.0)),
 }
 
-Step = Callable[[float, float], Tensor]
 
-
-def steps_of(truth: Enumerable) -> dict[str, Step]:
-    found: dict[str, Step] = {
-        "tweedie": truth.tweedie_transition,
-        "euler": truth.euler_transition,
-        "tau-leaping": partial(transition_matrices.tau_leaping, truth),
-        "theta-trapezoidal": partial(transition_matrices.theta_trapezoidal, truth, theta=0.5),
-        "theta-rk2": partial(transition_matrices.theta_rk2, truth, theta=0.5),
-        "tweedie-corrected": partial(corrected, truth),
-    }
+def samplers_of(forward: ForwardProcess) -> list[Sampler]:
+    """The registered samplers that follow times and serve the kernel."""
+    found = []
+    for name, sampler in SAMPLERS.items():
+        try:
+            sampler.check(forward)
+        except ValueError:
+            continue
+        if sampler.takes is TimeSchedule and name not in LEFT_OUT:
+            found.append(sampler)
     return found
 
 
-def corrected(truth: Enumerable, t: float, s: float) -> Tensor:
-    step = truth.tweedie_transition(t, s)
-    return step @ transition_matrices.corrector(truth, s, 0.5 * (t - s)) if s > 0 else step
-
-
-def errors(truth: Enumerable, step: Step, end: float) -> list[float]:
+def errors(truth: Enumerable, sampler: Sampler, end: float) -> list[float]:
     """Total variation from the true distribution at ``end``, for each number of steps."""
+    reverse = PosteriorReverse(truth.forward, truth)
+
+    def step(t: float, s: float) -> Tensor:
+        return sampler.transition_matrix(reverse, truth.states, Step(t, s))
+
     target, found = truth.marginal(end), []
     for n in STEPS:
         schedule = TimeSchedule([1 - (1 - end) * i / n for i in range(n)] + [end])
@@ -65,21 +79,42 @@ def errors(truth: Enumerable, step: Step, end: float) -> list[float]:
     return found
 
 
+def measure(truth: Enumerable, sampler: Sampler) -> list[float]:
+    """Slope and error at N = 16, to t = 0.1 and to t = 0."""
+    cells = []
+    for end in (0.1, 0.0):
+        found = errors(truth, sampler, end)
+        cells += [-float(np.polyfit(np.log(STEPS), np.log(found), 1)[0]), found[0]]
+    return cells
+
+
+def rows_of(length: int, chosen: list[Sampler] | None = None) -> list[list[object]]:
+    """A row for each process and sampler: of those that serve the process, unless some are
+    ``chosen``."""
+    rows: list[list[object]] = []
+    for name, forward in PROCESSES.items():
+        truth = Enumerable.random(forward, symbols=3, length=length, seed=0)
+        for sampler in chosen or samplers_of(forward):
+            slope, error, slope_to_0, error_to_0 = measure(truth, sampler)
+            shown = [{"values": [value], "cell": "{:.1e}"} for value in (error, error_to_0)]
+            rows.append([name, sampler.name, slope, shown[0], slope_to_0, shown[1]])
+            numbers = f"{slope:7.2f}{error:10.1e}{slope_to_0:7.2f}{error_to_0:10.1e}"
+            print(f"{name:24s}{sampler.name:22s}{numbers}", flush=True)
+    return rows
+
+
 def run() -> None:
     torch.set_num_threads(1)
-    print(
-        f"{'process':24s}{'sampler':20s}"
-        + "".join(f"{'to ' + end:>9s}{'N=16':>10s}{'N=256':>10s}" for end in ("0.1", "0"))
-    )
-    for name, forward in PROCESSES.items():
-        truth = Enumerable.random(forward, symbols=3, length=2, seed=0)
-        for sampler, step in steps_of(truth).items():
-            cells = ""
-            for end in (0.1, 0.0):
-                found = errors(truth, step, end)
-                slope = -np.polyfit(np.log(STEPS), np.log(found), 1)[0]
-                cells += f"{slope:9.2f}{found[0]:10.1e}{found[-1]:10.1e}"
-            print(f"{name:24s}{sampler:20s}{cells}", flush=True)
+    two = rows_of(2)
+    three = rows_of(3, [SAMPLERS["tweedie"], SAMPLERS["tweedie-gibbs"]])
+    if len(sys.argv) > 1:
+        head = ["process", "sampler", "slope to 0.1", "at N = 16", "slope to 0", "at N = 16"]
+        found = {
+            "convergence": table(head, two, cell="{:.2f}"),
+            "three-sites": table(head, three, cell="{:.2f}"),
+        }
+        model = "random distributions of two and three sites and three symbols, seed 0"
+        write_results(Path(sys.argv[1]) / "order.json", __file__, found, model=model)
 
 
 if __name__ == "__main__":
