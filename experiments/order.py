@@ -7,7 +7,8 @@ A random distribution of two sites and three symbols; runs of every registered s
 times, from the true distribution at t = 1 in N equal steps, N = 16 to 256. Prints the slope of the
 logarithm of the total variation from the true distribution against log N, and its value at N = 16,
 for runs that end at t = 0.1 and runs that end at t = 0, where rates are infinite; writes
-OUT/order.json. The figures are in docs/samplers.md. About 5 minutes on two cores."""
+OUT/order.json. The figures are in docs/samplers.md. About 5 minutes on two cores.
+"""
 
 import sys
 from pathlib import Path
@@ -90,7 +91,8 @@ def measure(truth: Enumerable, sampler: Sampler) -> list[float]:
 
 def rows_of(length: int, chosen: list[Sampler] | None = None) -> list[list[object]]:
     """A row for each process and sampler: of those that serve the process, unless some are
-    ``chosen``."""
+    ``chosen``.
+    """
     rows: list[list[object]] = []
     for name, forward in PROCESSES.items():
         truth = Enumerable.random(forward, symbols=3, length=length, seed=0)

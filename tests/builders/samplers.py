@@ -62,7 +62,8 @@ def serves(sampler: Sampler, forward: ForwardProcess) -> bool:
 
 def cases(kind: type | str | None = "any", kernels: Iterable[str] = ALL_KERNELS) -> list:
     """(sampler, kernel) for each kernel that a sampler serves; of those that take this kind of
-    schedule."""
+    schedule.
+    """
     return [
         pytest.param(sampler, name, id=f"{sampler.name}-{name}")
         for sampler in SAMPLERS
@@ -97,7 +98,8 @@ def reverses(truth: Enumerable) -> dict[str, ReverseProcess]:
 
 def timeless(truth: Enumerable) -> ReverseProcess:
     """The absorbing kernel's posterior does not depend on the time: a model for sequences with
-    times of their own."""
+    times of their own.
+    """
     table = Tabulated(truth, truth)
 
     def model(x: Tensor, t: object, where: Tensor | None = None) -> Tensor:

@@ -38,7 +38,8 @@ every_noise = pytest.mark.parametrize("noise", NOISES, ids=repr)
 
 def formula(truth: Enumerable, sampler: Sampler) -> StepMatrix | None:
     """The matrix [S, S] of one step t -> s from ``exact.transition_matrices``; None for a sampler
-    that is not there."""
+    that is not there.
+    """
     match sampler:
         case Tweedie() | Ancestral():
             return truth.tweedie_transition
@@ -80,7 +81,8 @@ def formula(truth: Enumerable, sampler: Sampler) -> StepMatrix | None:
 
 def step_distribution(truth: Enumerable, sampler: Sampler) -> StepMatrix:
     """The exact matrix of a step: by the independent formula, or by the sampler's own where there
-    is none."""
+    is none.
+    """
     return formula(truth, sampler) or step_matrix(truth, sampler)
 
 

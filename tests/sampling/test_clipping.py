@@ -21,7 +21,8 @@ from jumpsteps.schedules.schedule import TimeSchedule
 
 def leave_probability(truth: Enumerable, t: float, s: float) -> Tensor:
     """h times the total rate of every site at every state, [S, L], from the enumerated time
-    reversal."""
+    reversal.
+    """
     rates, states = truth.reverse_rates(t), truth.states
     differs = states[:, None, :] != states[None, :, :]
     alone = differs & (differs.sum(-1, keepdim=True) == 1)
@@ -85,7 +86,8 @@ def negative_rates(
     truth: Enumerable, sampler: ThetaTrapezoidal | ThetaRK2, t: float, s: float
 ) -> Tensor:
     """How many sites have a negative rate in the second stage, int64 [S, S]: by the state before,
-    and after the first stage."""
+    and after the first stage.
+    """
     theta = sampler.theta
     before, after = (
         transition_matrices.site_rates(truth, t)[:, None],

@@ -51,7 +51,8 @@ every_device = pytest.mark.parametrize("device", DEVICES)
 @dataclass
 class Neighbours:
     """A model whose logits depend on the two neighbours and on the time; keeps what it was
-    asked."""
+    asked.
+    """
 
     forward: ForwardProcess
     dtype: torch.dtype = torch.float64
@@ -254,7 +255,8 @@ def test_counts_are_followed(
 
 def test_counts_are_followed_where_few_sites_are_masked_at_the_end() -> None:
     """At t = 1 only 39% of the sites are masked, so that the first steps have no time of their
-    own."""
+    own.
+    """
     forward = Absorbing(vocab_size=SYMBOLS + 1, noise=Constant(0.5))
     reverse = PosteriorReverse(forward, Neighbours(forward))
     run = simulate(
@@ -269,7 +271,8 @@ def test_counts_are_followed_where_few_sites_are_masked_at_the_end() -> None:
 @pytest.mark.parametrize(("sampler", "name"), FREE)
 def test_times_of_its_own_decrease(sampler: Sampler, name: str, batch: int, device: str) -> None:
     """Per sequence; seen from outside with one sequence, and with many as the latest time of
-    any."""
+    any.
+    """
     made = record(sampler, name, device, shape=(batch, LENGTH))
     asked = [t for _, t, _ in made.asked]
     assert all(((t > 0) & (t <= 1)).all() for t in asked)
@@ -299,7 +302,8 @@ def test_the_model_is_asked_for_sites_that_can_move(
 
 def known_sites(kind: str) -> Given:
     """Two known sites, the same ones in every sequence or others in each; or any number of them,
-    none and all included."""
+    none and all included.
+    """
     if kind == "batch":
         return Given(torch.tensor([2, 0, 1, 1]), torch.tensor([True, False, False, True]))
     tokens = torch.randint(SYMBOLS, (BATCH, LENGTH), generator=seeded(10))

@@ -92,7 +92,8 @@ def test_more_steps_are_nearer(name: str, sampler: Sampler, noise: NoiseSchedule
 @pytest.mark.parametrize(("sampler", "name"), TIMED)
 def test_every_sampler_tends_to_the_data(sampler: Sampler, name: str) -> None:
     """With a constant remasking probability ReMDM's error would not vanish; here the probability is
-    1/N."""
+    1/N.
+    """
     if sampler.order == "does not converge":
         pytest.skip("by design")
     truth = enumerable(name)
@@ -127,7 +128,8 @@ ORDER_NOISES = {
 def test_orders_of_convergence(name: str, noise: NoiseSchedule) -> None:
     """From true x_1 to x_0.1. The cut of negative rates brings the trapezoidal sampler's order down
     as steps grow, but its error stays a small share of Euler's, that of Euler with as many model
-    calls included."""
+    calls included.
+    """
     truth = enumerable(name, noise)
     start, end = truth.marginal(1.0), truth.marginal(0.1)
 

@@ -36,7 +36,8 @@ def test_first_hitting_is_exact(length: int) -> None:
 @pytest.mark.parametrize("noise", [LogLinear(), Cosine(), Constant(3.0)], ids=repr)
 def test_first_hitting_times_are_those_of_the_process(noise: NoiseSchedule) -> None:
     """Of n masked sites the last one was masked at a time with distribution ((1 - alpha(t')) / (1 -
-    alpha(t)))^n."""
+    alpha(t)))^n.
+    """
     truth = enumerable("absorbing", noise, length=3)
     reverse = timeless(truth)
     asked = Asked(reverse.model)
@@ -70,7 +71,8 @@ def expected_jumps(truth: Enumerable, since: float) -> float:
 )
 def test_gillespie_is_exact(name: str, size: int) -> None:
     """From the true x_1 down to t_min, and by one Tweedie step to 0: as many jumps as the true
-    process makes, and its distribution. Rates frozen over a fifth of the run would not pass."""
+    process makes, and its distribution. Rates frozen over a fifth of the run would not pass.
+    """
     noise = {"absorbing": Constant(3.0), "uniform": Constant(3.0)}.get(name)
     truth = enumerable(name, noise)
     t_min = 0.02

@@ -115,7 +115,8 @@ def test_every_sampler_has_its_exact_distribution(sampler: Sampler, name: str) -
 @every_timed_sampler
 def test_one_step_from_every_state_has_its_exact_distribution(sampler: Sampler, name: str) -> None:
     """The joint distribution of the states before and after, those before that a run from noise
-    never visits included."""
+    never visits included.
+    """
     truth = enumerable(name, seed=2)
     states = len(truth.states)
     before = torch.randint(states, (100_000,), generator=seeded(3))
@@ -191,7 +192,8 @@ def test_a_correction_leaves_the_marginal_to_second_order(name: str) -> None:
 @pytest.mark.parametrize(("sampler", "name"), cases(kernels=["absorbing"]))
 def test_the_free_site_follows_the_given_one(sampler: Sampler, name: str) -> None:
     """Absorbing kernel, one site given: the other has the exact conditional distribution of the
-    data."""
+    data.
+    """
     truth = enumerable(name)
     known = Given(torch.tensor([1, 0]), torch.tensor([True, False]))
     schedule = TimeSchedule([1.0, 0.4, 0.0]) if sampler.takes is TimeSchedule else None
@@ -209,7 +211,8 @@ def test_the_free_site_follows_the_given_one(sampler: Sampler, name: str) -> Non
 @pytest.mark.parametrize("noise", [LogLinear(), Constant(3.0)], ids=repr)
 def test_the_distribution_tests_tell_the_samplers_apart(noise: NoiseSchedule) -> None:
     """Their power: distributions 0.05 and 0.017 apart in total variation never pass for each
-    other."""
+    other.
+    """
     truth = enumerable("uniform", noise)
     schedule = TimeSchedule([1.0, 0.6, 0.2, 0.0])
     run = simulate(posterior_reverse(truth), Euler(), schedule, (200_000, 2), generator=seeded(1))

@@ -1,5 +1,6 @@
 """The leave-one-out corrector: what its sweeps leave unchanged, which sites they choose, what they
-repair."""
+repair.
+"""
 
 import pytest
 import torch
@@ -39,7 +40,8 @@ def test_one_site_leaves_the_marginal_unchanged(name: str, length: int) -> None:
 @every_kernel
 def test_one_site_is_the_gibbs_kernel(name: str) -> None:
     """p(x_s^l | x_s^{-l}) from the enumerated p_s, by Bayes' rule: no model, no leave-one-out
-    posterior."""
+    posterior.
+    """
     truth = enumerable(name, seed=3)
     p, states = truth.marginal(STEP.s), truth.states
     expected = torch.zeros(len(p), len(p), dtype=torch.float64)
@@ -101,7 +103,8 @@ def test_a_sweep_draws_so_many_free_sites(name: str, sites: int) -> None:
 @every_kernel
 def test_observed_sites_condition_the_others(name: str) -> None:
     """With one free site the sampler is exact: the sweep draws it from its conditional
-    distribution."""
+    distribution.
+    """
     truth = enumerable(name)
     observed = Given(torch.tensor([1, 0]), torch.tensor([True, False]))
     start = torch.tensor([[1, 2]]).expand(50_000, 2)

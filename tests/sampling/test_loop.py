@@ -1,5 +1,6 @@
 """Starts, known sites and what a run refuses; what every sampler keeps to is in
-``test_contracts``."""
+``test_contracts``.
+"""
 
 import pytest
 import torch

@@ -60,7 +60,8 @@ def test_k_gillespie_draws_random_groups(counts: tuple[int, ...]) -> None:
 
 def maskgit_first_step(truth: Enumerable, temperature: float) -> Tensor:
     """The distribution [S] after the step that keeps one of three sites: which one Gumbel noise
-    makes the most confident is a softmax."""
+    makes the most confident is a softmax.
+    """
     single = [conditional(truth.table, site, ()) for site in range(3)]
     drawn = single[0] * single[1] * single[2]
     confidence = torch.stack([p.log().expand(3, 3, 3) for p in single], -1)
@@ -147,7 +148,8 @@ def entropy_bounded_distribution(truth: Enumerable, gamma: float) -> Tensor:
 @pytest.mark.parametrize("gamma", [0.0, 0.8, 1.2, 100.0])
 def test_entropy_bounded_has_its_exact_distribution(gamma: float) -> None:
     """Exact when it reveals one site at a time, in whatever order it chooses; all sites at once are
-    independent."""
+    independent.
+    """
     truth = enumerable("absorbing", length=3)
     run = simulate(timeless(truth), EntropyBounded(gamma), None, (100_000, 3), generator=seeded(1))
     probs = entropy_bounded_distribution(truth, gamma)

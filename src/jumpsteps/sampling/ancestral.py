@@ -3,7 +3,8 @@ r"""Ancestral sampling of the absorbing kernel (masked diffusion), with and with
 In a step from t to s a masked site is revealed with probability :math:`(\alpha_s - \alpha_t) / (1 -
 \alpha_t)`, its symbol drawn from p(x_0 | x_t), and a revealed site stays. ``Ancestral`` makes that
 step with as few model calls as it takes. ``ReMDM`` masks revealed sites again, so that mistakes can
-be corrected, and reveals masked ones more often to make up for it."""
+be corrected, and reveals masked ones more often to make up for it.
+"""
 
 from dataclasses import dataclass
 
@@ -32,7 +33,8 @@ def reveal(
     reverse: ReverseProcess, x: Tensor, t: float, where: Tensor, generator: torch.Generator
 ) -> Tensor:
     """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model
-    call."""
+    call.
+    """
     return in_chunks(
         reverse,
         x,
@@ -52,7 +54,8 @@ class Ancestral(Sampler):
     not conditioned on time.
 
     Source: Sahoo et al. (2024), Sec. 4.2. Kernel: absorbing. Schedule: times. Calls per step: at
-    most 1."""
+    most 1.
+    """
 
     name = "ancestral"
     kernels = ("absorbing",)

@@ -13,7 +13,8 @@ it along a schedule.
 
 Shapes: x int64 [B, L] (B sequences of L sites); times are numbers with 0 <= s < t <= 1; rates are
 in 1/time; a mask ``where`` (bool [B, L]) selects K sites; V symbols, MASK included; S = V^L states
-of an enumerable model."""
+of an enumerable model.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -97,13 +98,15 @@ class Sampler(ABC):
     @property
     def order(self) -> str:
         """The weak order of convergence in the number of steps, as measured, or what is known
-        instead; for tables."""
+        instead; for tables.
+        """
         return ""
 
     @classmethod
     def variants(cls) -> "tuple[Sampler, ...]":
         """The samplers of this class that the registry lists by name; the default settings unless
-        overridden."""
+        overridden.
+        """
         return (cls(),)
 
     @property
@@ -118,12 +121,14 @@ class Sampler(ABC):
 
     def evaluation_times(self, step: Step) -> list[float]:
         """The times at which a step calls the model, in order, for samplers that follow a
-        schedule."""
+        schedule.
+        """
         return [step.t]
 
     def calls(self, steps: int) -> int | None:
         """Model calls of a run of this many steps that ends at t = 0, at most; None where it
-        varies."""
+        varies.
+        """
         return None if self.calls_per_step is None else steps * self.calls_per_step
 
     def steps(self, nfe: int) -> int:

@@ -5,7 +5,8 @@ distribution moves it back towards p_s, at the price of model calls. ``Corrected
 predictor, then ``corrections`` calls of a kernel, none after the step to t = 0.
 ``PredictorCorrector`` takes jumps for its kernel, forward and reverse rates together: :math:`\hat
 R_s + R_s` has p_s as its stationary distribution, because :math:`\hat R_s` reverses :math:`R_s` in
-time."""
+time.
+"""
 
 import math
 from abc import abstractmethod
@@ -101,12 +102,14 @@ class Corrected(Sampler):
         generator: torch.Generator,
     ) -> Tensor:
         """x after one correction at the time s, by one model call; only ``free`` sites (bool [B,
-        L]) count."""
+        L]) count.
+        """
 
     @abstractmethod
     def correction_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
         """The exact distribution of one correction with all sites free, [S, S]; see
-        ``transition_matrix``."""
+        ``transition_matrix``.
+        """
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ class FirstHitting(Sampler):
     \alpha(t))\, u^{1/n}`, u uniform.
 
     Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none; one
-    call for each masked site."""
+    call for each masked site.
+    """
 
     name = "first-hitting"
     kernels = ("absorbing",)

@@ -7,7 +7,8 @@ distribution of one noisy site given all others in closed form,
 
 Drawing one site from it is a Gibbs step. It leaves p_s unchanged and does not depend on the symbol
 that it replaces. Drawing k sites after one model call treats them as independent given the others,
-which is exact for k = 1 only."""
+which is exact for k = 1 only.
+"""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,7 +36,7 @@ class LeaveOneOutCorrector(Corrected):
 
     A sweep is one model call. It chooses random free sites of every sequence, never observed ones.
     With one site for each sweep p_s is exactly unchanged, and the predictor's errors of earlier
-    steps decay: the order of convergence rises from 1 to between 1.5 and 1.9. With more sites a
+    steps decay: the order of convergence rises from 1 to between 1.7 and 2.0. With more sites a
     sweep is approximate, the more so the more the sites depend on each other, and the error no
     longer vanishes with the number of steps.
 
@@ -67,7 +68,7 @@ class LeaveOneOutCorrector(Corrected):
 
     @property
     def order(self) -> str:
-        return "1.5 to 1.9" if self.sites == 1 else "does not converge"
+        return "1.7 to 2.0" if self.sites == 1 else "does not converge"
 
     def correct(
         self,

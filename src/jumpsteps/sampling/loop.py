@@ -3,7 +3,8 @@
 There is one loop for all samplers. It draws :math:`x_1` from the kernel's prior (or starts from
 ``initial``), holds the observed sites at their values after every step, and counts every call of
 the model. A sampler that chooses its own steps is asked again until all sequences have reached t =
-0."""
+0.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -129,7 +130,8 @@ def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -
 
 def check_counts(schedule: CountSchedule, masked: Tensor) -> None:
     """Raises ValueError unless every sequence has as many masked sites [B] as the schedule
-    reveals."""
+    reveals.
+    """
     if (masked != schedule.total).any():
         raise ValueError(
             f"the schedule's counts sum to {schedule.total}, the sequences have "

@@ -46,7 +46,8 @@ class Tweedie(Sampler):
     model's head runs on those alone.
 
     Source: Lou, Meng, Ermon (2024), Eq. 19; Sun et al. (2023). Kernels: all. Schedule: times. Calls
-    per step: 1."""
+    per step: 1.
+    """
 
     name = "tweedie"
     holds = Held.CONTEXT
@@ -100,7 +101,8 @@ def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: torch.Gener
 
 def first_jump(rates: Tensor, x: Tensor, h: float, *, generator: torch.Generator) -> Tensor:
     """The state of sites x [K] after their first jump, if any, in a duration h of constant rates
-    [K, V]."""
+    [K, V].
+    """
     return categorical(first_jump_distribution(rates, x, h), generator=generator)
 
 
@@ -126,7 +128,8 @@ class Euler(Sampler):
     ``Info.clipped``. The step to t = 0 is Tweedie's.
 
     Source: Lou, Meng, Ermon (2024), Eq. 17; Gillespie (2001). Kernels: all. Schedule: times. Calls
-    per step: 1."""
+    per step: 1.
+    """
 
     name = "euler"
     holds = Held.FIRST_JUMP
@@ -157,7 +160,8 @@ class Euler(Sampler):
         self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Distributions of the selected sites [K, V], and their probabilities of leaving before the
-        cut [K]."""
+        cut [K].
+        """
         leave = jump_means(reverse, x, step, where)
         total = leave.sum(-1, keepdim=True)
         stay = (1 - total).clamp_min(0)
@@ -190,7 +194,8 @@ class TauLeaping(Sampler):
     0..V-1. The step to t = 0 is Tweedie's.
 
     Source: Campbell et al. (2022), Sec. 4.2 and App. H; Gillespie (2001). Kernels: all; ordinal:
-    all but absorbing, whose MASK is no number. Schedule: times. Calls per step: 1."""
+    all but absorbing, whose MASK is no number. Schedule: times. Calls per step: 1.
+    """
 
     ordinal: bool = False
     holds = Held.RATES
@@ -234,7 +239,8 @@ class TauLeaping(Sampler):
 
     def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
         """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one
-        number for each site is enough."""
+        number for each site is enough.
+        """
         jumps = poisson(mean.sum(-1), generator=generator)
         once = jumps == 1
         return x.masked_scatter(once, categorical(mean[once], generator=generator))
@@ -267,7 +273,8 @@ def added_jumps(mean: Tensor, x: Tensor) -> Tensor:
     r"""The distribution of x + sum_y N_y (y - x), clamped, for sites x [K], [K, V].
 
     The sum of jumps has the characteristic function :math:`\exp \sum_y m_y (e^{i \omega (y - x)} -
-    1)`, which is inverted on a circle so long that its wrapped part is below 1e-12."""
+    1)`, which is inverted on a circle so long that its wrapped part is below 1e-12.
+    """
     symbols = torch.arange(mean.shape[-1], device=x.device)
     distance = (symbols - x[:, None]).to(torch.float64)
     total = float(mean.sum(-1).max()) if mean.numel() else 0.0

@@ -8,7 +8,8 @@ choice of these groups:
 * ``MaskGIT``: the k sites whose drawn symbol :math:`y^l` has the largest confidence :math:`\log
   p^l(y^l)`;
 * ``EntropyBounded``: the most certain sites, as many as :math:`\sum_l H(p^l) - \max_l H(p^l) \le
-  \gamma` allows."""
+  \gamma` allows.
+"""
 
 import math
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class KGillespie(Sampler):
     sites alone.
 
     Source: Zhao et al. (2024), arXiv 2407.21243, Alg. 1. Kernel: absorbing. Schedule: counts. Calls
-    per step: 1."""
+    per step: 1.
+    """
 
     name = "k-gillespie"
     kernels = ("absorbing",)
@@ -188,7 +190,8 @@ class EntropyBounded(Sampler):
 
     def time(self, reverse: ReverseProcess, masked: Tensor, start: Tensor) -> Tensor:
         """The time at which this share of the sites is masked on average, float64 [B]; 0 when none
-        is."""
+        is.
+        """
         noise = reverse.forward.noise
         alpha = 1 - masked.sum(-1) / start.clamp_min(1).to(torch.float64)
         return noise.time_of_alpha(alpha.clamp_min(float(noise.alpha(1.0))))

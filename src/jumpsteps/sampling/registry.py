@@ -2,7 +2,8 @@
 
 The import of its class below is all that a sampler needs. ``SAMPLERS`` lists its ``variants`` by
 name, and the command line, the top level of the package (``jumpsteps.Tweedie``) and the table in
-docs/samplers.md read this module."""
+docs/samplers.md read this module.
+"""
 
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
@@ -40,5 +41,6 @@ SAMPLERS: dict[str, Sampler] = {
 
 def default_sampler(schedule: Schedule) -> Sampler:
     """Tweedie's sampler for times, k-Gillespie for counts: their steps have the same distribution,
-    the one with times and the other with numbers of sites."""
+    the one with times and the other with numbers of sites.
+    """
     return KGillespie() if isinstance(schedule, CountSchedule) else Tweedie()

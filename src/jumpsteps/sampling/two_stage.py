@@ -4,7 +4,8 @@ Both spend a share theta of the step h = t - s on a trial stage with the rates :
 R_t(x_t \to \cdot)`, which ends in x* at the time t - theta h, and evaluate the rates :math:`\mu^*`
 there. The second stage uses a mixture of :math:`\mu` and :math:`\mu^*`: ``ThetaTrapezoidal``
 continues from x*, ``ThetaRK2`` starts again from x_t. A negative mixture is cut off at zero. Within
-a stage a site makes its first jump only."""
+a stage a site makes its first jump only.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ class ThetaTrapezoidal(TwoStages):
     below 2, because one jump elsewhere can change a rate by more than the extrapolation allows.
 
     Source: Ren et al. (2025), arXiv 2502.00234, Alg. 2. Kernels: all. Schedule: times. Calls per
-    step: 2."""
+    step: 2.
+    """
 
     name = "theta-trapezoidal"
     order = "1.1 to 1.6 (paper: 2)"
@@ -140,7 +142,8 @@ class ThetaRK2(TwoStages):
     ``ThetaTrapezoidal``.)
 
     Source: Ren et al. (2025), arXiv 2502.00234, Alg. 1. Kernels: all. Schedule: times. Calls per
-    step: 2."""
+    step: 2.
+    """
 
     name = "theta-rk2"
     order = "1.0 to 1.1 (paper: 2)"
@@ -152,7 +155,8 @@ class ThetaRK2(TwoStages):
 
 def all_rates(reverse: ReverseProcess, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """Reverse rates, float64 [B, L, V], zero at sites that cannot move; and which sites can, bool
-    [B, L]."""
+    [B, L].
+    """
     movable = reverse.forward.movable(x)
     some = reverse.rates(x, t, where=movable).to(torch.float64)
     rates = torch.zeros(*x.shape, reverse.forward.vocab_size, dtype=torch.float64, device=x.device)
