@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jumpsteps.cli.options import main
+from jumpsteps.cli.main import main
 
 NFE = ["2", "4", "8", "16", "32", "64"]
 SCHEDULES = ["uniform", "cosine", "jys", "shortest-path", "shortest-path-spread"]

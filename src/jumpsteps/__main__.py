@@ -2,7 +2,7 @@
 
 import sys
 
-from jumpsteps.cli.options import main
+from jumpsteps.cli.main import main
 
 
 def run() -> None:

@@ -12,10 +12,10 @@ import torch
 from jumpsteps import load, optimize_schedule
 from jumpsteps.cli import demo as demo_module
 from jumpsteps.cli.demo import DemoConfig, run_demo
-from jumpsteps.cli.names import SAMPLERS
-from jumpsteps.cli.options import main
-from jumpsteps.cli.token_files import load_tokens
+from jumpsteps.cli.main import main
+from jumpsteps.cli.sequence_files import load_tokens
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.sampling.registry import SAMPLERS
 
 
 def run(capsys, *arguments):

@@ -11,7 +11,7 @@ import torch
 import jumpsteps
 from helpers import seeded
 from jumpsteps import CountSchedule, KGillespie, Spread, TauLeaping, TimeSchedule, Tweedie
-from jumpsteps.cli.options import main
+from jumpsteps.cli.main import main
 from jumpsteps.models import BUILT_IN
 from jumpsteps.tasks.music.midi import read_steps, write_steps
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy

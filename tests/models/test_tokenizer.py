@@ -24,8 +24,8 @@ from builders.masked_lm import (
 )
 from helpers import save_words, seeded
 from jumpsteps import Given, Tweedie
-from jumpsteps.cli.options import main
-from jumpsteps.cli.token_files import given_prompt, load_given, load_text, save_text
+from jumpsteps.cli.main import main
+from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, save_text
 from jumpsteps.models.formats.masked_lm import MaskedLanguageModel, load_masked_lm
 from jumpsteps.models.tokenizer import Text, read_tokenizer
 from jumpsteps.process.absorbing import Absorbing

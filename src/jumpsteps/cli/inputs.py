@@ -1,6 +1,5 @@
-"""What the options of a command ask for: a model, its data, given sites, a sampler, schedules."""
+"""From the values of flags to objects: a device, a model, data, observed sites, schedules."""
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, SAMPLERS, pick
-from jumpsteps.cli.token_files import given_prompt, load_given, load_text, load_tokens
+from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, pick
+from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
+from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, load_tokens
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.tokenizer import Text
-from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
@@ -25,231 +26,317 @@ from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = [
-    "batch_of",
-    "check_file",
-    "conditional_data",
-    "device_of",
-    "find",
-    "given_samples",
+    "batch_size",
+    "check_schedule_names",
+    "device_named",
     "load_model",
-    "method_of",
-    "read_schedule",
-    "sampler_of",
+    "method_named",
+    "observed_in_samples",
+    "sampler_named",
+    "schedule_named",
+    "schedules_named",
+    "search",
+    "search_data",
+    "seeded",
 ]
 
 
-def device_of(name: str | None) -> torch.device:
+def device_named(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        torch.Generator(device)
     except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"no device {name!r} here ({str(error).splitlines()[0]}); leave out --device, or pass cpu"
+            f"no device {name!r} here ({reason}); leave out --device, or pass cpu"
         ) from None
     return device
 
 
-def batch_of(args: argparse.Namespace, device: torch.device) -> int:
-    """Samples made at a time. On a CPU small batches are faster: their activations stay in the cache."""
-    return args.batch or (16 if device.type == "cpu" else 256)
+def seeded(seed: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
 
 
-def load_model(args: argparse.Namespace, device: torch.device) -> LoadedModel:
-    """The model asked for; refuses options that exclude each other before it is read."""
-    for one, other in (("data", "text"), ("prompt", "given")):
-        if vars(args).get(one) is not None and vars(args).get(other) is not None:
-            raise ValueError(f"--{one} and --{other} exclude each other; pass one of them")
-    options = {
-        "trust_remote_code": args.trust_remote_code,
-        "mask_id": args.mask_id,
-        "length": args.length,
-    }
-    dtype = None if args.dtype is None else pick("number format", args.dtype, DTYPES)
-    if args.model in BUILT_IN and Path(args.model).is_dir():
+def batch_size(batch: int | None, device: torch.device) -> int:
+    """Samples drawn at a time; few on a CPU, so that their activations stay in its cache."""
+    return batch or (16 if device.type == "cpu" else 256)
+
+
+def load_model(options: ModelOptions, device: torch.device) -> LoadedModel:
+    dtype = None if options.dtype is None else pick("number format", options.dtype, DTYPES)
+    name = options.name
+    if name in BUILT_IN and Path(name).is_dir():
         print(
-            f"note: {args.model!r} is the built-in model; for the folder of this name pass ./{args.model}",
+            f"note: {name!r} is the built-in model; for the folder of this name pass ./{name}",
             file=sys.stderr,
         )
     return load(
-        args.model,
+        name,
         device=device,
         dtype=dtype,
-        compile=args.compile,
-        **options,
-        tokenizer=args.tokenizer,
+        compile=options.compile,
+        trust_remote_code=options.trust_remote_code,
+        mask_id=options.mask_id,
+        length=options.length,
+        tokenizer=options.tokenizer,
     )
 
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
-    """The model's text; ``option`` is what needs it, and ``instead`` what takes token ids."""
+    """The model's text; ``option`` is the flag that needs it, ``instead`` the one for token ids."""
     if model.text is None:
         tokenizer = "" if model.name in BUILT_IN else "--tokenizer, or "
         raise ValueError(
-            f"{option} is text, and {model.name!r} has no tokenizer; pass {tokenizer}token ids with {instead}"
+            f"{option} is text, and {model.name!r} has no tokenizer; pass {tokenizer}token ids "
+            f"with {instead}"
         )
     return model.text
 
 
-def data_for(
-    model: LoadedModel, args: argparse.Namespace, generator: torch.Generator
+def data_named(
+    model: LoadedModel, options: SearchOptions, generator: torch.Generator
 ) -> tuple[Tensor, str]:
-    """Sequences for a search, and their name."""
-    if args.text is not None:
-        return load_text(
-            args.text, text_of(model, "--text", "--data"), model.length, args.sequences, generator
-        )
-    if args.data is not None and (model.task is None or args.data != model.task.name):
-        if (
-            model.task is not None
-            and model.task.read_data is not None
-            and not args.data.lower().endswith((".npy", ".npz"))
-        ):
-            return model.task.read_data(Path(args.data), args.sequences, generator)
-        return load_tokens(args.data, args.sequences, generator)
-    if model.task is None:
+    """Sequences for a search, int64 [B, L], and the name of the data."""
+    n, task = options.sequences, model.task
+    if options.text is not None:
+        text = text_of(model, "--text", "--data")
+        return load_text(options.text, text, model.length, n, generator)
+    if options.data is not None and (task is None or options.data != task.name):
+        is_array = options.data.lower().endswith((".npy", ".npz"))
+        if task is not None and task.read_data is not None and not is_array:
+            return task.read_data(Path(options.data), n, generator)
+        return load_tokens(options.data, n, generator)
+    if task is None:
         raise ValueError(
-            f"no data is known for {model.name!r}; pass --data FILE with tokens [n, {model.length}] (.npy or .npz), or --text FILE"
+            f"no data is known for {model.name!r}; pass --data FILE with tokens "
+            f"[n, {model.length}] (.npy or .npz), or --text FILE"
         )
-    return model.task.sample_data(args.sequences, generator), model.task.name
+    return task.sample_data(n, generator), task.name
 
 
-def given_for(model: LoadedModel, args: argparse.Namespace, device: torch.device) -> Given | None:
-    """The sites that ``--prompt`` or ``--given`` gives, on the device."""
-    if args.prompt is not None:
-        given = given_prompt(args.prompt, text_of(model, "--prompt", "--given"), model.length)
-    elif args.given is None:
+def observed_sites(
+    model: LoadedModel, options: ObservedOptions, device: torch.device
+) -> Given | None:
+    """The sites that ``--prompt`` or ``--given`` names, on the device."""
+    task = model.task
+    if options.prompt is not None:
+        given = given_prompt(options.prompt, text_of(model, "--prompt", "--given"), model.length)
+    elif options.given is None:
         return None
     elif (
-        model.task is not None
-        and model.task.read_given is not None
-        and not args.given.lower().endswith(".npz")
+        task is not None
+        and task.read_given is not None
+        and not options.given.lower().endswith(".npz")
     ):
-        given = model.task.read_given(Path(args.given), model.length)
+        given = task.read_given(Path(options.given), model.length)
     else:
-        given = load_given(args.given, model.length, model.reverse.forward)
+        given = load_given(options.given, model.length, model.reverse.forward)
     return Given(given.tokens.to(device), given.mask.to(device))
 
 
-def given_samples(
-    model: LoadedModel, args: argparse.Namespace, device: torch.device
+def observed_in_samples(
+    model: LoadedModel, options: ObservedOptions, device: torch.device, n: int
 ) -> Given | None:
-    """``given_for`` samples: of one sequence for all of them, or of each."""
-    given = given_for(model, args, device)
-    if given is not None and given.mask.ndim == 2 and len(given.mask) != args.n:
+    """The observed sites of n samples, the same in all, [L], or a row for each, [n, L]."""
+    given = observed_sites(model, options, device)
+    if given is not None and given.mask.ndim == 2 and len(given.mask) != n:
         rows = len(given.mask)
         raise ValueError(
-            f"{args.given} gives sites of {rows} sequences, and {args.n} samples were asked for; pass -n {rows}"
+            f"{options.given} gives sites of {rows} sequences, and -n asks for {n} samples; "
+            f"pass -n {rows}"
         )
     return given
 
 
-def conditional_data(
-    model: LoadedModel, args: argparse.Namespace, generator: torch.Generator
+def search_data(
+    model: LoadedModel,
+    search: SearchOptions,
+    observed: ObservedOptions,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor | None, str]:
-    """``data_for`` a search [B, L], which of its sites are given, bool [L] or [B, L] or None, and the name of both.
+    """Sequences int64 [B, L], their observed sites, bool [L], [B, L] or None, and the data's name.
 
-    Masks of several sequences are dealt to the data in turn. The tokens at given sites are the data's own: what is asked is where
-    the prompt ends, and its own words would contradict the text that follows.
+    Masks of several sequences are assigned to the data in turn. Observed tokens are those of the
+    data, not those of the prompt: a search only needs to know where the prompt ends, and the
+    prompt's own tokens would contradict the data that follow.
+
+    Raises:
+        ValueError: sequences of another length than the model's.
     """
-    tokens, name = data_for(model, args, generator)
-    given = given_for(model, args, tokens.device)
+    tokens, name = data_named(model, search, generator)
+    if tokens.shape[1] != model.length:
+        raise ValueError(
+            f"the data are sequences of {tokens.shape[1]} tokens, and {model.name!r} has "
+            f"{model.length}; pass tokens [n, {model.length}]"
+        )
+    given = observed_sites(model, observed, tokens.device)
     if given is None:
         return tokens, None, name
-    mask = (
-        given.mask
-        if given.mask.ndim == 1
-        else given.mask[torch.arange(len(tokens)) % len(given.mask)]
-    )
-    return (
-        tokens,
-        mask,
-        f"{name}, {float(mask.sum(-1).double().mean()):g} of {mask.shape[-1]} sites given",
-    )
+    mask = given.mask
+    if mask.ndim == 2:
+        mask = mask[torch.arange(len(tokens)) % len(mask)]
+    count = float(mask.sum(-1).double().mean())
+    return tokens, mask, f"{name}, {count:g} of {mask.shape[-1]} sites given"
 
 
 def free_sites(model: LoadedModel, given: Given | None) -> int:
-    """The number of sites that jump.
+    """The number of sites that are not observed.
 
     Raises:
         ValueError: it differs from sequence to sequence.
     """
     if given is None:
         return model.length
-    counts = (~given.mask).sum(-1).unique().tolist()
-    if len(counts) > 1:
+    free = (~given.mask).sum(-1).unique().tolist()
+    if len(free) > 1:
         raise ValueError(
-            f"the given sites leave {counts[0]} to {counts[-1]} free; jumps are counted, so leave as many in every sequence"
+            f"the given sites leave {free[0]} to {free[-1]} free, and a schedule of counts needs "
+            "the same number in every sequence; give as many in each"
         )
-    return int(counts[0])
+    return int(free[0])
 
 
-def sampler_of(args: argparse.Namespace) -> Sampler | None:
-    """The sampler asked for; with a reveal order, one that counts jumps; None to choose by the schedule."""
-    if args.sampler is not None:
-        return pick("sampler", args.sampler, SAMPLERS)
-    return None if args.order is None else KGillespie()
+def sampler_named(name: str | None, order: str | None) -> Sampler | None:
+    """The sampler of this name; without one, k-Gillespie for an order, else None.
+
+    Raises:
+        ValueError: no such sampler, or one that does not follow the order.
+    """
+    if name is None:
+        return None if order is None else KGillespie()
+    sampler = pick("sampler", name, SAMPLERS)
+    if order not in (None, Random.name) and sampler.holds is not Held.COUNT:
+        raise ValueError(
+            f"sampler {name} does not reveal tokens in {order} order; use k-gillespie, or leave "
+            "out --order"
+        )
+    return sampler
 
 
-def method_of(args: argparse.Namespace, name: str) -> Method:
+def method_named(name: str, order: str | None) -> Method:
+    """The search of this name, in this reveal order if there is one.
+
+    Raises:
+        ValueError: no such method or order, or a method that does not search in this order.
+    """
     method = pick("method", name, METHODS)
-    if args.order is None:
+    if order is None:
         return method
     if not isinstance(method, ShortestPath):
         raise ValueError(
-            f"method {name} does not know reveal orders; use --method shortest-path, or leave out --order"
+            f"method {name} does not know reveal orders; use --method shortest-path, or leave out "
+            "--order"
         )
-    if args.order == "learned":
+    if name not in (ShortestPath().name, f"{ShortestPath().name}-{order}"):
+        raise ValueError(f"method {name} has its own order, not {order}; leave out --order")
+    if order == "learned":
         return LearnedOrder()
-    return replace(method, order=pick("order", args.order, ORDERS))
+    return replace(method, order=pick("order", order, ORDERS))
 
 
-def find(
-    args: argparse.Namespace,
+def search(
     model: LoadedModel,
     method: Method,
-    device: torch.device,
+    options: SearchOptions,
+    observed: ObservedOptions,
     *,
+    sampler: Sampler | None,
+    generator: torch.Generator,
     tolerance: float | None = None,
+    progress: bool = False,
 ) -> dict[int, Schedule]:
-    """Schedules by ``method``, for the options that ``optimize`` and ``compare`` share; within ``tolerance`` if given."""
-    generator = torch.Generator(device).manual_seed(args.seed)
-    tokens, given_mask, name = conditional_data(model, args, generator)
+    """Schedules by ``method``: one for each NFE, or the shortest within ``tolerance``."""
+    tokens, given_mask, name = search_data(model, options, observed, generator)
     return optimize_schedule(
         model.reverse,
         tokens,
-        args.nfe or [],
+        options.nfe,
         tolerance=tolerance,
         generator=generator,
         method=method,
-        sampler=sampler_of(args),
+        sampler=sampler,
         given_mask=given_mask,
         about=model.provenance(data=name),
+        progress=progress,
     )
 
 
-def read_schedule(
-    name: str, nfe: int, model: LoadedModel, given: Given | None, args: argparse.Namespace
-) -> Schedule:
-    """A fixed schedule by name, or one from a file; refuses another kernel, and says so when the weights were others."""
-    if name in FIXED:
-        times, jumps = FIXED[name]
-        sampler = sampler_of(args) or Tweedie()
-        if sampler.takes is not CountSchedule:
-            return times(sampler.steps(nfe))
-        return jumps(
-            sampler.steps(nfe),
-            free_sites(model, given),
-            pick("order", args.order or Random.name, ORDERS),
-        )
-    if not Path(name).exists():
+def check_schedule_names(names: tuple[str, ...]) -> None:
+    """Raises ValueError for a name that is no fixed schedule, no search method and no file."""
+    for name in names:
+        if name not in METHODS:
+            check_schedule_name(name)
+
+
+def check_schedule_name(name: str) -> None:
+    if name not in FIXED and not Path(name).is_file():
         raise ValueError(
-            f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with 'jumpsteps optimize'"
+            f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with "
+            "'jumpsteps optimize'"
         )
+
+
+def schedules_named(
+    name: str,
+    model: LoadedModel,
+    options: SearchOptions,
+    observed: ObservedOptions,
+    given: Given | None,
+    *,
+    sampler: Sampler | None,
+    order: str | None,
+    generator: torch.Generator,
+    progress: bool = False,
+) -> dict[int, Schedule]:
+    """A schedule for each NFE: from a search, if this is a method, else fixed or from a file."""
+    if name in METHODS:
+        method = method_named(name, order)
+        return search(
+            model,
+            method,
+            options,
+            observed,
+            sampler=sampler,
+            generator=generator,
+            progress=progress,
+        )
+    return {
+        nfe: schedule_named(name, nfe, model, given, sampler=sampler, order=order)
+        for nfe in options.nfe
+    }
+
+
+def schedule_named(
+    name: str,
+    nfe: int,
+    model: LoadedModel,
+    given: Given | None,
+    *,
+    sampler: Sampler | None,
+    order: str | None,
+) -> Schedule:
+    """A fixed schedule, or one from a file.
+
+    A schedule that was optimised for other weights is used, with a note on standard error.
+
+    Raises:
+        ValueError: no such schedule, one for another kernel, or an order beside a file's own.
+    """
+    check_schedule_name(name)
+    if name in FIXED:
+        times, counts = FIXED[name]
+        sampler = sampler or Tweedie()
+        steps = sampler.steps(nfe)
+        if sampler.takes is not CountSchedule:
+            return times(steps)
+        reveal_order = pick("order", order or Random.name, ORDERS)
+        return counts(steps, free_sites(model, given), reveal_order)
     schedule = at_nfe(load_schedules(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
-    if args.order is not None:
+    if order is not None:
         raise ValueError(f"{name} holds its own order; leave out --order")
     known = schedule.provenance
     if known.model_hash and known.model_hash != model.digest:
@@ -258,9 +345,3 @@ def read_schedule(
             file=sys.stderr,
         )
     return schedule
-
-
-def check_file(path: Path | None) -> None:
-    """Refuse an output that cannot be a file before any work is done."""
-    if path is not None and path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file to write to")

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import torch
 
-from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
 from jumpsteps.schedules.orders import (
     Blocks,
@@ -23,7 +22,7 @@ from jumpsteps.search.learned_order import LearnedOrder
 from jumpsteps.search.method import Method
 from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "SAMPLERS", "choices", "pick"]
+__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "choices", "pick"]
 
 ORDERS: dict[str, RevealOrder] = {
     order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())

@@ -1,4 +1,8 @@
-"""Files of tokens and of text: what users bring, and what ``jumpsteps sample`` writes."""
+"""Files of sequences: tokens, texts and observed sites that users bring, and samples.
+
+Tokens are .npy or .npz arrays, texts are in UTF-8. Functions that read return int64 tokens, and
+raise a ValueError that names the file and says what it should hold.
+"""
 
 import zipfile
 from pathlib import Path
@@ -17,13 +21,14 @@ __all__ = ["given_prompt", "load_given", "load_text", "load_tokens", "save_sampl
 
 
 def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
-    """n rows, drawn without replacement, of a .npy array or of the array ``samples`` or ``tokens`` of a .npz file.
+    """n rows of a .npy array, or of the array ``samples`` or ``tokens`` of a .npz file.
 
     Returns:
-        int64 [n, L] on the generator's device (all rows if there are fewer than n), and the data's name with its SHA-256.
+        int64 [n, L] on the generator's device, drawn without replacement (all rows if there are
+        fewer than n), and the data's name with its SHA-256.
 
     Raises:
-        ValueError: no such file, or not such an array.
+        ValueError: no such file, or no such array in it.
     """
     path = Path(path)
     try:
@@ -39,15 +44,15 @@ def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[T
         ) from None
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
         raise ValueError(
-            f"{path} holds no tokens; expected .npy, or .npz with an array 'samples' or 'tokens', int [n, L]"
+            f"{path} holds no tokens; expected .npy, or .npz with an array 'samples' or 'tokens', "
+            "int [n, L]"
         ) from None
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer) or not len(array):
         raise ValueError(
             f"{path} holds an array {array.dtype} {list(array.shape)}; tokens are integers [n, L]"
         )
-    return draw(
-        torch.from_numpy(array.astype(np.int64)), n, generator
-    ), f"{path.name} sha256:{file_hash(path)}"
+    tokens = torch.from_numpy(array.astype(np.int64))
+    return draw(tokens, n, generator), f"{path.name} sha256:{file_hash(path)}"
 
 
 def draw(tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -59,12 +64,14 @@ def draw(tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
 def load_text(
     path: Path | str, text: Text, length: int, n: int, generator: torch.Generator
 ) -> tuple[Tensor, str]:
-    """n pieces of L = ``length`` tokens, drawn without replacement, of a text file in UTF-8.
+    """n pieces of L = ``length`` tokens of a text file in UTF-8.
 
-    The file is tokenised as a whole and cut into pieces one after another; a last piece of fewer tokens is dropped.
+    The file is tokenised as a whole and cut into pieces one after another. A last piece of fewer
+    than L tokens is dropped.
 
     Returns:
-        int64 [n, L] on the generator's device (all pieces if there are fewer than n), and the data's name with its SHA-256.
+        int64 [n, L] on the generator's device, drawn without replacement (all pieces if there are
+        fewer than n), and the data's name with its SHA-256.
 
     Raises:
         ValueError: no such file, no text in UTF-8, text that holds MASK, or fewer than L tokens.
@@ -81,14 +88,15 @@ def load_text(
     tokens = text.encode(content)
     if len(tokens) < length:
         raise ValueError(
-            f"{path} holds {len(tokens)} tokens, and one sequence needs {length}; pass a longer text"
+            f"{path} holds {len(tokens)} tokens, and one sequence needs {length}; pass a longer "
+            "text"
         )
     pieces = torch.tensor(tokens[: len(tokens) // length * length]).reshape(-1, length)
     return draw(pieces, n, generator), f"{path.name} sha256:{file_hash(path)}"
 
 
 def given_prompt(words: str, text: Text, length: int) -> Given:
-    """The tokens of a text as given sites at the start of sequences of L = ``length`` sites.
+    """The tokens of a text as observed sites at the start of sequences of L = ``length`` sites.
 
     Raises:
         ValueError: a text without tokens, with MASK, or so long that no site is left to sample.
@@ -96,17 +104,22 @@ def given_prompt(words: str, text: Text, length: int) -> Given:
     tokens = text.encode(words)
     if not 0 < len(tokens) < length:
         raise ValueError(
-            f"the prompt has {len(tokens)} tokens; with {length} sites it must have 1..{length - 1}, so that one is free"
+            f"the prompt has {len(tokens)} tokens; with {length} sites it must have "
+            f"1..{length - 1}, so that at least one site is free"
         )
     filled = torch.tensor(tokens + [0] * (length - len(tokens)))
     return Given(filled, torch.arange(length) < len(tokens))
 
 
 def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
-    """Given sites from a .npz file: ``tokens``, int [L] or [n, L], and ``mask``, bool of the same shape, true where they are given.
+    """Observed sites from a .npz file.
+
+    Its arrays are ``tokens``, int [L] or [n, L], and ``mask``, bool of the same shape, true where a
+    site is observed. Tokens at other sites are ignored.
 
     Raises:
-        ValueError: no such file, no such arrays, another L, a sequence without a free site, or tokens that data cannot hold.
+        ValueError: no such file, no such arrays, another L, a sequence without a free site, or
+            tokens that data cannot hold.
     """
     path = Path(path)
     wanted = f"arrays 'tokens' int [{length}] or [n, {length}] and 'mask' bool of the same shape"
@@ -127,7 +140,8 @@ def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
     )
     if not (fits and np.issubdtype(tokens.dtype, np.integer) and mask.dtype == bool):
         raise ValueError(
-            f"{path} holds tokens {tokens.dtype} {list(tokens.shape)} and mask {mask.dtype} {list(mask.shape)}; expected {wanted}"
+            f"{path} holds tokens {tokens.dtype} {list(tokens.shape)} and mask {mask.dtype} "
+            f"{list(mask.shape)}; expected {wanted}"
         )
     if mask.all(-1).any():
         raise ValueError(
@@ -145,9 +159,9 @@ def save_samples(path: Path | str, samples: Tensor, nfe: int) -> None:
 
 
 def save_text(path: Path | str, texts: list[str]) -> None:
-    """Write texts to a file in UTF-8, each below a line that counts them."""
-    blocks = [
+    """Write texts to a file in UTF-8, each below a line with its number."""
+    entries = [
         f"===== sample {i} of {len(texts)} =====\n{text}\n" for i, text in enumerate(texts, 1)
     ]
     with replacing(path) as temporary:
-        temporary.write_text("\n".join(blocks), encoding="utf-8", newline="\n")
+        temporary.write_text("\n".join(entries), encoding="utf-8", newline="\n")

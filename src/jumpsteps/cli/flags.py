@@ -1,0 +1,259 @@
+"""The flags of every command."""
+
+import argparse
+from collections.abc import Sequence
+
+from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, choices
+from jumpsteps.cli.options import (
+    CompareOptions,
+    DemoOptions,
+    ExplainOptions,
+    OptimizeOptions,
+    Options,
+    SampleOptions,
+    TrainOptions,
+    build,
+)
+from jumpsteps.models import BUILT_IN
+from jumpsteps.sampling.registry import SAMPLERS
+from jumpsteps.training.recipes import RECIPES
+from jumpsteps.version import __version__
+
+__all__ = ["parse"]
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The options of the command that the arguments name.
+
+    Raises:
+        ValueError: flags that contradict each other, or a number out of range.
+        SystemExit: an unknown flag, a missing one, a value of another type; help or version asked.
+    """
+    args = parser().parse_args(arguments)
+    options: Options = build(args.options, args)
+    return options
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+Subparsers = argparse._SubParsersAction  # the type of add_subparsers() has no public name
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="jumpsteps", description="Few-step sampling for discrete diffusion models."
+    )
+    root.add_argument("--version", action="version", version=__version__)
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_demo, add_optimize, add_sample, add_compare, add_explain, add_train):
+        add(commands)
+    return root
+
+
+class ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that ends in the default, where that is a number or a name."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = isinstance(action.default, str) or type(action.default) is int
+        return super()._get_help_string(action) if shown else action.help
+
+
+def command(
+    commands: "Subparsers[argparse.ArgumentParser]", name: str, options: type[Options], text: str
+) -> argparse.ArgumentParser:
+    """A command with this help, and the flag that all commands have."""
+    about = text[0].upper() + text[1:] + "."
+    made = commands.add_parser(name, help=text, description=about, formatter_class=ShowDefaults)
+    made.set_defaults(options=options)
+    made.add_argument("--device", help="torch device; by default cuda if there is one, else cpu")
+    return made
+
+
+def add_demo(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "optimise schedules for the trained CountDown network and compare them by sampling"
+    demo = command(commands, "demo", DemoOptions, text)
+    demo.add_argument("--out", default="demo", help="folder for schedules, results and picture")
+
+
+def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "find good schedules for a model and write them to a file"
+    optimize = command(commands, "optimize", OptimizeOptions, text)
+    add_model(optimize)
+    add_search(optimize, required=False)
+    optimize.add_argument(
+        "--tolerance",
+        type=float,
+        help="in place of --nfe: find the fewest steps whose predicted error is at most this, in "
+        "nats per sequence",
+    )
+    optimize.add_argument(
+        "--curve", metavar="FILE", help="also draw the predicted error against NFE, as a .png"
+    )
+    optimize.add_argument(
+        "--method", default="shortest-path", help=f"search method: {choices(METHODS)}"
+    )
+    optimize.add_argument("-o", "--out", default="schedules.json", help="JSON file of schedules")
+
+
+def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "sample from a model and write the tokens to a file"
+    sample = command(commands, "sample", SampleOptions, text)
+    add_model(sample)
+    sample.add_argument(
+        "--schedule", default="uniform", help=f"{choices(FIXED)}, or a file of 'jumpsteps optimize'"
+    )
+    sample.add_argument(
+        "--nfe", type=positive, help="model calls; not for samplers that choose their own steps"
+    )
+    add_sampling(sample, n=16, text="number of samples")
+    sample.add_argument(
+        "-o",
+        "--out",
+        default="samples.npz",
+        help=".npz file for the arrays samples [n, L] and nfe, with a .txt file beside it if the "
+        "model has a tokenizer; or a folder, if the model's task writes files of its own (piano: "
+        ".png, .mid, .wav)",
+    )
+
+
+def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "sample with several schedules and compare the task's metric, with confidence intervals"
+    compare = command(commands, "compare", CompareOptions, text)
+    add_model(compare)
+    add_search(compare)
+    compare.add_argument("--schedules", nargs="+", required=True, help=schedule_names())
+    add_sampling(compare, n=256, text="number of samples for each schedule and NFE")
+    compare.add_argument("-o", "--out", default="results.json", help="JSON file of results")
+    compare.add_argument("--picture", metavar="FILE", help="also draw the comparison, as a .png")
+
+
+def add_explain(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "print what each step of a schedule costs, by every bound"
+    explain = command(commands, "explain", ExplainOptions, text)
+    add_model(explain)
+    add_search(explain)
+    explain.add_argument(
+        "--schedules",
+        nargs="+",
+        default=["uniform", "shortest-path"],
+        help=f"{schedule_names()}; by default uniform and shortest-path",
+    )
+
+
+def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "train a network by its recipe; a second run with the same folder continues the first"
+    train = command(commands, "train", TrainOptions, text)
+    train.add_argument("recipe", metavar="RECIPE", help=choices(RECIPES))
+    train.add_argument(
+        "--data",
+        help="for the piano recipes: a folder or zip of MIDI files, or a folder of arrays",
+    )
+    train.add_argument("--out", required=True, help="checkpoint folder")
+    train.add_argument(
+        "--steps", type=positive, help="optimiser steps; by default those of the recipe"
+    )
+    train.add_argument(
+        "--batch", type=positive, help="sequences per optimiser step; by default the recipe's"
+    )
+    train.add_argument("--max-minutes", type=float, help="stop after this time")
+
+
+def schedule_names() -> str:
+    return (
+        f"fixed schedules ({choices(FIXED)}), search methods ({choices(METHODS)}), or files of "
+        "'jumpsteps optimize'"
+    )
+
+
+def add_model(to: argparse.ArgumentParser) -> None:
+    add_loading(to)
+    to.add_argument("--prompt", help="text at the start of every sequence; its tokens stay fixed")
+    to.add_argument(
+        "--given",
+        metavar="FILE",
+        help="observed sites, which keep their tokens: a .npz file with arrays tokens, int [L] or "
+        "[n, L], and mask, bool, true where a site is observed; or a file that the model's task "
+        "reads (piano: .mid)",
+    )
+    to.add_argument(
+        "--sampler", help=f"{choices(SAMPLERS)}; by default the schedule's own, or tweedie"
+    )
+    to.add_argument(
+        "--order",
+        help="order in which a masked model reveals tokens, for samplers that follow counts: "
+        f"{choices(ORDERS)}; in searches also learned",
+    )
+    to.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+
+
+def add_loading(to: argparse.ArgumentParser) -> None:
+    to.add_argument("name", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
+    to.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python code that comes with the model (LLaDA and Dream need it)",
+    )
+    to.add_argument(
+        "--mask-id", type=int, help="id of MASK, for a masked language model that does not name it"
+    )
+    to.add_argument(
+        "--length",
+        type=positive,
+        help="sequence length L of a masked language model; by default the longest it allows",
+    )
+    to.add_argument(
+        "--tokenizer",
+        help="folder or hub id of the tokenizer; by default the one in the model's folder",
+    )
+    to.add_argument(
+        "--dtype",
+        help=f"number format of the network's parameters: {choices(DTYPES)}; by default the "
+        "model's own",
+    )
+    to.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network without its head; the first calls take seconds longer",
+    )
+
+
+def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
+    to.add_argument(
+        "--nfe",
+        type=positive,
+        nargs="+",
+        required=required,
+        default=None if required else [],
+        help="numbers of model calls, a schedule for each",
+    )
+    to.add_argument(
+        "--data",
+        help="data for the searches: the name of a task, a .npy or .npz file of tokens [n, L], or "
+        "files that the model's task reads (piano: a folder or zip of MIDI files, or a folder of "
+        "arrays); by default the model's own task",
+    )
+    to.add_argument(
+        "--text",
+        metavar="FILE",
+        help="in place of --data: a text in UTF-8, which is cut into sequences of L tokens",
+    )
+    to.add_argument(
+        "--sequences",
+        type=positive,
+        default=64,
+        help="sequences of data for each search, at most",
+    )
+
+
+def add_sampling(to: argparse.ArgumentParser, *, n: int, text: str) -> None:
+    to.add_argument("-n", type=positive, default=n, help=text)
+    to.add_argument(
+        "--batch",
+        type=positive,
+        help="samples drawn at a time; by default 16 on a CPU and 256 elsewhere",
+    )

@@ -1,0 +1,148 @@
+"""What commands write: output names are checked before any work is done; samples go to files."""
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from jumpsteps.cli.sequence_files import save_samples, save_text
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.plots import new_figure
+from jumpsteps.models import LoadedModel
+from jumpsteps.tasks.task import WriteSample
+
+__all__ = [
+    "check_distinct",
+    "output_file",
+    "output_folder",
+    "picture_file",
+    "sample_files",
+    "text_file",
+    "write_samples",
+]
+
+
+def output_file(name: str) -> Path:
+    """The path of a file that can be written; folders that are missing are made when it is.
+
+    Raises:
+        ValueError: an empty name, a folder, or a path below a file.
+    """
+    path = Path(name)
+    if not name:
+        raise ValueError("the name of an output is empty; name a file to write to")
+    if is_folder_name(name) or path.is_dir():
+        raise ValueError(f"{name} is a folder; name a file to write to")
+    check_parents(path)
+    return path
+
+
+def output_folder(name: str) -> Path:
+    """The path of a folder that is there or can be made.
+
+    Raises:
+        ValueError: an empty name, a file, or a path below a file.
+    """
+    path = Path(name)
+    if not name:
+        raise ValueError("the name of an output is empty; name a folder to write to")
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{name} is a file; name a folder to write to")
+    check_parents(path)
+    return path
+
+
+def picture_file(name: str) -> Path:
+    """The path of a picture.
+
+    Raises:
+        ValueError: as ``output_file``; an unknown kind of picture; matplotlib is not installed.
+    """
+    path = output_file(name)
+    kinds = new_figure(1, 1).canvas.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        raise ValueError(f"{name} is not the name of a picture; end it in .png")
+    return path
+
+
+def check_distinct(*paths: Path | None) -> None:
+    """Raises ValueError if a command would write two outputs to one file."""
+    written = [path.resolve() for path in paths if path is not None]
+    if len(set(written)) < len(written):
+        raise ValueError(f"two outputs would be written to {written[0]}; name different files")
+
+
+def check_parents(path: Path) -> None:
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise ValueError(f"{path} cannot be written, because {parent} is a file")
+
+
+def is_folder_name(name: str) -> bool:
+    return name.endswith(("/", os.sep))
+
+
+def sample_files(out: str, model: LoadedModel) -> tuple[Path, WriteSample | None]:
+    """The file that takes the tokens, and what writes each sample beside it, if anything does.
+
+    Some tasks write each sample to files of its own, into a folder: one that is there, or a name
+    that ends in / or has no suffix.
+
+    Raises:
+        ValueError: a folder where a file is needed, or the other way round.
+    """
+    path = Path(out)
+    write = None if model.task is None else model.task.write
+    if write is None or not (is_folder_name(out) or path.is_dir() or not path.suffix):
+        return output_file(out), None
+    if path.exists() and not path.is_dir():
+        raise ValueError(
+            f"{path} is a file, and the samples need a folder; name another folder, or a .npz file "
+            "for tokens only"
+        )
+    return output_folder(out) / "samples.npz", write
+
+
+def text_file(tokens: Path) -> Path:
+    """The file beside the tokens that takes the text of the samples."""
+    path = tokens.with_suffix(".txt")
+    if path == tokens:
+        raise ValueError(f"{tokens} is where the text would go; name a .npz file for the tokens")
+    return output_file(str(path))
+
+
+def write_samples(
+    file: Path,
+    write: WriteSample | None,
+    model: LoadedModel,
+    samples: Tensor,
+    nfe: int,
+    given: Given | None,
+) -> None:
+    """Write samples int64 [n, L], print the first one, and the metric if the model has a task.
+
+    The text goes to a file of its own if the model has a tokenizer; each sample to files of its own
+    if its task has a ``write``.
+    """
+    save_samples(file, samples, nfe)
+    files = str(file)
+    if model.text is not None:
+        texts = [model.text.decode(sample) for sample in samples.tolist()]
+        save_text(text_file(file), texts)
+        files += f" and {text_file(file)}"
+        print(texts[0])
+    if write is not None:
+        write_each(write, file.parent, samples, given)
+        files += f" and {file.with_name('sample-*')}"
+    if model.task is not None:
+        print(model.task.show(samples[0].cpu()))
+        print(f"{model.task.metric_name}: {100 * float(model.task.metric(samples).mean()):.2f}%")
+    print(f"{len(samples)} samples, {nfe} model calls each; written to {files}")
+
+
+def write_each(write: WriteSample, folder: Path, samples: Tensor, given: Given | None) -> None:
+    """Write sample-1, sample-2, ..., all numbers with as many digits as the last one."""
+    digits = len(str(len(samples)))
+    masks = [None] * len(samples) if given is None else given.mask.expand(samples.shape).cpu()
+    for i, (sample, mask) in enumerate(zip(samples.cpu(), masks, strict=True), 1):
+        write(folder / f"sample-{i:0{digits}d}", sample, mask)
