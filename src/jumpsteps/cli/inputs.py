@@ -225,16 +225,17 @@ def method_named(name: str, order: str | None) -> Method:
     method = pick("method", name, METHODS)
     if order is None:
         return method
-    if not isinstance(method, ShortestPath):
+    shortest_path = ShortestPath()
+    if name == f"{shortest_path.name}-{order}":
+        return method
+    if name != shortest_path.name:
         raise ValueError(
-            f"method {name} does not know reveal orders; use --method shortest-path, or leave out "
-            "--order"
+            f"method {name} does not search in {order} order; use --method shortest-path, or "
+            "leave out --order"
         )
-    if name not in (ShortestPath().name, f"{ShortestPath().name}-{order}"):
-        raise ValueError(f"method {name} has its own order, not {order}; leave out --order")
     if order == "learned":
         return LearnedOrder()
-    return replace(method, order=pick("order", order, ORDERS))
+    return replace(shortest_path, order=pick("order", order, ORDERS))
 
 
 def search(

@@ -1,0 +1,64 @@
+"""``jumpsteps compare`` and ``jumpsteps explain``: several schedules side by side."""
+
+import json
+
+import numpy as np
+
+from builders.command_line import EXACT, given_file, run
+
+
+def test_compare_prints_a_table_and_draws(tmp_path, capsys):
+    results, picture = tmp_path / "r.json", tmp_path / "p.png"
+    names = ["uniform", "cosine", "jys", "shortest-path"]
+    options = f"--nfe 2 4 --schedules {' '.join(names)} -n 6 --sequences 4"
+    code, out, _ = run(capsys, f"compare {EXACT}", options, "-o", results, "--picture", picture)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["NFE", "2", "4"]
+    content = json.loads(results.read_text())
+    assert [(row["nfe"], row["schedule"]) for row in content["rows"]] == [
+        (n, name) for n in (2, 4) for name in names
+    ]
+    assert content["search_calls"]["shortest-path"] == 32
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_explain_prints_a_table_for_each_schedule(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "explain toy-uniform --nfe 2 3 --sequences 50 --device cpu")
+    assert code == 0
+    for name in ("uniform", "shortest-path"):
+        for steps in (2, 3):
+            assert f"\n{name}, {steps} steps\n" in out
+    assert out.count("KL(data || samples): Tweedie") == 4
+    assert not any(tmp_path.iterdir())
+
+
+def test_only_times_are_explained(capsys):
+    for asked in ("--schedules shortest-path-spread", "--order spread --schedules shortest-path"):
+        code, _, err = run(capsys, f"explain {EXACT} --nfe 2 --sequences 4", asked)
+        assert (code, err) == (
+            1,
+            "error: only schedules of times can be explained; leave out those of counts\n",
+        )
+
+
+def test_a_comparison_with_given_sites(tmp_path, capsys):
+    given, results = tmp_path / "g.npz", tmp_path / "r.json"
+    given_file(given, 1, 2)
+    options = "--schedules uniform shortest-path --nfe 2 --sequences 4 -n 4"
+    code, _, _ = run(capsys, f"compare {EXACT}", options, "--given", given, "-o", results)
+    assert code == 0
+    content = json.loads(results.read_text())
+    assert content["given"] == str(given)
+    pairs_with_a_free_site = 2
+    assert all(row["metric"]["mean"] <= pairs_with_a_free_site / 255 for row in content["rows"])
+
+
+def test_an_explanation_with_given_sites(tmp_path, capsys):
+    np.savez(tmp_path / "t.npz", tokens=[3, 0, 0, 0], mask=[True, False, False, False])
+    asked = "explain toy-absorbing --nfe 2 --sequences 50 --device cpu --schedules uniform"
+    code, out, _ = run(capsys, asked, "--given", tmp_path / "t.npz")
+    assert code == 0
+    assert "1 of 4 sites given" in out
+    assert "KL(data || samples)" not in out
+    assert "KL(data || samples)" in run(capsys, asked)[1]

@@ -1,0 +1,39 @@
+"""``jumpsteps demo`` with small sizes, ``jumpsteps train``, and the module as a command."""
+
+import subprocess
+import sys
+
+import torch
+
+import jumpsteps
+from builders.command_line import EXACT, run
+from jumpsteps.cli.demo import DemoConfig, run_demo
+
+
+def test_the_demo_writes_everything_it_names(tmp_path):
+    said = []
+    config = DemoConfig(model=EXACT, nfe=(2, 4), samples=4, sequences=4, jys_sequences=2)
+    run_demo(tmp_path, torch.device("cpu"), config=config, say=said.append, progress=False)
+    schedules = {"schedules.json", "schedules-times.json", "schedules-jys.json"}
+    assert {p.name for p in tmp_path.iterdir()} == schedules | {"results.json", "comparison.png"}
+    for word in ("CountDown: sequences of 256", "A violation is", "NFE is"):
+        assert word in said[0]
+    assert "Optimised counts in a spread-out order (shortest-path-spread) cut" in said[-2]
+    assert "at NFE 4" in said[-2]
+    assert f"jumpsteps sample {EXACT}" in said[-1]
+    assert DemoConfig().model == "countdown"
+
+
+def test_train_writes_a_model_that_loads(tmp_path, capsys):
+    folder = tmp_path / "model"
+    code, out, _ = run(capsys, "train countdown --steps 2 --batch 2 --out", folder)
+    assert code == 0
+    assert "finished" in out
+    assert run(capsys, "sample", folder, "--nfe 1 -n 1 -o", tmp_path / "x.npz")[0] == 0
+
+
+def test_the_module_runs_as_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "jumpsteps", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == jumpsteps.__version__

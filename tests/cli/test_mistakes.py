@@ -1,0 +1,163 @@
+"""Mistakes of users: one line on standard error, exit code 1, and nothing left on disk."""
+
+import sys
+
+import pytest
+
+from builders.command_line import EXACT, run
+from jumpsteps.cli.flags import parse
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sample nothing --nfe 2", "there is no model 'nothing'"),
+        (
+            "sample countdown --nfe 2 --dtype int8",
+            "there is no number format 'int8'; choose float32 or bfloat16",
+        ),
+        (
+            f"sample {EXACT} --nfe 2 --dtype bfloat16",
+            "is an exact distribution, not a network; leave out dtype",
+        ),
+        (
+            f"sample {EXACT} --nfe 2 --compile",
+            "is an exact distribution, not a network; leave out dtype and compile",
+        ),
+        (f"sample {EXACT} --nfe 2 --sampler magic", "there is no sampler 'magic'; choose "),
+        (f"sample {EXACT} --nfe 2 --schedule none.json", "there is no schedule 'none.json'"),
+        (f"sample {EXACT} --nfe 2 --schedule .", "there is no schedule '.'"),
+        (f"sample {EXACT} --nfe 2 --device abacus", "no device 'abacus'"),
+        (f"sample {EXACT} --nfe 2 --device meta", "no device 'meta'"),
+        (f"sample {EXACT} --nfe 2 --seed {2**64}", "--seed must fit in 64 bits"),
+        (f"optimize {EXACT} --nfe 3 --method jys", "powers of two only"),
+        (f"optimize {EXACT} --nfe 3 --method magic", "choose shortest-path or "),
+        (f"optimize {EXACT} --nfe 3 --data none.npz", "there is no file none.npz"),
+        (f"optimize {EXACT}", "pass --nfe (numbers of model calls) or --tolerance"),
+        (f"optimize {EXACT} --nfe 2 --tolerance 2", "--nfe and --tolerance exclude each other"),
+        (f"optimize {EXACT} --tolerance nan", "--tolerance must be zero or more, got nan"),
+        (f"optimize {EXACT} --nfe 2 --data x --text y", "--data and --text exclude each other"),
+        (f"compare {EXACT} --nfe 3 --schedules magic", "there is no schedule 'magic'"),
+        ("train poetry --out x", "choose countdown or piano-uniform or piano-absorbing"),
+        ("train piano-uniform --out x", "the recipe for piano needs data; pass --data PATH"),
+        ("train countdown --out x --max-minutes -1", "--max-minutes must be zero or more, got -1"),
+        (f"sample {EXACT} --nfe 1 -o .", ". is a folder; name a file"),
+        (f"compare {EXACT} --nfe 1 --schedules uniform -n 1", "at least two samples, got -n 1"),
+        ("sample countdown --nfe 1 --prompt 5", "'countdown' has no tokenizer; pass token ids"),
+        (f"sample {EXACT} --nfe 1 --prompt 5 --given x", "--prompt and --given exclude each other"),
+        (
+            f"optimize {EXACT} --nfe 2 --text x.txt",
+            "--text is text, and 'countdown-exact' has no tokenizer; pass token ids with --data",
+        ),
+        (f"sample {EXACT} --nfe 1 --tokenizer .", "countdown-exact is not a model of text"),
+        (f"sample {EXACT} --nfe 1 --given none.npz", "there is no file none.npz; pass --given"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, arguments)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (f"optimize {EXACT} --nfe 2 -o file/s.json", "because file is a file"),
+        (f"optimize {EXACT} --nfe 2 -o new/", "new/ is a folder; name a file to write to"),
+        (f"optimize {EXACT} --nfe 2 --curve c", "c is not the name of a picture; end it in .png"),
+        (f"optimize {EXACT} --nfe 2 --curve c.txt", "c.txt is not the name of a picture"),
+        (f"optimize {EXACT} --nfe 2 -o c.png --curve ./c.png", "two outputs would be written to"),
+        (f"sample {EXACT} --nfe 2 -o file/x.npz", "because file is a file"),
+        (f"compare {EXACT} --nfe 2 --schedules jys -o file/r", "because file is a file"),
+        (f"compare {EXACT} --nfe 2 --schedules jys --picture p", "end it in .png"),
+        (f"compare {EXACT} --nfe 2 --schedules jys -o p.png --picture p.png", "two outputs"),
+        (f"compare {EXACT} --nfe 2 --schedules jys none.json", "no schedule 'none.json'"),
+        (f"explain {EXACT} --nfe 2 --schedules jys none.json", "no schedule 'none.json'"),
+        ("train countdown --out file", "file is a file; name a folder to write to"),
+        ("demo --out file", "file is a file; name a folder to write to"),
+    ],
+)
+def test_outputs_are_checked_before_any_work(tmp_path, capsys, monkeypatch, arguments, message):
+    def no_work(*args, **kwargs):
+        raise AssertionError("a search or a run was started")
+
+    for name in ("commands.compare", "commands.run_demo", "commands.train_recipe"):
+        monkeypatch.setattr(f"jumpsteps.cli.{name}", no_work)
+    monkeypatch.setattr("jumpsteps.cli.inputs.optimize_schedule", no_work)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    code, _, err = run(capsys, arguments)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_empty_output_name_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (f"sample {EXACT} --nfe 1", "train countdown", "demo"):
+        code, _, err = run(capsys, f"{command} --out=")
+        assert code == 1
+        assert "the name of an output is empty" in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_pictures_need_matplotlib_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for command in ("demo", f"optimize {EXACT} --nfe 2 --curve c.png"):
+        code, out, err = run(capsys, command)
+        assert (code, out) == (1, "")
+        assert "pip install 'jumpsteps[plots]'" in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def find(*args, **kwargs):
+        raise MemoryError("Unable to allocate 1.16 TiB")
+
+    monkeypatch.setattr("jumpsteps.cli.inputs.optimize_schedule", find)
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 100000")
+    assert code == 1
+    assert err == (
+        "error: not enough memory (Unable to allocate 1.16 TiB); lower --nfe or --batch\n"
+    )
+
+
+def test_an_interrupt_is_not_a_traceback(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jumpsteps.cli.inputs.optimize_schedule", interrupted)
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 2")
+    assert (code, err) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("arguments", ["", "juggle", "sample", f"sample {EXACT} --nfe 0"])
+def test_arguments_that_cannot_be_parsed_exit_with_2(arguments):
+    with pytest.raises(SystemExit) as exit_:
+        parse(arguments.split())
+    assert exit_.value.code == 2
+
+
+def test_options_are_frozen_and_keep_the_order_of_flags():
+    options = parse(f"compare {EXACT} --nfe 4 2 --schedules b a --seed 3".split())
+    assert (options.search.nfe, options.schedules, options.seed) == ((4, 2), ("b", "a"), 3)
+    assert (options.model.name, options.observed.given, options.n) == (EXACT, None, 256)
+    with pytest.raises(AttributeError):
+        options.seed = 4
+
+
+@pytest.mark.parametrize(
+    "command", ["", "demo", "optimize", "sample", "compare", "explain", "train"]
+)
+def test_help_is_printed(capsys, command):
+    with pytest.raises(SystemExit) as exit_:
+        parse([*command.split(), "--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    assert "%" not in printed
+    assert "default: None" not in printed

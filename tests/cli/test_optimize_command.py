@@ -1,0 +1,204 @@
+"""``jumpsteps optimize``: what it finds, writes and prints, and from which data."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from builders.command_line import EXACT, countdowns, run
+from jumpsteps import load, optimize_schedule
+from jumpsteps.cli.sequence_files import load_tokens
+
+
+def entries(path):
+    return json.loads(path.read_text())["schedules"]
+
+
+def test_schedules_say_where_they_come_from(tmp_path, capsys):
+    file = tmp_path / "s.json"
+    code, out, _ = run(capsys, f"optimize {EXACT} --nfe 4 6 --sequences 4 -o", file)
+    assert code == 0
+    assert "32 model calls on 4 sequences" in out
+    known = entries(file)[0]["provenance"]
+    assert known["model"] == EXACT
+    assert known["data"] == "countdown"
+
+
+def test_counts_are_optimised_written_and_used(tmp_path, capsys):
+    file, samples = tmp_path / "k.json", tmp_path / "x.npz"
+    options = "--sampler k-gillespie --method jys --nfe 2 4 --sequences 4 -o"
+    code, out, _ = run(capsys, f"optimize {EXACT}", options, file)
+    assert code == 0
+    counts = entries(file)[1]["counts"]
+    assert sum(counts) == 256
+    assert f"NFE 4: {' '.join(map(str, counts))} tokens, in random order" in out
+    chosen = ["--schedule", file, "--nfe 4 -n 2 -o", samples]
+    assert run(capsys, f"sample {EXACT} --sampler k-gillespie", *chosen)[0] == 0
+    assert run(capsys, f"sample {EXACT}", *chosen)[0] == 0  # the schedule names its sampler
+    code, _, err = run(capsys, f"sample {EXACT} --sampler tweedie", *chosen)
+    assert code == 1
+    assert "sampler tweedie takes a TimeSchedule, got CountSchedule" in err
+
+
+def test_the_fewest_steps_and_the_curve(tmp_path, capsys):
+    file, curve = tmp_path / "s.json", tmp_path / "c.png"
+    options = ["--sequences 4 -o", file, "--curve", curve]
+    code, out, _ = run(capsys, f"optimize {EXACT}-uniform --tolerance 5", *options)
+    assert code == 0
+    (entry,) = entries(file)
+    assert entry["provenance"]["predicted_cost"] <= 5
+    assert f"NFE {entry['nfe']}: t = 1.0000" in out
+    assert curve.read_bytes().startswith(b"\x89PNG")
+    curve.unlink()
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 2 --method equal-error", *options)
+    assert code == 1
+    assert "equal-error does not predict errors" in err
+    assert not curve.exists()
+
+
+def test_orders_are_searched_written_and_used(tmp_path, capsys):
+    file, samples = tmp_path / "s.json", tmp_path / "x.npz"
+    options = "--nfe 2 4 --sequences 4"
+    assert run(capsys, f"optimize {EXACT} --order spread", options, "-o", file)[0] == 0
+    entry = entries(file)[1]
+    assert entry["order"] == {"type": "spread", "layout": None}
+    assert sum(entry["counts"]) == 256
+    assert entry["provenance"]["method"] == "shortest-path-spread"
+    assert entry["provenance"]["sampler"] == "k-gillespie"
+    assert entry["provenance"]["model_calls"] == 28
+    chosen = ["--schedule", file, "--nfe 4 -n 2 -o", samples]
+    assert run(capsys, f"sample {EXACT}", *chosen)[0] == 0
+    named = ["--schedules uniform shortest-path-golden", file]
+    results = tmp_path / "r.json"
+    code, out, _ = run(capsys, f"compare {EXACT}", options, *named, "-n 4 -o", results)
+    assert code == 0
+    assert "shortest-path-golden" in out
+
+
+def test_an_order_is_learned(tmp_path, capsys):
+    learned = tmp_path / "learned.json"
+    options = "--nfe 2 --sequences 20 --order learned -o"
+    assert run(capsys, f"optimize {EXACT}", options, learned)[0] == 0
+    (entry,) = entries(learned)
+    assert sorted(entry["order"]["permutation"]) == list(range(256))
+    assert entry["provenance"]["method"] == "shortest-path-learned"
+    assert entry["provenance"]["model_calls"] == 16 + 28
+    chosen = ["--schedule", learned, "--nfe 2 -n 2 -o", tmp_path / "x.npz"]
+    assert run(capsys, f"sample {EXACT}", *chosen)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--order spread --method jys", "method jys does not search in spread order"),
+        ("--order golden --method shortest-path-spread", "does not search in golden order"),
+        ("--order golden --method shortest-path-learned", "does not search in golden order"),
+        ("--order spread --sampler tweedie", "tweedie does not reveal tokens in spread order"),
+        ("--order learned --sampler tweedie", "tweedie does not reveal tokens in learned order"),
+        ("--order spread --sampler maskgit", "maskgit does not reveal tokens in spread order"),
+        ("--method shortest-path-spread --sampler tweedie", "for spread order use k-gillespie"),
+        ("--method shortest-path-learned --sampler tweedie", "needs k-gillespie"),
+        ("--order inwards", "there is no order 'inwards'; choose random or spread"),
+    ],
+)
+def test_orders_that_do_not_fit_are_refused(tmp_path, capsys, arguments, message):
+    file = tmp_path / "s.json"
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 4 --sequences 4", arguments, "-o", file)
+    assert code == 1
+    assert message in err
+    assert not file.exists()
+
+
+def test_a_method_may_be_named_with_its_own_order(tmp_path, capsys):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file, order in zip(files, ("--order spread", ""), strict=True):
+        named = f"--method shortest-path-spread {order} --nfe 4 --sequences 2 -o"
+        assert run(capsys, f"optimize {EXACT}", named, file)[0] == 0
+    assert entries(files[0]) == entries(files[1])
+
+
+def test_orders_are_of_the_absorbing_kernel(capsys):
+    code, _, err = run(capsys, f"optimize {EXACT}-uniform --order spread --nfe 4")
+    assert code == 1
+    assert "serves the absorbing kernel" in err
+
+
+def test_data_from_files(tmp_path, capsys):
+    tokens, out = countdowns(6), tmp_path / "s.json"
+    np.savez(tmp_path / "d.npz", samples=tokens)
+    np.save(tmp_path / "d.npy", tokens)
+    for name in ("d.npz", "d.npy"):
+        data = ["--data", tmp_path / name]
+        assert run(capsys, f"optimize {EXACT} --nfe 2", *data, "-o", out)[0] == 0
+        known = entries(out)[0]["provenance"]
+        assert known["data"].startswith(f"{name} sha256:")
+        assert known["sequences"] == 6
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(256, dtype=np.int64), "tokens are integers"),
+        (np.zeros((2, 256)), "tokens are integers"),
+        (np.zeros((0, 256), dtype=np.int64), "tokens are integers"),
+        (np.full((2, 256), 32), "data holds MASK (token 32)"),
+        (np.full((2, 256), 77), "data holds tokens 77..77, the vocabulary is 0..32"),
+        (np.full((2, 100), 7), "sequences of 100 tokens, and 'countdown-exact' has 256"),
+    ],
+)
+def test_bad_token_files_are_refused(tmp_path, capsys, array, message):
+    np.savez(tmp_path / "d.npz", samples=array)
+    files = ["--data", tmp_path / "d.npz", "-o", tmp_path / "s.json"]
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 2", *files)
+    assert code == 1
+    assert message in err
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_files_without_tokens_are_refused(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", other=np.zeros(3))
+    (tmp_path / "b.npz").write_bytes(b"nonsense")
+    (tmp_path / "c.npy").write_bytes(b"")
+    for name in ("a.npz", "b.npz", "c.npy"):
+        files = ["--data", tmp_path / name, "-o", tmp_path / "s.json"]
+        code, _, err = run(capsys, f"optimize {EXACT} --nfe 2", *files)
+        assert code == 1
+        assert "holds no tokens" in err
+
+
+def test_a_search_with_given_sites_is_that_of_the_library(tmp_path, capsys):
+    data, given, file = tmp_path / "d.npy", tmp_path / "g.npz", tmp_path / "s.json"
+    np.save(data, countdowns(4))
+    mask = np.arange(256) < np.array([64, 128, 160])[:, None]
+    np.savez(given, tokens=np.zeros_like(mask, dtype=int), mask=mask)
+    found = []
+    for option in ([], ["--given", given]):
+        asked = ["--data", data, *option, "-o", file]
+        assert run(capsys, f"optimize {EXACT} --nfe 4", *asked)[0] == 0
+        found += entries(file)
+    assert found[1]["provenance"]["data"].endswith(", 104 of 256 sites given")  # rows 0, 1, 2, 0
+    reverse, generator = load(EXACT).reverse, torch.Generator().manual_seed(0)
+    tokens, _ = load_tokens(data, 64, generator)
+    rows = torch.from_numpy(mask[[0, 1, 2, 0]])
+    expected = optimize_schedule(reverse, tokens, [4], generator=generator, given_mask=rows)[4]
+    assert tuple(found[1]["times"]) == expected.times
+    assert found[0]["times"] != found[1]["times"]
+    counted = "--sampler k-gillespie --nfe 4"
+    files = ["--data", data, "--given", given, "-o", tmp_path / "k.json"]
+    code, _, err = run(capsys, f"optimize {EXACT}", counted, *files)
+    assert code == 1
+    assert "sequences have 96 to 192 free sites" in err
+    files = ["--given", given, "-o", tmp_path / "x.npz"]
+    code, _, err = run(capsys, f"sample {EXACT} -n 3", counted, *files)
+    assert code == 1
+    assert "the given sites leave 96 to 192 free, and a schedule of counts" in err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    file = tmp_path / "s.json"
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 2 --sequences 2 -o", file)
+    assert code == 0
+    assert ("model calls" in err) == terminal
