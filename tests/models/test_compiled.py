@@ -83,9 +83,9 @@ def networks(output="posterior", kernel="absorbing"):
 
 
 def test_batches_are_padded_to_a_size_that_is_at_most_twice_as_large():
-    sizes = compiled.Sizes()
+    shapes = compiled.CompiledShapes()
     asked = [(8, 5), (7, 5), (4, 5), (3, 5), (2, 5), (1, 5), (8, 6), (9, 5)]
-    assert [sizes.of(*shape) for shape in asked] == [8, 8, 8, 3, 3, 1, 8, 9]
+    assert [shapes.batch_size(*shape) for shape in asked] == [8, 8, 8, 3, 3, 1, 8, 9]
 
 
 @pytest.mark.parametrize("output", ["posterior", "log-score"])

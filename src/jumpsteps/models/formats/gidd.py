@@ -1,12 +1,16 @@
-"""Published GIDD checkpoints (von Rütte et al. 2025) that were trained with masking noise alone.
+"""Published GIDD checkpoints (von Rütte et al. 2025) that were trained with masking noise only.
 
-A folder holds ``config.json`` (``model_type`` "dit", ``vocab_size``, ``max_seq_len``, ``hidden_size``, ``timestep_cond_dim``,
-``num_hidden_layers``, ``num_attention_heads``, ``p_uniform``, ``t_eps``) and ``model.safetensors`` or ``pytorch_model.bin``. Names
-of weights are those of ``models.dit`` but for the rotary positions, which are stored as tables. MASK is the last symbol.
+A folder holds ``config.json`` (``model_type`` "dit", ``vocab_size``, ``max_seq_len``,
+``hidden_size``, ``timestep_cond_dim``, ``num_hidden_layers``, ``num_attention_heads``,
+``p_uniform``, ``t_eps``) and ``model.safetensors`` or ``pytorch_model.bin``. The weights have the
+names of ``networks.dit``, except that rotary positions are stored as tables. MASK is the last
+symbol.
 
-GIDD mixes masking with uniform noise, in a share that changes with time (Sec. 4), so that its rates at two times are not multiples
-of one matrix, as those of a ``ForwardProcess`` are. With ``p_uniform`` = 0 it is masking alone with alpha(t) = 1 - t, trained on
-[t_eps, 1 - t_eps]: the absorbing kernel with log-linear noise, eps = t_eps. The network is told the masked share 1 - alpha.
+GIDD mixes masking and uniform noise in proportions that change with time (Sec. 4). Its rate
+matrices at different times are then not multiples of one matrix, as a ``ForwardProcess`` requires.
+With ``p_uniform`` = 0 the noise is masking only, with alpha_t = 1 - t, trained on
+[t_eps, 1 - t_eps]. This is the absorbing kernel with log-linear noise and eps = t_eps. The network
+is conditioned on the masked share 1 - alpha_t.
 """
 
 from pathlib import Path
@@ -32,11 +36,14 @@ SIZES = {
     "n_heads": "num_attention_heads",
     "cond_dim": "timestep_cond_dim",
 }
-"""What the config calls the sizes of a ``DiTConfig``."""
+"""Field of ``DiTConfig`` -> key of ``config.json``."""
 
 
 class TabulatedRotary(Rotary):
-    """Rotary positions read from tables of cos and sin, [1, L, 3, 1, head dim]: for q, k and v (not turned), both halves alike."""
+    """Rotary positions from tables of cos and sin, [1, L, 3, 1, head dim].
+
+    Axis 2 is q, k and v, of which v is not rotated. Both halves of a head have the same angles.
+    """
 
     def __init__(self, dim: int, length: int) -> None:
         super().__init__(dim)
@@ -48,7 +55,7 @@ class TabulatedRotary(Rotary):
         """cos and sin, float32 [L, head dim / 2].
 
         Raises:
-            ValueError: the tables are shorter.
+            ValueError: the sequence is longer than the tables.
         """
         longest = self.get_buffer("cos_cached").shape[1]
         if length > longest:
@@ -63,7 +70,7 @@ class TabulatedRotary(Rotary):
 
 
 class MaskedShareNetwork(PosteriorNetwork):
-    """A ``PosteriorNetwork`` that is told 1 - alpha(t)."""
+    """A ``PosteriorNetwork`` that is conditioned on the masked share 1 - alpha_t."""
 
     def level(self, x: Tensor, t: Time) -> Tensor:
         return (1 - self.noise.alpha(t)).to(x.device, torch.float32).reshape(-1)
@@ -78,19 +85,20 @@ def load_gidd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     """Read a GIDD checkpoint folder.
 
     Raises:
-        ValueError: uniform noise in the forward process, a config without the sizes, or weights that are missing, damaged or do
-            not fit.
+        ValueError: uniform noise in the forward process, a config without the sizes, or weights
+            that are missing, damaged or of another layout.
     """
     where = folder / "config.json"
     if config["p_uniform"] != 0:
         raise ValueError(
-            f"{where}: p_uniform is {config['p_uniform']!r}; GIDD's mixture of masking and uniform noise is not one of the kernels "
-            "here, use a GIDD model with p_uniform 0"
+            f"{where}: p_uniform is {config['p_uniform']!r}; GIDD's mixture of masking and uniform "
+            "noise is not one of the kernels here, use a GIDD model with p_uniform 0"
         )
     eps, length = config.get("t_eps"), positive_integer(config, "max_seq_len", where)
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise ValueError(
-            f"{where}: t_eps must lie between 0 and 1, got {eps!r}; the config is damaged, or another model's"
+            f"{where}: t_eps must lie between 0 and 1, got {eps!r}; "
+            "the config is damaged, or another model's"
         )
     sizes = read_sizes(config, SIZES, where)
     network, forward = DiT(sizes), Absorbing(vocab_size=sizes.vocab_size, noise=LogLinear(eps))

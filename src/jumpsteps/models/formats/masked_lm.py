@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from jumpsteps.core.files import read_json
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.loaded import LoadedModel, file_hash, listed
-from jumpsteps.models.networks.compiled import Sizes, padded
+from jumpsteps.models.networks.compiled import CompiledShapes, padded
 from jumpsteps.models.tokenizer import Text, first_line, has_tokenizer, read_tokenizer, transformers
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
@@ -67,7 +67,7 @@ class MaskedLanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.shift = network, shift
-        self.sizes: Sizes | None = None
+        self.shapes: CompiledShapes | None = None
         never = (
             torch.zeros(vocab_size, dtype=torch.bool)
             if known is None
@@ -89,15 +89,15 @@ class MaskedLanguageModel(nn.Module):
             raise ValueError(
                 f"{type(self.network).__name__} does not say what its trunk is and cannot be compiled"
             )
-        self.sizes = Sizes()
+        self.shapes = CompiledShapes()
         trunk.compile(dynamic=False)
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK and at ids that data cannot show."""
         before, after = (self.get_buffer(name).expand(len(x), -1) for name in ("before", "after"))
         tokens, first = torch.cat([before, x, after], 1), before.shape[1]
-        if self.sizes is not None:
-            tokens = padded(tokens, self.sizes.of(*tokens.shape))
+        if self.shapes is not None:
+            tokens = padded(tokens, self.shapes.batch_size(*tokens.shape))
         if where is None:
             logits = self.shifted(self.network(tokens).logits)[: len(x), first:][:, : x.shape[1]]
         else:

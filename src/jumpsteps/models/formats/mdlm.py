@@ -1,12 +1,14 @@
 """Published MDLM checkpoints (Sahoo et al. 2024): a folder with ``config.json`` and the weights.
 
-The config is the hub's: ``model_type`` "mdlm", ``vocab_size``, ``model_length``, ``hidden_dim``, ``cond_dim``, ``n_blocks``,
-``n_heads``, ``time_conditioning``. Weights are in ``model.safetensors`` or ``pytorch_model.bin``; their names are those of
-``models.dit`` under ``backbone.``. The network is that of SEDD; its output is read as logits of p(x0 | x_t), MASK excluded.
+The config is that of the Hugging Face hub: ``model_type`` "mdlm", ``vocab_size``, ``model_length``,
+``hidden_dim``, ``cond_dim``, ``n_blocks``, ``n_heads``, ``time_conditioning``. Weights are in
+``model.safetensors`` or ``pytorch_model.bin``, with the names of ``networks.dit`` under
+``backbone.``. The network is SEDD's; its output is read as logits of p(x_0 | x_t) without MASK.
 
-The config names neither MASK nor the noise schedule. MASK is the last symbol, as in every model trained with a tokenizer that
-has no MASK of its own (GPT-2: 50,257 tokens, so MASK is 50257); the noise is log-linear. A model trained with a tokenizer that
-has one (BERT's, for LM1B) puts it elsewhere, and is not for this loader. Sequences are token ids; text needs the tokenizer.
+The config names neither MASK nor the noise schedule. MASK is taken to be the last symbol, and the
+noise to be log-linear. This holds for models whose tokenizer has no MASK of its own, such as GPT-2's
+(50,257 tokens, so MASK is 50257). Models whose tokenizer has one (BERT's, for LM1B) cannot be read.
+Sequences are token ids; text needs the tokenizer.
 """
 
 from pathlib import Path
@@ -31,11 +33,11 @@ SIZES = {
     "n_heads": "n_heads",
     "cond_dim": "cond_dim",
 }
-"""What the config calls the sizes of a ``DiTConfig``."""
+"""Field of ``DiTConfig`` -> key of ``config.json``."""
 
 
-class TimedPosteriorNetwork(PosteriorNetwork):
-    """A ``PosteriorNetwork`` that is told sigma-bar(t) whatever the kernel: ``time_conditioning`` in the config."""
+class TimeConditionedPosteriorNetwork(PosteriorNetwork):
+    """A ``PosteriorNetwork`` conditioned on sigma-bar(t): ``time_conditioning`` in the config."""
 
     def level(self, x: Tensor, t: Time) -> Tensor:
         return noise_level(self.noise, x, t)
@@ -50,40 +52,42 @@ def load_mdlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     """Read an MDLM checkpoint folder.
 
     Raises:
-        ValueError: a config without the sizes, or weights that are missing, damaged or do not fit.
+        ValueError: a config without the sizes, or weights that are missing, damaged or of another
+            layout.
     """
     network, length, path = read_backbone(folder, config)
     forward = Absorbing(vocab_size=network.config.vocab_size, noise=LogLinear())
-    kind = TimedPosteriorNetwork if config.get("time_conditioning", False) else PosteriorNetwork
-    model = kind(network, forward).to(device).eval()
+    conditioned = config.get("time_conditioning", False)
+    wrapper = TimeConditionedPosteriorNetwork if conditioned else PosteriorNetwork
+    model = wrapper(network, forward).to(device).eval()
     return LoadedModel(name, PosteriorReverse(forward, model), length, file_hash(path), None)
 
 
 def read_backbone(folder: Path, config: dict[str, Any]) -> tuple[DiT, int, Path]:
-    """The network of a folder in MDLM's layout, the length of a sequence, and the file that the weights came from.
+    """The network, the sequence length and the weights file of a folder in MDLM's layout.
 
     Raises:
         ValueError: as ``load_mdlm``.
     """
     where = folder / "config.json"
-    network, length = (
-        DiT(read_sizes(config, SIZES, where)),
-        positive_integer(config, "model_length", where),
-    )
+    network = DiT(read_sizes(config, SIZES, where))
+    length = positive_integer(config, "model_length", where)
     path, weights = read_weights(folder)
     load_weights(nn.ModuleDict({"backbone": network}), weights, path)
     return network, length, path
 
 
 def read_sizes(config: dict[str, Any], names: dict[str, str], path: Path) -> DiTConfig:
-    """The sizes of a network, ``names`` saying what the config at ``path`` calls each of them."""
+    """A ``DiTConfig`` from the config at ``path``; ``names`` maps fields to keys."""
     return DiTConfig(**{field: positive_integer(config, key, path) for field, key in names.items()})
 
 
 def positive_integer(config: dict[str, Any], key: str, path: Path) -> int:
+    """A value of the config at ``path``, checked."""
     value = config.get(key)
     if not isinstance(value, int) or value < 1:
         raise ValueError(
-            f"{path}: {key} must be a positive integer, got {value!r}; the config is damaged, or another model's"
+            f"{path}: {key} must be a positive integer, got {value!r}; "
+            "the config is damaged, or another model's"
         )
     return value

@@ -1,4 +1,4 @@
-"""The project's own checkpoint folders: ``config.json`` and ``model.safetensors``."""
+"""Checkpoint folders of this project: ``config.json`` and ``model.safetensors``."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -55,36 +55,41 @@ NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Network]]] = {
 def build(
     config: NetworkConfig, forward: ForwardProcess, output: str
 ) -> tuple[Network, ReverseProcess]:
-    """A network with fresh weights and its reverse process.
+    """A network with random weights, and its reverse process.
 
     Args:
-        output: what the network gives: "posterior", p(x0^l | x_t); "leave-one-out", p(x0^l | x_t^-l), for kernels without MASK; or
-            "log-score", from a DiT and not for kernels given by a matrix.
+        output: parameterisation of the network: "posterior", p(x_0^l | x_t); "leave-one-out",
+            p(x_0^l | x_t^{-l}), for kernels without MASK; or "log-score", log p_t(y)/p_t(x), for a
+            DiT and kernels that are not given by a matrix.
 
     Raises:
-        ValueError: such a network has no such output for this kernel.
+        ValueError: this network and kernel do not support the output.
     """
     network = next(make for kind, make in NETWORKS.values() if isinstance(config, kind))(config)
     if output == "posterior" and not (isinstance(network, UNet) and isinstance(forward, Absorbing)):
-        return network, PosteriorReverse(forward, distribution_of(network, forward))
+        return network, PosteriorReverse(forward, posterior_model(network, forward))
     if output == "leave-one-out" and not isinstance(forward, Absorbing):
-        return network, LeaveOneOutReverse(forward, distribution_of(network, forward))
+        return network, LeaveOneOutReverse(forward, posterior_model(network, forward))
     if output == "log-score" and isinstance(network, DiT) and not isinstance(forward, MatrixKernel):
         scale = isinstance(forward, Absorbing)
         return network, LogScoreReverse(
             forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale)
         )
     raise ValueError(
-        f"no network with output {output!r} for the {forward.name} kernel is a {type(network).__name__}; use a DiT and 'posterior'"
+        f"no network with output {output!r} for the {forward.name} kernel is a "
+        f"{type(network).__name__}; use a DiT and 'posterior'"
     )
 
 
-def distribution_of(network: Network, forward: ForwardProcess) -> Model:
-    """The network's output as log-probabilities of x0; it is told the time unless the kernel is the absorbing one."""
+def posterior_model(network: Network, forward: ForwardProcess) -> Model:
+    """The network's output as log-probabilities of x_0.
+
+    The network is conditioned on time, except for the absorbing kernel.
+    """
     if isinstance(network, DiT):
         return PosteriorNetwork(network, forward)
     if isinstance(network, Transformer):
-        return TransformerPosterior(network, told_time=not isinstance(forward, Absorbing))
+        return TransformerPosterior(network, time_conditioned=not isinstance(forward, Absorbing))
     return UNetPosterior(network)
 
 
@@ -99,7 +104,12 @@ def save_native(
     data: str | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a checkpoint folder; parameters are stored as ``dtype``; ``data`` names what the network was trained on."""
+    """Write a checkpoint folder.
+
+    Args:
+        data: name of the training data, stored in the config.
+        dtype: dtype of the stored parameters; buffers keep theirs.
+    """
     folder = Path(folder)
     kernel, noise = forward_to_json(forward)
     config = {
@@ -123,7 +133,7 @@ def save_native(
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
-    """A network's sizes as a config holds them; ``network_config`` reads them."""
+    """A network's config as JSON; the inverse of ``network_config``."""
     return {
         "type": next(name for name, (kind, _) in NETWORKS.items() if isinstance(config, kind)),
         **asdict(config),
@@ -131,7 +141,7 @@ def network_to_json(config: NetworkConfig) -> dict[str, Any]:
 
 
 def network_config(content: dict[str, Any]) -> NetworkConfig:
-    """The sizes of a network in a config; one without a type is a DiT."""
+    """A network's config from JSON. Without ``type`` it is that of a DiT."""
     sizes = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
@@ -149,10 +159,16 @@ def is_native(config: dict[str, Any]) -> bool:
 def load_native(
     folder: Path, config: dict[str, Any], name: str, device: torch.device
 ) -> LoadedModel:
-    """Read a checkpoint folder whose ``config.json`` is ``config``."""
+    """Read a checkpoint folder whose ``config.json`` is ``config``.
+
+    Raises:
+        ValueError: another schema version, a damaged config, or weights that are missing, damaged
+            or of another layout.
+    """
     if config.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(
-            f"{folder} has schema version {config.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}"
+            f"{folder} has schema version {config.get('schema_version')}, "
+            f"this jumpsteps reads {SCHEMA_VERSION}"
         )
     try:
         forward = forward_from_json(config["kernel"], config["noise"])
@@ -174,7 +190,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.exists():
         raise ValueError(
-            f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors"
+            f"there is no file {path}; "
+            "a checkpoint folder holds config.json and model.safetensors"
         )
     try:
         return load_file(path)

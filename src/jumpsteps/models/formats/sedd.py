@@ -1,8 +1,9 @@
 """Published SEDD checkpoints (Lou, Meng, Ermon 2024): a folder with ``config.json`` and the weights.
 
-The config is the training run's: ``tokens``, ``graph.type``, ``noise.type`` and ``model``. With ``graph.type`` "absorb" the
-vocabulary has one symbol more than ``tokens``, MASK, and it is the last. Weights are in ``model.safetensors`` or
-``pytorch_model.bin``; their names are those of ``models.dit``. Sequences are token ids; text needs the model's tokenizer.
+The config is that of the training run: ``tokens``, ``graph.type``, ``noise.type`` and ``model``.
+With ``graph.type`` "absorb" the vocabulary has one symbol more than ``tokens``; this last symbol is
+MASK. Weights are in ``model.safetensors`` or ``pytorch_model.bin``, with the names of
+``networks.dit``. Sequences are token ids; text needs the model's tokenizer.
 """
 
 from pathlib import Path
@@ -32,7 +33,8 @@ def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     """Read a SEDD checkpoint folder.
 
     Raises:
-        ValueError: a graph or noise schedule other than those of the published models, or weights that do not fit.
+        ValueError: a graph or noise schedule that no published model has, a config that lacks a
+            value, or weights that are missing, damaged or of another layout.
     """
     try:
         forward, sizes = forward_of(config), config["model"]
@@ -59,6 +61,7 @@ def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
 
 
 def forward_of(config: dict[str, Any]) -> ForwardProcess:
+    """The forward process of ``graph`` and ``noise`` in a config."""
     graph, tokens, noise = config["graph"]["type"], int(config["tokens"]), noise_of(config["noise"])
     if graph == "absorb":
         return Absorbing(vocab_size=tokens + 1, noise=noise)
@@ -73,11 +76,13 @@ def noise_of(config: dict[str, Any]) -> NoiseSchedule:
     if config["type"] == "geometric":
         return Geometric(lowest=float(config["sigma_min"]), highest=float(config["sigma_max"]))
     raise ValueError(
-        f"noise schedule {config['type']!r} is not supported; SEDD models are 'loglinear' or 'geometric'"
+        f"noise schedule {config['type']!r} is not supported; "
+        "SEDD models are 'loglinear' or 'geometric'"
     )
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The weights file of a folder and its tensors: safetensors, or a pickled file without it."""
     path, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     if path.exists() or not pickled.exists():
         return path, read_safetensors(path)

@@ -195,7 +195,7 @@ def sequence_model(config: Config) -> tuple[ForwardProcess, TransformerPosterior
         dropout=config.number("model.dropout"),
     )
     forward = Uniform(vocab_size=size, noise=Constant(config.number("model.rate_const") * size))
-    return forward, TransformerPosterior(Transformer(transformer), told_time=False), length
+    return forward, TransformerPosterior(Transformer(transformer), time_conditioned=False), length
 
 
 MODELS: dict[str, Callable[[Config], tuple[ForwardProcess, Any, int]]] = {

@@ -1,12 +1,14 @@
-"""Published UDLM (Schiff et al. 2024) and Duo (Sahoo et al. 2025) checkpoints: diffusion with the uniform kernel.
+"""Published UDLM (Schiff et al. 2024) and Duo (Sahoo et al. 2025) checkpoints: the uniform kernel.
 
-A folder is that of MDLM (``models.mdlm``) with ``model_type`` "udlm" or "DUO". The kernel is uniform over all ``vocab_size``
-symbols, those that a tokenizer calls special included (MASK of BERT for LM1B, one symbol added to GPT-2's for Duo); the noise is
-log-linear with eps = 1e-3, and the network is told sigma-bar(t). Sequences are token ids; text needs the tokenizer.
+A folder has MDLM's layout (``formats.mdlm``) with ``model_type`` "udlm" or "DUO". The kernel is
+uniform over all ``vocab_size`` symbols. These include the tokenizer's special symbols: MASK of BERT
+for LM1B, and one symbol added to GPT-2's for Duo. The noise is log-linear with eps = 1e-3, and the
+network is conditioned on sigma-bar(t). Sequences are token ids; text needs the tokenizer.
 
-The softmax of the output is the leave-one-out posterior, not p(x0 | x_t): see ``LeaveOneOutReverse``.
+The softmax of the output is the leave-one-out posterior p(x_0^l | x_t^{-l}), not p(x_0^l | x_t):
+see ``LeaveOneOutReverse``.
 
-A distilled Duo model has the same layout and is read the same way, but was trained with another loss.
+Distilled Duo models have the same layout and are read the same way. Their training loss differs.
 """
 
 from pathlib import Path
@@ -24,11 +26,11 @@ from jumpsteps.process.uniform import Uniform
 __all__ = ["is_udlm", "load_udlm"]
 
 EXPECTED: dict[str, tuple[bool, str]] = {
-    "cfg": (False, "a network that is told a class"),
+    "cfg": (False, "a network that is conditioned on a class"),
     "causal": (False, "an autoregressive network"),
-    "time_conditioning": (True, "a network that is not told the time"),
+    "time_conditioning": (True, "a network that is not conditioned on time"),
 }
-"""Switches of the config, what they must be where they are given, and what they make of the network otherwise."""
+"""Switch of the config -> required value (also the default), and the network that it otherwise is."""
 
 
 def is_udlm(config: dict[str, Any]) -> bool:
@@ -40,12 +42,14 @@ def load_udlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     """Read a UDLM or Duo checkpoint folder.
 
     Raises:
-        ValueError: a network of another kind, a config without the sizes, or weights that are missing, damaged or do not fit.
+        ValueError: a network of another kind, a config without the sizes, or weights that are
+            missing, damaged or of another layout.
     """
     for key, (expected, otherwise) in EXPECTED.items():
         if config.get(key, expected) is not expected:
             raise ValueError(
-                f"{folder / 'config.json'}: {key} is {config[key]!r}; {otherwise} is not supported"
+                f"{folder / 'config.json'}: {key} is {config[key]!r}; "
+                f"{otherwise} is not supported"
             )
     network, length, path = read_backbone(folder, config)
     forward = Uniform(vocab_size=network.config.vocab_size, noise=LogLinear())

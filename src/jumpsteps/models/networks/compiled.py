@@ -1,7 +1,7 @@
-"""Compiled networks have fixed shapes: a batch of another size is padded to one that was compiled.
+"""Compiled networks have fixed shapes; other batch sizes are padded to a compiled one.
 
-On a GPU a call is recorded once as a CUDA graph and replayed: some two hundred launches become one, which at small batches take the
-CPU longer than the GPU needs for the work.
+On a GPU a call is recorded once as a CUDA graph and then replayed. One launch replaces some two
+hundred; at small batches launching these would take the CPU longer than the GPU needs to run them.
 """
 
 from collections.abc import Callable
@@ -9,64 +9,63 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Sizes", "padded"]
+__all__ = ["CompiledShapes", "padded"]
 
 
 Layers = Callable[[Tensor, Tensor], Tensor]
 
 
-class Recorded:
-    """A call recorded as a CUDA graph, whose output the next replay overwrites."""
+class CudaGraph:
+    """A call recorded as a CUDA graph. Every replay overwrites the same output tensor."""
 
-    @torch.inference_mode(
-        False
-    )  # A tensor that is made in inference mode could not be written to outside.
+    # A tensor made in inference mode could not be written to outside of it.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def __init__(self, layers: Layers, x: Tensor, level: Tensor) -> None:
         self.inputs = x.clone(), level.clone()
-        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
-        aside.wait_stream(here)
-        with torch.cuda.stream(
-            aside
-        ):  # Compile and allocate before the recording, which can do neither.
+        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(current)
+        # Compilation and allocation are not possible while recording, so they come first.
+        with torch.cuda.stream(side):
             for _ in range(2):
                 layers(*self.inputs)
-        here.wait_stream(aside)
+        current.wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.output = layers(*self.inputs)
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
-        for kept, new in zip(self.inputs, (x, level), strict=True):
-            kept.copy_(new)
+        for buffer, value in zip(self.inputs, (x, level), strict=True):
+            buffer.copy_(value)
         self.graph.replay()
         return self.output
 
 
-class Sizes:
-    """The shapes that a network was compiled for.
+class CompiledShapes:
+    """The input shapes that a network is compiled for.
 
-    A sampler that leaves finished sequences out asks for ever smaller batches. Each is padded to a compiled size if that is at most
-    twice as large, so that a run compiles few times and computes at most twice what is needed.
+    Batches shrink during a run if the sampler leaves finished sequences out. A batch is padded to a
+    compiled size of at most twice its own, so that a run compiles few shapes and computes at most
+    twice the necessary rows.
     """
 
     def __init__(self) -> None:
         self.known: set[tuple[int, int]] = set()
-        self.recorded: dict[tuple[int, ...], Recorded] = {}
+        self.graphs: dict[tuple[int, ...], CudaGraph] = {}
 
-    def call(self, layers: Layers, x: Tensor, level: Tensor) -> Tensor:
-        """``layers(x, level)`` for x [B, L] and levels [B] or [1], with as many rows as were compiled."""
-        size = self.of(*x.shape)
+    def run(self, layers: Layers, x: Tensor, level: Tensor) -> Tensor:
+        """``layers(x, level)`` on a padded batch; x is [B, L], level is [B] or [1]."""
+        size = self.batch_size(*x.shape)
         inputs = padded(x, size), level if len(level) == 1 else padded(level, size)
         if not x.is_cuda or torch.is_grad_enabled():
             return layers(*inputs)[: len(x)]
         shape = (*inputs[0].shape, len(inputs[1]))
-        if shape not in self.recorded:
-            self.recorded[shape] = Recorded(layers, *inputs)
-        return self.recorded[shape](*inputs)[: len(x)]
+        if shape not in self.graphs:
+            self.graphs[shape] = CudaGraph(layers, *inputs)
+        return self.graphs[shape](*inputs)[: len(x)]
 
-    def of(self, batch: int, length: int) -> int:
-        """The size to pad a batch of sequences of this length to; one that is new will be compiled."""
+    def batch_size(self, batch: int, length: int) -> int:
+        """The size that a batch is padded to; ``batch`` itself if no compiled size fits."""
         fitting = [
             size for size, known in self.known if known == length and batch <= size <= 2 * batch
         ]
@@ -77,5 +76,5 @@ class Sizes:
 
 
 def padded(x: Tensor, size: int) -> Tensor:
-    """x [B, ...] with its first row repeated at the end, [size, ...]."""
+    """x [B, ...] followed by copies of its first row, [size, ...]."""
     return x if len(x) == size else torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])])

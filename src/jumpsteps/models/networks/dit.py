@@ -1,10 +1,12 @@
-r"""The diffusion transformer of SEDD, and the two ways to read its output.
+r"""The diffusion transformer (DiT) of SEDD, with its output read as posterior or as log-score.
 
-Bidirectional attention with rotary positions; the noise level modulates every block (adaLN). Architecture and parameter
-names are those of the published SEDD checkpoints (Lou, Meng, Ermon 2024, App. C.2; block design of Peebles & Xie 2023), so
-that their weights load unchanged. The head is separate from the trunk: it runs on the sites a caller asks for, and on no others.
+Attention is bidirectional with rotary positions, and the noise level modulates every block (adaLN).
+Architecture and parameter names are those of the published SEDD checkpoints (Lou, Meng, Ermon 2024,
+App. C.2; block design of Peebles & Xie 2023), so that their weights load unchanged. The head is
+separate from the trunk, and runs only on the sites selected by ``where``.
 
-Shapes: x int64 [B, L]; sigma [B], or [1] for all; D the width; ``where`` bool [B, L] selects K sites.
+Shapes: x int64 [B, L]; sigma [B], or [1] for all sequences; D is the width; ``where`` bool [B, L]
+selects K sites.
 """
 
 import math
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import rows_of, selected, sites_of
 from jumpsteps.denoiser.model import Evaluation
-from jumpsteps.models.networks.compiled import Sizes
+from jumpsteps.models.networks.compiled import CompiledShapes
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import NoiseSchedule, Time
@@ -32,9 +34,10 @@ class DiTConfig:
         vocab_size: V, MASK included.
         hidden_size: D, a multiple of 2 x n_heads.
         cond_dim: width of the noise-level embedding.
-        length: sites that have an embedding of their place, added to that of the token, so that the network can tell where in the
-            sequence it is; 0 for none. Rotary positions alone tell distances only.
-        level_scale: the noise level is multiplied by this before its sines are taken, whose highest frequency is 1.
+        length: number of sites with an absolute position embedding, which is added to the token
+            embedding; 0 for none. Rotary positions alone encode relative positions only.
+        level_scale: factor of the noise level before its sinusoidal features, whose highest
+            frequency is 1.
     """
 
     vocab_size: int
@@ -49,12 +52,13 @@ class DiTConfig:
     def __post_init__(self) -> None:
         if self.hidden_size % (2 * self.n_heads):
             raise ValueError(
-                f"hidden_size must be a multiple of 2 x n_heads, got hidden_size={self.hidden_size}, n_heads={self.n_heads}"
+                "hidden_size must be a multiple of 2 x n_heads, "
+                f"got hidden_size={self.hidden_size}, n_heads={self.n_heads}"
             )
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation in float32 with a scale and no bias, then the modulation x (1 + scale) + shift."""
+    """Layer normalisation in float32 without bias, then the modulation x (1 + scale) + shift."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -62,9 +66,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         weight = self.weight.float()
-        if (
-            shift.numel() == weight.numel()
-        ):  # One noise level for all sequences: the normalisation can do it all in one pass.
+        if shift.numel() == weight.numel():
+            # One noise level for all sequences: the modulation is fused into the normalisation.
             weight = weight * (1 + scale.float()).flatten()
             return F.layer_norm(x.float(), weight.shape, weight, shift.float().flatten()).to(
                 x.dtype
@@ -75,6 +78,8 @@ class LayerNorm(nn.Module):
 
 
 class Embedding(nn.Module):
+    """A table of vectors [V, D], with the published parameter name."""
+
     def __init__(self, vocab_size: int, dim: int) -> None:
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(vocab_size, dim))
@@ -85,7 +90,7 @@ class Embedding(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """Sinusoidal features of sigma (period up to 10,000) through a two-layer network."""
+    """Sinusoidal features of sigma (periods 2 pi to 2 pi x 10,000), then a two-layer network."""
 
     features = 256
 
@@ -103,7 +108,7 @@ class NoiseEmbedding(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Rotary position embedding (Su et al. 2021), halves rotated against each other."""
+    """Rotary position embedding (Su et al. 2021); channel i is paired with channel i + dim/2."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -119,11 +124,14 @@ class Rotary(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the channel pairs of x [..., L, dim] by the angles of their positions."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
 
 
 class Block(nn.Module):
+    """Attention and a feed-forward network, each modulated and gated by the noise level."""
+
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         dim = config.hidden_size
@@ -145,7 +153,11 @@ class Block(nn.Module):
         return self.attn_out(mixed.transpose(1, 2).flatten(2))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """``mlp``. On a GPU the activation ends the matrix product before it, which saves a pass over the widest tensor."""
+        """``mlp`` of x [B, L, D].
+
+        On a GPU without gradients, the activation is fused into the first matrix product, which
+        saves a pass over the widest tensor.
+        """
         if not x.is_cuda or torch.is_grad_enabled():
             return self.mlp(x)
         first, last = self.mlp[0], self.mlp[2]
@@ -164,6 +176,8 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
+    """Hidden states to V numbers per site."""
+
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.norm_final = LayerNorm(config.hidden_size)
@@ -174,7 +188,7 @@ class Head(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor, c: Tensor) -> Tensor:
-        """hidden [..., D] with one row of c [..., cond_dim] each, broadcasting."""
+        """hidden [..., D] and the embedded noise level c [..., cond_dim], which broadcast."""
         shift, scale = self.adaLN_modulation(c).chunk(2, -1)
         return self.linear(self.norm_final(hidden, shift, scale))
 
@@ -193,28 +207,34 @@ class DiT(nn.Module):
         self.rotary_emb = Rotary(config.hidden_size // config.n_heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.output_layer = Head(config)
-        self.sizes: Sizes | None = None
+        self.shapes: CompiledShapes | None = None
 
     def compile_trunk(self) -> None:
-        """Compile the blocks, one kernel for all of them and each shape; see ``Sizes``."""
-        self.sizes = Sizes()
+        """Compile the blocks, once per shape and shared by all blocks; see ``CompiledShapes``."""
+        self.shapes = CompiledShapes()
         for block in self.blocks:
             block.compile(dynamic=False)
 
     def trunk(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Hidden states [B, L, D]. Compiled, they are overwritten by the next call."""
-        return (
-            self.layers(x, sigma) if self.sizes is None else self.sizes.call(self.layers, x, sigma)
-        )
+        """Hidden states [B, L, D]. If compiled, the next call overwrites them."""
+        if self.shapes is None:
+            return self.layers(x, sigma)
+        return self.shapes.run(self.layers, x, sigma)
 
     def layers(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Hidden states [B, L, D].
+
+        Raises:
+            ValueError: x is longer than the table of position embeddings.
+        """
         c = self.condition(sigma)
         cos, sin = self.rotary_emb(x.shape[1])
         hidden = self.vocab_embed(x)
         if self.site_embed is not None:
             if x.shape[1] > self.config.length:
                 raise ValueError(
-                    f"a sequence has {x.shape[1]} tokens, the DiT was built for {self.config.length}; shorten it"
+                    f"a sequence has {x.shape[1]} tokens, the DiT was built for "
+                    f"{self.config.length}; shorten it"
                 )
             hidden = hidden + self.site_embed.embedding[: x.shape[1]]
         for block in self.blocks:
@@ -226,9 +246,10 @@ class DiT(nn.Module):
         return F.silu(self.sigma_map(self.config.level_scale * sigma))
 
     def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
+        """[B, L, V], or [K, V] with ``where``."""
         if where is None:
             return self.output_layer(self.trunk(x, sigma), self.condition(sigma)[:, None])
-        sites_of(where)  # Now: once the trunk is at work a GPU would be waited for.
+        sites_of(where)  # Cached before the trunk is launched: later it would wait for the GPU.
         hidden, c = selected(self.trunk(x, sigma), where), self.condition(sigma)
         return self.output_layer(hidden, c if len(c) == 1 else c[rows_of(where)])
 
@@ -239,10 +260,11 @@ def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
 
 
 class PosteriorNetwork(nn.Module):
-    """The network's output as logits of p(x0 | x_t): a ``Model`` for ``PosteriorReverse``.
+    """A DiT whose output is read as logits of p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
-    For the absorbing kernel the posterior does not depend on t, so the network is not told the time (Sahoo et al. 2024,
-    Sec. 3.5; Ou et al. 2024): its noise-level input is zero. For other kernels it is told sigma-bar(t).
+    For the absorbing kernel the posterior does not depend on t, so the network is not conditioned
+    on time: its noise-level input is zero (Sahoo et al. 2024, Sec. 3.5; Ou et al. 2024). For other
+    kernels it is conditioned on sigma-bar(t).
     """
 
     def __init__(self, network: DiT, forward_process: ForwardProcess) -> None:
@@ -258,7 +280,7 @@ class PosteriorNetwork(nn.Module):
         self.network.compile_trunk()
 
     def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
-        """The trunk's hidden states at the selected sites; the head runs on those that are read."""
+        """The trunk's hidden states at the selected sites; the head runs when they are read."""
         level = self.level(x, t)
         hidden, c = selected(self.network.trunk(x, level), where), self.network.condition(level)
         return Evaluation(
@@ -266,13 +288,13 @@ class PosteriorNetwork(nn.Module):
         )
 
     def level(self, x: Tensor, t: Time) -> Tensor:
-        return (
-            noise_level(self.noise, x, t)
-            if self.mask_id is None
-            else torch.zeros(1, device=x.device)
-        )
+        """The network's noise-level input, float32 [B] or [1]."""
+        if self.mask_id is not None:
+            return torch.zeros(1, device=x.device)
+        return noise_level(self.noise, x, t)
 
     def read(self, output: Tensor) -> Tensor:
+        """Outputs [..., V] to log-probabilities; minus infinity at MASK."""
         logits = output.float()
         if self.mask_id is not None:
             never = torch.arange(logits.shape[-1], device=logits.device) == self.mask_id
@@ -281,10 +303,13 @@ class PosteriorNetwork(nn.Module):
 
 
 class LogScoreNetwork(nn.Module):
-    """The network's output as log p_t(y)/p_t(x): a ``Model`` for ``LogScoreReverse`` (Lou, Meng, Ermon 2024, App. C.2).
+    """A DiT whose output is read as log p_t(y)/p_t(x): a ``Model`` for ``LogScoreReverse``.
+
+    Source: Lou, Meng, Ermon (2024), App. C.2.
 
     Args:
-        scale_by_sigma: subtract log(e^sigma - 1) + log(V - 1), the absorbing kernel's scale; SEDD's published choice.
+        scale_by_sigma: subtract log(e^sigma - 1) + log(V - 1) from the output, with sigma short for
+            sigma-bar(t). This is the scale of absorbing log-scores; the published models use it.
     """
 
     def __init__(self, network: DiT, noise: NoiseSchedule, *, scale_by_sigma: bool = True) -> None:
@@ -296,14 +321,14 @@ class LogScoreNetwork(nn.Module):
         sigma = noise_level(self.noise, x, t)
         if where is None:
             return self.read(self.network(x, sigma), x, sigma[:, None])
-        own, each = selected(x, where), sigma if len(sigma) == 1 else sigma[rows_of(where)]
-        return self.read(self.network(x, sigma, where), own, each)
+        own, levels = selected(x, where), sigma if len(sigma) == 1 else sigma[rows_of(where)]
+        return self.read(self.network(x, sigma, where), own, levels)
 
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
     def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
-        """The trunk's hidden states at the selected sites; the head runs on those that are read."""
+        """The trunk's hidden states at the selected sites; the head runs when they are read."""
         sigma = noise_level(self.noise, x, t)
         hidden, c = selected(self.network.trunk(x, sigma), where), self.network.condition(sigma)
         return Evaluation(
@@ -313,7 +338,7 @@ class LogScoreNetwork(nn.Module):
         )
 
     def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
-        """output [..., V], the sites' tokens and their noise levels [...]."""
+        """Outputs [..., V], tokens ``own`` [...] and noise levels [...] to log-scores [..., V]."""
         scale = (
             torch.expm1(sigma).log() + math.log(output.shape[-1] - 1)
             if self.scale_by_sigma

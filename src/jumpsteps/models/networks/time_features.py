@@ -1,4 +1,4 @@
-"""A time as a network's input: sinusoidal features, as in Vaswani et al. (2017) and Ho et al. (2020)."""
+"""Time as a network input: sinusoidal features (Vaswani et al. 2017; Ho et al. 2020)."""
 
 import math
 
@@ -8,16 +8,19 @@ from torch import Tensor
 
 from jumpsteps.process.noise import Time
 
-__all__ = ["as_told", "time_features"]
+__all__ = ["time_features", "time_tensor"]
 
 
-def as_told(t: Time, device: torch.device) -> Tensor:
-    """The time in float32: [1] for all sequences, or [B]."""
+def time_tensor(t: Time, device: torch.device) -> Tensor:
+    """t as float32: [1] for one time, [B] for a time per sequence."""
     return torch.as_tensor(t, dtype=torch.float32, device=device).reshape(-1)
 
 
 def time_features(t: Tensor, dim: int) -> Tensor:
-    """Sines of t, then cosines, at dim // 2 frequencies from 1 down to 1/10,000; float32 [..., dim] (a zero last if dim is odd)."""
+    """Sines, then cosines, of t at dim // 2 geometric frequencies from 1 down to 1/10,000.
+
+    t [...] -> float32 [..., dim]. An odd dim adds a zero at the end.
+    """
     half = dim // 2
     frequency = torch.exp(
         -math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / (half - 1)

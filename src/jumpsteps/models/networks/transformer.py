@@ -1,11 +1,12 @@
-"""The transformer of tauLDR for short sequences such as piano rolls, and its output as p(x0 | x_t).
+"""tauLDR's transformer for short sequences such as melodies, with its output read as posterior.
 
-An encoder with normalisation after each branch and fixed sinusoidal positions (Vaswani et al. 2017); the time scales and shifts
-the channels after every normalisation (FiLM: Perez et al. 2018); residual feed-forward layers follow; one is added to the logit of
-the site's own symbol. Architecture and parameter names are those of the piano model of Campbell et al. (2022),
-App. H.3, so that its weights load unchanged. The layers that look at one site only run on the sites a caller asks for.
+A post-norm encoder with fixed sinusoidal positions (Vaswani et al. 2017) is followed by residual
+feed-forward layers. The embedded time scales and shifts the channels after every normalisation
+(FiLM: Perez et al. 2018). One is added to the logit of a site's own symbol. Architecture and
+parameter names are those of the piano model of Campbell et al. (2022), App. H.3, so that its
+weights load unchanged. Layers without attention run only on the sites selected by ``where``.
 
-Shapes: x int64 [B, L]; t a number or [B]; D the width; ``where`` bool [B, L] selects K sites.
+Shapes: x int64 [B, L]; t a number or [B]; D is the width; ``where`` bool [B, L] selects K sites.
 """
 
 import math
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import rows_of, selected
 from jumpsteps.core.tensors import one_hot
-from jumpsteps.models.networks.compiled import Sizes
-from jumpsteps.models.networks.time_features import as_told, time_features
+from jumpsteps.models.networks.compiled import CompiledShapes
+from jumpsteps.models.networks.time_features import time_tensor, time_features
 from jumpsteps.process.noise import Time
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerPosterior"]
@@ -31,12 +32,12 @@ class TransformerConfig:
     Attributes:
         vocab_size: V.
         length: the longest sequence.
-        hidden_size: D, a multiple of n_heads, and even (positions are pairs of a sine and a cosine).
-        feedforward_size: width inside the feed-forward layers and the time's network.
+        hidden_size: D, a multiple of n_heads, and even (positions are sine-cosine pairs).
+        feedforward_size: width inside the feed-forward layers and the time embedding.
         n_layers: layers of attention and feed-forward.
         n_output_layers: feed-forward layers after those.
         time_dim: number of sinusoidal features of ``time_scale`` t.
-        ordinal: symbols enter as numbers in [-1, 1), not by an embedding of each.
+        ordinal: symbols enter as numbers in [-1, 1) instead of embeddings.
     """
 
     vocab_size: int = 129
@@ -54,14 +55,15 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.hidden_size % self.n_heads or self.hidden_size % 2:
             raise ValueError(
-                f"hidden_size must be even and a multiple of n_heads, got hidden_size={self.hidden_size}, n_heads={self.n_heads}"
+                "hidden_size must be even and a multiple of n_heads, "
+                f"got hidden_size={self.hidden_size}, n_heads={self.n_heads}"
             )
         if self.time_dim < 4:
             raise ValueError(f"time_dim must be at least 4, got {self.time_dim}")
 
 
 def modulation(config: TransformerConfig) -> nn.Linear:
-    """Embedded time to a scale and a shift per channel; at first nearly 1 and 0."""
+    """Embedded time to a scale and a shift per channel, initialised near 1 and 0."""
     layer = nn.Linear(4 * config.time_dim, 2 * config.hidden_size)
     nn.init.zeros_(layer.bias)
     nn.init.ones_(layer.bias[: config.hidden_size])
@@ -69,7 +71,7 @@ def modulation(config: TransformerConfig) -> nn.Linear:
 
 
 class Layer(nn.Module):
-    """Attention and a feed-forward layer, each followed by normalisation and the same modulation."""
+    """Attention and feed-forward, each followed by normalisation and the same modulation."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -93,7 +95,7 @@ class Layer(nn.Module):
 
 
 class OutputLayer(nn.Module):
-    """A residual feed-forward layer of single sites, normalised and modulated."""
+    """A residual feed-forward layer, normalised and modulated; sites do not interact."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class OutputLayer(nn.Module):
         self.film_from_temb = modulation(config)
 
     def forward(self, rows: Tensor, c: Tensor) -> Tensor:
-        """rows [..., D] with one row of c [..., 4 time_dim] each, broadcasting."""
+        """rows [..., D] and the embedded time c [..., 4 time_dim], which broadcast."""
         scale, shift = self.film_from_temb(c).chunk(2, -1)
         return torch.addcmul(
             shift, scale, self.norm(rows + self.linear2(F.relu(self.linear1(rows))))
@@ -111,7 +113,7 @@ class OutputLayer(nn.Module):
 
 
 def positions(length: int, dim: int) -> Tensor:
-    """Sines (even channels) and cosines (odd channels) of the site's number, [L, D]."""
+    """Sinusoidal positions [L, D]: sines in the even channels, cosines in the odd ones."""
     frequency = torch.exp(-math.log(10_000) * torch.arange(0, dim, 2) / dim)
     angle = torch.arange(length)[:, None] * frequency
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
@@ -131,7 +133,7 @@ class Transformer(nn.Module):
         )
         self.output_linear = nn.Linear(dim, config.vocab_size)
         self.input_embedding = nn.Linear(1 if config.ordinal else config.vocab_size, dim)
-        self.sizes: Sizes | None = None
+        self.shapes: CompiledShapes | None = None
         self.temb_net = nn.Sequential(
             nn.Linear(config.time_dim, wide), nn.ReLU(), nn.Linear(wide, 4 * config.time_dim)
         )
@@ -142,21 +144,21 @@ class Transformer(nn.Module):
         return self.temb_net(features.to(self.output_linear.weight.dtype))
 
     def embed(self, x: Tensor) -> Tensor:
-        """[B, L, D]; an embedding is a row of the transposed weight."""
+        """Embedded symbols [B, L, D]; embeddings are rows of the transposed weight."""
         layer = self.input_embedding
         if self.config.ordinal:
             return layer((2 * x[..., None] / self.config.vocab_size - 1).to(layer.weight.dtype))
         return F.embedding(x, layer.weight.T) + layer.bias
 
     def compile_trunk(self) -> None:
-        """Compile the layers that look at several sites, one kernel for all of them and each shape; see ``Sizes``."""
-        self.sizes = Sizes()
+        """Compile the encoder layers, once per shape; see ``CompiledShapes``."""
+        self.shapes = CompiledShapes()
         for layer in self.encoder_layers:
             layer.compile(dynamic=False)
 
     def trunk(self, x: Tensor, t: Tensor) -> Tensor:
-        """Hidden states [B, L, D] from all layers that look at several sites. Compiled, they are overwritten by the next call."""
-        return self.layers(x, t) if self.sizes is None else self.sizes.call(self.layers, x, t)
+        """Hidden states [B, L, D] of the encoder. If compiled, the next call overwrites them."""
+        return self.layers(x, t) if self.shapes is None else self.shapes.run(self.layers, x, t)
 
     def layers(self, x: Tensor, t: Tensor) -> Tensor:
         c, hidden = self.condition(t), self.embed(x)
@@ -170,21 +172,22 @@ class Transformer(nn.Module):
         return hidden
 
     def head(self, rows: Tensor, tokens: Tensor, c: Tensor) -> Tensor:
-        """Hidden states [..., D], the sites' tokens [...] and the embedded time [..., 4 time_dim] to logits [..., V]."""
+        """Hidden states [..., D], tokens [...] and embedded time [..., 4 time_dim] to logits."""
         for layer in self.output_resid_layers:
             rows = layer(rows, c)
         logits = self.output_linear(rows)
         return logits + one_hot(tokens, self.config.vocab_size, logits.dtype)
 
     def forward(self, x: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:
-        """x int64 [B, L], t [B] or [1] to logits [B, L, V], or [K, V] with ``where``.
+        """Logits [B, L, V], or [K, V] with ``where``, of x int64 [B, L] at t [B] or [1].
 
         Raises:
-            ValueError: x is longer than the network's positions.
+            ValueError: x is longer than ``length`` of the config.
         """
         if x.shape[1] > self.config.length:
             raise ValueError(
-                f"a sequence has {x.shape[1]} tokens, the transformer was built for {self.config.length}; shorten it"
+                f"a sequence has {x.shape[1]} tokens, the transformer was built for "
+                f"{self.config.length}; shorten it"
             )
         if where is None:
             return self.head(self.trunk(x, t), x, self.condition(t)[:, None])
@@ -194,20 +197,20 @@ class Transformer(nn.Module):
 
 
 class TransformerPosterior(nn.Module):
-    """The network's output as log p(x0 | x_t): a ``Model`` for ``PosteriorReverse``.
+    """The network's output as log p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
     Args:
-        told_time: whether the network is told t; otherwise it is told 0 at every time.
+        time_conditioned: whether the network is conditioned on t; otherwise its time input is 0.
     """
 
-    def __init__(self, network: Transformer, *, told_time: bool = True) -> None:
+    def __init__(self, network: Transformer, *, time_conditioned: bool = True) -> None:
         super().__init__()
-        self.network, self.told_time = network, told_time
+        self.network, self.time_conditioned = network, time_conditioned
 
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
-        told = as_told(t if self.told_time else 0.0, x.device)
-        return self.network(x, told, where).float().log_softmax(-1)
+        time = time_tensor(t if self.time_conditioned else 0.0, x.device)
+        return self.network(x, time, where).float().log_softmax(-1)

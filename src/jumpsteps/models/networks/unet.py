@@ -1,10 +1,12 @@
-r"""The U-Net of tauLDR for images, and its output as p(x0 | x_t).
+r"""tauLDR's U-Net for images, with its output read as posterior.
 
-A sequence is an image: L = C H W tokens, channel by channel and, in a channel, row by row, as ``tokens.view(B, C, H, W)``; a token
-is an intensity 0..V-1. The network (DDPM's U-Net: Ho et al. 2020, App. B; skips rescaled as in Song et al. 2021) gives each site a
-location and a scale, and a logistic distribution cut into V bins on [-1, 1] turns them into V log-probabilities (Austin et al. 2021,
-App. B.4). Architecture and parameter names are those of the CIFAR-10 model of Campbell et al. (2022), App. H.2, so that its weights
-load unchanged.
+A sequence is an image of L = C H W tokens, channel by channel and row by row, so that
+``tokens.view(B, C, H, W)`` is the image. A token is an intensity 0..V-1. The network is DDPM's
+U-Net (Ho et al. 2020, App. B) with rescaled skips (Song et al. 2021). It gives each site the
+location and the scale of a logistic distribution, whose masses in V equal bins of [-1, 1] are the
+probabilities of the V intensities (Austin et al. 2021, App. B.4). Architecture and parameter names
+are those of the CIFAR-10 model of Campbell et al. (2022), App. H.2, so that its weights load
+unchanged.
 
 Shapes: x int64 [B, L]; t a number or [B]; ``where`` bool [B, L] selects K sites.
 """
@@ -18,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.denoiser.model import Evaluation
-from jumpsteps.models.networks.time_features import as_told, time_features
+from jumpsteps.models.networks.time_features import time_tensor, time_features
 from jumpsteps.process.noise import Time
 
 __all__ = ["UNet", "UNetConfig", "UNetPosterior", "truncated_logistic"]
 
 FLOOR = 1e-6
-"""What the published head adds to a bin, as a share of the distribution's mass below the bin's upper edge."""
+"""Added to a bin's mass by the published head, in units of the mass below the bin's upper edge."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,15 @@ class UNetConfig:
     Attributes:
         vocab_size: V, the number of intensities.
         shape: C, H, W.
-        channels: width at full resolution; a multiple of 4, and of 32 above 128 (group normalisation).
-        multipliers: width at each resolution, in units of ``channels``; each resolution is half of the one before.
+        channels: width at full resolution; a multiple of 4, above 128 of 32 (group normalisation).
+        multipliers: width at each resolution, in units of ``channels``. Each resolution halves the
+            one before.
         n_blocks: residual blocks per resolution.
-        attention_at: the resolution (0 is the full one) that has self-attention besides the lowest.
+        attention_at: index of the resolution (0 is full) with self-attention, besides the lowest.
         time_dim: number of sinusoidal features of ``time_scale`` t.
         rescale: divide sums of two branches by sqrt(2).
-        symmetric: floor both tails of the output distribution alike; the published model floors the upper one only (see
-            ``truncated_logistic``).
+        symmetric: floor both tails of the output distribution; the published model floors only the
+            upper one (see ``truncated_logistic``).
     """
 
     vocab_size: int = 256
@@ -65,14 +68,15 @@ class UNetConfig:
         halvings = len(self.multipliers) - 1
         if halvings < 0 or any(side % 2**halvings for side in self.shape[1:]):
             raise ValueError(
-                f"{len(self.multipliers)} resolutions need an image whose sides are multiples of {2 ** max(halvings, 0)}, "
-                f"got shape {list(self.shape)}"
+                f"{len(self.multipliers)} resolutions need an image whose sides are multiples of "
+                f"{2 ** max(halvings, 0)}, got shape {list(self.shape)}"
             )
         if self.time_dim < 4:
             raise ValueError(f"time_dim must be at least 4, got {self.time_dim}")
 
 
 def joined(x: Tensor, update: Tensor, rescale: bool) -> Tensor:
+    """The sum of two branches, divided by sqrt(2) if ``rescale``."""
     return (x + update) / math.sqrt(2) if rescale else x + update
 
 
@@ -81,7 +85,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def unbiased(layer: nn.Linear) -> nn.Linear:
-    """The layer, its bias zero to begin with."""
+    """The layer, with its bias set to zero."""
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -100,7 +104,7 @@ class ChannelMix(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention between all pixels, with one head."""
+    """Self-attention over all pixels, with one head."""
 
     def __init__(self, channels: int, rescale: bool) -> None:
         super().__init__()
@@ -118,7 +122,7 @@ class AttentionBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions; the time shifts the channels between them."""
+    """Two convolutions; the embedded time shifts the channels between them."""
 
     def __init__(self, channels_in: int, channels_out: int, config: UNetConfig) -> None:
         super().__init__()
@@ -141,6 +145,8 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
+    """Halve both sides by a strided convolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
@@ -150,6 +156,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    """Double both sides by repetition, followed by a convolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -185,7 +193,7 @@ class UNet(nn.Module):
         )
 
     def down(self, widths: list[int], kept: list[int]) -> Iterator[nn.Module]:
-        """The way down; appends to ``kept`` the width of every output that the way up will be given."""
+        """Modules of the encoder; appends the width of every skip connection to ``kept``."""
         config, width = self.config, kept[-1]
         for level, wanted in enumerate(widths):
             for _ in range(config.n_blocks):
@@ -199,7 +207,7 @@ class UNet(nn.Module):
                 kept.append(width)
 
     def up(self, widths: list[int], kept: list[int]) -> Iterator[nn.Module]:
-        """The way up; takes from ``kept``, the last first."""
+        """Modules of the decoder; pops the widths of the skip connections from ``kept``."""
         config, width = self.config, widths[-1]
         for level in reversed(range(len(widths))):
             for _ in range(config.n_blocks + 1):
@@ -217,7 +225,7 @@ class UNet(nn.Module):
         return second(F.silu(first(features.to(self.input_conv.weight.dtype))))
 
     def trunk(self, image: Tensor, c: Tensor) -> Tensor:
-        """image [B, C, H, W] in [-1, 1] to [B, 2C, H, W]."""
+        """image [B, C, H, W] in [-1, 1] and embedded time c to [B, 2C, H, W]."""
         hidden = self.input_conv(image)
         kept = [hidden]
         for module in self.downsampling_modules:
@@ -238,15 +246,16 @@ class UNet(nn.Module):
         return conv(F.silu(norm(hidden)))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x int64 [B, L], t [B] or [1] to location and log-scale, [B, L, 2].
+        """Location and log-scale [B, L, 2] of x int64 [B, L] at t [B] or [1].
 
         Raises:
-            ValueError: x has another length than C H W.
+            ValueError: the length of x is not C H W.
         """
         shape = self.config.shape
         if x.shape[1] != math.prod(shape):
             raise ValueError(
-                f"a sequence has {x.shape[1]} tokens, the U-Net reads images of shape {list(shape)}; give it {math.prod(shape)}"
+                f"a sequence has {x.shape[1]} tokens, the U-Net reads images of shape "
+                f"{list(shape)}; give it {math.prod(shape)}"
             )
         image = (2 * x.reshape(-1, *shape) / (self.config.vocab_size - 1) - 1).to(
             self.input_conv.weight.dtype
@@ -258,14 +267,23 @@ class UNet(nn.Module):
 def truncated_logistic(
     location: Tensor, log_scale: Tensor, size: int, *, symmetric: bool
 ) -> Tensor:
-    r"""Unnormalised log-masses of ``size`` equal bins of [-1, 1] under a logistic distribution; [...] to [..., size].
+    r"""Unnormalised log-masses of equal bins of [-1, 1] under a logistic distribution.
 
-    With s(z) the logistic function, u and l the bin's edges less ``location`` in units of exp(log_scale - 2), the mass is
+    With the logistic function s, and the bin's edges u > l relative to ``location`` in units of
+    exp(log_scale - 2), the mass is
 
-    .. math:: s(u) - s(l) + 10^{-6} s(u), \qquad s(u) - s(l) = s(u) \, s(-l) \, (1 - e^{-(u - l)}),
+    .. math:: s(u) - s(l) + 10^{-6} s(u), \qquad s(u) - s(l) = s(u) \, s(-l) \, (1 - e^{-(u - l)}).
 
-    whose second form subtracts no nearly equal numbers. The second term is the published head's: it floors the bins far above the
-    location at 1e-6. With ``symmetric`` it is 1e-6 min(s(u), s(-l)), which is small on both sides (``fix_logistic`` there).
+    The right-hand form avoids the difference of nearly equal numbers. The term 1e-6 s(u) is that of
+    the published head: it bounds the mass of bins far above the location from below. ``symmetric``
+    replaces it by 1e-6 min(s(u), s(-l)), as the published option ``fix_logistic`` does.
+
+    Args:
+        location, log_scale: [...].
+        size: number of bins.
+
+    Returns:
+        [..., size].
     """
     inverse = torch.exp(2 - log_scale)[..., None]
     edges = torch.linspace(-1, 1, size + 1, device=location.device, dtype=location.dtype)
@@ -277,7 +295,10 @@ def truncated_logistic(
 
 
 class UNetPosterior(nn.Module):
-    """The network's output as log p(x0 | x_t): a ``Model`` for ``PosteriorReverse``, for kernels without MASK."""
+    """The network's output as log p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
+
+    For kernels without MASK.
+    """
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
@@ -285,13 +306,13 @@ class UNetPosterior(nn.Module):
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
-        rows = self.network(x, as_told(t, x.device))
+        rows = self.network(x, time_tensor(t, x.device))
         return self.read(rows if where is None else rows[where])
 
     def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
-        """Location and scale at the selected sites, two numbers instead of V."""
+        """Location and log-scale at the selected sites: two numbers per site instead of V."""
         return Evaluation(
-            self.network(x, as_told(t, x.device))[where],
+            self.network(x, time_tensor(t, x.device))[where],
             where,
             lambda rows, tokens: self.read(rows),
         )
