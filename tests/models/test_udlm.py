@@ -216,12 +216,16 @@ def test_other_configs_are_not_taken_for_udlm():
         (PUBLISHED, {"model_length": "12"}, "model_length must be a positive integer, got '12'"),
         (PUBLISHED, {"n_heads": 5}, "hidden_size must be a multiple of 2 x n_heads"),
         (PUBLISHED, {"n_blocks": 3}, "missing keys backbone.blocks.2"),
-        (PUBLISHED, {"cfg": True}, "cfg is True; a network that is told a class is not supported"),
+        (
+            PUBLISHED,
+            {"cfg": True},
+            "cfg is True; a network that is conditioned on a class is not supported",
+        ),
         (PUBLISHED, {"causal": True}, "causal is True; an autoregressive network is not supported"),
         (
             PUBLISHED,
             {"time_conditioning": False},
-            "time_conditioning is False; a network that is not told the time is not supported",
+            "time_conditioning is False; a network that is not conditioned on time is not supported",
         ),
         (
             without(PUBLISHED, "backbone.sigma_map.mlp.0.bias"),

@@ -132,7 +132,7 @@ def load_folder(
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)
     refuse_masked_lm_options(options, name)
     model = load_by_config(folder, config, name, device)
-    # Without transformers installed, the tokenizer in the folder is ignored: the network needs none.
+    # Without transformers the tokenizer in the folder is ignored; the network does not need it.
     if tokenizer_folder is None and has_tokenizer(folder) and find_spec("transformers") is not None:
         tokenizer_folder = folder
     if tokenizer_folder is None:

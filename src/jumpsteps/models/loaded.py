@@ -44,7 +44,7 @@ class LoadedModel:
     text: Text | None = None
 
     def provenance(self, data: str = "") -> Provenance:
-        """The model's part of the provenance of a schedule; ``data`` defaults to the task's name."""
+        """The model's part of a schedule's provenance; ``data`` defaults to the task's name."""
         return Provenance(
             model=self.name,
             model_hash=self.digest,

@@ -1,4 +1,4 @@
-"""Text in and text out: a Hugging Face tokenizer beside a model."""
+"""Text to tokens and back, by the Hugging Face tokenizer of a model."""
 
 import importlib
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class Text:
     """Text to tokens and back, for one model.
 
     Attributes:
-        tokenizer: of Hugging Face transformers.
-        forward: the model's forward process, which says what its symbols are.
+        tokenizer: a tokenizer of Hugging Face transformers.
+        forward: the model's forward process, which defines its symbols and MASK.
 
     Raises:
         ValueError: the tokenizer has an id that is no symbol of the model.
@@ -34,15 +34,16 @@ class Text:
         highest = max(self.tokenizer.get_vocab().values())
         if highest >= self.forward.vocab_size:
             raise ValueError(
-                f"the tokenizer has token ids up to {highest}, the model's symbols are 0..{self.forward.vocab_size - 1}; "
+                f"the tokenizer has token ids up to {highest}, "
+                f"the model's symbols are 0..{self.forward.vocab_size - 1}; "
                 "pass the tokenizer that the model was trained with"
             )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, without the tokens that the tokenizer puts around a text.
+        """Token ids of a text, without the tokens that the tokenizer puts around it.
 
         Raises:
-            ValueError: the text holds MASK, which is noise and not data.
+            ValueError: the text contains MASK, which is not a symbol of data.
         """
         tokens: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)[
             "input_ids"
@@ -50,18 +51,23 @@ class Text:
         if isinstance(self.forward, Absorbing) and self.forward.mask_id in tokens:
             mask = self.tokenizer.convert_ids_to_tokens(self.forward.mask_id)
             raise ValueError(
-                f"the text holds {mask!r}, the model's MASK (token {self.forward.mask_id}); take it out"
+                f"the text holds {mask!r}, the model's MASK (token {self.forward.mask_id}); "
+                "take it out"
             )
         return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of one sequence; tokens such as [PAD] or an end of text are written out."""
+        """The text of one sequence, special tokens such as [PAD] included."""
         text: str = self.tokenizer.decode(tokens)
         return text
 
 
 def transformers() -> ModuleType:
-    """The library, or a ValueError that says how to install it."""
+    """The library ``transformers``.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
@@ -72,17 +78,18 @@ def transformers() -> ModuleType:
 
 
 def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a file of a tokenizer."""
     return any((folder / name).exists() for name in TOKENIZERS)
 
 
 def read_tokenizer(folder: Path, *, trusted: bool) -> Any:
-    """The tokenizer in a folder; nothing is fetched from a network.
+    """The tokenizer in a folder; nothing is downloaded.
 
     Args:
         trusted: whether Python code in the folder may run.
 
     Raises:
-        ValueError: transformers is not installed, or there is no tokenizer that it can read.
+        ValueError: transformers is not installed, or the folder has no tokenizer that it can read.
     """
     if not has_tokenizer(folder):
         raise ValueError(
@@ -93,13 +100,12 @@ def read_tokenizer(folder: Path, *, trusted: bool) -> Any:
         return library.AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trusted, local_files_only=True
         )
-    except (
-        Exception
-    ) as error:  # What transformers and a model's own code raise is not theirs to promise.
+    except Exception as error:  # The tokenizer's own code may raise any exception.
         raise ValueError(
             f"the tokenizer in {folder} cannot be read ({first_line(error)})"
         ) from error
 
 
 def first_line(error: Exception) -> str:
+    """First line of an error's message, or its type if it has none."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

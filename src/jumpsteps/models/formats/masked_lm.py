@@ -1,13 +1,15 @@
 """Masked language models of Hugging Face transformers, read as denoisers of masked diffusion.
 
-A folder holds ``config.json``, the weights (``model.safetensors`` or ``pytorch_model.bin``, sharded or not) and usually a
-tokenizer. Two kinds are known:
+A folder holds ``config.json``, the weights (``model.safetensors`` or ``pytorch_model.bin``, sharded
+or not) and usually a tokenizer. Two kinds are supported:
 
-* those whose ``architectures`` end in ``ForMaskedLM`` (BERT, RoBERTa, ESM ...);
-* diffusion language models that bring their own Python code: LLaDA (Nie et al. 2025) and Dream (Ye et al. 2025).
+* models whose ``architectures`` end in ``ForMaskedLM`` (BERT, RoBERTa, ESM ...);
+* diffusion language models with Python code of their own: LLaDA (Nie et al. 2025) and Dream (Ye et
+  al. 2025).
 
-None of them is told the time: for the absorbing kernel the posterior does not depend on it. Sequences are token ids without the
-tokens that a tokenizer puts around a text, such as BERT's [CLS] and [SEP]; the model adds them and leaves their sites out.
+None of them is conditioned on time, which the posterior of the absorbing kernel does not depend on.
+Sequences are token ids without the tokens that a tokenizer puts around a text, such as BERT's [CLS]
+and [SEP]. ``MaskedLanguageModel`` adds these tokens and leaves their sites out of the output.
 """
 
 import hashlib
@@ -30,10 +32,10 @@ from jumpsteps.process.noise import LogLinear, Time
 __all__ = ["MaskedLanguageModel", "is_masked_lm", "load_masked_lm"]
 
 DIFFUSION_MASKS = {"llada": 126336, "Dream": 151666}
-"""MASK of the diffusion language models known by their ``model_type``, should neither tokenizer nor config name it."""
+"""``model_type`` -> MASK of diffusion language models, if tokenizer and config do not name it."""
 
 SHIFTED = {"Dream"}
-"""Model types whose logits for site l stand at l - 1, as in the causal model that they were trained from."""
+"""Model types whose logits for site l are at l - 1, as in the causal models that they come from."""
 
 WEIGHTS = [
     "model.safetensors",
@@ -44,15 +46,17 @@ WEIGHTS = [
 
 
 class MaskedLanguageModel(nn.Module):
-    """A masked language model as log p(x0 | x_t): a ``Model`` for ``PosteriorReverse`` with the absorbing kernel.
+    """A masked language model as log p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
+
+    For the absorbing kernel.
 
     Args:
         network: token ids int64 [B, L] to an object whose ``logits`` are [B, L, V].
         vocab_size: V.
-        mask_id: MASK, which data never shows.
-        known: the ids that data can show; all but MASK unless given.
-        wrap: token ids put before and after every sequence; their sites are left out of the output.
-        shift: whether the logits for site l stand at l - 1 (at the first site: at that site itself).
+        mask_id: MASK, whose probability is set to zero.
+        known: ids that data can contain; all but MASK by default. Others get probability zero.
+        wrap: token ids put before and after every sequence. Their sites are not in the output.
+        shift: whether the logits for site l are at l - 1 (for the first site, at that site).
     """
 
     def __init__(
@@ -79,21 +83,25 @@ class MaskedLanguageModel(nn.Module):
         self.register_buffer("after", torch.tensor(wrap[1], dtype=torch.int64), persistent=False)
 
     def compile_trunk(self) -> None:
-        """Compile what is below the head, for fixed shapes; see ``Sizes``.
+        """Compile the network below the head, once per shape; see ``CompiledShapes``.
 
         Raises:
-            ValueError: a network that does not say what its trunk is.
+            ValueError: a network without a separate ``base_model``.
         """
         trunk = getattr(self.network, "base_model", self.network)
         if trunk is self.network:
             raise ValueError(
-                f"{type(self.network).__name__} does not say what its trunk is and cannot be compiled"
+                f"{type(self.network).__name__} does not say what its trunk is and cannot be "
+                "compiled"
             )
         self.shapes = CompiledShapes()
         trunk.compile(dynamic=False)
 
     def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK and at ids that data cannot show."""
+        """Log-probabilities, float32 [B, L, V] or [K, V].
+
+        Minus infinity at MASK and at ids that data cannot contain.
+        """
         before, after = (self.get_buffer(name).expand(len(x), -1) for name in ("before", "after"))
         tokens, first = torch.cat([before, x, after], 1), before.shape[1]
         if self.shapes is not None:
@@ -108,13 +116,14 @@ class MaskedLanguageModel(nn.Module):
         return logits.float().masked_fill(self.get_buffer("never"), -torch.inf).log_softmax(-1)
 
     def shifted(self, logits: Tensor) -> Tensor:
+        """Logits moved from l - 1 to l, if ``shift``."""
         return torch.cat([logits[:, :1], logits[:, :-1]], 1) if self.shift else logits
 
     def logits_at(self, tokens: Tensor, sites: Tensor) -> Tensor:
-        """Logits [K, V] at these sites of the flattened tokens [B, L].
+        """Logits [K, V] at these indices of the flattened tokens [B, L].
 
-        The last matrix product, with the table of V output embeddings, is given the hidden states of these sites alone. In a
-        network where it is no layer of its own all logits are computed, and the rest thrown away.
+        The product with the table of V output embeddings is computed for these sites only. If the
+        network has no separate layer for it, all logits are computed and then selected.
         """
         selected = False
 
@@ -136,20 +145,20 @@ class MaskedLanguageModel(nn.Module):
 
 
 def find_head(network: nn.Module) -> nn.Module | None:
-    """The layer of output embeddings, where the network says which it is."""
+    """The layer of output embeddings, or None if the network does not name it."""
     head = getattr(network, "get_output_embeddings", lambda: None)()
     return head if isinstance(head, nn.Module) else None
 
 
 def missing(known: Iterable[int], vocab_size: int) -> Tensor:
-    """bool [V]: the ids that are not in ``known``."""
+    """The ids that are not in ``known``, bool [V]."""
     never = torch.ones(vocab_size, dtype=torch.bool)
     never[[token for token in known if token < vocab_size]] = False
     return never
 
 
 def is_masked_lm(config: dict[str, Any]) -> bool:
-    """Whether a ``config.json`` is that of a masked language model that ``load_masked_lm`` reads."""
+    """Whether ``load_masked_lm`` reads checkpoints with this ``config.json``."""
     return has_masked_head(config) or config.get("model_type") in DIFFUSION_MASKS
 
 
@@ -167,78 +176,71 @@ def load_masked_lm(
     length: int | None = None,
     tokenizer_folder: Path | None = None,
 ) -> LoadedModel:
-    """Read the folder of a masked language model. Nothing is fetched from a network.
+    """Read the folder of a masked language model; nothing is downloaded.
 
     Args:
-        trust_remote_code: whether Python code in the folder may run; LLaDA and Dream need it.
-        mask_id: MASK; by default the tokenizer's, else the config's ``mask_token_id``, else the one known for the model type.
-        length: L, without the tokens around a sequence; by default as long as the positions and the tokenizer allow.
-        tokenizer_folder: holds the tokenizer; ``folder`` unless given, if it does.
+        trust_remote_code: whether Python code in the folder may run. LLaDA and Dream need it.
+        mask_id: MASK. The default is the tokenizer's, else the config's ``mask_token_id``, else
+            that of ``DIFFUSION_MASKS``.
+        length: L without the tokens around a sequence. The default is the longest that the
+            positions and the tokenizer allow.
+        tokenizer_folder: folder of the tokenizer. The default is ``folder`` if it holds one.
 
     Raises:
-        ValueError: transformers is not installed; the folder holds no masked language model, or one that transformers cannot
-            read; its code may not run; its MASK or its length is not known; the tokenizer has an id that is no symbol of the model.
+        ValueError: transformers is not installed; no masked language model, or one that
+            transformers cannot read; its code may not run; MASK or length is not known; the
+            tokenizer has an id that is no symbol of the model.
     """
     config = read_json(folder / "config.json")
     if not isinstance(config, dict) or not is_masked_lm(config):
         raise ValueError(
-            f"{folder / 'config.json'} is not that of a masked language model (BERT and its like, LLaDA, Dream)"
+            f"{folder / 'config.json'} is not that of a masked language model "
+            "(BERT and its like, LLaDA, Dream)"
         )
     library = transformers()
     check_trust(folder, config, library, trust_remote_code)
     files = weight_files(folder)
     if tokenizer_folder is None and has_tokenizer(folder):
         tokenizer_folder = folder
-    tokenizer = (
-        None
-        if tokenizer_folder is None
-        else read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
-    )
+    tokenizer = None
+    if tokenizer_folder is not None:
+        tokenizer = read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
     network = read_network(
         folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin"
     )
-    kind, vocab_size = config.get("model_type", ""), int(network.config.vocab_size)
     mask_id = find_mask(folder, mask_id, tokenizer, network.config)
     wrap = tokens_around(tokenizer) if has_masked_head(config) else ([], [])
     length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
+    vocab_size = int(network.config.vocab_size)
     forward = Absorbing(vocab_size=vocab_size, noise=LogLinear(), mask_id=mask_id)
-    text, known = (
-        (None, None)
-        if tokenizer is None
-        else (Text(tokenizer, forward), tokenizer.get_vocab().values())
-    )
+    text = None if tokenizer is None else Text(tokenizer, forward)
     model = MaskedLanguageModel(
         network,
         vocab_size=vocab_size,
         mask_id=mask_id,
-        known=known,
+        known=None if tokenizer is None else tokenizer.get_vocab().values(),
         wrap=wrap,
-        shift=kind in SHIFTED,
+        shift=config.get("model_type") in SHIFTED,
     )
-    return LoadedModel(
-        name,
-        PosteriorReverse(forward, model.to(device).eval()),
-        length,
-        digest_of(files),
-        None,
-        text,
-    )
+    reverse = PosteriorReverse(forward, model.to(device).eval())
+    return LoadedModel(name, reverse, length, digest_of(files), None, text)
 
 
 def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool) -> None:
-    """Refuse a model whose code is in the folder, and not in transformers, unless that code may run."""
+    """Raise ValueError if the model's code is in the folder only, and may not run."""
     if (
         "auto_map" in config
         and config.get("model_type") not in library.CONFIG_MAPPING
         and not trusted
     ):
         raise ValueError(
-            f"{folder} brings Python code of its own; read it, then pass --trust-remote-code to let it run"
+            f"{folder} brings Python code of its own; "
+            "read it, then pass --trust-remote-code to let it run"
         )
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights: the one, or the shards that an index names."""
+    """The files that hold the weights: one, or the shards of an index."""
     found = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
     if found is None:
         raise ValueError(
@@ -260,7 +262,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def digest_of(files: list[Path]) -> str:
-    """SHA-256 of the one file, or of the SHA-256s of several in the order of their names."""
+    """SHA-256 of one file, or of the SHA-256s of several files in the order of their names."""
     hashes = [file_hash(path) for path in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
@@ -268,7 +270,7 @@ def digest_of(files: list[Path]) -> str:
 def read_network(
     folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool, *, pickled: bool
 ) -> Any:
-    """The network with all its weights, in the number format of the config."""
+    """The network with its weights, in the config's dtype."""
     masked_head = has_masked_head(config)
     kind = library.AutoModelForMaskedLM if masked_head else library.AutoModel
     options = {
@@ -278,41 +280,44 @@ def read_network(
         "weights_only": True,
     }
     try:
-        if not masked_head:  # Dream's own loading code cannot return what it missed.
+        if not masked_head:  # Dream's loading code does not support ``output_loading_info``.
             return kind.from_pretrained(folder, dtype="auto", **options)
         network, about = kind.from_pretrained(
             folder, dtype="auto", output_loading_info=True, **options
         )
-    except (
-        Exception
-    ) as error:  # What transformers and a model's own code raise is not theirs to promise.
+    except Exception as error:  # The model's own code may raise any exception.
         raise ValueError(
             f"transformers {library.__version__} cannot read {folder} ({first_line(error)})"
         ) from error
     if about["missing_keys"]:
         raise ValueError(
-            f"the weights in {folder} lack {listed(sorted(about['missing_keys']))}; it is not a masked language model"
+            f"the weights in {folder} lack {listed(sorted(about['missing_keys']))}; "
+            "it is not a masked language model"
         )
     return network
 
 
-def find_mask(folder: Path, asked: int | None, tokenizer: Any, config: Any) -> int:
+def find_mask(folder: Path, mask_id: int | None, tokenizer: Any, config: Any) -> int:
+    """MASK: ``mask_id`` if given, else the default of ``load_masked_lm``."""
     candidates = [
-        asked,
+        mask_id,
         getattr(tokenizer, "mask_token_id", None),
         getattr(config, "mask_token_id", None),
         DIFFUSION_MASKS.get(config.model_type),
     ]
-    for mask_id in candidates:
-        if mask_id is not None:
-            return mask_id
+    for candidate in candidates:
+        if candidate is not None:
+            return candidate
     raise ValueError(
         f"neither the tokenizer nor config.json of {folder} names a mask token; pass mask_id"
     )
 
 
 def tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a text, such as [CLS] and [SEP]; nothing if it has no mask token to tell by."""
+    """Token ids that the tokenizer puts before and after a text, such as [CLS] and [SEP].
+
+    They are found by encoding the mask token; without one, none are assumed.
+    """
     if tokenizer is None or tokenizer.mask_token_id is None:
         return [], []
     ids = tokenizer(tokenizer.mask_token)["input_ids"]
@@ -320,21 +325,21 @@ def tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
     return ids[:site], ids[site + 1 :]
 
 
-def find_length(folder: Path, asked: int | None, tokenizer: Any, config: Any, around: int) -> int:
-    """L, without the ``around`` tokens that the model adds."""
+def find_length(folder: Path, length: int | None, tokenizer: Any, config: Any, around: int) -> int:
+    """L without the ``around`` tokens that the model adds: ``length``, or the longest allowed."""
     limits = [
         getattr(config, "max_position_embeddings", None),
         getattr(config, "max_sequence_length", None),
         getattr(tokenizer, "model_max_length", None),
     ]
     longest = min(
-        (limit - around for limit in limits if limit is not None and limit < 10**9), default=asked
+        (limit - around for limit in limits if limit is not None and limit < 10**9), default=length
     )
     if longest is None:
         raise ValueError(
             f"config.json of {folder} does not say how long a sequence is; pass length"
         )
-    length = longest if asked is None else asked
+    length = longest if length is None else length
     if not 1 <= length <= longest:
         raise ValueError(f"length must lie in 1..{longest} for {folder}, got {length}")
     return length

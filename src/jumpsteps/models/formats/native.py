@@ -190,8 +190,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.exists():
         raise ValueError(
-            f"there is no file {path}; "
-            "a checkpoint folder holds config.json and model.safetensors"
+            f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors"
         )
     try:
         return load_file(path)

@@ -1,4 +1,4 @@
-"""Published SEDD checkpoints (Lou, Meng, Ermon 2024): a folder with ``config.json`` and the weights.
+"""Published SEDD checkpoints (Lou, Meng, Ermon 2024): a folder with ``config.json`` and weights.
 
 The config is that of the training run: ``tokens``, ``graph.type``, ``noise.type`` and ``model``.
 With ``graph.type`` "absorb" the vocabulary has one symbol more than ``tokens``; this last symbol is

@@ -1,16 +1,22 @@
-"""Published tauLDR checkpoints (Campbell et al. 2022): a folder with a yaml config and a pickled state of training.
+"""Published tauLDR checkpoints (Campbell et al. 2022): a yaml config and a pickled training state.
 
-The folder holds ``config_001.yaml`` (or another .yaml) and ``ckpt_0001999999.pt`` (or another .pt), themselves or in its folders
-``config`` and ``checkpoints``; of several the last by name counts. Two models are known by the config's ``model.name``:
+A folder holds ``config_001.yaml`` (or another .yaml) and ``ckpt_0001999999.pt`` (or another .pt),
+directly or in its subfolders ``config`` and ``checkpoints``. The last by name is read. Two values
+of the config's ``model.name`` are supported:
 
-* the CIFAR-10 model, ``GaussianTargetRateImageX0PredEMA``: ``models.unet`` with the Gaussian kernel and exponential noise;
-* the piano model, ``UniformRateSequenceTransformerEMA``: ``models.transformer`` with the uniform kernel. There each state jumps to
-  each other one at rate ``rate_const``; ``Uniform`` jumps to all V states alike, so that its noise has rate V ``rate_const``. The
-  published code rounds the time down before it tells it to this network, which gives 0 for all t < 1; so it is told 0 at all times.
+* ``GaussianTargetRateImageX0PredEMA``, the CIFAR-10 model: ``networks.unet`` with the Gaussian
+  kernel and exponential noise;
+* ``UniformRateSequenceTransformerEMA``, the piano model: ``networks.transformer`` with the uniform
+  kernel. Each state jumps to each other state at rate ``rate_const``. ``Uniform`` jumps to all V
+  states, its own included, so its noise has the rate V ``rate_const``. The published code rounds t
+  down to an integer before the network reads it, which gives 0 for all t < 1; here the network's
+  time input is 0 at every t.
 
-Weights are under ``model`` in the .pt file, with names as in our networks under ``net.``, or ``net.module.`` from training on
-several GPUs. Their moving averages, a list in the order of the network's parameters, are used where they are there, as in the
-published evaluation. Both networks give log p(x0 | x_t). Sequences are intensities channel by channel, or the piano data's symbols.
+Weights are under ``model`` in the .pt file. Their names are those of the networks here with the
+prefix ``net.``, or ``net.module.`` after training on several GPUs. If the file holds exponential
+moving averages (a list in the order of the network's parameters), these are used, as in the
+published evaluation. Both networks give log p(x_0 | x_t). Image sequences are intensities channel
+by channel; melodies have the symbols of the published piano data.
 """
 
 import math
@@ -39,7 +45,7 @@ __all__ = ["is_tauldr", "load_tauldr"]
 
 
 def is_tauldr(folder: Path) -> bool:
-    """Whether a folder has a yaml config and a .pt file, and no ``config.json``."""
+    """Whether a folder has a yaml config, a .pt file, and no ``config.json``."""
     return (
         not (folder / "config.json").exists() and bool(yaml_files(folder)) and bool(pickles(folder))
     )
@@ -57,18 +63,20 @@ def load_tauldr(folder: Path, name: str, device: torch.device) -> LoadedModel:
     """Read a tauLDR checkpoint folder.
 
     Raises:
-        ValueError: no config or no weights, a model other than the two published ones, a config that lacks something, or weights
-            that are damaged or do not fit.
+        ValueError: no config or no weights, another model than the two published ones, a config
+            that lacks a value, or weights that are damaged or of another layout.
     """
     if not is_tauldr(folder):
         raise ValueError(
-            f"{folder} is no tauLDR checkpoint; it needs a .yaml config and a .pt file of weights, and no config.json"
+            f"{folder} is no tauLDR checkpoint; it needs a .yaml config and a .pt file of weights, "
+            "and no config.json"
         )
     path, config = pickles(folder)[-1], read_config(yaml_files(folder)[-1])
     kind = config.text("model.name")
     if kind not in MODELS:
         raise ValueError(
-            f"{config.path}: model.name {kind!r} is not supported; known tauLDR models: {', '.join(MODELS)}"
+            f"{config.path}: model.name {kind!r} is not supported; "
+            f"known tauLDR models: {', '.join(MODELS)}"
         )
     forward, model, length = MODELS[kind](config)
     read_weights(nn.ModuleDict({"net": model.network}), path, config.path.name)
@@ -78,19 +86,20 @@ def load_tauldr(folder: Path, name: str, device: torch.device) -> LoadedModel:
 
 @dataclass(frozen=True)
 class Config:
-    """A yaml config, whose values are checked as they are read; a key names section and value, as "model.ch"."""
+    """A yaml config whose values are checked when read. Keys are "section.name", as "model.ch"."""
 
     path: Path
     content: dict[str, Any]
 
     def get(self, key: str, kind: str, fits: Callable[[Any], bool]) -> Any:
-        """The value, if it ``fits``; ``kind`` says in words what would."""
+        """The value, if ``fits(value)``; ``kind`` describes valid values in the error message."""
         section, name = key.split(".")
         part = self.content.get(section)
         value = part.get(name) if isinstance(part, dict) else None
         if not fits(value):
             raise ValueError(
-                f"{self.path}: {key} must be {kind}, got {value!r}; it is not the config of a published tauLDR model"
+                f"{self.path}: {key} must be {kind}, got {value!r}; "
+                "it is not the config of a published tauLDR model"
             )
         return value
 
@@ -150,6 +159,7 @@ def read_config(path: Path) -> Config:
 
 
 def image_model(config: Config) -> tuple[ForwardProcess, UNetPosterior, int]:
+    """Forward process, model and sequence length of the CIFAR-10 model."""
     size, multipliers = config.whole("data.S"), config.wholes("model.ch_mult")
     channels, height, width = config.wholes("data.shape", 3)
     config.check("model.input_channels", channels, "the first number of data.shape")
@@ -180,6 +190,7 @@ def image_model(config: Config) -> tuple[ForwardProcess, UNetPosterior, int]:
 
 
 def sequence_model(config: Config) -> tuple[ForwardProcess, TransformerPosterior, int]:
+    """Forward process, model and sequence length of the piano model."""
     size, (length,) = config.whole("data.S"), config.wholes("data.shape", 1)
     transformer = TransformerConfig(
         vocab_size=size,
@@ -205,7 +216,7 @@ MODELS: dict[str, Callable[[Config], tuple[ForwardProcess, Any, int]]] = {
 
 
 class Skipped:
-    """What stands for a numpy scalar of the file: made without running anything, and empty."""
+    """An empty placeholder for a numpy scalar in the file, so that no code of the file is run."""
 
     def __init__(self, *parts: Any) -> None:
         pass
@@ -215,16 +226,17 @@ class Skipped:
 
 
 NUMPY = ["numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"]
-"""What a numpy number is pickled with (numpy 1, 2): the optimiser's learning rate, which the published code gets from numpy."""
+"""Types that a numpy scalar is pickled with (numpy 1, 2); the learning rate in the file is one."""
 
 
 def skipping(name: str) -> type[Skipped]:
+    """A placeholder type with the given qualified name."""
     module, _, short = name.rpartition(".")
     return type(short, (Skipped,), {"__module__": module})
 
 
 def read_weights(network: nn.Module, path: Path, config: str) -> None:
-    """Fill the network from a .pt file, with the moving averages if the file has them."""
+    """Load the network's weights from a .pt file; moving averages if the file holds them."""
     with torch.serialization.safe_globals([skipping(name) for name in NUMPY]):
         content = read_pickle(path)
     state = content.get("model") if isinstance(content, dict) else None
@@ -239,25 +251,26 @@ def read_weights(network: nn.Module, path: Path, config: str) -> None:
     if "ema_shadow_params" in state:
         load_weights(
             network,
-            only_tensors(named(state["ema_shadow_params"], network, path), path),
+            only_tensors(named_averages(state["ema_shadow_params"], network, path), path),
             path,
             config,
         )
 
 
-def named(averages: Any, network: nn.Module, path: Path) -> dict[str, Any]:
-    """The moving averages, which the file lists in the order of the network's parameters, by the parameters' names."""
+def named_averages(averages: Any, network: nn.Module, path: Path) -> dict[str, Any]:
+    """Parameter name -> moving average, from a list in the order of the network's parameters."""
     names = [name for name, _ in network.named_parameters()]
     if not isinstance(averages, list) or len(averages) != len(names):
         count = len(averages) if isinstance(averages, list) else "no list of"
         raise ValueError(
-            f"{path} holds {count} averaged weights (ema_shadow_params), the network has {len(names)}; "
-            "check that config and weights belong together"
+            f"{path} holds {count} averaged weights (ema_shadow_params), "
+            f"the network has {len(names)}; check that config and weights belong together"
         )
     return dict(zip(names, averages, strict=True))
 
 
 def only_tensors(weights: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The same weights, after a check that all are tensors."""
     others = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(

@@ -30,7 +30,7 @@ EXPECTED: dict[str, tuple[bool, str]] = {
     "causal": (False, "an autoregressive network"),
     "time_conditioning": (True, "a network that is not conditioned on time"),
 }
-"""Switch of the config -> required value (also the default), and the network that it otherwise is."""
+"""Switch of the config -> required (and default) value, and the network that it otherwise means."""
 
 
 def is_udlm(config: dict[str, Any]) -> bool:
@@ -48,8 +48,7 @@ def load_udlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
     for key, (expected, otherwise) in EXPECTED.items():
         if config.get(key, expected) is not expected:
             raise ValueError(
-                f"{folder / 'config.json'}: {key} is {config[key]!r}; "
-                f"{otherwise} is not supported"
+                f"{folder / 'config.json'}: {key} is {config[key]!r}; {otherwise} is not supported"
             )
     network, length, path = read_backbone(folder, config)
     forward = Uniform(vocab_size=network.config.vocab_size, noise=LogLinear())
