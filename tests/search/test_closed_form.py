@@ -1,9 +1,10 @@
-"""Schedules in closed form, against the optimum that they approximate and the rule that they keep."""
+"""Schedules in closed form, against the optimum and the rule that defines them."""
 
 import numpy as np
 import pytest
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.noise import LogLinear
@@ -49,7 +50,7 @@ def test_equal_entropy_takes_equal_shares_of_the_entropy():
 
 
 @pytest.mark.parametrize("rule", [equal_error, equal_entropy])
-def test_where_nothing_is_to_be_gained_steps_are_equal(rule):
+def test_without_information_steps_are_equal(rule):
     found = profile(lambda a: 0 * a)
     assert np.diff(alphas(found, rule(found, 4))) == pytest.approx(np.full(4, 0.999 / 4))
 

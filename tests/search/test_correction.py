@@ -1,4 +1,4 @@
-"""How likely data look like a mistake, against enumeration."""
+"""The measured false-acceptance probability, against enumeration, and its use."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
@@ -32,7 +33,7 @@ def truth_of(name: str) -> Enumerable:
 
 
 def leave_one_out_distributions(truth: Enumerable, site: int, t: float) -> torch.Tensor:
-    """p(x0^l = y | x_t at the other site), [states, V], by summing the enumerated joint distribution."""
+    """p(x_0^l = y | x_t at the other site), [states, V], by summing the enumerated joint table."""
     joint = truth.data_distribution()[:, None] * truth.transition(0.0, t)
     other = truth.states[:, 1 - site]
     same = (other[:, None] == other).to(torch.float64)
@@ -44,26 +45,27 @@ def leave_one_out_distributions(truth: Enumerable, site: int, t: float) -> torch
 
 
 def exact_false_acceptance(truth: Enumerable, s: float) -> float:
+    """d = n K / (1 - K), all expectations enumerated."""
     q = truth.forward.transition(0.0, s)
     both = truth.marginal(s)[:, None] * truth.transition(s, 1.0)
-    wrong, kept = 0.0, 0.0
+    wrong, accepted = 0.0, 0.0
     for site in range(2):
         late, early = (
             leave_one_out_distributions(truth, site, s),
             leave_one_out_distributions(truth, site, 1.0),
         )
         for b in range(len(truth.states)):
-            seen = late[b] @ q
+            noised = late[b] @ q
             for c in range(len(truth.states)):
                 for y in range(truth.forward.vocab_size):
                     excess = float(both[b, c]) * max(float(early[c, y] - late[b, y]), 0.0)
                     wrong += excess
-                    kept += excess * float(late[b, y] * q[y, y] / seen[y])
-    return truth_hit(truth, s) * kept / (wrong - kept)
+                    accepted += excess * float(late[b, y] * q[y, y] / noised[y])
+    return exact_corruption(truth, s) * accepted / (wrong - accepted)
 
 
-def truth_hit(truth: Enumerable, s: float) -> float:
-    """The probability that a site in the state which is left fastest was left by s, jumps to itself counted."""
+def exact_corruption(truth: Enumerable, s: float) -> float:
+    """The probability that a site was left by s, in the state that is left fastest."""
     return 1 - math.exp(
         float(truth.forward.rate_matrix().diagonal().min()) * float(truth.forward.noise.total(s))
     )
@@ -79,26 +81,29 @@ def evaluations_of(truth: Enumerable, times: list[float], sequences: int = 8000)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
-def test_the_false_acceptance_is_that_of_enumeration(name):
-    """8,000 sequences of two sites: within 5%. Views at earlier and later times than that of rare noise are not looked at."""
+def test_false_acceptance_is_that_of_enumeration(name):
+    """8,000 sequences of two sites: within 5%.
+
+    Of the evaluations only the first and that at rare corruption count.
+    """
     truth = truth_of(name)
     s = corruption_time(truth.forward, RARE_CORRUPTION)
-    assert truth_hit(truth, s) == pytest.approx(RARE_CORRUPTION)
+    assert exact_corruption(truth, s) == pytest.approx(RARE_CORRUPTION)
     evaluations = evaluations_of(truth, [1.0, 0.5, s, s / 10])
     assert with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance == pytest.approx(
         exact_false_acceptance(truth, s), rel=0.05
     )
 
 
-def test_noise_is_that_of_the_evaluation_that_there_is():
-    """Where no view is at the time of rare noise. A power stays as it was."""
+def test_the_nearest_evaluation_stands_in_for_that_at_rare_corruption():
+    """The corruption probability is that of its own time. A power stays as it was."""
     truth = truth_of("gaussian")
     found = with_false_acceptance(ErrorCorrection(power=2.0), evaluations_of(truth, [1.0, 0.5]))
     assert found.false_acceptance == pytest.approx(exact_false_acceptance(truth, 0.5), rel=0.05)
     assert found.power == 2
 
 
-def test_sites_are_summed_over_blocks(monkeypatch):
+def test_chunks_of_sites_give_the_same_false_acceptance(monkeypatch):
     evaluations = evaluations_of(truth_of("gaussian"), [1.0, 0.5], sequences=50)
     whole = with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance
     monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 4 * 3 * 7)
@@ -107,26 +112,27 @@ def test_sites_are_summed_over_blocks(monkeypatch):
     )
 
 
-def test_the_uniform_kernel_counts_hits_that_change_nothing():
-    """sigma is the rate of being hit, the symbol itself included: its fastest rate is 1, that of leaving is (V - 1) / V."""
+def test_the_uniform_kernel_counts_corruptions_that_change_nothing():
+    """A corrupted site draws a new symbol, perhaps its own: at rate 1, it leaves at (V - 1) / V."""
     truth = truth_of("uniform")
     s = corruption_time(truth.forward, RARE_CORRUPTION)
     assert 1 - float(truth.forward.noise.alpha(s)) == pytest.approx(RARE_CORRUPTION)
-    exact = exact_false_acceptance(truth, s) * RARE_CORRUPTION / truth_hit(truth, s)
+    exact = exact_false_acceptance(truth, s) * RARE_CORRUPTION / exact_corruption(truth, s)
     assert with_false_acceptance(
         ErrorCorrection(), evaluations_of(truth, [1.0, s])
     ).false_acceptance == pytest.approx(exact, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "absorbing"])
-def test_the_probability_of_showing_the_symbol_still(name):
+def test_the_probability_that_a_site_has_its_symbol_still(name):
     forward = kernel(name, 4)
     assert torch.allclose(
         forward.stay_probability(0.3), forward.transition(0.0, 0.3).diagonal(), atol=1e-12
     )
 
 
-def test_data_that_are_harder_to_tell_from_mistakes_have_more_false_acceptance():
+def test_data_that_are_harder_to_tell_from_errors_have_more_false_acceptance():
+    """CountDown with more smoothing breaks its rule more often."""
     forward, found = Uniform(vocab_size=8, noise=Constant(3.87)), []
     for smoothing in (0.001, 0.1):
         reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(8), smoothing))
@@ -143,8 +149,8 @@ def test_data_that_are_harder_to_tell_from_mistakes_have_more_false_acceptance()
     assert 0 < 5 * found[0] < found[1] < 1
 
 
-def test_nothing_is_measured_where_a_false_acceptance_is_given_and_nothing_is_revised_with_the_absorbing_kernel():
-    """Nor is the model asked where noise is rare."""
+def test_false_acceptance_is_measured_only_where_it_is_unknown():
+    """Else no evaluation is moved to rare corruption. With the absorbing kernel all survives."""
     for name, correction, false_acceptance in (
         ("uniform", ErrorCorrection(0.01), 0.01),
         ("absorbing", None, math.inf),
@@ -170,7 +176,7 @@ def test_nothing_is_measured_where_a_false_acceptance_is_given_and_nothing_is_re
 
 
 def test_sites_that_do_not_depend_on_each_other_cost_nothing():
-    """Knowing more changes no distribution: there are no mistakes to judge, and the doubt is a number all the same."""
+    """More context changes no distribution, so there are no errors; d is positive all the same."""
     truth = Enumerable(kernel("uniform", 3), torch.full((3, 3), 1 / 9, dtype=torch.float64))
     paths = Paths.draw(
         truth.forward, truth.sample_data(20, generator=seeded(0)), generator=seeded(1)
@@ -182,7 +188,8 @@ def test_sites_that_do_not_depend_on_each_other_cost_nothing():
     assert np.abs(costs.value[0, 1:]).max() == pytest.approx(0, abs=1e-9)
 
 
-def test_a_model_that_says_the_same_at_all_times_makes_no_mistakes_at_all():
+def test_a_model_without_context_makes_no_errors():
+    """The same distribution at all times: d is positive and finite."""
     forward = kernel("uniform", 3)
     reverse = LeaveOneOutReverse(
         forward, lambda x, t, where: torch.tensor([0.0, -1, -2]).expand(int(where.sum()), 3)
@@ -194,20 +201,20 @@ def test_a_model_that_says_the_same_at_all_times_makes_no_mistakes_at_all():
     assert 0 < with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance < math.inf
 
 
-@pytest.mark.parametrize("points", [3, 4, 8])
-def test_the_model_is_asked_where_noise_is_rare(points):
+@pytest.mark.parametrize("count", [3, 4, 8])
+def test_one_of_the_first_times_is_at_rare_corruption(count):
     forward = Uniform(vocab_size=3, noise=Constant(3.87))
-    times, equal = (first_times(forward, points, rare_corruption=rare) for rare in (True, False))
-    assert len(times) == points
+    times, equal = (first_times(forward, count, rare_corruption=rare) for rare in (True, False))
+    assert len(times) == count
     assert times[[0, -1]].tolist() == equal[[0, -1]].tolist()
     assert (np.diff(times) < 0).all()
     assert corruption_time(forward, RARE_CORRUPTION) in times
     assert corruption_time(forward, RARE_CORRUPTION) not in equal
     noisy = Uniform(vocab_size=3, noise=Geometric(lowest=0.05, highest=20.0))
-    assert (np.diff(first_times(noisy, points, rare_corruption=True)) < 0).all()
+    assert (np.diff(first_times(noisy, count, rare_corruption=True)) < 0).all()
 
 
-def test_what_cannot_be_is_refused():
+def test_errors():
     assert corruption_time(Uniform(vocab_size=3, noise=Constant(0.01)), RARE_CORRUPTION) == 1
     assert NO_CORRECTION.surviving_fraction(np.array([0.5])) == 1
     with pytest.raises(

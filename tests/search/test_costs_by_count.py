@@ -1,4 +1,4 @@
-"""Costs of steps in jumps, against enumeration: every subset of revealed sites, every order."""
+"""Count costs, against enumeration: every subset of revealed sites, every order."""
 
 from itertools import combinations, pairwise
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
@@ -36,7 +37,7 @@ def joint_entropy(sites: tuple[int, ...]) -> float:
 
 
 def exact_cost(known: tuple[int, ...], drawn: tuple[int, ...]) -> float:
-    """The total correlation of the drawn sites given the known ones: sum H(x_l | known) - H(drawn | known)."""
+    """The total correlation of the drawn sites: sum H(x_l | known) - H(drawn | known)."""
     given = joint_entropy(known) if known else 0.0
     alone = sum(joint_entropy((*known, site)) - given for site in drawn)
     return alone - (joint_entropy((*known, *drawn)) - given)
@@ -54,8 +55,9 @@ def estimate(order, sequences=6000, evaluations=64, given_mask=None):
     )
 
 
+@pytest.mark.statistical
 def test_every_step_of_a_fixed_order_costs_its_total_correlation():
-    """Grid of single jumps: no interpolation. Within 4 standard errors of 6,000 sequences."""
+    """An evaluation at every count: no interpolation. Within 4 standard errors."""
     costs = estimate(ORDER)
     assert costs.grid.tolist() == [4, 3, 2, 1, 0]
     assert costs.model_calls == 4
@@ -67,6 +69,7 @@ def test_every_step_of_a_fixed_order_costs_its_total_correlation():
     assert np.isinf(costs.value[np.tril_indices(5)]).all()
 
 
+@pytest.mark.statistical
 def test_a_random_order_costs_the_mean_over_subsets():
     costs = estimate(Random())
     for i, k in combinations(range(5), 2):
@@ -80,8 +83,9 @@ def test_a_random_order_costs_the_mean_over_subsets():
         )
 
 
-def test_a_random_order_is_averaged_over_ranks():
-    """The same distribution drawn as a mixture, whose ranks are taken one by one, has the same costs with larger standard errors."""
+@pytest.mark.statistical
+def test_a_random_order_is_pooled_over_ranks():
+    """As a mixture of one its ranks are not pooled: the same costs with larger standard errors."""
     pooled, single = (
         estimate(Random(), sequences=2000),
         estimate(Mixture((Random(),)), sequences=2000),
@@ -91,8 +95,9 @@ def test_a_random_order_is_averaged_over_ranks():
     assert pooled.stderr[0, 2] < 0.85 * single.stderr[0, 2]
 
 
-def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all():
-    """The summed cost of a schedule in a fixed order is the exact KL divergence of the data from the sampler's distribution."""
+@pytest.mark.statistical
+def test_predictions_are_exact_divergences_and_the_shortest_path_is_the_best():
+    """In a fixed order the summed cost is KL(data || samples) exactly."""
     costs = estimate(ORDER)
     by_rank = np.argsort(ORDER.permutation)
     for counts in ((4,), (1, 3), (2, 2), (1, 1, 2), (1, 1, 1, 1)):
@@ -108,7 +113,7 @@ def test_predictions_are_exact_divergences_and_the_best_path_is_the_best_of_all(
 
 
 def divergence(by_rank: np.ndarray, counts: tuple[int, ...]) -> float:
-    """KL(p_0 || q) with q = the product over steps of the sites' own distributions given all sites before the step."""
+    """KL(p_0 || q), q the product over steps of the sites' marginals given all sites before."""
     q, known = torch.ones_like(TRUTH.table), []
     for count in counts:
         drawn = by_rank[len(known) : len(known) + count].tolist()
@@ -123,8 +128,8 @@ def divergence(by_rank: np.ndarray, counts: tuple[int, ...]) -> float:
 @pytest.mark.parametrize(
     ("order", "share", "nats"), [(Random(), 0.1, 0.3), (Spread(), 0.3, 0.7)], ids=repr
 )
-def test_costs_between_knots_are_interpolated(order, share, nats):
-    """CountDown, 64 sites: costs from 16 knots are those from all 64, within a share of them or so many nats."""
+def test_costs_between_evaluations_are_interpolated(order, share, nats):
+    """CountDown, 64 sites: costs from 16 evaluations are those from 64, within a share or nats."""
     forward = kernel("absorbing", 16)
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
     data = countdown.sample_data(64, generator=seeded(0), symbols=16, length=64)
@@ -151,7 +156,7 @@ def test_costs_between_knots_are_interpolated(order, share, nats):
         )
 
 
-def test_given_sites_are_known_from_the_start():
+def test_observed_sites_are_known_from_the_start():
     known = torch.tensor([False, True, False, True])
     costs = estimate(ORDER, given_mask=known)
     assert costs.grid.tolist() == [2, 1, 0]
@@ -160,7 +165,8 @@ def test_given_sites_are_known_from_the_start():
     )
 
 
-def test_the_standard_error_is_the_spread_over_repetitions():
+@pytest.mark.statistical
+def test_the_standard_error_is_the_standard_deviation_over_repetitions():
     found = []
     for seed in range(60):
         paths = Paths.draw(
@@ -175,30 +181,10 @@ def test_the_standard_error_is_the_spread_over_repetitions():
     assert np.mean(stderr) == pytest.approx(np.std(cost, ddof=1), rel=0.3)
 
 
-def test_knots():
+def test_revealed_counts():
     assert revealed_counts(256, 64, exchangeable=True)[:4].tolist() == [0, 1, 2, 3]
-    assert revealed_counts(64, 24, exchangeable=False).tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        10,
-        12,
-        14,
-        16,
-        20,
-        24,
-        28,
-        32,
-        40,
-        48,
-        56,
-    ]
+    octaves = [*range(8), *range(8, 16, 2), *range(16, 32, 4), *range(32, 64, 8)]
+    assert revealed_counts(64, 24, exchangeable=False).tolist() == octaves
     for exchangeable in (True, False):
         for sites, most in ((1, 1), (5, 64), (256, 48), (1024, 64), (7, 3), (100, 2), (100, 7)):
             starts = revealed_counts(sites, most, exchangeable=exchangeable)
@@ -210,7 +196,7 @@ def test_knots():
 
 
 def test_long_sequences_have_a_coarser_grid():
-    """Prices on a grid of 4 of 16 sites are those of the full grid, but for the sites' own turns within a step."""
+    """Costs on a grid of 4 of 16 sites are those of the full grid less those within intervals."""
     forward = kernel("absorbing", 4)
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(4)))
     paths = Paths.draw(
@@ -238,7 +224,7 @@ def test_of_equal_costs_the_most_uniform_is_found():
     assert shortest_path(costs, 3).counts == (2, 2, 2)
 
 
-def test_what_cannot_be_is_refused():
+def test_errors():
     costs = estimate(ORDER, sequences=10)
     with pytest.raises(ValueError, match="not one of counts on the grid"):
         costs.predict(CountSchedule([3, 2]))

@@ -1,3 +1,5 @@
+"""Golden section against scipy, shortest paths against brute force."""
+
 import itertools
 
 import numpy as np
@@ -35,7 +37,7 @@ def test_golden_section_agrees_with_scipy(peak, power):
     assert ours == pytest.approx(scipy, abs=1e-4)
 
 
-def test_golden_section_stays_inside_and_spends_one_evaluation_a_step():
+def test_golden_section_stays_inside_and_evaluates_once_per_iteration():
     for objective in (lambda s: s, lambda s: -s):
         seen = []
 
@@ -75,10 +77,10 @@ class Table(StepCosts):
         return float(sum(self.value[i, k] for i, k in itertools.pairwise(at))), 0.0
 
 
-def random_costs(points: int, seed: int) -> StepCosts:
-    value = np.random.default_rng(seed).random((points, points))
-    value[np.tril_indices(points)] = np.inf
-    return Table(np.linspace(1, 0, points), value, 0)
+def random_costs(grid_points: int, seed: int) -> StepCosts:
+    value = np.random.default_rng(seed).random((grid_points, grid_points))
+    value[np.tril_indices(grid_points)] = np.inf
+    return Table(np.linspace(1, 0, grid_points), value, 0)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -112,7 +114,7 @@ def test_the_fewest_steps_within_a_tolerance_and_the_error_curve():
 
 
 @pytest.mark.parametrize("n", [0, 5])
-def test_shortest_path_refuses_what_the_grid_cannot_give(n):
+def test_the_grid_limits_the_number_of_steps(n):
     with pytest.raises(ValueError, match="1 to 4 steps"):
         shortest_path(random_costs(5, 0), n)
 
@@ -120,7 +122,7 @@ def test_shortest_path_refuses_what_the_grid_cannot_give(n):
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.integers(-5, 5), st.integers(2, 300), st.floats(0, 1), st.floats(0.2, 3))
 def test_golden_section_over_integers_finds_the_peak(low, width, share, power):
-    """Any unimodal function, with the peak anywhere and plateaus of width zero; few evaluations, none of them twice or outside."""
+    """Any unimodal function without plateaus; few evaluations, none twice, none outside."""
     high, seen = low + width, []
     peak = low + 1 + share * (width - 2) + 1e-3
 
@@ -134,13 +136,13 @@ def test_golden_section_over_integers_finds_the_peak(low, width, share, power):
     assert len(seen) == len(set(seen)) <= 2 + np.log(width) / np.log(1.61)
 
 
-def test_golden_section_over_integers_needs_one_between():
+def test_golden_section_over_integers_needs_an_integer_between():
     assert golden_section_integer(lambda n: 0.0, 3, 5) == 4
     with pytest.raises(ValueError, match="no integer between 3 and 4"):
         golden_section_integer(lambda n: 0.0, 3, 4)
 
 
-def test_jumps_double_and_nest_and_single_jumps_are_left_alone():
+def test_hierarchical_counts_double_and_nest_and_steps_of_one_site_stay():
     levels = hierarchical_counts(lambda u, t: (u + t) // 2, 3, total=64)
     assert levels[3] == tuple(range(64, -1, -8))
     greedy = hierarchical_counts(lambda u, t: u - 1, 3, total=9)

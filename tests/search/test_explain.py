@@ -1,4 +1,4 @@
-"""What is said of a schedule, against the quantities themselves."""
+"""The error measures of a schedule, against the quantities themselves."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser import chunks
 from jumpsteps.exact.enumerable import Enumerable
@@ -18,7 +18,7 @@ from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown, toy
 
 
-def explained(kernel: str, sequences: int = 1500):
+def explained(kernel: str, sequences: int = 600):
     reverse = toy.reverse(kernel)
     paths = Paths.draw(
         reverse.forward, toy.TASK.sample_data(sequences, seeded(0)), generator=seeded(1)
@@ -27,13 +27,13 @@ def explained(kernel: str, sequences: int = 1500):
 
 
 def test_the_toy_is_countdown():
-    """The table has the mistakes of a smoothed chain, and data are drawn from it."""
+    """The table breaks the rule as often as a smoothed chain, and data are drawn from it."""
     table = toy.table()
     assert float(table.sum()) == pytest.approx(1, abs=1e-12)
-    mistake = sum(
+    broken = sum(
         float(table.sum((2, 3))[a, b]) for a in range(1, 4) for b in range(4) if b != a - 1
     )
-    assert mistake == pytest.approx(0.75 * 1e-3 * 0.75, rel=1e-9)
+    assert broken == pytest.approx(0.75 * 1e-3 * 0.75, rel=1e-9)
     data = toy.TASK.sample_data(40_000, seeded(3))
     states = Enumerable(toy.KERNELS["uniform"], table)
     seen = torch.bincount(states.index(data), minlength=256) / 40_000
@@ -44,12 +44,12 @@ def test_the_toy_is_countdown():
 
 
 @pytest.mark.parametrize("kernel", list(toy.KERNELS))
-def test_each_number_is_what_it_says(kernel):
+def test_each_measure_is_the_quantity_itself(kernel):
     truth, found = explained(kernel)
     assert [(step.t, step.s) for step in found.steps] == list(pairwise(uniform(3).times))
     for step in found.steps:
         assert step.cde == pytest.approx(float(truth.compounding_error(step.t, step.s)))
-        error = step.context.std(ddof=1) / np.sqrt(1500)
+        error = step.context.std(ddof=1) / np.sqrt(600)
         if kernel == "absorbing":
             assert step.context.mean() == pytest.approx(step.cde, abs=4 * error)
         assert step.context.mean() > step.cde - 4 * error
@@ -64,7 +64,7 @@ def test_each_number_is_what_it_says(kernel):
 
 def klub_in_the_middle(kernel: str, step) -> float:
     reverse = toy.reverse(kernel)
-    paths = Paths.draw(reverse.forward, toy.TASK.sample_data(1500, seeded(0)), generator=seeded(1))
+    paths = Paths.draw(reverse.forward, toy.TASK.sample_data(600, seeded(0)), generator=seeded(1))
     return jumpsteps.Klub(reverse, paths, step.t, step.s)(0.5 * (step.t + step.s))
 
 
@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_enumerated_has_no_exact_numbers():
     assert str(large).split().count("3500.0000") == 2  # columns do not run together
 
 
-def test_entropies_in_blocks_are_those_of_all_sites_at_once(monkeypatch):
+def test_entropies_in_chunks_are_those_of_all_sites_at_once(monkeypatch):
     reverse = toy.reverse("absorbing")
     paths = Paths.draw(reverse.forward, toy.TASK.sample_data(5, seeded(0)), generator=seeded(1))
     x = paths(0.6)

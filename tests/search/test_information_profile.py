@@ -1,3 +1,5 @@
+"""The information profile and its costs, against enumeration."""
+
 from dataclasses import replace
 from itertools import pairwise
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
@@ -28,9 +30,10 @@ def model_and_path(noise, sequences=4000, seed=3):
     return model, PosteriorReverse(forward, model), path
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("noise", [LogLinear(1e-3), Constant(5.0)], ids=repr)
 def test_predicted_cost_is_the_summed_compounding_error(noise):
-    """Profile of 4,000 sequences, 64 knots, against enumeration: within 4 standard errors plus 1% for the knots."""
+    """4,000 sequences, 64 evaluations: within 4 standard errors plus 1% for the interpolation."""
     model, reverse, path = model_and_path(noise)
     profile = information_profile(reverse, path, evaluations=64)
     assert profile.model_calls == 64
@@ -41,11 +44,12 @@ def test_predicted_cost_is_the_summed_compounding_error(noise):
         assert 0 < stderr < 0.05 * exact
 
 
-def test_the_standard_error_is_the_spread_over_repetitions():
-    """40 profiles of 200 sequences: their spread and the stated standard errors agree, of the cost and of six knots."""
+@pytest.mark.statistical
+def test_the_standard_error_is_the_standard_deviation_over_repetitions():
+    """40 profiles of 200 sequences; of the cost, and of the entropy at six evaluations."""
     model, reverse, _ = model_and_path(LogLinear())
     schedule = TimeSchedule([1.0, 0.6, 0.25, 0.0])
-    costs, errors, knots, evaluation_errors = [], [], [], []
+    costs, errors, entropies, entropy_errors = [], [], [], []
     for seed in range(40):
         path = Paths.draw(
             model.forward,
@@ -56,11 +60,11 @@ def test_the_standard_error_is_the_spread_over_repetitions():
         cost, stderr = profile.predict(schedule)
         costs.append(cost)
         errors.append(stderr)
-        knots.append(profile.entropy[4:10])
-        evaluation_errors.append(profile.stderr[4:10])
+        entropies.append(profile.entropy[4:10])
+        entropy_errors.append(profile.stderr[4:10])
     assert np.std(costs, ddof=1) == pytest.approx(np.mean(errors), rel=0.35)
-    assert np.std(knots, axis=0, ddof=1) == pytest.approx(
-        np.mean(evaluation_errors, axis=0), rel=0.35
+    assert np.std(entropies, axis=0, ddof=1) == pytest.approx(
+        np.mean(entropy_errors, axis=0), rel=0.35
     )
 
 
@@ -78,7 +82,7 @@ def test_the_table_agrees_with_the_prediction_of_every_schedule():
 
 
 def test_the_shortest_path_is_the_best_schedule_by_exact_errors():
-    """On a small grid the path found from the estimated profile is as good as the best by enumeration, to 2%."""
+    """On a small grid, with exact errors, it is within 2% of the best schedule."""
     model, reverse, path = model_and_path(LogLinear())
     grid = time_grid(reverse.forward, 8)
     costs = information_profile(reverse, path, evaluations=64).step_costs(grid)
@@ -109,7 +113,7 @@ def test_smoothing_keeps_exponential_curves_and_curves_of_zero():
 
 
 def test_smoothing_finds_better_schedules_from_few_sequences():
-    """CountDown with 16 symbols, 8 sequences, 6 seeds: mean excess over the best cost at 8, 16 and 32 steps, raw and smoothed."""
+    """CountDown with 16 symbols, 8 sequences, 6 seeds: mean excess cost at 8, 16 and 32 steps."""
     forward = Absorbing(vocab_size=17, noise=LogLinear())
     reverse = PosteriorReverse(forward, MarkovChain(forward, *countdown.chain(16)))
 
@@ -142,7 +146,7 @@ def test_grid_runs_from_noise_to_data():
     assert (np.diff(times) < 0).all()
 
 
-def test_what_the_profile_cannot_do_is_refused():
+def test_errors():
     forward = Uniform(vocab_size=3, noise=LogLinear())
     path = Paths.draw(forward, torch.zeros(4, 2, dtype=torch.int64), generator=seeded(0))
     with pytest.raises(ValueError, match="absorbing kernel, got uniform"):

@@ -1,9 +1,12 @@
+"""The KLUB of an interval of times or counts, against its expectation over all states."""
+
 import itertools
 
 import pytest
 import torch
 
-from helpers import ExactLogScore, Tabulated, seeded
+from builders.models import ExactLogScore, Tabulated
+from builders.statistics import seeded
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
@@ -22,7 +25,10 @@ KERNELS = {
 def site_rates(
     model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, t: float
 ) -> torch.Tensor:
-    """Rates of single sites [L, V] out of x_own [L], with the other sites at ``context`` [L], from the table of p_t."""
+    """Rates [L, V] of single sites out of x_own [L], the other sites at ``context`` [L].
+
+    From the table of p_t.
+    """
     p, rate = model.marginal(t), model.forward.rate(t)
     out = torch.zeros(len(x_own), model.forward.vocab_size, dtype=torch.float64)
     for site, own in enumerate(x_own.tolist()):
@@ -41,7 +47,7 @@ def site_rates(
 def frozen_context(
     model: Enumerable, x_own: torch.Tensor, context: torch.Tensor, s: float, u: float
 ) -> torch.Tensor:
-    """Rates of single sites [L, V] at time s out of x_own, if all that is known of the data is the other sites' context at u."""
+    """Rates [L, V] of single sites at time s out of x_own, given the other sites at time u."""
     n, length = model.table.shape[0], model.table.ndim
     q_u, q_s, rate = (
         model.forward.transition(0.0, u),
@@ -65,7 +71,7 @@ def frozen_context(
 def exact_klub(
     model: Enumerable, u: float, s: float, t: float, *, full: bool, hold_time: bool
 ) -> float:
-    """(s - t) E sum R_s log(R_s / R_u) over all pairs of states, from Eq. 14 of the paper, and its two variants."""
+    """(s - t) E sum R_s log(R_s / R_u) over all pairs of states (Eq. 14), or a variant of it."""
     joint = model.marginal(s)[:, None] * model.transition(s, u)
     total = 0.0
     for i, x_s in enumerate(model.states):
@@ -84,6 +90,7 @@ def exact_klub(
     return (s - t) * total
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("interval", [(1.0, 0.6, 0.0), (0.8, 0.3, 0.2)])
 @pytest.mark.parametrize(
@@ -141,7 +148,7 @@ def test_klub_refuses_bad_times_and_impossible_jumps():
 
 
 def exact_count_klub(model: Enumerable, n_u: int, n_s: int, n_t: int) -> float:
-    """(n_s - n_t) times the mean KL of a random masked site, over all data and all pairs of nested masks."""
+    """(n_s - n_t) times the mean KL of a random masked site, over all data and nested masks."""
     mask_id, length = model.forward.mask_id, model.table.ndim
     total, weight = 0.0, 0.0
     for masked_u in itertools.combinations(range(length), n_u):
@@ -157,9 +164,10 @@ def exact_count_klub(model: Enumerable, n_u: int, n_s: int, n_t: int) -> float:
     return (n_s - n_t) * total / weight
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("counts", [(4, 2, 0), (3, 1, 0), (4, 3, 1)])
-def test_jump_klub_equals_its_expectation_over_masks_and_data(counts):
-    """Mean of 40,000 sequences against enumeration, within 4 standard errors; half the sites given changes what is counted."""
+def test_count_klub_equals_its_expectation_over_masks_and_data(counts):
+    """Mean of 40,000 sequences, within 4 standard errors; also with half the sites observed."""
     n_u, n_s, n_t = counts
     model = Enumerable.random(KERNELS["absorbing"], symbols=3, length=4, seed=5, concentration=0.4)
     exact = exact_count_klub(model, n_u, n_s, n_t)
@@ -173,7 +181,7 @@ def test_jump_klub_equals_its_expectation_over_masks_and_data(counts):
 
 
 def test_given_sites_do_not_count():
-    """Uniform kernel: with site 0 given, the KLUB is that of the free sites alone, at states that agree with the data there."""
+    """Uniform kernel, site 0 observed: only free sites count, and x_0 stays at site 0."""
     forward = KERNELS["uniform"]
     model = Enumerable.random(forward, symbols=3, length=3, seed=2)
     data = model.sample_data(200, generator=seeded(0))
@@ -196,7 +204,7 @@ def test_given_sites_do_not_count():
     )(0.5)
 
 
-def test_jump_klub_counts_its_calls_and_refuses_bad_numbers():
+def test_count_klub_counts_its_calls_and_refuses_bad_numbers():
     forward = KERNELS["absorbing"]
     model = Enumerable.random(forward, symbols=3, length=4, seed=0)
     counter = CallCounter(model)

@@ -1,4 +1,4 @@
-"""Learned orders: dependence against enumeration, the greedy choice by hand, what the orders are worth on exact models."""
+"""Learned orders: dependence by enumeration, the greedy choice by hand, costs on exact models."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.model import Model
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
@@ -33,7 +34,10 @@ def enumerated_paths(sequences: int = SEQUENCES, given_mask: Tensor | None = Non
 
 
 def divergences(a: int, b: int, known: tuple[int, ...]) -> tuple[float, float]:
-    """Mean and variance over data of KL(p(x_b | known, x_a) || p(x_b | known)): the mean is the conditional information."""
+    """Mean and variance over data of KL(p(x_b | known, x_a) || p(x_b | known)).
+
+    The mean is the conditional mutual information.
+    """
     rest = [site for site in range(4) if site not in (a, b, *known)]
     order = [*known, a, b]
     table = (TRUTH.table.sum(rest) if rest else TRUTH.table).permute(
@@ -50,7 +54,10 @@ def divergences(a: int, b: int, known: tuple[int, ...]) -> tuple[float, float]:
 def check_pairs(
     found: Tensor, known_of: dict[tuple[int, int], list[tuple[int, ...]]], measurements: float
 ) -> None:
-    """Within 4 standard errors: of that many measurements from either side, whose spread is that over data and contexts."""
+    """Within 4 standard errors of this many measurements from either side.
+
+    Their standard deviation is that over data and contexts.
+    """
     for (a, b), contexts in known_of.items():
         parts = [divergences(*pair, known) for known in contexts for pair in ((a, b), (b, a))]
         exact = sum(mean for mean, _ in parts) / len(parts)
@@ -61,7 +68,7 @@ def check_pairs(
 
 
 def test_dependence_is_the_mutual_information():
-    """All four sites of each sequence, on nothing known: 4,000 measurements from either side of a pair."""
+    """No context: 4,000 measurements from either side of a pair."""
     found = dependence(REVERSE, enumerated_paths(), evaluations=16, generator=seeded(2))
     assert found.dtype == torch.float64
     assert torch.equal(found, found.T)
@@ -74,7 +81,10 @@ def test_dependence_is_the_mutual_information():
 
 
 def test_dependence_on_a_context_is_the_conditional_information():
-    """One other site known, or both others, at random. A quarter and a sixth of the sequences measure a given pair in a call."""
+    """A context of one other site, or both, at random.
+
+    A quarter and a sixth of the sequences measure a pair in an evaluation.
+    """
     pairs = list(combinations(range(4), 2))
     others = {pair: tuple(site for site in range(4) if site not in pair) for pair in pairs}
     found = dependence(
@@ -87,7 +97,7 @@ def test_dependence_on_a_context_is_the_conditional_information():
     check_pairs(found, {pair: [others[pair]] for pair in pairs}, SEQUENCES / 6)
 
 
-def test_given_sites_are_context_and_depend_on_nothing():
+def test_observed_sites_are_context_and_depend_on_nothing():
     found = dependence(
         REVERSE,
         enumerated_paths(given_mask=torch.tensor([0, 1, 0, 0])),
@@ -99,13 +109,13 @@ def test_given_sites_are_context_and_depend_on_nothing():
     assert sorted(greedy_order(found).permutation) == [0, 1, 2, 3]
 
 
-def test_sites_are_dealt_equally_and_never_twice():
+def test_sites_are_assigned_equally_and_never_twice():
     hidden = torch.rand(10, 12, generator=seeded(0)) < 0.7
-    dealt = assign(hidden, 5, generator=seeded(1))
-    assert dealt.shape == (5, 10)
-    assert all(hidden[row, site] for call in dealt for row, site in enumerate(call))
-    assert all(len(set(row.tolist())) == 5 for row in dealt.T)
-    assert set(torch.bincount(dealt.flatten(), minlength=12).tolist()) == {4, 5}
+    assigned = assign(hidden, 5, generator=seeded(1))
+    assert assigned.shape == (5, 10)
+    assert all(hidden[row, site] for call in assigned for row, site in enumerate(call))
+    assert all(len(set(row.tolist())) == 5 for row in assigned.T)
+    assert set(torch.bincount(assigned.flatten(), minlength=12).tolist()) == {4, 5}
 
 
 CHAIN = MarkovChain(kernel("absorbing", 8), *countdown.chain(8))
@@ -118,7 +128,7 @@ def chain_paths(sequences: int, seed: int) -> Paths:
 
 
 def test_stationary_data_are_averaged_over_distances():
-    """One value for each distance: the mean of the plain estimate's over its pairs, all measured equally often."""
+    """One value per distance: the mean of the plain estimate over its pairs."""
     reverse, paths = PosteriorReverse(CHAIN.forward, CHAIN), chain_paths(32, 0)
     plain, pooled = (
         dependence(
@@ -133,7 +143,7 @@ def test_stationary_data_are_averaged_over_distances():
     assert pooled[0, 1] > pooled[0, 3] > pooled[0, 7]
 
 
-def test_stationary_data_need_not_show_every_site():
+def test_stationary_data_need_not_reveal_every_site():
     paths = Paths.draw(CHAIN.forward, chain_paths(4, 0).data[:, :16], generator=seeded(1))
     order = learn_order(
         PosteriorReverse(CHAIN.forward, CHAIN),
@@ -163,7 +173,7 @@ def predicted(reverse: PosteriorReverse, paths: Paths, order: RevealOrder, nfe: 
 
 
 def test_the_learned_order_beats_spread_where_neighbours_are_not_alike():
-    """A chain with its sites shuffled, fresh data: spread costs what random does, the learned order half and a tenth of it."""
+    """A shuffled chain, other data: spread costs what random does, the learned order far less."""
     place = torch.randperm(LENGTH, generator=seeded(7))
     reverse = PosteriorReverse(CHAIN.forward, Shuffled(CHAIN, place))
     paths, fresh = (
@@ -178,7 +188,7 @@ def test_the_learned_order_beats_spread_where_neighbours_are_not_alike():
 
 
 def test_the_learned_order_comes_near_spread_where_neighbours_are_alike():
-    """A chain of 32 sites, a power of two, is spread's best case: within a tenth of what random costs."""
+    """A chain of 32 sites is the best case of spread: within a tenth of what random costs."""
     reverse, fresh = PosteriorReverse(CHAIN.forward, CHAIN), chain_paths(200, 10)
     learned = learn_order(
         reverse, chain_paths(64, 0), evaluations=16, stationary=True, generator=seeded(4)
@@ -195,9 +205,10 @@ def by_rank(dependence: list[list[float]]) -> list[int]:
 
 
 def test_the_greedy_choice_by_hand():
-    """Entropies 1. Site 2 tells half of 1 and of 3; site 0 a tenth of 1; nothing else is told.
+    """Entropies 1. Site 2 explains half of 1 and of 3; site 0 a tenth of 1; else nothing.
 
-    At first 2 scores 1 + 2 x 0.25, most. Of 1 and 3 are left 0.75: 0 scores 1 + 0.01 x 0.75, 1 and 3 0.75 squared and 0.01 for 1.
+    At first 2 scores 1 + 2 x 0.25, the most. Then 0.75 of 1 and of 3 are unexplained: 0 scores
+    1 + 0.01 x 0.75, 1 and 3 score 0.75 squared, and 1 another 0.01.
     """
     pairs = [[1.0, 0.1, 0.0, 0.0], [0.1, 1.0, 0.5, 0.0], [0.0, 0.5, 1.0, 0.5], [0.0, 0.0, 0.5, 1.0]]
     assert by_rank(pairs) == [2, 0, 3, 1]
@@ -216,9 +227,9 @@ def test_the_greedy_choice_follows_its_formula():
         ]
         chosen: list[int] = []
         while len(chosen) < length:
-            untold = [math.prod(1 - share[a][c] for a in chosen) for c in range(length)]
+            unexplained = [math.prod(1 - share[a][c] for a in chosen) for c in range(length)]
             score = {
-                b: untold[b] * sum(share[b][c] * untold[c] for c in range(length))
+                b: unexplained[b] * sum(share[b][c] * unexplained[c] for c in range(length))
                 for b in range(length)
                 if b not in chosen
             }
@@ -227,14 +238,14 @@ def test_the_greedy_choice_follows_its_formula():
 
 
 def test_a_hub_comes_first():
-    """All others depend on site 3 and, through it, on each other: once it is known they are independent."""
+    """All others depend on site 3 and, given it, not on each other."""
     table = torch.full((5, 5), 0.1).fill_diagonal_(1)
     table[3] = table[:, 3] = torch.tensor([0.4, 0.4, 0.4, 1.0, 0.4])
     assert greedy_order(table).permutation[3] == 0
 
 
 def test_two_blocks_take_turns():
-    """Two of {0, 1, 2} and {3, 4, 5} that come together in rank are of different blocks, until nothing is left to tell."""
+    """Neighbours in rank are of different blocks, {0, 1, 2} and {3, 4, 5}."""
     table = torch.block_diag(torch.full((3, 3), 0.6), torch.full((3, 3), 0.6)).fill_diagonal_(1)
     found = by_rank(table.tolist())
     assert all({site // 3 for site in found[i : i + 2]} == {0, 1} for i in (0, 2, 4))
@@ -258,7 +269,7 @@ def test_learned_orders_follow_the_seed():
 
 
 def excluding(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-    """Rules out symbol 0 until a site is known, a contradiction."""
+    """Excludes symbol 0 until a site is known, a contradiction."""
     out = torch.zeros(*x.shape, 4)
     out[(x == 3).all(-1), :, 0] = -torch.inf
     return out if where is None else out[where]
@@ -280,7 +291,7 @@ def excluding(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         ({"context_share": 1.0}, "context_share=1.0 must lie in"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(arguments, message):
+def test_errors_of_learn_order(arguments, message):
     with pytest.raises(ValueError, match=message):
         learn_order(REVERSE, enumerated_paths(2), generator=seeded(0), **arguments)
 
@@ -311,6 +322,6 @@ def test_other_kernels_and_contradictory_models_are_refused():
         (torch.full((2, 2), torch.nan), "negative or not finite"),
     ],
 )
-def test_a_matrix_that_is_no_dependence_is_refused(table, message):
+def test_errors_of_greedy_order(table, message):
     with pytest.raises(ValueError, match=message):
         greedy_order(table)

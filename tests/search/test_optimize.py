@@ -1,11 +1,11 @@
-"""Finding schedules, on the exact CountDown chain at a length that makes it quick."""
+"""Optimised schedules, on short sequences of the exact CountDown chain."""
 
 from itertools import pairwise
 
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.evaluation.compare import compare
@@ -22,8 +22,9 @@ from jumpsteps.sampling.two_stage import ThetaTrapezoidal
 from jumpsteps.schedules.fixed import cosine, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import CountSchedule
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.search.jys import JYS
+from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
@@ -77,7 +78,7 @@ def test_predicted_costs_fall_with_every_step():
 
 @pytest.mark.parametrize("sampler", [Tweedie(), Euler()], ids=lambda s: s.name)
 def test_optimised_times_beat_uniform_ones(sampler):
-    """300 samples: intervals of the optimised schedules lie below that of uniform times."""
+    """300 samples: the 95% intervals lie below that of uniform times."""
     found = {"uniform": {8: uniform(8)}, "cosine": {8: cosine(8)}}
     found["jys"] = optimize_schedule(
         REVERSE, data(32), [8], generator=seeded(1), method=JYS(), sampler=sampler
@@ -102,12 +103,12 @@ def test_optimised_times_beat_uniform_ones(sampler):
     )
 
 
-def test_wishes_that_cannot_be_met_are_refused():
+def test_errors():
     with pytest.raises(ValueError, match="powers of two only"):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=JYS())
     with pytest.raises(
         ValueError,
-        match="serves tweedie, ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal",
+        match="ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal",
     ):
         optimize_schedule(REVERSE, data(), [6], generator=seeded(0), sampler=ThetaTrapezoidal())
     with pytest.raises(ValueError, match="for spread order use k-gillespie"):
@@ -135,7 +136,7 @@ def test_wishes_that_cannot_be_met_are_refused():
     "method", [ShortestPath(), ShortestPath(order=Spread())], ids=lambda method: method.name
 )
 def test_the_fewest_steps_for_a_tolerance(method):
-    """One step fewer would miss it; the same schedule as for that NFE."""
+    """One step fewer misses it; the schedule is that of the same NFE."""
     ((nfe, found),) = optimize_schedule(
         REVERSE, data(), generator=seeded(0), tolerance=2.0, method=method
     ).items()
@@ -150,7 +151,7 @@ def rates_of(samples):
     return countdown.violations(samples).mean()
 
 
-def test_jumps_of_k_gillespie_beat_equal_ones():
+def test_optimised_counts_beat_uniform_ones():
     sampler = KGillespie()
     found = optimize_schedule(
         REVERSE, data(32), [2, 4, 8], generator=seeded(0), method=JYS(), sampler=sampler
@@ -159,7 +160,7 @@ def test_jumps_of_k_gillespie_beat_equal_ones():
         isinstance(schedule, CountSchedule) and schedule.total == 64 for schedule in found.values()
     )
     assert found[8].provenance.sampler == "k-gillespie"
-    assert 4 * found[8].counts[0] < max(found[8].counts)  # few jumps while little is known
+    assert 4 * found[8].counts[0] < max(found[8].counts)  # few sites while little is known
     schedules = {
         "uniform": {n: uniform_counts(n, 64) for n in (4, 8)},
         "jys": {n: found[n] for n in (4, 8)},
@@ -195,21 +196,24 @@ def test_jys_on_the_uniform_kernel_beats_equal_times():
     [(Tweedie(), ShortestPath()), (Tweedie(), JYS()), (KGillespie(), JYS())],
     ids=lambda thing: thing.name,
 )
-def test_schedules_for_given_sites(sampler, method):
-    """Every second symbol given: the rest is nearly determined, so the search ends elsewhere; given sites are never masked."""
+def test_schedules_for_observed_sites(sampler, method):
+    """Every second symbol observed: the rest is nearly determined, so schedules differ.
+
+    Observed sites are never masked.
+    """
     known = torch.arange(64) % 2 == 0
     tokens = data(16)
-    seen = []
+    states = []
 
     def recorded(x, t, where=None):
-        seen.append(x)
+        states.append(x)
         return REVERSE.model(x, t, where)
 
     reverse = PosteriorReverse(FORWARD, recorded)
     found = optimize_schedule(
         reverse, tokens, [4], generator=seeded(0), method=method, sampler=sampler, given_mask=known
     )[4]
-    assert all(torch.equal(x[:, known], tokens[:, known]) for x in seen)
+    assert all(torch.equal(x[:, known], tokens[:, known]) for x in states)
     without = optimize_schedule(
         REVERSE, tokens, [4], generator=seeded(0), method=method, sampler=sampler
     )[4]
@@ -241,3 +245,35 @@ def test_the_budget_is_in_model_calls():
         )
     with pytest.raises(ValueError, match="first-hitting chooses its own steps"):
         optimize_schedule(REVERSE, data(4), [4], generator=seeded(0), sampler=FirstHitting())
+
+
+@pytest.mark.parametrize("method", [ShortestPath(8), JYS()], ids=lambda method: method.name)
+def test_the_progress_bar_counts_model_calls_on_stderr(method, capsys):
+    quiet = optimize_schedule(REVERSE, data(4), [2], generator=seeded(0), method=method)
+    assert capsys.readouterr() == ("", "")
+    shown = optimize_schedule(
+        REVERSE, data(4), [2], generator=seeded(0), method=method, progress=True
+    )
+    printed = capsys.readouterr()
+    calls = shown[2].provenance.model_calls
+    assert f"{calls}/8" in printed.err if method.max_evaluations else f"{calls}call" in printed.err
+    assert printed.out == ""
+    assert shown == quiet
+
+
+class Halving:
+    """A search of one's own: every step reaches half the time, and no error is predicted."""
+
+    name, sampler, max_evaluations = "halving", Tweedie(), 0
+
+    def find(self, reverse, paths, steps, sampler, *, generator):
+        return {n: FoundSchedule(TimeSchedule([*(2.0**-k for k in range(n)), 0.0])) for n in steps}
+
+
+def test_a_search_of_ones_own():
+    found = optimize_schedule(REVERSE, data(4), [3], generator=seeded(0), method=Halving())[3]
+    assert found.times == (1.0, 0.5, 0.25, 0.0)
+    known = found.provenance
+    assert (known.method, known.model_calls, known.predicted_cost) == ("halving", 0, None)
+    with pytest.raises(ValueError, match="halving does not predict errors"):
+        optimize_schedule(REVERSE, data(4), generator=seeded(0), tolerance=1, method=Halving())

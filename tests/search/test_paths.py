@@ -1,7 +1,10 @@
+"""Forward paths of data with observed sites."""
+
 import pytest
 import torch
 
-from helpers import KERNELS, kernel, seeded
+from builders.kernels import KERNELS, kernel
+from builders.statistics import seeded
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.search.paths import Paths
@@ -16,7 +19,7 @@ def draw(given_mask=None, name="absorbing", data=DATA):
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_given_sites_are_clean_at_every_time_and_never_move(name):
+def test_observed_sites_are_clean_at_every_time_and_never_move(name):
     paths = draw(KNOWN, name)
     for t in (1.0, 0.4, 0.01):
         x = paths(t)
@@ -60,7 +63,7 @@ def test_every_site_is_as_likely_to_be_masked():
     )
 
 
-def test_what_cannot_be_is_refused():
+def test_errors():
     with pytest.raises(ValueError, match="data holds MASK"):
         draw(data=torch.full((2, 3), MASK))
     with pytest.raises(ValueError, match=r"given_mask has shape \[9\], data \[40, 10\]"):
@@ -73,7 +76,7 @@ def test_what_cannot_be_is_refused():
         _ = draw(uneven).sites
 
 
-def test_paths_serve_a_mask_that_is_not_last():
+def test_mask_need_not_be_the_last_symbol():
     forward = Absorbing(vocab_size=4, noise=LogLinear(), mask_id=1)
     data = torch.tensor([[0, 2, 3]])
     paths = Paths.draw(forward, data, generator=seeded(0))

@@ -3,9 +3,9 @@ r"""Schedules in closed form from the information profile, to compare the shorte
 With a = alpha(t) from alpha(1) to 1, and h(a) the profile, a density m(a) is cut into pieces of
 equal mass:
 
-* ``equal_error``: :math:`m = \sqrt{-h'(a)}`. A short step of length d costs L (-h') d^2 / 2, so many
-  short steps are cheapest when all cost the same (Lavenant & Zanella 2025, arXiv 2510.25544; Chen,
-  Cong & Li 2025, arXiv 2511.04647).
+* ``equal_error``: :math:`m = \sqrt{-h'(a)}`. A short step of length d costs L (-h') d^2 / 2, so
+  many short steps are cheapest when all cost the same (Lavenant & Zanella 2025, arXiv 2510.25544;
+  Chen, Cong & Li 2025, arXiv 2511.04647).
 * ``equal_entropy``: :math:`m = h(a)`. Every step takes the same share of the entropy H(x_0 | x_t),
   the rule of the entropic discrete schedule (Foresti et al. 2026, arXiv 2602.06849).
 """

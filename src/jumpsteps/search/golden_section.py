@@ -1,8 +1,8 @@
 r"""Golden-section search, and the hierarchical break-down of intervals in Jump Your Steps.
 
 A unimodal function on (a, b) is evaluated at two inner points that divide the interval in the ratio
-:math:`(\sqrt 5 - 1) / 2`; the part beyond the lesser one is cut off, and the other point divides the
-rest in the same ratio. On integers the points are Fibonacci numbers apart (Kiefer 1953). The
+:math:`(\sqrt 5 - 1) / 2`; the part beyond the lesser one is cut off, and the other point divides
+the rest in the same ratio. On integers the points are Fibonacci numbers apart (Kiefer 1953). The
 hierarchy splits every interval of a schedule in two, level by level (Park et al. 2025, Alg. 1, 2).
 """
 

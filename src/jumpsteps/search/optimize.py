@@ -66,16 +66,11 @@ def optimize_schedule(
     steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
     if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")
-    if data.ndim != 2 or not len(data):
-        raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
     counter = CallCounter(reverse.model)
     with ProgressBar(counter, method.max_evaluations, shown=progress) as model:
         counted = replace(reverse, model=model)
-        if tolerance is None:
-            found = find(counted, paths, method, sampler, steps, generator)
-        else:
-            found = find_within(counted, paths, method, sampler, tolerance, generator)
+        found = search(counted, paths, method, sampler, steps, tolerance, generator)
     known = replace(
         about,
         method=method.name,
@@ -90,29 +85,20 @@ def optimize_schedule(
     return {n: with_provenance(one, known) for n, one in found.items()}
 
 
-def find(
+def search(
     reverse: ReverseProcess,
     paths: Paths,
     method: Method,
     sampler: Sampler,
     steps: Mapping[int, int],
+    tolerance: float | None,
     generator: torch.Generator,
 ) -> dict[int, FoundSchedule]:
-    """By NFE, the schedules of these numbers of steps."""
-    wanted = sorted(set(steps.values()))
-    found = method.find(reverse, paths, wanted, sampler, generator=generator)
-    return {nfe: found[n] for nfe, n in steps.items()}
-
-
-def find_within(
-    reverse: ReverseProcess,
-    paths: Paths,
-    method: Method,
-    sampler: Sampler,
-    tolerance: float,
-    generator: torch.Generator,
-) -> dict[int, FoundSchedule]:
-    """By its NFE, the schedule of the fewest steps within the tolerance."""
+    """By NFE, the schedules of these numbers of steps, or the one within the tolerance."""
+    if tolerance is None:
+        wanted = sorted(set(steps.values()))
+        by_steps = method.find(reverse, paths, wanted, sampler, generator=generator)
+        return {nfe: by_steps[n] for nfe, n in steps.items()}
     if not isinstance(method, PredictsErrors):
         raise ValueError(
             f"method {method.name} does not predict errors; for a tolerance use the shortest path"

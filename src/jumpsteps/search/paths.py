@@ -55,9 +55,11 @@ class Paths:
             given_mask: bool [L] or [B, L], the observed sites; None for none.
 
         Raises:
-            ValueError: tokens that data cannot hold, a mask of another shape, or a sequence
-                without a free site.
+            ValueError: no sequences [B, L], tokens that data cannot hold, a mask of another
+                shape, or a sequence without a free site.
         """
+        if data.ndim != 2 or not len(data):
+            raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
         forward.check_data(data, "data")
         known = torch.zeros_like(data, dtype=torch.bool)
         if given_mask is not None:

@@ -125,18 +125,17 @@ class Refinement:
         precision: how fine.
 
     Attributes:
-        rates: the divergence rates of all evaluations so far, as measured.
-        history: the costs before the last batch of times, if any, and after it.
+        tables: the divergence rates of all evaluations so far, as measured: those of steps, and of
+            steps to t = 0.
     """
 
-    rates: DivergenceTable
-    history: list[PathCosts]
+    tables: tuple[DivergenceTable, DivergenceTable]
 
     def __init__(
         self, evaluations: PathEvaluations, correction: ErrorCorrection, precision: Precision
     ) -> None:
         self.evaluations, self.correction, self.precision = evaluations, correction, precision
-        self.history = []
+        self.last_costs: PathCosts | None = None
         most = precision.evaluations
         self.add_times(
             first_times(
@@ -147,7 +146,7 @@ class Refinement:
         )
 
     def add_times(self, times: Floats) -> None:
-        """Evaluate the model at these times, one call for each, and make new costs."""
+        """Evaluate the model at these times, one call for each."""
         self.evaluations = self.evaluations.with_times(times.tolist())
         self.correction = with_false_acceptance(self.correction, self.evaluations)
         holds = (True, False) if self.precision.hold_time else (False,)
@@ -156,29 +155,27 @@ class Refinement:
             DivergenceTable(self.evaluations.reverse.forward, known, rates, self.correction)
             for rates in self.evaluations.divergence_rates(*holds)
         ]
-        self.rates = tables[0]
-        smooth = [table.smoothed(self.precision.bandwidth) for table in tables]
-        costs = PathCosts.on_grid(smooth[0], smooth[-1], self.precision.grid_intervals)
-        self.history = [*self.history[-1:], costs]
+        self.tables = tables[0], tables[-1]
 
-    @property
     def costs(self) -> PathCosts:
-        """From all evaluations so far."""
-        return self.history[-1]
+        """The costs from all evaluations so far."""
+        table, final = (one.smoothed(self.precision.bandwidth) for one in self.tables)
+        return PathCosts.on_grid(table, final, self.precision.grid_intervals)
 
     def next_times(self) -> Floats:
         """Times in the costliest intervals: twice as many in all, as far as evaluations allow."""
-        known = len(self.rates.times)
-        return costliest_times(self.rates, min(known, self.precision.evaluations - known))
+        known = len(self.evaluations.times)
+        return costliest_times(self.tables[0], min(known, self.precision.evaluations - known))
 
     def settled(self) -> bool:
-        """Whether evaluations are used up, or the last ones changed no cost that matters."""
-        if len(self.rates.times) >= self.precision.evaluations:
+        """Whether evaluations are used up, or the last batch changed no cost that matters."""
+        if len(self.evaluations.times) >= self.precision.evaluations:
             return True
-        if len(self.history) < 2 or self.precision.max_steps is None:
+        if self.precision.max_steps is None:
             return False
-        before, after = self.history
-        return unchanged(before, after, self.precision.max_steps)
+        before, after = self.last_costs, self.costs()
+        self.last_costs = after
+        return before is not None and unchanged(before, after, self.precision.max_steps)
 
 
 def unchanged(before: PathCosts, after: PathCosts, max_steps: int) -> bool:
@@ -246,4 +243,4 @@ def path_costs(
     refinement = Refinement(compared, correction, precision)
     while not refinement.settled():
         refinement.add_times(refinement.next_times())
-    return refinement.costs
+    return refinement.costs()

@@ -67,7 +67,7 @@ class PathEvaluations:
     def draw(
         cls, reverse: ReverseProcess, paths: Paths, sites: int, *, generator: torch.Generator
     ) -> "PathEvaluations":
-        """No evaluations yet; ``sites`` sites at most, drawn at random, equally many per sequence."""
+        """No evaluations yet, of at most ``sites`` random sites, as many in every sequence."""
         each = max(sites // len(paths.data), 1)
         keys = uniform(tuple(paths.free.shape), generator=generator, device=paths.free.device)
         keys = keys.masked_fill(~paths.free, torch.inf)
