@@ -1,10 +1,11 @@
-"""Memory and time of cost estimates at the size of a small language model: V = 50,258, L = 1024, 16 sequences, 64 points.
+"""Memory and time of cost estimates at the size of a small language model.
 
     python benchmarks/memory.py OUT.json [--device cuda]
 
-A transformer with SEDD-small's layout (12 blocks, 768 wide), random weights in bfloat16. Prints, for each estimate, its peak memory
-beyond the model, its seconds, the seconds of its model calls alone (trunk and head at the same sites, by blocks), and the ratio of
-what is left to these. On a CPU the sizes are small: a check that it runs.
+A transformer with SEDD-small's layout (12 blocks, 768 wide, V = 50,258, L = 1024), random weights
+in bfloat16; 16 sequences, 64 evaluations. Prints, for each estimate, its peak memory beyond the
+model, its seconds, the seconds of its model calls alone (trunk and head at the same sites, in
+chunks), and the ratio of the rest to these. On a CPU the sizes are small: a check that it runs.
 """
 
 import argparse
@@ -60,7 +61,7 @@ CASES: dict[str, tuple[str, Estimate]] = {
 
 
 def model(kernel: str, size: dict[str, int], device: torch.device) -> ReverseProcess:
-    """Random weights in bfloat16; the output layer's too, so that its distributions differ from site to site."""
+    """Random weights, the output layer's too, so that its distributions differ between sites."""
     symbols = size["symbols"] + (kernel == "absorbing")
     forward: ForwardProcess = (Absorbing if kernel == "absorbing" else Uniform)(
         vocab_size=symbols, noise=LogLinear()

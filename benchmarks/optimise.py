@@ -1,8 +1,9 @@
-"""What a search costs: Jump Your Steps against one pass, NFE 2 to 64 together, same model, same sequences.
+"""What a search costs: Jump Your Steps against one pass, NFE 2 to 64 together, the same data.
 
     python benchmarks/optimise.py OUT.json [--model countdown-exact] [--device cuda] [-n 256]
 
-Prints and writes model calls, seconds and the violation rates of the found schedules; the ratios are to JYS in the same run.
+Prints and writes model calls, seconds and the violation rates of the found schedules. The ratios
+are to JYS in the same run.
 """
 
 import argparse
@@ -74,9 +75,8 @@ def run() -> None:
         first, last = lines[0], lines[-1]
         rates = " ".join(f"{100 * row.metric.mean:.2f}" for row in rows)
         fewer, faster = first["calls"] / calls, first["seconds"] / last["seconds"]
-        print(
-            f"{method.name:22s} {calls:5d} calls ({fewer:.1f}x fewer), {seconds:7.2f} s ({faster:.1f}x faster)"
-        )
+        searched = f"{calls:5d} calls ({fewer:.1f}x fewer), {seconds:7.2f} s ({faster:.1f}x faster)"
+        print(f"{method.name:22s} {searched}")
         print(f"    violations at NFE {NFE}, %: {rates}", flush=True)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     write_json(

@@ -1,11 +1,12 @@
-"""What later steps leave of an error: weights of step costs, against the best schedules there are. Enumerable models.
+"""Weights of step costs for error correction, against the best schedules: enumerable models.
 
     python experiments/correction.py OUT.json
 
-Five models whose distributions are enumerated (CountDown with 4 symbols at 4 sites, random tables; uniform, Gaussian kernels), NFE 2 to 8:
-the KL divergence of the data from the samples of Tweedie's sampler, exactly, for the shortest path under each weight, over that of
-the best schedule, which a Nelder-Mead search on the divergence itself finds. Costs are estimated on 400 sequences, three times. The
-table is in docs/theory.md. Needs scipy; 1 minute on one core.
+Five models whose distributions are enumerated: CountDown with 4 symbols at 4 sites and random
+tables, with uniform and Gaussian kernels. For each weight, the exact KL divergence of the data from
+the samples of Tweedie's sampler along the shortest path, over that of the best schedule, which a
+Nelder-Mead search on the divergence itself finds; NFE 2 to 8. Costs are estimated on 400 sequences,
+three times. OUT.json holds the table of docs/theory.md. Needs scipy; 1 minute on one core.
 """
 
 import argparse
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from jumpsteps.core.files import write_json
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
@@ -30,6 +30,7 @@ from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import toy
+from results import table, write_results
 
 NFE = (2, 3, 4, 6, 8)
 UNIFORM = Uniform(vocab_size=3, noise=Constant(3.87))
@@ -70,7 +71,10 @@ def divergence(model: Enumerable, times: list[float]) -> float:
 
 
 def best(model: Enumerable, starts: list[list[float]]) -> float:
-    """The least divergence that Nelder-Mead finds from these schedules, over the logarithms of the noise at the inner times."""
+    """The least divergence that Nelder-Mead finds from these schedules.
+
+    It searches over the logarithms of the integrated noise at the inner times.
+    """
     noise = model.forward.noise
 
     def objective(z: np.ndarray) -> float:
@@ -99,12 +103,12 @@ def measure(model: Enumerable) -> dict[str, object]:
         costs = path_costs(reverse, paths, max_steps=None, generator=made[2])
         found = {}
         for name, correction in WEIGHTS.items():
-            table = (
+            weighted = (
                 costs.table
                 if correction.false_acceptance is None
                 else replace(costs.table, correction=correction)
             )
-            found[name] = shortest_paths(PathCosts.on_grid(table, table, 256), NFE)
+            found[name] = shortest_paths(PathCosts.on_grid(weighted, weighted, 256), NFE)
         if not least:
             least = {
                 n: best(model, [list(found[name][n].times) for name in ("rho^4", "d = 0.01")])
@@ -123,18 +127,21 @@ def measure(model: Enumerable) -> dict[str, object]:
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
+    out = parser.parse_args().out
     results = {name: measure(model) for name, model in MODELS.items()}
     for name, result in results.items():
         print(f"{name:22s} least divergence at NFE {NFE}:", *(f"{v:.4f}" for v in result["best"]))
     print("excess over the least, %, mean over models at NFE", *NFE, "and over all")
+    rows: list[list[str | float]] = []
     for name in WEIGHTS:
-        rows = 100 * np.array([result["excess"][name] for result in results.values()])
-        print(
-            f"{name:18s}",
-            *(f"{v:6.1f}" for v in rows.mean(0)),
-            f"{rows.mean():8.1f}   largest {rows.max():.0f}",
-        )
-    write_json(parser.parse_args().out, {"nfe": NFE, "models": results})
+        excess = 100 * np.array([result["excess"][name] for result in results.values()])
+        numbers = [*excess.mean(0).tolist(), float(excess.mean()), float(excess.max())]
+        rows.append([name, *numbers])
+        print(f"{name:18s}", *(f"{v:6.1f}" for v in numbers))
+    head = ["weight", f"NFE {NFE[0]}", *map(str, NFE[1:]), "mean", "largest"]
+    made = table(head, rows, "{:.0f}")
+    command = "python experiments/correction.py OUT.json"
+    write_results(out, __file__, {"weights": made}, command=command, sequences=400, seeds=[0, 1, 2])
 
 
 if __name__ == "__main__":

@@ -1,25 +1,37 @@
-"""CountDown (Park et al. 2025, Sec. 4.1): violation rate against the number of model calls, five schedules.
+"""CountDown (Park et al. 2025, Sec. 4.1): violation rates of five schedules at NFE 2 to 64.
 
     python experiments/countdown.py OUT [--device cuda]
 
-Writes OUT/<model>.json and OUT/<model>.png. The exact model takes about 10 minutes on two cores; the network 2 minutes on a GPU
-and more than an hour on two cores.
+Writes OUT/<model>.json and OUT/<model>.png, and the tables of docs/countdown.md as
+OUT/results/countdown.json. The exact model takes about 10 minutes on two cores; the network takes
+2 minutes on a GPU and more than an hour on two cores.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from jumpsteps.cli.main import main
+from results import Table, by_nfe, device_name, write_results
 
 NFE = ["2", "4", "8", "16", "32", "64"]
-SCHEDULES = ["uniform", "cosine", "jys", "shortest-path", "shortest-path-spread"]
-
-# Violations in per cent at NFE 4 to 64 of uniform, JYS, shortest path, the same in spread order; intervals: docs/countdown.md.
-EXPECTED = {
-    "countdown-exact": "22.3 9.84 4.28 1.98 0.99   11 4.19 1.85 0.90 0.48   9.07 3.53 1.48 0.71 0.40   2.5 0.09 0.09 0.09 0.08",
-    "countdown": "22.4 9.9 4.36 2 1.01   11 4.18 1.87 0.88 0.50   9.08 3.55 1.51 0.72 0.40   2.5 0.09 0.09 0.10 0.08",
+TITLES = {
+    "uniform": "uniform",
+    "cosine": "cosine",
+    "jys": "JYS",
+    "shortest-path": "shortest path",
+    "shortest-path-spread": "shortest path, spread order",
 }
+MODELS = ("countdown-exact", "countdown")
+SAMPLES = 1024
+
+
+def compare(model: str, out: Path, device: str) -> int:
+    """The exit code of `jumpsteps compare`."""
+    options = ["--nfe", *NFE, "--schedules", *TITLES, "-n", str(SAMPLES), "--batch", "128"]
+    files = ["-o", str(out / f"{model}.json"), "--picture", str(out / f"{model}.png")]
+    return main(["compare", model, *options, "--device", device, *files])
 
 
 def run() -> int:
@@ -28,23 +40,24 @@ def run() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    for model, expected in EXPECTED.items():
-        files = ["-o", str(args.out / f"{model}.json"), "--picture", str(args.out / f"{model}.png")]
-        options = [
-            "--nfe",
-            *NFE,
-            "--schedules",
-            *SCHEDULES,
-            "-n",
-            "1024",
-            "--batch",
-            "128",
-            "--device",
-            args.device,
-        ]
-        print(f"{model}; expected: {expected}")
-        if code := main(["compare", model, *options, *files]):
+    tables: dict[str, Table] = {}
+    for model in MODELS:
+        if code := compare(model, args.out, args.device):
             return code
+        rows = json.loads((args.out / f"{model}.json").read_text(encoding="utf-8"))["rows"]
+        tables[model] = by_nfe(rows, TITLES)
+    command = f"python experiments/countdown.py OUT --device {args.device}"
+    write_results(
+        args.out / "results" / "countdown.json",
+        __file__,
+        tables,
+        command=command,
+        device=device_name(args.device),
+        samples=SAMPLES,
+        sequences=64,
+        search_seed=0,
+        sampling_seed=1,
+    )
     return 0
 
 

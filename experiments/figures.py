@@ -1,12 +1,15 @@
-"""Figures 4, 9 and 10 of the JYS paper (Park et al. 2025) on CountDown, with the shortest path beside it.
+"""Figures 4, 9 and 10 of Park et al. (2025) on CountDown, with the shortest path beside JYS.
 
     python experiments/figures.py OUT [--figures 4 9 10] [--device cuda] [-n 2048]
 
-* Figure 4, the KLUB against the time of a stop: one hump in every interval, so that golden section finds it;
-* Figure 9, the schedules of the three kernels;
-* Figure 10, violations against the number of sequences that a search sees, 4 to 1024; two searches for each.
+* Figure 4: the KLUB against the time of a stop. One hump in every interval lets golden section find
+  it.
+* Figure 9: the schedules of the three kernels.
+* Figure 10: violations against the number of sequences that a search uses, 4 to 1024, two searches
+  for each.
 
-Writes OUT/figure-<number>.png and .json. 4 and 9 take two minutes on two cores, 10 two minutes on an H200.
+Writes OUT/figure-<number>.png and .json. 4 and 9 take two minutes on two cores, 10 takes two
+minutes on an H200.
 """
 
 import argparse

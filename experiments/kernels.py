@@ -1,9 +1,10 @@
-"""Schedules for three kernels with two noise schedules each, exact CountDown models: violation rates, NFE 4 to 64.
+"""Three kernels with two noise schedules each, exact CountDown models: violation rates by schedule.
 
     python experiments/kernels.py OUT.json [--device cuda] [-n 4096] [--nfe 4 8 16 32 64]
 
-Tweedie's sampler, but for the reveal orders (k-gillespie); searches on 64 sequences, seed 100; samples of seed 1. The shortest path
-is searched three times, with seeds 100 to 102. The tables are in docs/kernels.md. About 6 minutes on an H200.
+Tweedie's sampler, but for the reveal order (k-gillespie). Searches see 64 sequences of seed 100;
+samples have seed 1. The shortest path is searched three times, with seeds 100 to 102. OUT.json
+holds the tables of docs/kernels.md. About 6 minutes on an H200.
 """
 
 import argparse
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from jumpsteps.core.files import write_json
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.report import table
@@ -32,6 +32,7 @@ from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
+from results import Table, by_schedule, cells_of, device_name, write_results
 
 V, SEQUENCES, SEED = countdown.SYMBOLS, 64, 100
 CASES: dict[str, ForwardProcess] = {
@@ -58,6 +59,17 @@ FOR_ABSORBING: list[tuple[str, Method, int]] = [
 FOR_OTHERS: list[tuple[str, Method, int]] = [
     ("jys-full-context", JYS(full=True, hold_time=False), SEED)
 ]
+SEARCHES = [f"shortest-path, seed {seed}" for seed in range(SEED, SEED + 3)]
+TITLES = {
+    "uniform": "uniform times",
+    "cosine": "cosine",
+    "jys": "JYS as published",
+    "jys-full-context": "JYS, context frozen alone",
+    "equal-entropy": "equal entropy",
+    "equal-error": "equal error",
+    SEARCHES[0]: "**shortest path**",
+    "shortest-path-spread": "shortest path, spread order",
+}
 
 
 def search(
@@ -84,6 +96,18 @@ def measure(forward: ForwardProcess, nfe: list[int], n: int, device: torch.devic
     )
 
 
+def table_of(rows: list[Row], nfe: list[int]) -> Table:
+    """A line for each schedule, and one for the range of the three searches."""
+    found = [asdict(row) for row in rows]
+    made = by_schedule(found, TITLES, nfe)
+    cells = cells_of(found)
+    means = [[cells[n, name][0] for name in SEARCHES] for n in nfe]
+    between = ["three searches, from to", *([min(m), max(m)] for m in means)]
+    after = 1 + [line[0] for line in made["rows"]].index(TITLES[SEARCHES[0]])
+    made["rows"].insert(after, {"cell": "{:.2f} to {:.2f}", "cells": between})
+    return made
+
+
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -93,12 +117,22 @@ def run() -> None:
         "--nfe", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="powers of two"
     )
     args = parser.parse_args()
-    results = {}
+    tables: dict[str, Table] = {}
     for name, forward in CASES.items():
         rows = measure(forward, args.nfe, args.n, torch.device(args.device))
-        results[name] = [asdict(row) for row in rows]
+        tables[name.replace(", ", "-")] = table_of(rows, args.nfe)
         print(f"{name}\n{table(rows, countdown.TASK.metric_name)}\n", flush=True)
-        write_json(args.out, {"samples": args.n, "sequences": SEQUENCES, "cases": results})
+        write_results(
+            args.out,
+            __file__,
+            tables,
+            command=f"python experiments/kernels.py OUT.json --device {args.device}",
+            device=device_name(args.device),
+            samples=args.n,
+            sequences=SEQUENCES,
+            search_seeds=[SEED, SEED + 1, SEED + 2],
+            sampling_seed=1,
+        )
 
 
 if __name__ == "__main__":

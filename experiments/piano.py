@@ -1,19 +1,26 @@
-"""Piano (Park et al. 2025, Sec. 4.3, Figure 8 left): 14 bars after two given ones, against samples of 512 model calls.
+"""Piano (Park et al. 2025, Sec. 4.3, Figure 8 left): 14 bars after two given ones.
 
     python experiments/piano.py OUT --uniform MODEL --absorbing MODEL --data DATA [--device cuda]
 
-For every test song 16 samples by each schedule, and as many of NFE 512 (uniform times; tau-leaping for the uniform kernel,
-Tweedie's sampler for the absorbing one) as a reference, all with the same two bars given:
+For every test song 16 samples by each schedule, and as many of NFE 512 as a reference (uniform
+times; tau-leaping for the uniform kernel, Tweedie's sampler for the absorbing one). All have the
+same two bars given. Measured:
 
-* hellinger: the Hellinger distance of the notes' frequencies in the 16 samples from those in the reference's;
-* energy: the energy distance of the distributions of single samples' histograms of notes; pairs: of notes beside each other. They are
-  without the noise of the first, and not blind to how much the samples differ (``metrics.energy_distance``);
+* hellinger: the Hellinger distance of the notes' frequencies in the 16 samples from those in the
+  reference's;
+* energy: the energy distance of the distributions of single samples' histograms of notes; pairs: of
+  histograms of neighbouring notes. They are unbiased, and see how much the samples differ
+  (``metrics.energy_distance``);
 * outliers, notes out of key, trigrams that the given bars have.
 
-Means over songs with 95% bootstrap intervals over them. Searches see 64 training sequences with their first two bars given.
-"published" is tau-leaping as tauLDR ends it: equal times end at t = 0.01, and one more call denoises. Writes OUT/piano.json,
-OUT/<kernel>-<sampler>.png, and OUT/piano.png with some of all, and prints tables. Results that are in OUT/piano.json of the other
-kernel stay. Five minutes for the uniform kernel and three for the absorbing one on an H200.
+Means over songs, with 95% bootstrap intervals over them. Searches use 64 training sequences with
+their first two bars given. "published" is tau-leaping as tauLDR ends it: equal times end at
+t = 0.01, and one more call denoises.
+
+Writes OUT/piano.json, OUT/<kernel>-<sampler>.png, OUT/piano.png with some of all, and the tables of
+docs/piano.md as OUT/results/piano.json; prints tables. Results of the other kernel in
+OUT/piano.json are kept. Five minutes for the uniform kernel and three for the absorbing one on an
+H200.
 """
 
 import argparse
@@ -48,6 +55,7 @@ from jumpsteps.search.method import Method
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import piano
 from jumpsteps.tasks.music.dataset import PianoData, read_songs
+from piano_tables import write_tables
 
 NFE = (2, 4, 8, 16, 32, 64)
 REFERENCE, SEARCHED, T_MIN = 512, 64, 0.01
@@ -117,7 +125,7 @@ def searched(method: Method) -> Find:
 
 
 def published(method: JYS | None) -> Find:
-    """Times that end at 0.01, equal ones or those of JYS, and the call that denoises: one call more."""
+    """Equal times or those of JYS, to t = 0.01, and one more call that denoises."""
 
     def find(trial: Trial, sampler: Sampler) -> Mapping[int, Schedule]:
         if method is None:
@@ -139,8 +147,8 @@ TIMES: dict[str, Find] = {
 VARIANTS: dict[str, Find] = {
     "jys-full": searched(JYS(full=True)),
     "jys-context": searched(JYS(hold_time=False)),
-    "no-error correction": searched(ShortestPath(correction=NO_CORRECTION)),
-    "constant-error correction": searched(ShortestPath(correction=ErrorCorrection(0.002))),
+    "no-correction": searched(ShortestPath(correction=NO_CORRECTION)),
+    "constant-correction": searched(ShortestPath(correction=ErrorCorrection(0.002))),
 }
 PUBLISHED: dict[str, Find] = {
     "uniform": published(None),
@@ -243,10 +251,8 @@ def measure(
                 "nfe": calls,
             }
             details.append(known | {metric: asdict(interval) for metric, interval in found.items()})
-        print(
-            f"{sampler.name}, {name}: search {seconds:.1f} s, {schedule.provenance.model_calls} calls",
-            flush=True,
-        )
+        calls = schedule.provenance.model_calls
+        print(f"{sampler.name}, {name}: search {seconds:.1f} s, {calls} calls", flush=True)
     return rows, details
 
 
@@ -277,7 +283,7 @@ def run_kernel(kernel: str, trial: Trial, out: Path) -> dict[str, object]:
 
 
 def draw(path: Path, results: Mapping[str, list[dict]]) -> None:
-    """The notes' Hellinger distance (the paper's Figure 8, left) and the energy distance of pairs of notes against NFE."""
+    """The Hellinger distance of notes (Figure 8, left) and the energy distance of pairs, by NFE."""
     figure = new_figure(11, 4.2)
     for axes, (metric, label) in zip(
         figure.subplots(1, 2),
@@ -335,6 +341,8 @@ def run() -> None:
     }
     write_json(file, about | {"results": results})
     draw(args.out / "piano.png", results)
+    sizes = {"reference_nfe": REFERENCE, "sequences": SEARCHED, "samples_per_song": args.repeats}
+    write_tables(args.out / "results" / "piano.json", results, args.device, sizes)
 
 
 if __name__ == "__main__":

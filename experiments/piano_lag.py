@@ -1,13 +1,21 @@
-"""Why tau-leaping fails on the piano: how much of a state looks like noise after each step, and how much the model is told of.
+"""Why tau-leaping fails on the piano: how noisy its states are, and how noisy their times say.
 
     python experiments/piano_lag.py MODEL DATA [--device cuda] [--nfe 8]
 
-A piano model of the uniform kernel continues after the first two bars of the test songs, with tau-leaping and with Tweedie's sampler,
-along equal times and those of JYS. A sixteenth looks like noise if the others make its symbol less likely than 1/129. For each
-step: jumps that are expected at a sixteenth, the share of sixteenths with several jumps, which tau-leaping rejects; after it the
-share that looks like noise, on forward paths of the songs themselves, too, and the probability that noise has hit a sixteenth,
-which is what the model is told by the time. "excess" is what a step of tau-leaping costs beyond one of Tweedie's, on these forward
-paths, in nats per song: E sum_l log q(x_s^l | x_t) / q_tau(x_s^l | x_t), both distributions of a sixteenth exactly, rejected jumps included.
+A piano model of the uniform kernel continues the first two bars of the test songs, with tau-leaping
+and with Tweedie's sampler, along equal times and those of JYS. A sixteenth looks like noise if the
+others make its symbol less likely than 1/129. Columns, for each step:
+
+* jumps: expected jumps at a sixteenth; several: the share of sixteenths with several jumps, which
+  tau-leaping rejects;
+* by time: the probability that noise has hit a sixteenth by the time after the step, on which the
+  model is conditioned;
+* true noise, noise: the share of sixteenths that look like noise after the step, on forward paths
+  of the songs and in the run;
+* excess: what a step of tau-leaping costs beyond one of Tweedie's, on these forward paths, in nats
+  per song: E sum_l log q(x_s^l | x_t) / q_tau(x_s^l | x_t). Both distributions of a sixteenth are
+  exact, with rejected jumps.
+
 Ten minutes on two cores.
 """
 
@@ -29,6 +37,7 @@ from jumpsteps.tasks import piano
 from jumpsteps.tasks.music.dataset import read_songs
 
 SEED = 1
+COLUMNS = ("jumps", "several", "by time", "true noise", "noise", "excess")
 
 
 def looks_like_noise(reverse: ReverseProcess, x: Tensor, t: float) -> float:
@@ -37,7 +46,10 @@ def looks_like_noise(reverse: ReverseProcess, x: Tensor, t: float) -> float:
 
 
 def excess(reverse: ReverseProcess, x: Tensor, later: Tensor, t: float, s: float) -> float:
-    """Nats per song that tau-leaping's distribution of ``later`` given x is behind Tweedie's, at the sites that are not given."""
+    """E log q(later | x) / q_tau(later | x) over the free sites, nats per song.
+
+    q is the distribution of Tweedie's step, q_tau that of tau-leaping.
+    """
     forward, w, y = reverse.forward, reverse.leave_one_out(x, t).double(), later[..., None]
     probs = forward.bridge(w, x, t, s)
     mean = (t - s) * forward.reverse_rates(w, x, t)
@@ -97,9 +109,7 @@ def run() -> None:
     jys = optimize_schedule(reverse, seen, [args.nfe], **options)[args.nfe]
     for sampler in (TauLeaping(), Tweedie()):
         for name, schedule in (("uniform", uniform(args.nfe)), ("jys", jys)):
-            print(
-                f"{sampler.name}, {name}\n          step       jumps     several        told  true noise       noise      excess"
-            )
+            print(f"{sampler.name}, {name}\n{'step':>14s}{''.join(f'{c:>12s}' for c in COLUMNS)}")
             follow(reverse, songs, sampler, schedule)
 
 

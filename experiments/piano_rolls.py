@@ -1,10 +1,11 @@
-"""Three rolls for docs/piano.md: what follows the first two bars of the Ode to Joy by 512 model calls, and by 8.
+"""Three rolls for docs/piano.md: continuations of the Ode to Joy by 512 model calls and by 8.
 
     python experiments/piano_rolls.py OUT
 
-The uniform kernel with tau-leaping along equal times, 512 and 8 of them, and the absorbing kernel in spread order, whose numbers of
-jumps are searched on 16 melodies that the model itself makes with 64 calls after the same bars. The first sample of seed 0 of each.
-Writes OUT/rolls.png, and a MIDI file and a WAV file for each. Needs the extras plots and music; two minutes on two cores.
+The first two bars are given. The uniform kernel with tau-leaping along 512 and 8 equal times, and
+the absorbing kernel in spread order, whose counts are searched on 16 melodies that the model itself
+makes with 64 calls after the same bars. The first sample of seed 0 of each. Writes OUT/rolls.png,
+and a MIDI file and a WAV file for each. Needs the extras plots and music; two minutes on two cores.
 """
 
 import argparse

@@ -6,19 +6,21 @@ A file of results, `docs/results/NAME.json`, is one object:
     provenance  what it takes to repeat the run: command, seeds, samples, device
     tables      name -> table
 
-A table has a `head` (one title for each column), a `cell` format and `rows` of cells. A cell is a text, a
-number, a list of numbers or null (empty). Numbers are shown by the format of their cell, else of their row,
-else of their column, else of the table, with one replacement field for each number:
+A table has a `head` (one title for each column), a `cell` format and `rows` of cells. A cell is a
+text, a number, a list of numbers or null (empty). Numbers are shown by the format of their cell,
+else of their row, else of their column, else of the table, with one field for each number:
 
     {"head": ["NFE", "uniform", "calls"], "cell": "{:.2f} ±{:.2f}", "columns": {"calls": "{}"},
      "rows": [["8", [9.84, 0.14], 8],
-              {"cell": "{:.1f} to {:.1f}", "cells": ["range", [9.7, 9.9], 8]},
-              ["16", {"values": [4.28, 0.09], "cell": "**{:.2f} ±{:.2f}**"}, null]]}
+              {"cell": "{:.1f} to {:.1f}", "cells": ["range", [9.7, 9.9], null]},
+              ["16", {"values": [4.28, 0.09], "cell": "**{:.2f} ±{:.2f}**"}, 16]]}
 
-This module needs the standard library alone; `tables.py` renders what it writes.
+This module needs the standard library alone, and torch to name a GPU; `tables.py` renders what it
+writes.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,11 @@ def table(
     return made | {"rows": list(rows)}
 
 
-def by_nfe(rows: Iterable[Any], titles: Mapping[str, str], scale: float = 100.0) -> Table:
+def by_nfe(rows: Iterable[Json], titles: Mapping[str, str], scale: float = 100.0) -> Table:
     """A line for each NFE, a column for each schedule of ``titles`` (name -> title).
 
     Args:
-        rows: objects with ``nfe``, ``schedule`` and ``metric`` (``mean``, ``high``).
+        rows: with keys ``nfe``, ``schedule`` and ``metric``, which has ``mean`` and ``high``.
         scale: 100 for per cent.
     """
     cells = cells_of(rows, scale)
@@ -57,25 +59,27 @@ def by_nfe(rows: Iterable[Any], titles: Mapping[str, str], scale: float = 100.0)
 
 
 def by_schedule(
-    rows: Iterable[Any], titles: Mapping[str, str], budgets: Sequence[int], scale: float = 100.0
+    rows: Iterable[Json], titles: Mapping[str, str], budgets: Sequence[int], scale: float = 100.0
 ) -> Table:
-    """A line for each schedule of ``titles`` (name -> title), a column for each NFE."""
+    """A line for each schedule of ``titles`` that was measured, a column for each NFE."""
     cells = cells_of(rows, scale)
+    measured = {schedule for _, schedule in cells}
     lines = [
-        [title, *(cells.get((nfe, name)) for nfe in budgets)] for name, title in titles.items()
+        [title, *(cells.get((nfe, name)) for nfe in budgets)]
+        for name, title in titles.items()
+        if name in measured
     ]
     return table(["NFE", *map(str, budgets)], lines)
 
 
-def cells_of(rows: Iterable[Any], scale: float = 100.0) -> dict[tuple[int, str], list[float]]:
+def cells_of(rows: Iterable[Json], scale: float = 100.0) -> dict[tuple[int, str], list[float]]:
     """(NFE, schedule) -> mean and half the interval, times ``scale``."""
-    return {
-        (row.nfe, row.schedule): [
-            scale * row.metric.mean,
-            scale * (row.metric.high - row.metric.mean),
-        ]
-        for row in rows
-    }
+    return {(row["nfe"], row["schedule"]): mean_and_half(row["metric"], scale) for row in rows}
+
+
+def mean_and_half(metric: Mapping[str, float], scale: float = 100.0) -> list[float]:
+    """The mean and half the interval, times ``scale``."""
+    return [scale * metric["mean"], scale * (metric["high"] - metric["mean"])]
 
 
 def write_results(path: Path, script: str, tables: Mapping[str, Table], **provenance: Json) -> None:
@@ -84,6 +88,15 @@ def write_results(path: Path, script: str, tables: Mapping[str, Table], **proven
     content = {"source": source, "provenance": provenance, "tables": dict(tables)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(dumps(content), encoding="utf-8")
+
+
+def device_name(device: str) -> str:
+    """ "NVIDIA H200", say, or "2 CPU cores"."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores"
 
 
 def dumps(content: Mapping[str, Json]) -> str:

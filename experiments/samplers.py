@@ -1,14 +1,16 @@
-"""Every sampler at equal numbers of model calls: violation rate on the exact CountDown models, absorbing and uniform kernel.
+"""Every sampler at equal numbers of model calls on the exact CountDown models, two kernels.
 
     python experiments/samplers.py OUT [--device cuda] [-n 1024]
 
-Writes OUT/samplers.json and OUT/samplers.png. Uniform times (or uniform numbers of jumps), so that only the samplers differ.
-Under 3 minutes on an NVIDIA H200. The figures are in docs/samplers.md.
+The violation rate along uniform times, or uniform counts, so that only the samplers differ. Writes
+OUT/samplers-<kernel>.json, OUT/samplers.png and the tables of docs/samplers.md as
+OUT/results/samplers.json. Under 3 minutes on an NVIDIA H200.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,6 +29,7 @@ from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.tasks import countdown
+from results import INTERVAL, Table, cells_of, device_name, table, write_results
 
 NFE = (4, 8, 16, 32, 64, 128)
 GENERAL: list[Sampler] = [
@@ -82,10 +85,8 @@ def measure(reverse: ReverseProcess, kernel: str, n: int, device: torch.device) 
         rows.append(Row(calls, name, (), mean_interval(countdown.violations(samples))))
     for row in rows:
         half = 100 * (row.metric.high - row.metric.mean)
-        print(
-            f"{kernel:10s} {row.schedule:22s} {row.nfe:6d} {100 * row.metric.mean:7.3f} ±{half:.3f}",
-            flush=True,
-        )
+        rate = f"{100 * row.metric.mean:7.3f} ±{half:.3f}"
+        print(f"{kernel:10s} {row.schedule:22s} {row.nfe:6d} {rate}", flush=True)
     return rows
 
 
@@ -128,6 +129,22 @@ def draw(out: Path) -> None:
     figure.savefig(out / "samplers.png", dpi=110)
 
 
+def table_of(rows: list[dict[str, Any]], kernel: str) -> Table:
+    """A line for each sampler; the last column is of those that choose their own steps."""
+    cells, lines = cells_of(rows), []
+    for sampler in SAMPLERS[kernel]:
+        name = sampler.name
+        short = (NFE[0], name) not in cells
+        used = [n - 1 if short else n for n in NFE]
+        title = f"{name} (NFE 1 less)" if short else name
+        lines.append([title, *(cells.get((n, name)) for n in used), None])
+    for name, _ in FREE[kernel]:
+        (calls,) = (nfe for nfe, schedule in cells if schedule == name)
+        lines.append([name, *[None] * len(NFE), [*cells[calls, name], calls]])
+    head = ["sampler", f"NFE {NFE[0]}", *map(str, NFE[1:]), "own"]
+    return table(head, lines, columns={"own": INTERVAL + " at {}"})
+
+
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -141,6 +158,16 @@ def run() -> None:
         about = {"model": "countdown-exact", "kernel": kernel, "seed": 1}
         save_results(args.out / f"samplers-{kernel}.json", rows, about)
     draw(args.out)
+    rows = {k: json.loads((args.out / f"samplers-{k}.json").read_text())["rows"] for k in SAMPLERS}
+    write_results(
+        args.out / "results" / "samplers.json",
+        __file__,
+        {kernel: table_of(found, kernel) for kernel, found in rows.items()},
+        command=f"python experiments/samplers.py OUT --device {args.device}",
+        device=device_name(args.device),
+        samples=args.n,
+        sampling_seed=1,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Tables of the documentation, rendered from docs/results/*.json.
 
     python experiments/tables.py            # rewrite the tables in README.md and docs/*.md
-    python experiments/tables.py --check    # change nothing; exit code 1 where a table is not its results
+    python experiments/tables.py --check    # only compare; exit code 1 where a table differs
 
 A table stands between two markers, and is replaced as a whole:
 
@@ -53,7 +53,11 @@ def render(table: dict[str, Any]) -> str:
 
 
 def rendered(page: str, results: Path) -> str:
-    """The page with every marked table rendered; raises ValueError for a name that has no results."""
+    """The page with every marked table rendered.
+
+    Raises:
+        ValueError: a marker names a file or a table that does not exist.
+    """
 
     def replaced(match: re.Match[str]) -> str:
         file, _, name = match["name"].partition("/")
