@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 import jumpsteps
@@ -32,6 +33,7 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
     assert run(capsys, "sample", folder, "--nfe 1 -n 1 -o", tmp_path / "x.npz")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "jumpsteps", "--version"], capture_output=True, text=True, check=True

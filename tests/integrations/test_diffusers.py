@@ -1,4 +1,4 @@
-"""The loop of a user of diffusers against ``simulate``, and what its config keeps."""
+"""The loop of a diffusers user against ``simulate``, and what the scheduler's config keeps."""
 
 import importlib
 import json
@@ -8,7 +8,9 @@ import sys
 import pytest
 import torch
 
-from helpers import LEVEL, ExactLogScore, chi_square_p, kernel, seeded
+from builders.kernels import kernel
+from builders.models import ExactLogScore
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import (
     LeaveOneOutReverse,
@@ -190,6 +192,7 @@ def test_a_config_by_hand_has_sensible_defaults():
     assert torch.equal(loop(scheduler, reverse.model, seeded(1)), run.samples)
 
 
+@pytest.mark.statistical
 def test_noise_is_that_of_the_forward_process():
     t, start = torch.tensor([0.2, 0.9]), torch.tensor([0, 2])
     x0 = start[:, None].repeat(1, 40_000)
@@ -284,7 +287,7 @@ def test_bad_configs_are_refused(tmp_path, change, message):
 
 def test_schedules_that_do_not_belong_are_refused():
     reverse = reverse_of("absorbing")
-    with pytest.raises(ValueError, match=r"schedule for 2 steps counts jumps, .*to_times"):
+    with pytest.raises(ValueError, match=r"schedule for 2 steps has counts, .*to_times"):
         JumpStepsScheduler.from_reverse(reverse, {2: CountSchedule([1, 3])})
     with pytest.raises(
         ValueError, match="optimised for the kernel uniform, the scheduler has absorbing"
@@ -319,6 +322,7 @@ def test_steps_that_do_not_fit_are_refused():
         scheduler.step(torch.zeros(*SHAPE, 5), 1.0, x)
 
 
+@pytest.mark.slow
 def test_a_pipeline_finds_the_scheduler_again(tmp_path):
     class Pipeline(diffusers.DiffusionPipeline):
         def __init__(self, scheduler):

@@ -1,4 +1,4 @@
-"""Folders of schedules and the hub, which is never asked: what would be sent there is caught and looked at."""
+"""Sets of schedules in folders and on the hub; a fake hub keeps what would be uploaded."""
 
 import json
 import re
@@ -42,7 +42,7 @@ SCHEDULES = ScheduleSet(
 
 
 class FakeHub:
-    """Takes the place of ``HfApi``: keeps what it is told, and the files that would be uploaded."""
+    """Replaces ``HfApi``: keeps the arguments, and the files that would be uploaded."""
 
     def __init__(self, error=None):
         self.error, self.made, self.told, self.files = error, None, None, {}
@@ -102,28 +102,28 @@ def test_the_card_says_what_the_provenance_says(tmp_path):
         "- model: someone/model",
         "- SHA-256 of the model's weights: 0123abc",
         "- data of the search: essays",
-        "- sequences it saw: 48",
+        "- sequences in the search: 48",
         "- method: shortest-path",
         "- seed: 7",
-        "- model calls it made: 1536",
+        "- model calls of the search: 1536",
         "- version of jumpsteps: 9.9",
     ):
         assert line in lines
     rows = [line for line in lines if line.startswith("| ")]
     assert rows[1:] == [
-        "| 2 | 2, in time | 12.35 ± 0.32 |",
-        "| 8 | 2, of 8 jumps in all, in spread order | unknown |",
+        "| 2 | 2 (times) | 12.35 ± 0.32 |",
+        "| 8 | 2 (counts of 8 tokens, spread order) | unknown |",
     ]
 
 
-def test_a_card_does_not_list_what_is_not_known(tmp_path):
+def test_a_card_leaves_out_unknown_facts(tmp_path):
     ScheduleSet(
         {4: TimeSchedule([1.0, 0.0], Provenance(seed=0, predicted_cost=2.0))}
     ).save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("- ")][3:] == ["- seed: 0"]
     assert "# Sampling schedules for a discrete diffusion model" in text
-    assert "| 4 | 1, in time | 2 |" in text
+    assert "| 4 | 1 (times) | 2 |" in text
     assert f'from_pretrained("{tmp_path.name}")' in text
 
 
@@ -151,17 +151,17 @@ def test_what_is_pushed_can_be_fetched(hub, tmp_path, monkeypatch):
     assert asked == [("someone/schedules", "v1"), ("someone/schedules", None)]
 
 
-def test_a_hub_that_does_not_take_them_is_one_line(monkeypatch):
+def test_a_failed_upload_is_one_line(monkeypatch):
     for error in (OSError, RuntimeError):
         monkeypatch.setattr("huggingface_hub.HfApi", FakeHub(error("Unauthorized\nlong story")))
         with pytest.raises(
             ValueError,
-            match=r"^the hub did not take 'someone/x' \(Unauthorized\); log in with 'hf auth login'.*name$",
+            match=r"^uploading to 'someone/x' failed \(Unauthorized\); log in with .* name$",
         ):
             SCHEDULES.push_to_hub("someone/x")
 
 
-def test_what_is_no_set_of_schedules_is_refused(tmp_path, hub, monkeypatch):
+def test_sets_that_cannot_be_saved_or_read_are_refused(tmp_path, hub, monkeypatch):
     with pytest.raises(ValueError, match="no schedules to save"):
         ScheduleSet().save_pretrained(tmp_path / "empty")
     with pytest.raises(ValueError, match="no schedules to save"):
@@ -194,18 +194,18 @@ def test_what_a_search_returns_can_be_shared(tmp_path):
     assert ScheduleSet.from_pretrained(tmp_path) == plain
 
 
-def test_the_card_of_something_else_is_not_replaced(tmp_path, hub):
+def test_a_card_of_something_else_is_not_replaced(tmp_path, hub):
     (tmp_path / "README.md").write_text("a model")
     schedules = ScheduleSet({2: uniform(2)})
     with pytest.raises(
         ValueError,
-        match=r"has a README.md and no schedules.json: it is of something else; choose another name",
+        match=r"has a README.md but no schedules.json, so it holds something else; choose another",
     ):
         schedules.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "a model"
     hub.there = {"README.md"}
-    with pytest.raises(ValueError, match=r"someone/model has a README.md and no schedules.json"):
+    with pytest.raises(ValueError, match=r"someone/model has a README.md but no schedules.json"):
         schedules.push_to_hub("someone/model")
     assert hub.told is None
     hub.there = {"README.md", "schedules.json"}

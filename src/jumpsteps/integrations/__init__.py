@@ -1,1 +1,1 @@
-"""Schedules in other libraries' pipelines, and on the Hugging Face hub."""
+"""Schedules in the pipelines of other libraries and on the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""A scheduler for loops and pipelines of Hugging Face diffusers, over this library's schedules and samplers.
+"""A scheduler for loops and pipelines of Hugging Face diffusers, with jumpsteps' schedules.
 
     scheduler = JumpStepsScheduler.from_reverse(model.reverse, schedules)
     scheduler.set_timesteps(8)
@@ -6,8 +6,9 @@
     for t in scheduler.timesteps:
         x = scheduler.step(network(x, t), t, x, generator=generator).prev_sample
 
-Timesteps are times in (0, 1], 1 is noise. The samples are those of ``simulate`` with the same generator. To hold a prompt, put it
-back into x before the loop and after every step, as ``simulate`` does.
+Timesteps are times t in (0, 1], where 1 is noise. With the same generator the samples are those of
+``simulate``. To condition on observed tokens, put them back into x before the loop and after every
+step, as ``simulate`` does.
 
 Needs the extra ``diffusers``. Shapes: sample int64 [B, L]; model output [B, L, V].
 """
@@ -39,7 +40,8 @@ try:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 except ImportError as error:
     raise ImportError(
-        f"jumpsteps.integrations.diffusers needs diffusers ({error}): pip install 'jumpsteps[diffusers]'"
+        f"jumpsteps.integrations.diffusers needs diffusers ({error}): "
+        "pip install 'jumpsteps[diffusers]'"
     ) from error
 
 __all__ = ["JumpStepsScheduler"]
@@ -50,34 +52,39 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "tau-leaping": TauLeaping,
     "remdm": ReMDM,
 }
-"""Those whose step is one model call at x_t for all sequences, along times."""
+"""Samplers that follow times and whose step is one model call, at x_t and t, for all sequences."""
 
 OUTPUTS: dict[str, type[ReverseProcess]] = {
     "posterior": PosteriorReverse,
     "log-score": LogScoreReverse,
     "leave-one-out": LeaveOneOutReverse,
 }
+"""How a model output is read."""
+
 SPACINGS = {"uniform": uniform, "cosine": cosine}
+"""Fixed times, for numbers of steps without an optimised schedule."""
 
 
 class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
-    """Steps of a discrete diffusion model, one ``step`` each; make one with ``from_reverse``.
+    """The sampling steps of a discrete diffusion model; make one with ``from_reverse``.
 
     Args:
-        kernel: type and settings, such as {"type": "absorbing", "vocab_size": 50258, "mask_id": 50257}.
-        noise: type and settings of the noise schedule, such as {"type": "LogLinear", "eps": 0.001}.
-        sampler: type (a key of ``SAMPLERS``) and settings; Tweedie's unless given.
-        output: what the model gives: "posterior", logits of p(x0 | x_t); "log-score", log p_t(y)/p_t(x); or "leave-one-out", logits
-            of the distribution that takes the place of x0.
-        schedules: optimised times, one entry for each number of steps, as in a file of schedules.
-        timestep_spacing: "uniform" or "cosine" for numbers of steps that ``schedules`` has none for; None to refuse them.
+        kernel: type and settings, such as {"type": "absorbing", "vocab_size": 5, "mask_id": 4}.
+        noise: type and settings of the noise schedule, such as {"type": "LogLinear", "eps": 1e-3}.
+        sampler: type (a key of ``SAMPLERS``) and settings; by default Tweedie's.
+        output: what the model gives. "posterior": logits of p(x_0 | x_t); "log-score":
+            log p_t(y)/p_t(x); "leave-one-out": logits of the distribution that replaces x_0.
+        schedules: optimised times, an entry for each number of steps, as in a file of schedules.
+        timestep_spacing: "uniform" or "cosine", for numbers of steps that ``schedules`` does not
+            hold; None to refuse them.
 
     Attributes:
-        timesteps: float64 [N], the times of the run, as ``set_timesteps`` left them.
+        timesteps: float64 [N], the times of the run, set by ``set_timesteps``.
 
     Raises:
-        ValueError: a kernel, noise, sampler, output or spacing that is not known, or settings that they do not have; a sampler that
-            does not serve the kernel; schedules that are damaged, count jumps, or are for another kernel or noise.
+        ValueError: an unknown kernel, noise, sampler, output or spacing, or unknown settings; a
+            sampler that does not serve the kernel; schedules that are damaged, that hold counts
+            instead of times, or that are for another kernel or noise.
     """
 
     order = 1
@@ -100,7 +107,8 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
             }
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"the scheduler's config is damaged: {error!r}; make it with JumpStepsScheduler.from_reverse"
+                f"the scheduler's config is damaged: {error!r}; make it with "
+                "JumpStepsScheduler.from_reverse"
             ) from None
         self.sampler.check(self.forward)
         for name, value, known in (
@@ -122,11 +130,11 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         sampler: Sampler | None = None,
         timestep_spacing: str | None = None,
     ) -> Self:
-        """The scheduler of a model: kernel, noise and kind of output are those of ``reverse``; its network is not kept.
+        """The scheduler with the kernel, noise and output of ``reverse``, without its network.
 
         Args:
-            schedules: by number of model calls, as ``optimize_schedule`` and ``ScheduleSet`` give them.
-            sampler: Tweedie's unless given.
+            schedules: by number of model calls, as from ``optimize_schedule`` or ``ScheduleSet``.
+            sampler: by default Tweedie's.
             timestep_spacing: see the class.
 
         Raises:
@@ -151,10 +159,10 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None
     ) -> None:
-        """Choose the optimised times for this number of steps; without any, those of ``timestep_spacing``.
+        """Choose the optimised times for this number of steps, else those of ``timestep_spacing``.
 
         Raises:
-            ValueError: neither of them.
+            ValueError: no schedule for this number, and no ``timestep_spacing``.
         """
         spacing = self.config.timestep_spacing
         if num_inference_steps in self.schedules:
@@ -163,14 +171,15 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
             self.schedule = SPACINGS[spacing](num_inference_steps)
         else:
             raise ValueError(
-                f"the scheduler holds schedules for {sorted(self.schedules)} steps, not {num_inference_steps}; "
-                "choose one of these, optimise for more, or make it with timestep_spacing='uniform' or 'cosine'"
+                f"the scheduler holds schedules for {sorted(self.schedules)} steps, not "
+                f"{num_inference_steps}; choose one of these, optimise more, or make the scheduler "
+                "with timestep_spacing='uniform' or 'cosine'"
             )
         self.num_inference_steps = num_inference_steps
         self.timesteps = torch.tensor(self.schedule.times[:-1], dtype=torch.float64, device=device)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
-        """The sample as it is: tokens are not scaled."""
+        """The sample itself, because tokens are not scaled."""
         return sample
 
     def sample_prior(
@@ -179,7 +188,7 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | None = None,
         device: str | torch.device | None = None,
     ) -> Tensor:
-        """Noise to start a run from, int64 of this shape; on the generator's device unless given."""
+        """x_1, the noise that a run starts from: int64, by default on the generator's device."""
         device = torch.device(device or (generator.device if generator else "cpu"))
         return self.forward.sample_prior(
             shape, generator=on_device(generator, device), device=device
@@ -194,17 +203,18 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | None = None,
         return_dict: bool = True,
     ) -> SchedulerOutput | tuple[Tensor]:
-        """The step from this timestep to the next one; from the last to t = 0.
+        """The step from x_t to x_s, where s is the next timestep, or 0 after the last one.
 
         Args:
-            model_output: [B, L, V], at ``sample`` and ``timestep``; see ``output`` of the config.
-            timestep: one of ``timesteps``.
-            sample: int64 [B, L].
-            generator: all randomness; torch's global generator unless given. One on another device seeds one on the sample's.
+            model_output: [B, L, V], the model at x_t and t; ``output`` of the config says of what.
+            timestep: t, one of ``timesteps``.
+            sample: x_t, int64 [B, L].
+            generator: all random numbers; by default torch's global generator. A generator on
+                another device seeds one on the sample's device.
             return_dict: False for a tuple.
 
         Returns:
-            The new sample as ``prev_sample``, int64 [B, L].
+            x_s as ``prev_sample``, int64 [B, L].
 
         Raises:
             ValueError: no timesteps set, a time that is none of them, or shapes that do not fit.
@@ -216,8 +226,8 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
             or model_output.shape[:-1] != sample.shape
         ):
             raise ValueError(
-                f"sample must be int64 [B, L] and model_output [B, L, V], got {sample.dtype} {list(sample.shape)} and "
-                f"{list(model_output.shape)}"
+                "sample must be int64 [B, L] and model_output [B, L, V], got "
+                f"{sample.dtype} {list(sample.shape)} and {list(model_output.shape)}"
             )
 
         def model(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
@@ -230,24 +240,25 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         return SchedulerOutput(prev_sample=new) if return_dict else (new,)
 
     def step_from(self, t: float) -> Step:
-        """The step that starts at t, or at what float32 left of it."""
+        """The step of the run that starts at t, up to rounding of t to float32."""
         if self.schedule is None:
             raise ValueError("there are no timesteps; call set_timesteps first")
         step = min(self.schedule.plan(self.forward), key=lambda step: abs(step.t - t))
         if abs(step.t - t) > 1e-6 * step.t:
             raise ValueError(
-                f"timestep {t} is none of this run's {self.num_inference_steps}; pass those of scheduler.timesteps"
+                f"timestep {t} is none of this run's {self.num_inference_steps}; pass those of "
+                "scheduler.timesteps"
             )
         return step
 
     def add_noise(
         self, original_samples: Tensor, timesteps: Time, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The forward process: x_t given x0, as in ``AmusedScheduler`` without a tensor of noise.
+        """Draw x_t given x_0 by the forward process; the arguments are those of AmusedScheduler.
 
         Args:
-            original_samples: data, int64 [B, L].
-            timesteps: any times in [0, 1], not only those of a run: a number or [B].
+            original_samples: x_0, int64 [B, L].
+            timesteps: t, any times in [0, 1], not only those of a run: a number or [B].
 
         Raises:
             ValueError: tokens that data cannot hold, or times of another shape.
@@ -260,7 +271,10 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
 
 
 def on_device(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
-    """The generator if it is on this kind of device; else one there, seeded by it or by torch's global one."""
+    """The generator, or one seeded by it if it is on another kind of device.
+
+    Without a generator, torch's global one is the seed.
+    """
     if generator is not None and generator.device.type == device.type:
         return generator
     seed = torch.randint(
@@ -270,17 +284,22 @@ def on_device(generator: torch.Generator | None, device: torch.device) -> torch.
 
 
 def sampler_to_json(sampler: Sampler) -> dict[str, Any]:
+    """Type and settings of a sampler, for the config.
+
+    Raises:
+        ValueError: a sampler that is not in ``SAMPLERS``.
+    """
     for name, kind in SAMPLERS.items():
         if type(sampler) is kind:
             return {"type": name, **vars(sampler)}
     raise ValueError(
-        f"sampler {sampler.name} cannot make its steps from one model output for all sequences and the time, which is all that "
-        f"a step of diffusers gets; choose {', '.join(SAMPLERS)}"
+        f"sampler {sampler.name} cannot make a step from one model output and a time, which is all "
+        f"that a step of diffusers gets; choose {', '.join(SAMPLERS)}"
     )
 
 
 def build_sampler(content: Mapping[str, Any]) -> Sampler:
-    """The sampler of ``sampler_to_json``."""
+    """The sampler that ``sampler_to_json`` has written."""
     settings = dict(content)
     kind = settings.pop("type")
     if kind not in SAMPLERS:
@@ -291,10 +310,12 @@ def build_sampler(content: Mapping[str, Any]) -> Sampler:
 
 
 def read_times(entry: Mapping[str, Any], forward: ForwardProcess) -> TimeSchedule:
+    """A schedule of times from its JSON entry; raises ValueError for counts or another kernel."""
     schedule = read_schedule(entry)
     if not isinstance(schedule, TimeSchedule):
         raise ValueError(
-            f"the schedule for {entry['nfe']} steps counts jumps, a step of diffusers follows times; use schedule.to_times(forward)"
+            f"the schedule for {entry['nfe']} steps has counts, and a step of diffusers follows "
+            "times; use schedule.to_times(forward)"
         )
     schedule.check_kernel(forward, "the scheduler")
     return schedule

@@ -1,7 +1,8 @@
-"""Schedules to share: a folder, or a repository of the Hugging Face hub, with ``schedules.json`` and a card.
+"""Schedules to share: ``schedules.json`` and a card, in a folder or a Hugging Face hub repository.
 
-``schedules.json`` is the file of ``schedule.save_schedules``. The card, ``README.md``, says in words what the schedules' provenance
-says: what they are for, how they were found, what they should cost, and how to load them.
+``schedules.json`` is written by ``save_schedules``. The card, ``README.md``, puts the provenance of
+the schedules in words: what they are for, how they were found, their predicted errors, and the
+Python that loads them.
 """
 
 import tempfile
@@ -36,56 +37,58 @@ FACTS = {
     "model": "model",
     "model_hash": "SHA-256 of the model's weights",
     "data": "data of the search",
-    "sequences": "sequences it saw",
+    "sequences": "sequences in the search",
     "method": "method",
     "seed": "seed",
-    "model_calls": "model calls it made",
+    "model_calls": "model calls of the search",
     "version": "version of jumpsteps",
 }
-"""What a card says of a provenance: its fields, and how they are called."""
+"""The fields of a provenance that a card lists, and what it calls them."""
 
 
 class ScheduleSet(dict[int, Schedule]):
-    """Schedules by their NFE, with the methods that models on the hub have.
+    """Schedules by their NFE, which save, load and upload themselves as models on the hub do.
 
     >>> ScheduleSet(optimize_schedule(...)).push_to_hub("someone/schedules")
     >>> schedules = ScheduleSet.from_pretrained("someone/schedules")
     """
 
     def save_pretrained(self, folder: Path | str, *, repo_id: str | None = None) -> None:
-        """Write ``schedules.json`` and ``README.md`` into a folder; those of an older set are replaced.
+        """Write ``schedules.json`` and ``README.md`` into a folder, over those of an older set.
 
         Args:
-            folder: made if it is not there.
-            repo_id: the name that the card loads the schedules by; the folder's unless given.
+            folder: made if it does not exist.
+            repo_id: the name by which the card loads the schedules; by default the folder's.
 
         Raises:
-            ValueError: no schedules, or a folder whose ``README.md`` is of something else.
+            ValueError: no schedules, or a folder whose ``README.md`` describes something else.
         """
         if not self:
             raise ValueError("there are no schedules to save; make some with optimize_schedule")
         folder = Path(folder)
-        refuse_others((folder / "README.md").exists(), (folder / FILE).exists(), folder)
+        check_card((folder / "README.md").exists(), (folder / FILE).exists(), folder)
         save_schedules(folder / FILE, self)
         with replacing(folder / "README.md") as temporary:
             temporary.write_text(card(self, repo_id or folder.resolve().name), encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, name: Path | str, *, revision: str | None = None) -> Self:
-        """Read the schedules of a folder, or of a repository of the hub.
+        """Read the schedules of a folder or of a hub repository.
 
         Args:
             name: a folder, or a hub id such as "someone/schedules".
-            revision: branch, tag or commit of the repository; the latest unless given.
+            revision: branch, tag or commit of the repository; by default the latest.
 
         Raises:
-            ValueError: neither a folder nor a repository that can be fetched, or one without schedules.
+            ValueError: neither a folder nor a repository that can be fetched, or one without
+                schedules.
         """
         folder = Path(name)
         if not folder.is_dir():
             if isinstance(name, Path) or not looks_like_hub_id(name):
                 raise ValueError(
-                    f"{str(name)!r} is neither a folder nor a hub id; pass one, or read a file with load_schedules"
+                    f"{str(name)!r} is neither a folder nor a hub id; pass one, or read a file "
+                    "with load_schedules"
                 )
             folder = download(name, [FILE], revision)
         return cls(load_schedules(folder / FILE))
@@ -93,17 +96,18 @@ class ScheduleSet(dict[int, Schedule]):
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload schedules"
     ) -> str:
-        """Upload the schedules and their card to a repository of the hub, which is made if it is not there.
+        """Upload the schedules and their card to a hub repository, which is made if it is missing.
 
         Args:
             repo_id: such as "someone/schedules".
-            private: whether a repository that is made is private; the owner's default unless given.
+            private: whether a new repository is private; by default as its owner has set.
 
         Returns:
             The address of the commit.
 
         Raises:
-            ValueError: no schedules, a repository whose ``README.md`` is of something else, or the hub did not take them.
+            ValueError: no schedules, a repository whose ``README.md`` describes something else, or
+                a failed upload.
         """
         from huggingface_hub import HfApi
 
@@ -115,29 +119,31 @@ class ScheduleSet(dict[int, Schedule]):
                 has_card, has_schedules = (
                     api.file_exists(repo_id, name) for name in ("README.md", FILE)
                 )
-            except Exception as error:  # Which errors the hub's HTTP client raises depends on the version of huggingface_hub.
-                raise not_taken(repo_id, error) from error
-            refuse_others(has_card, has_schedules, repo_id)
+            except Exception as error:  # The types differ between versions of huggingface_hub.
+                raise upload_failed(repo_id, error) from error
+            check_card(has_card, has_schedules, repo_id)
             try:
                 commit = api.upload_folder(
                     repo_id=repo_id, folder_path=folder, commit_message=commit_message
                 )
             except Exception as error:
-                raise not_taken(repo_id, error) from error
+                raise upload_failed(repo_id, error) from error
         return commit.commit_url
 
 
-def not_taken(repo_id: str, error: Exception) -> ValueError:
+def upload_failed(repo_id: str, error: Exception) -> ValueError:
     return ValueError(
-        f"the hub did not take {repo_id!r} ({first_line(error)}); log in with 'hf auth login' and check the name"
+        f"uploading to {repo_id!r} failed ({first_line(error)}); log in with 'hf auth login' and "
+        "check the name"
     )
 
 
-def refuse_others(has_card: bool, has_schedules: bool, place: Path | str) -> None:
-    """Raises ValueError for a place, such as a model's, whose card would be lost."""
+def check_card(has_card: bool, has_schedules: bool, place: Path | str) -> None:
+    """Raises ValueError for a folder or repository, such as a model's, whose card would be lost."""
     if has_card and not has_schedules:
         raise ValueError(
-            f"{place} has a README.md and no {FILE}: it is of something else; choose another name for the schedules"
+            f"{place} has a README.md but no {FILE}, so it holds something else; choose another "
+            "name for the schedules"
         )
 
 
@@ -149,12 +155,12 @@ def card(schedules: Mapping[int, Schedule], name: str) -> str:
     lines = [
         f"# Sampling schedules for {models}",
         "",
-        "When to take the steps of a discrete diffusion model, one schedule for each number of model calls (NFE).",
-        "A schedule is only good for the kernel, noise schedule, sampler and model that it was found for:",
+        "One schedule for each number of model calls (NFE) of a discrete diffusion model.",
+        "Use them with the kernel, noise schedule, sampler and model that they were found for:",
         "",
         *(f"- {called}: {value}" for called, value in facts if value),
         "",
-        "| NFE | steps | predicted cost, nats per sequence |",
+        "| NFE | steps | predicted error, nats per sequence |",
         "|---|---|---|",
         *(
             f"| {nfe} | {kind(schedules[nfe])} | {predicted(schedules[nfe])} |"
@@ -172,15 +178,15 @@ def card(schedules: Mapping[int, Schedule], name: str) -> str:
 
 
 def distinct(schedules: list[Schedule], field: str) -> str:
-    """What the schedules' provenance says in this field; empty if nothing."""
+    """The different values of this field in the schedules' provenance; empty if there are none."""
     values = [asdict(schedule.provenance)[field] for schedule in schedules]
     return ", ".join(dict.fromkeys(str(value) for value in values if value not in ("", None)))
 
 
 def kind(schedule: Schedule) -> str:
     if isinstance(schedule, CountSchedule):
-        return f"{schedule.steps}, of {schedule.total} jumps in all, in {schedule.order.name} order"
-    return f"{schedule.steps}, in time"
+        return f"{schedule.steps} (counts of {schedule.total} tokens, {schedule.order.name} order)"
+    return f"{schedule.steps} (times)"
 
 
 def predicted(schedule: Schedule) -> str:
