@@ -37,7 +37,12 @@ from jumpsteps import load, optimize_schedule
 from jumpsteps.core.files import read_json, write_json
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.compare import times_of
-from jumpsteps.evaluation.metrics import Interval, bootstrap_interval, energy_distance, hellinger
+from jumpsteps.evaluation.metrics import (
+    Interval,
+    bootstrap_interval,
+    energy_distance,
+    hellinger_distance,
+)
 from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, plot_comparison, write
 from jumpsteps.evaluation.report import table
 from jumpsteps.evaluation.results import Row
@@ -206,7 +211,7 @@ def pairs(samples: Tensor) -> Tensor:
 def measures(trial: Trial, reference: Tensor) -> Measures:
     known = trial.grouped(reference)
     return {
-        "hellinger": lambda samples: hellinger(
+        "hellinger": lambda samples: hellinger_distance(
             trial.grouped(samples).flatten(1), known.flatten(1), SYMBOLS
         ).cpu(),
         "energy": lambda samples: energy_distance(trial.grouped(samples), known, SYMBOLS),

@@ -12,18 +12,20 @@ from jumpsteps.evaluation.metrics import (
     bootstrap_interval,
     energy_distance,
     group_means,
-    hellinger,
+    hellinger_distance,
     outlier_share,
 )
 
 
 def test_hellinger_distances():
     """The same frequencies, other lengths; no symbol in common; (1/2, 1/2) against (1/4, 3/4)."""
-    same = hellinger(torch.tensor([[0, 1, 1, 2]]), torch.tensor([[1, 2, 0, 1, 2, 1, 1, 0]]), 3)
+    same = hellinger_distance(
+        torch.tensor([[0, 1, 1, 2]]), torch.tensor([[1, 2, 0, 1, 2, 1, 1, 0]]), 3
+    )
     assert same.dtype == torch.float64
     assert same.tolist() == [0]
     samples = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]])
-    found = hellinger(samples, torch.tensor([[2, 3, 3, 3], [0, 1, 1, 1]]), 4)
+    found = hellinger_distance(samples, torch.tensor([[2, 3, 3, 3], [0, 1, 1, 1]]), 4)
     expected = math.sqrt(1 - (math.sqrt(0.5 * 0.25) + math.sqrt(0.5 * 0.75)))
     assert found.tolist() == pytest.approx([1, expected], abs=1e-12)
 
@@ -71,7 +73,7 @@ def test_the_energy_distance_sees_more_than_pooled_frequencies():
         symbols_of((1, 400, 1), 4, high=2).expand(1, 400, 200),
         symbols_of((1, 400, 200), 5, high=2),
     )
-    assert float(hellinger(alone.reshape(1, -1), mixed.reshape(1, -1), 2)) < 0.05
+    assert float(hellinger_distance(alone.reshape(1, -1), mixed.reshape(1, -1), 2)) < 0.05
     expected = 2 * math.sqrt(1 - math.sqrt(0.5)) - 0.5 - 0.03
     assert float(energy_distance(alone, mixed, 2)) == pytest.approx(expected, abs=0.02)
 
@@ -103,7 +105,7 @@ def test_outliers():
 )
 def test_rows_that_do_not_belong_together(shapes):
     samples, reference = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
-    for metric in (hellinger, outlier_share):
+    for metric in (hellinger_distance, outlier_share):
         with pytest.raises(
             ValueError,
             match=r"expected samples \[B, L\] and reference \[B, M\] of as many rows, got \[",

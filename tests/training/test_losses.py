@@ -213,7 +213,7 @@ def test_given_sites_are_not_noised_and_do_not_count(forward, loss):
 )
 def test_a_site_must_be_free(loss):
     forward = UNIFORM if isinstance(loss, ScoreEntropy) else ABSORBING
-    with pytest.raises(ValueError, match=r"that -?\d sites are given, sequences have 2"):
+    with pytest.raises(ValueError, match=r"has -?\d given sites, sequences have 2"):
         loss(
             PosteriorReverse(forward, None),
             torch.zeros(1, 2, dtype=torch.int64),

@@ -1,4 +1,4 @@
-"""From tokens to numbers, with the uncertainty that the number of samples leaves."""
+"""Metrics of samples, and confidence intervals of their means."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -11,7 +11,7 @@ __all__ = [
     "bootstrap_interval",
     "energy_distance",
     "group_means",
-    "hellinger",
+    "hellinger_distance",
     "histogram",
     "mean_interval",
     "outlier_share",
@@ -20,7 +20,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval."""
+    """A mean with its confidence interval.
+
+    Attributes:
+        mean: estimate of the mean.
+        low, high: ends of the interval.
+        level: confidence level, such as 0.95.
+        count: number of independent values.
+    """
 
     mean: float
     low: float
@@ -30,7 +37,10 @@ class Interval:
 
 
 def mean_interval(values: Tensor, level: float = 0.95) -> Interval:
-    """The mean of independent values [B] and its normal confidence interval.
+    r"""The mean of independent values [B] and its normal confidence interval.
+
+    The interval is the mean ± z_{(1 + level)/2} s / sqrt(B). Here s / sqrt(B) is the standard error
+    of the mean, and z the standard normal quantile.
 
     Raises:
         ValueError: fewer than two values.
@@ -45,10 +55,11 @@ def mean_interval(values: Tensor, level: float = 0.95) -> Interval:
 def bootstrap_interval(
     values: Tensor, generator: torch.Generator, level: float = 0.95, resamples: int = 10_000
 ) -> Interval:
-    """The mean of independent values [B], one for each song for example, and its percentile bootstrap interval.
+    """The mean of independent values [B] and its percentile bootstrap interval (Efron 1979).
 
-    The B values are drawn again with replacement ``resamples`` times; the interval holds the middle ``level`` of their means
-    (Efron 1979). Values that belong together, such as those of one song, have to be averaged first: ``group_means``.
+    The B values are resampled with replacement ``resamples`` times; the interval contains the
+    central ``level`` of the resampled means. Dependent values, such as those of one song, must be
+    averaged first: ``group_means``.
 
     Raises:
         ValueError: fewer than two values.
@@ -67,7 +78,10 @@ def bootstrap_interval(
 
 
 def group_means(values: Tensor, groups: Tensor) -> Tensor:
-    """The mean of the values [B] of each group, float64 [G], in the order of the groups' numbers; int64 groups [B]."""
+    """The mean of the values [B] of each group, float64 [G].
+
+    Groups int64 [B] are the group of each value; the result is in increasing order of groups.
+    """
     numbers, index = groups.unique(return_inverse=True)
     sums = torch.zeros(len(numbers), dtype=torch.float64, device=values.device).index_add(
         0, index, values.to(torch.float64)
@@ -76,18 +90,22 @@ def group_means(values: Tensor, groups: Tensor) -> Tensor:
 
 
 def histogram(tokens: Tensor, symbols: int) -> Tensor:
-    """How often each symbol 0..symbols-1 occurs in each row: int64 [B, L] -> float64 [B, symbols]."""
+    """Number of occurrences of each symbol in each row: int64 [B, L] -> float64 [B, symbols]."""
     counts = torch.zeros(len(tokens), symbols, dtype=torch.float64, device=tokens.device)
     return counts.scatter_add(1, tokens, torch.ones_like(tokens, dtype=torch.float64))
 
 
-def hellinger(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
-    r"""The Hellinger distance of the symbols' frequencies, row by row: int64 [B, L] and [B, M] -> float64 [B] in 0..1.
+def hellinger_distance(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
+    r"""Hellinger distance of the symbol frequencies of paired rows, float64 [B] in [0, 1].
 
     .. math:: H(p, q) = \frac{1}{\sqrt 2} \Big( \sum_v (\sqrt{p_v} - \sqrt{q_v})^2 \Big)^{1/2}
 
+    Args:
+        samples: int64 [B, L].
+        reference: int64 [B, M].
+
     Raises:
-        ValueError: another number of rows, or rows without symbols.
+        ValueError: different numbers of rows, or empty rows.
     """
     check_rows(samples, reference)
     p, q = (histogram(tokens, symbols) / tokens.shape[1] for tokens in (samples, reference))
@@ -95,16 +113,23 @@ def hellinger(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
 
 
 def energy_distance(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
-    r"""How far apart the distributions of histograms are, for each of G groups: int64 [G, n, L] and [G, m, L] -> float64 [G].
+    r"""Energy distance of the distributions of symbol histograms in G groups, float64 [G].
 
     .. math:: 2 E H(x, y) - E H(x, x') - E H(y, y'),
 
-    x, x' different samples, y, y' different ones of the reference, H the Hellinger distance of the histograms of two of them. It is
-    zero for equal distributions only, because H is a distance in a Hilbert space (Szekely & Rizzo 2013; Lyons 2013), and estimated without
-    bias, so that it can come out negative. A pooled histogram sees the mean of the distribution alone, and adds its noise to the distance.
+    with x, x' independent samples, y, y' independent reference sequences, and H the Hellinger
+    distance of the histograms of two sequences. It is zero only for equal distributions of
+    histograms, because H is a distance in a Hilbert space (Szekely & Rizzo 2013; Lyons 2013). The
+    estimator is unbiased, and can therefore be negative. By contrast, the Hellinger distance of
+    pooled histograms compares the means of the two distributions only, and sampling noise biases it
+    upwards.
+
+    Args:
+        samples: int64 [G, n, L].
+        reference: int64 [G, m, L].
 
     Raises:
-        ValueError: another number of groups, or fewer than two sequences in a group.
+        ValueError: different numbers of groups, or fewer than two sequences in a group.
     """
     if (
         samples.ndim != 3
@@ -113,39 +138,45 @@ def energy_distance(samples: Tensor, reference: Tensor, symbols: int) -> Tensor:
         or min(samples.shape[1], reference.shape[1]) < 2
     ):
         raise ValueError(
-            "expected samples [G, n, L] and reference [G, m, L] with at least two sequences in each group, "
-            f"got {list(samples.shape)} and {list(reference.shape)}"
+            "expected samples [G, n, L] and reference [G, m, L] with at least two sequences in "
+            f"each group, got {list(samples.shape)} and {list(reference.shape)}"
         )
     x, y = (
         torch.stack([(histogram(group, symbols) / group.shape[1]).sqrt() for group in each])
         for each in (samples, reference)
     )
     return torch.tensor(
-        [2 * apart(a, b).mean() - among(a) - among(b) for a, b in zip(x, y, strict=True)],
+        [
+            2 * pairwise_hellinger(a, b).mean() - mean_among(a) - mean_among(b)
+            for a, b in zip(x, y, strict=True)
+        ],
         dtype=torch.float64,
     )
 
 
-def apart(a: Tensor, b: Tensor) -> Tensor:
-    """Hellinger distances of all pairs of roots of distributions, [n, D] and [m, D] -> [n, m]."""
+def pairwise_hellinger(a: Tensor, b: Tensor) -> Tensor:
+    """Hellinger distances [n, m] of distributions whose square roots are [n, D] and [m, D]."""
     return (1 - a @ b.T).clamp_min(0).sqrt()
 
 
-def among(a: Tensor) -> Tensor:
-    """The mean distance of two different ones of [n, D]."""
-    return apart(a, a).fill_diagonal_(0).sum() / (len(a) * (len(a) - 1))
+def mean_among(a: Tensor) -> Tensor:
+    """Mean Hellinger distance of two different rows of the square roots a [n, D]."""
+    return pairwise_hellinger(a, a).fill_diagonal_(0).sum() / (len(a) * (len(a) - 1))
 
 
 def outlier_share(
     samples: Tensor, reference: Tensor, symbols: int, ignored: int | None = None
 ) -> Tensor:
-    """The share of each row's symbols that its reference row never has: int64 [B, L] and [B, M] -> float64 [B].
+    """Share of each row's symbols that do not occur in the paired reference row, float64 [B].
 
     Args:
-        ignored: a symbol that is not counted at all, such as a rest; a row of nothing else has 0 outliers.
+        samples: int64 [B, L].
+        reference: int64 [B, M].
+        ignored: symbol that is not counted, such as a rest. A row of this symbol only has the
+            value 0.
 
     Raises:
-        ValueError: another number of rows, or rows without symbols.
+        ValueError: different numbers of rows, or empty rows.
     """
     check_rows(samples, reference)
     counts, known = histogram(samples, symbols), histogram(reference, symbols) > 0
@@ -155,8 +186,10 @@ def outlier_share(
 
 
 def check_rows(samples: Tensor, reference: Tensor) -> None:
+    """Raise ValueError unless both are non-empty rows, of the same number."""
     fits = samples.ndim == reference.ndim == 2 and len(samples) == len(reference)
     if not fits or 0 in (samples.shape[1], reference.shape[1]):
         raise ValueError(
-            f"expected samples [B, L] and reference [B, M] of as many rows, got {list(samples.shape)} and {list(reference.shape)}"
+            "expected samples [B, L] and reference [B, M] of as many rows, "
+            f"got {list(samples.shape)} and {list(reference.shape)}"
         )

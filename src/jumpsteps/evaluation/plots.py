@@ -1,4 +1,4 @@
-"""Pictures. Needs the extra ``plots`` (matplotlib)."""
+"""Plots of comparisons and error curves. Needs the extra ``plots`` (matplotlib)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, title: str) -> None:
-    """The metric against NFE with its intervals, beside the schedules of the NFE nearest to 16. Writes a PNG.
+    """Write a PNG of the metric against NFE, beside the schedules at the NFE nearest to 16.
 
     Raises:
         ValueError: matplotlib is not installed.
@@ -52,17 +52,18 @@ def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, titl
 
 
 def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: str) -> None:
-    """The predicted errors of schedules against their NFE, with 95% intervals. Writes a PNG.
+    """Write a PNG of the predicted errors of schedules against NFE, with 95% intervals.
 
     Raises:
-        ValueError: the schedules say nothing of their errors, or matplotlib is not installed.
+        ValueError: the schedules have no predicted error, or matplotlib is not installed.
     """
     known = [schedule.provenance for schedule in found.values()]
     cost = [one.predicted_cost for one in known if one.predicted_cost is not None]
     error = [1.96 * (one.predicted_cost_stderr or 0.0) for one in known]
     if len(cost) < len(known):
         raise ValueError(
-            f"method {known[0].method} does not predict errors, so there is no curve; use the shortest path"
+            f"method {known[0].method} does not predict errors, so there is no curve; "
+            "use the shortest path"
         )
     figure = new_figure(5, 4)
     axes = figure.subplots()
@@ -83,7 +84,11 @@ def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: 
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """In inches; raises ValueError if matplotlib is not installed."""
+    """A figure of this size in inches.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
@@ -92,11 +97,13 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def write(figure: "Figure", path: Path | str) -> None:
+    """Write a PNG atomically."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
 
 def plot_metric(axes: "Axes", rows: list[Row], name: str, i: int) -> None:
+    """One schedule's metric in per cent against NFE, in the i-th colour."""
     mean = [100 * row.metric.mean for row in rows]
     below = [100 * (row.metric.mean - max(row.metric.low, 0)) for row in rows]
     above = [100 * (row.metric.high - row.metric.mean) for row in rows]
@@ -113,6 +120,7 @@ def plot_metric(axes: "Axes", rows: list[Row], name: str, i: int) -> None:
 
 
 def plot_schedules(axes: "Axes", rows: list[Row], names: list[str], nfe: int) -> None:
+    """The times of the schedules with this NFE, one line per schedule."""
     for i, name in enumerate(names):
         for row in rows:
             if row.schedule == name and row.nfe == nfe:

@@ -1,4 +1,4 @@
-"""Tasks: data, a metric and a way to show a sample."""
+"""Tasks: a kind of data with its metric and its way to show a sample."""
 
 from jumpsteps.tasks import countdown, piano
 from jumpsteps.tasks.task import Task

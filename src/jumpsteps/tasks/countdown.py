@@ -1,8 +1,8 @@
-r"""CountDown (Zhao et al. 2024, Sec. 5.1; Park et al. 2025, Sec. 4.1): the synthetic language of the JYS paper.
+r"""CountDown (Zhao et al. 2024, Sec. 5.1; Park et al. 2025, Sec. 4.1), a synthetic language.
 
-The first symbol is uniform on 0..V-1. After x > 0 comes x - 1; after 0 comes a uniform symbol. Every sequence is almost
-deterministic given a few of its symbols, so symbols that are drawn together without regard for each other contradict each other.
-The metric is the fraction of neighbouring pairs that break the rule.
+The first symbol is uniform on 0..V-1. After x > 0 comes x - 1; after 0 comes a uniform symbol. A
+few symbols determine a sequence almost completely, so that symbols drawn independently in one step
+often contradict each other. The metric is the fraction of neighbouring pairs that break the rule.
 """
 
 import math
@@ -44,7 +44,11 @@ def sample_data(
     length: int = LENGTH,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """Exact sequences, int64 [n, length]; with ``smoothing``, each symbol is replaced by a fresh start with that probability."""
+    """Sequences of the language, int64 [n, length].
+
+    Args:
+        smoothing: probability that a symbol is replaced by a uniform one, a fresh start.
+    """
     device = generator.device
     starts = torch.randint(symbols, (n, length), generator=generator, device=device)
     lengths = starts + 1
@@ -59,20 +63,20 @@ def sample_data(
 
 
 def chain(symbols: int = SYMBOLS) -> tuple[Tensor, Tensor]:
-    """The distribution as a Markov chain: initial distribution [V], transition matrix [V, V], float64."""
+    """Initial distribution [V] and transition matrix [V, V] of the Markov chain, float64."""
     transition = torch.diag(torch.ones(symbols - 1, dtype=torch.float64), -1)
     transition[0] = 1 / symbols
     return torch.full((symbols,), 1 / symbols, dtype=torch.float64), transition
 
 
 def violations(samples: Tensor) -> Tensor:
-    """The fraction of the L-1 neighbouring pairs that break the rule, float64 [B]; int64 samples [B, L]."""
+    """Fraction of the L - 1 neighbouring pairs that break the rule: int64 [B, L] -> float64 [B]."""
     before, after = samples[:, :-1], samples[:, 1:]
     return ((before > 0) & (after != before - 1)).to(torch.float64).mean(-1)
 
 
 def show(sample: Tensor) -> str:
-    """One sequence as text, a line for each countdown."""
+    """One sequence as text, one line per countdown."""
     words = [f"{int(x):2d}" for x in sample]
     breaks = [0, *(i + 1 for i, x in enumerate(sample[:-1]) if int(x) == 0), len(words)]
     return "\n".join(" ".join(words[a:b]) for a, b in pairwise(breaks))
@@ -85,8 +89,12 @@ KERNELS: dict[str, ForwardProcess] = {
         vocab_size=SYMBOLS, rate_sigma=3.0, q_sigma=16.0, noise=Exponential(base=100.0, scale=0.25)
     ),
 }
-"""The forward processes of the exact models: SEDD's masking; tauLDR's uniform noise for piano (0.03 x 129); tauLDR's noise for
-images on a narrower range, which forgets as much of the data as theirs (spectral gap times total noise: 6.5, theirs 6.2)."""
+"""Forward processes of the exact models.
+
+Masking as in SEDD; uniform noise as in tauLDR's piano model (rate 0.03 x 129 = 3.87); and the
+Gaussian kernel of tauLDR's image model on fewer states. The spectral gap times the total noise is
+6.5 here and 6.2 in tauLDR's model, so that both forget about as much of the data.
+"""
 
 
 def exact_reverse(kernel: str = "absorbing") -> PosteriorReverse:

@@ -1,10 +1,12 @@
-"""Monophonic piano (Campbell et al. 2022, Sec. 6.3; Park et al. 2025, Sec. 4.3): 16 bars of 16 sixteenths, the first two given.
+"""Monophonic piano (Campbell et al. 2022, Sec. 6.3; Park et al. 2025, Sec. 4.3).
 
-A sequence is int64 [256] (symbols: ``melody``). tauLDR's Lakh pianoroll arrays have the same shape, the same 129 symbols
-and no symbol for holding either, but their symbols are in a scrambled order, for which a key is published beside them:
-``tasks.music.dataset``.
+A sequence is 16 bars of 16 sixteenths, int64 [256], of which the first two bars are observed
+(symbols: ``music.melody``). tauLDR's Lakh pianoroll arrays have the same shape and the same 129
+symbols, also without a symbol for a held note. Their symbols are in a scrambled order, which
+``music.arrays`` reverts.
 
-Metrics compare the generated 14 bars; notes are weighed by their length, as every sixteenth counts once.
+Metrics compare the 14 generated bars. Every sixteenth counts once, so that notes are weighted by
+their duration.
 """
 
 from itertools import pairwise
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.evaluation.metrics import hellinger, histogram, outlier_share
+from jumpsteps.evaluation.metrics import hellinger_distance, histogram, outlier_share
 from jumpsteps.tasks.music import dataset
 from jumpsteps.tasks.music.melody import GIVEN, LENGTH, REST, STEPS_PER_BAR, SYMBOLS, note_name
 from jumpsteps.tasks.music.midi import read_steps
@@ -40,35 +42,38 @@ MAJOR, HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 
 
 def given_bars(tokens: Tensor) -> Given:
-    """The first two bars of sequences, int64 [B, 256] or [256], as given sites."""
+    """The first two bars of sequences, int64 [B, 256] or [256], as observed sites."""
     return Given(
         tokens, (torch.arange(tokens.shape[-1], device=tokens.device) < GIVEN).expand_as(tokens)
     )
 
 
 def note_distance(samples: Tensor, reference: Tensor) -> Tensor:
-    """The Hellinger distance of the histograms of the 129 symbols in the generated bars, int64 [B, 256] twice -> float64 [B].
+    """Hellinger distance of the symbol histograms of the generated bars, int64 [B, 256] -> [B].
 
-    The reference is the song itself (Campbell et al. 2022), or another sample with the same given bars.
+    The reference is the song itself (Campbell et al. 2022), or another sample with the same given
+    bars.
     """
-    return hellinger(samples[:, GIVEN:], reference[:, GIVEN:], SYMBOLS)
+    return hellinger_distance(samples[:, GIVEN:], reference[:, GIVEN:], SYMBOLS)
 
 
 def note_outliers(samples: Tensor, reference: Tensor) -> Tensor:
-    """The share of the generated notes whose pitch the reference has in none of its 16 bars, int64 [B, 256] twice -> float64 [B].
+    """Share of the generated notes whose pitch is absent from all 16 bars of the reference.
 
-    This is the proportion of outliers of Campbell et al. (2022), read so that rests are no notes and the given bars belong to the
-    song. A sample without notes has none.
+    int64 [B, 256] twice -> float64 [B]. This is the proportion of outliers of Campbell et al.
+    (2022); rests do not count as notes, and the given bars count as part of the song. A sample
+    without notes has the value 0.
     """
     return outlier_share(samples[:, GIVEN:], reference, SYMBOLS, ignored=REST)
 
 
 def notes_in_key(samples: Tensor) -> Tensor:
-    """The share of the generated notes that are in the key of the given bars, int64 [B, 256] -> float64 [B].
+    """Share of the generated notes that are in the key of the given bars, int64 [B, 256] -> [B].
 
-    The key is that of 24 scales, 12 major (each with the notes of its natural minor) and 12 harmonic minor, which has most of the
-    given notes. Few notes fit many scales: of equally good ones that with most of the generated notes is taken, and with no note
-    given it is chosen among all. A sample without notes has no note out of key: 1.
+    The key is the scale that contains most of the given notes, among 24: 12 major (each with the
+    notes of its natural minor) and 12 harmonic minor. Ties, which include all scales if no note is
+    given, are resolved by the number of generated notes in the scale. A sample without notes has
+    the value 1.
     """
     given, made = (pitch_classes(part) for part in (samples[:, :GIVEN], samples[:, GIVEN:]))
     members = scales().to(samples.device)
@@ -79,13 +84,13 @@ def notes_in_key(samples: Tensor) -> Tensor:
 
 
 def pitch_classes(tokens: Tensor) -> Tensor:
-    """How many sixteenths each of C, C#, ..., B sounds: int64 [B, L] -> float64 [B, 12]."""
+    """Number of sixteenths in which C, C#, ..., B sound: int64 [B, L] -> float64 [B, 12]."""
     counts = histogram(tokens, SYMBOLS)[:, :REST]
     return torch.nn.functional.pad(counts, (0, -REST % 12)).unflatten(1, (-1, 12)).sum(1)
 
 
 def scales() -> Tensor:
-    """Which notes belong to each of the 24 scales, float64 [24, 12]."""
+    """Membership of the 12 pitch classes in the 24 scales, 0 or 1, float64 [24, 12]."""
     members = torch.zeros(24, 12, dtype=torch.float64)
     for row in range(24):
         steps = MAJOR if row < 12 else HARMONIC_MINOR
@@ -94,9 +99,10 @@ def scales() -> Tensor:
 
 
 def ngram_overlap(samples: Tensor, n: int = 3) -> Tensor:
-    """The share of the generated bars' n-grams of notes that occur in the given bars, int64 [B, 256] -> float64 [B].
+    """Share of the generated n-grams of notes that occur in the given bars, int64 [B, 256] -> [B].
 
-    Notes are the runs of equal pitches, whatever their length and the rests between them. 0 where no n notes were generated.
+    A note is a run of equal pitches; durations and rests are ignored. The value is 0 if fewer than
+    n notes are generated.
     """
     return torch.tensor([overlap(row, n) for row in samples.cpu()], dtype=torch.float64)
 
@@ -112,7 +118,7 @@ def ngrams(tokens: Tensor, n: int) -> list[tuple[int, ...]]:
 
 
 def show(sample: Tensor) -> str:
-    """One sequence as text, a line for each bar: a note by its name where it begins, '.' while it is held, '-' for rests."""
+    """One sequence as text, one line per bar: the note's name at its onset, '.' held, '-' rest."""
     cells = [name(pitch) for pitch in sample[:1].tolist()]
     cells += [
         ("-" if now == REST else ".") if now == before else name(now)
@@ -129,18 +135,20 @@ def name(symbol: int) -> str:
 
 
 def read_given(path: Path, length: int) -> Given:
-    """The first two bars of a MIDI file's melody as given sites, [L]: from the bar in which the first note begins.
+    """Two bars of a MIDI file's melody as observed sites, [L].
 
-    The melody is the first track that has notes; of several pitches at once the highest is kept.
+    They begin with the bar of the first note. The melody is the first track that has notes; of
+    several simultaneous pitches the highest is used.
 
     Raises:
-        ValueError: a file that cannot be read, or that ends within these two bars.
+        ValueError: the file cannot be read, or ends within these two bars.
     """
     tokens = read_steps(path).tokens
     known = tokens[int((tokens != REST).nonzero()[0]) // STEPS_PER_BAR * STEPS_PER_BAR :][:GIVEN]
     if len(known) < GIVEN:
         raise ValueError(
-            f"{path} has {len(known)} sixteenths from the bar of its first note, two bars are {GIVEN}; pass more"
+            f"{path} has {len(known)} sixteenths from the bar of its first note, "
+            f"two bars are {GIVEN}; pass more"
         )
     filled = torch.full((length,), REST)
     filled[:GIVEN] = known
@@ -149,13 +157,13 @@ def read_given(path: Path, length: int) -> Given:
 
 def no_data(n: int, generator: torch.Generator) -> Tensor:
     raise ValueError(
-        "the task piano brings no data; pass --data PATH: a folder or zip of MIDI files such as POP909, a folder of arrays, or a "
-        ".npy or .npz file of tokens [n, 256]"
+        "the task piano brings no data; pass --data PATH: a folder or zip of MIDI files such as "
+        "POP909, a folder of arrays, or a .npy or .npz file of tokens [n, 256]"
     )
 
 
 def read_data(path: Path, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
-    """n training sequences of a folder or zip, int64 [n, 256], and the data's name; see ``dataset.read_songs``."""
+    """n training sequences, int64 [n, 256], and the data's name; see ``dataset.read_songs``."""
     data = dataset.read_songs(path)
     return data.sample_data(n, generator), data.name
 

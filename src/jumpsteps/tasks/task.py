@@ -1,4 +1,4 @@
-"""What the library knows of a kind of data."""
+"""What the library knows about a kind of data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jumpsteps.denoiser.conditioning import Given
 __all__ = ["Task", "WriteSample"]
 
 WriteSample = Callable[[Path, Tensor, Tensor | None], None]
-"""(path, int64 [L], given sites bool [L] or None): writes one sample to files whose names are the path and a suffix."""
+"""(path, sample int64 [L], observed sites bool [L] or None): writes files named path + suffix."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,18 @@ class Task:
     """Data, a metric and a way to show a sample.
 
     Attributes:
-        name: e.g. "countdown".
-        length: L.
+        name: such as "countdown".
+        length: sequence length L.
         symbols: number of data symbols (MASK not included).
         sample_data: (n, generator) -> int64 [n, L].
-        metric: int64 [B, L] -> float64 [B], one number per sample; its mean is reported; less is better.
+        metric: int64 [B, L] -> float64 [B], one value per sample; lower is better.
         metric_name: what the metric measures.
         show: int64 [L] -> text.
-        write: writes one sample to files of the data's own formats, such as pictures; None where there are none.
-        read_given: (file, L) -> given sites, [L] or [n, L], from a file of the data's own format; None where there is none.
-        read_data: (path, n, generator) -> n sequences, int64 [n, L] on the generator's device, and the data's name with a SHA-256,
-            from files of the data's own format; None where there are none.
+        write: writes one sample to files, such as a picture; None if the task has no such formats.
+        read_given: (file, L) -> observed sites, [L] or [n, L], from a file of the task's own
+            format; None if there is none.
+        read_data: (path, n, generator) -> n sequences, int64 [n, L] on the generator's device, and
+            the name of the data with its SHA-256; None if the task has no data format of its own.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""CountDown with 4 symbols at 4 sites: few enough states to enumerate, so that every quantity of the theory is known exactly."""
+"""CountDown with 4 symbols at 4 sites.
+
+Its states can be enumerated, so that every quantity of the theory is known exactly.
+"""
 
 from functools import reduce
 
@@ -28,7 +31,11 @@ KERNELS: dict[str, ForwardProcess] = {
 
 
 def table() -> Tensor:
-    """p_0 as float64 [4, 4, 4, 4]; every symbol is a fresh start with probability 0.001, so that all states are possible."""
+    """p_0 as float64 [4, 4, 4, 4].
+
+    Every symbol is a fresh start with probability 0.001, so that all states have positive
+    probability.
+    """
     initial, transition = countdown.chain(SYMBOLS)
     mixed = (1 - SMOOTHING) * transition + SMOOTHING / SYMBOLS
     return reduce(lambda probs, _: probs[..., None] * mixed, range(LENGTH - 1), initial)

@@ -1,1 +1,1 @@
-"""Losses, the training loop, recipes."""
+"""Losses, the training loop, and recipes of the shipped models."""

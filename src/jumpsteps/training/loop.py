@@ -1,7 +1,7 @@
-"""One training loop for every task: EMA, bf16, warm-up, clipping, resumable to the bit on one device.
+"""The training loop of all tasks: EMA, bfloat16, warm-up, clipping, resumable runs.
 
-All randomness of step k, dropout included, comes from (seed, k), so that a run that was stopped and resumed sees the same as one
-that was not.
+All randomness of optimiser step k, dropout included, is seeded by (seed, k). On one device a run
+that is stopped and resumed therefore gives the same weights, to the bit, as an uninterrupted one.
 """
 
 import json
@@ -27,15 +27,17 @@ Data = Callable[[int, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What a run is, apart from network, data and loss.
+    """Settings of a run, apart from network, data and loss.
 
     Attributes:
-        steps: optimiser steps; the learning rate warms up linearly, then falls to zero as a cosine.
-        ema: decay of the averaged weights, which are the ones that are kept.
+        steps: optimiser steps. The learning rate warms up linearly and then decays to zero as a
+            cosine.
+        ema: decay of the exponential moving average of the weights, which is what is kept.
         bf16: run the network under bfloat16 autocast.
-        compile: torch.compile the network.
-        log_every, save_every, evaluate_every: in steps; the state is also saved, and evaluated, at the end.
-        max_seconds: stop (resumably) after this much time.
+        compile: compile the network with ``torch.compile``.
+        log_every, save_every, evaluate_every: intervals in steps. The last step also saves and
+            evaluates.
+        max_seconds: stop after this time; the run can be resumed.
     """
 
     steps: int
@@ -56,7 +58,7 @@ class TrainConfig:
 
 @dataclass
 class State:
-    """What a run carries from step to step."""
+    """State of a run between optimiser steps."""
 
     step: int
     seconds: float
@@ -81,7 +83,8 @@ class State:
         for key in ("steps", "batch", "learning_rate", "warmup", "ema", "seed"):
             if content["config"][key] != getattr(config, key):
                 raise ValueError(
-                    f"{path} was trained with {key}={content['config'][key]}, this run has {getattr(config, key)}; "
+                    f"{path} was trained with {key}={content['config'][key]}, "
+                    f"this run has {getattr(config, key)}; "
                     "use the same settings to resume, or another folder to start again"
                 )
         self.step, self.seconds = content["step"], content["seconds"]
@@ -104,7 +107,10 @@ def generator_of_step(config: TrainConfig, step: int, device: torch.device) -> t
 
 
 DROPOUT = 2**31
-"""Added to the seed of a step's data and noise for that of its dropout, which torch's own generator draws; a CPU keeps 32 bits."""
+"""Offset of a step's dropout seed from the seed of its data and noise.
+
+Dropout draws from torch's global generator. CPU generators keep 32 bits of a seed.
+"""
 
 
 def train(
@@ -118,12 +124,20 @@ def train(
     evaluate: Callable[[], float] | None = None,
     progress: bool = True,
 ) -> tuple[bool, dict[str, Tensor]]:
-    """Train ``network``, which ``reverse.model`` calls; return whether the last step was reached, and the averaged parameters.
+    """Train a network, or continue its training.
 
-    Writes ``out/training.pt`` (state; a later call with the same ``out`` continues from there) and ``out/metrics.jsonl`` (one
-    JSON object every ``log_every`` steps: step, loss in nats per sequence, gradient norm, learning rate, seconds). ``evaluate``, a
-    loss of data that is not trained on, is called every ``evaluate_every`` steps with the averaged parameters in the network; its
-    value is written to lines of their own: step, held_out_loss, seconds.
+    Writes two files. ``out/training.pt`` holds the state, from which a later call with the same
+    ``out`` continues. ``out/metrics.jsonl`` holds one JSON object every ``log_every`` steps: step,
+    loss in nats per sequence, gradient norm, learning rate, seconds.
+
+    Args:
+        network: the network inside ``reverse.model``.
+        data: (batch, generator) -> int64 [batch, L].
+        evaluate: held-out loss, called every ``evaluate_every`` steps while the network has its
+            averaged parameters. Its values are lines of their own: step, held_out_loss, seconds.
+
+    Returns:
+        Whether the last step was reached, and the averaged parameters.
 
     Raises:
         ValueError: ``out`` holds a run with other settings.
@@ -166,7 +180,7 @@ def run(
     evaluate: Callable[[], float] | None,
     progress: bool,
 ) -> None:
-    """Optimiser steps until the last one, or until the time is up."""
+    """Optimiser steps until the last one or the time limit."""
     began, before = time.monotonic(), state.seconds
     losses: list[Tensor] = []
     bar = tqdm(
@@ -202,7 +216,7 @@ def run(
 def optimise(
     state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
-    """One optimiser step on the loss per site; returns the loss per sequence and the gradient's norm."""
+    """One optimiser step on the loss per site; returns loss per sequence and gradient norm."""
     device = device_of(state.network)
     generator = generator_of_step(config, state.step, device)
     torch.manual_seed(generator.initial_seed() + DROPOUT)
@@ -230,7 +244,7 @@ def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float
 
 
 def evaluated(state: State, evaluate: Callable[[], float]) -> float:
-    """What ``evaluate`` says of the averaged parameters."""
+    """The value of ``evaluate`` with the averaged parameters in the network."""
     swap_average(state)
     state.network.eval()
     try:
@@ -242,7 +256,7 @@ def evaluated(state: State, evaluate: Callable[[], float]) -> float:
 
 
 def swap_average(state: State) -> None:
-    """Put the averaged parameters into the network, and the network's in their place."""
+    """Exchange the network's parameters and the averaged ones."""
     for name, parameter in state.network.named_parameters():
         parameter.data, state.average[name] = state.average[name], parameter.data
 
@@ -250,7 +264,8 @@ def swap_average(state: State) -> None:
 def log(out: Path, state: State, loss: float, norm: float, rate: float) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"the loss is {loss} at step {state.step}; lower the learning rate, or train with bf16=False"
+            f"the loss is {loss} at step {state.step}; "
+            "lower the learning rate, or train with bf16=False"
         )
     write(out, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate})
 
@@ -262,7 +277,7 @@ def write(out: Path, state: State, values: dict[str, float]) -> None:
 
 
 def forget_log_after(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be made again."""
+    """Remove log lines of later steps, which will be run again."""
     if path.exists():
         lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
         with replacing(path) as temporary:

@@ -1,7 +1,8 @@
-r"""Training losses: evidence bounds of x0, in nats per sequence, estimated at one random time for each sequence.
+r"""Training losses: the NELBO of x_0 in nats per sequence, estimated at one random time each.
 
-Both bounds are tight for the exact model when the prior is the forward distribution at t = 1, up to the sites that the noise has not
-reached there.
+The NELBO (negative evidence lower bound) is an upper bound of the negative log-likelihood
+-log p(x_0). For the exact model its mean over the data is the entropy of the data, up to the terms
+of times below ``t_min`` and of the prior, KL(q_{1|0}(. | x_0) || prior).
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ __all__ = ["Loss", "MaskedCrossEntropy", "ScoreEntropy", "spread_times"]
 
 
 class Loss(Protocol):
-    """Maps data int64 [B, L] to one number per sequence, float [B], whose mean is minimised."""
+    """Data int64 [B, L] to one loss per sequence, float [B], whose mean is minimised."""
 
     def __call__(
         self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator
@@ -34,7 +35,10 @@ class Loss(Protocol):
 
 
 def spread_times(n: int, *, t_min: float, generator: torch.Generator) -> Tensor:
-    """n uniform times in [t_min, 1), float64, one in each of n equal cells: lower variance (Kingma et al. 2021, App. I.1)."""
+    """n uniform times in [t_min, 1), float64, one in each of n equal cells.
+
+    The stratification lowers the variance of the loss (Kingma et al. 2021, App. I.1).
+    """
     shift = uniform((1,), generator=generator, device=generator.device)
     cell = torch.arange(n, device=generator.device, dtype=torch.float64)
     return t_min + (1 - t_min) * ((shift + cell / n) % 1)
@@ -43,34 +47,37 @@ def spread_times(n: int, *, t_min: float, generator: torch.Generator) -> Tensor:
 def noised(
     forward: ForwardProcess, x0: Tensor, t: Tensor, given: int, generator: torch.Generator
 ) -> Tensor:
-    """x_t for times t [B]; the first ``given`` sites stay as they are."""
+    """x_t ~ q_{t|0}(. | x_0) for times t [B], except that the first ``given`` sites keep x_0."""
     if not 0 <= given < x0.shape[1]:
         raise ValueError(
-            f"the loss was told that {given} sites are given, sequences have {x0.shape[1]}; leave at least one free"
+            f"the loss has {given} given sites, sequences have {x0.shape[1]}; "
+            "leave at least one free"
         )
     x = forward.sample_path(x0, generator=generator)(t[:, None])
     return torch.cat([x0[:, :given], x[:, given:]], 1)
 
 
 def negative_log_likelihood(output: Tensor, x0: Tensor) -> Tensor:
-    """-log p(x0 | x_t), [B, L], of outputs [B, L, V], normalised or not."""
+    """-log p(x_0^l | x_t), [B, L], from log-probabilities or logits [B, L, V]."""
     return output.logsumexp(-1) - output.gather(-1, x0[..., None]).squeeze(-1)
 
 
 @dataclass(frozen=True)
 class MaskedCrossEntropy:
-    r"""The masked cross-entropy bound, for the absorbing kernel and posterior models.
+    r"""Masked cross-entropy: the NELBO of the absorbing kernel, for posterior models.
 
-    .. math:: \int \frac{-\dot\alpha}{1 - \alpha} \, E \sum_{l \text{ masked}} -\log p(x_0^l \mid x_t) \, dt
+    .. math:: \int \frac{-\dot\alpha_t}{1 - \alpha_t} \,
+              E \sum_{l \text{ masked}} -\log p(x_0^l \mid x_t) \, dt
 
     Source: Sahoo et al. (2024), Eq. 10; Shi et al. (2024), Eq. 5.
 
     Attributes:
-        t_min: the least time that is drawn.
-        given: this many leading sites are never noised and do not count: the bound is of the others given them.
+        t_min: smallest time that is drawn.
+        given: number of leading sites that are observed. They are never noised and have no loss:
+            the bound is that of the other sites, conditional on these.
 
     Raises:
-        ValueError: another kernel, or no site that is not given.
+        ValueError: another kernel, or no site is free.
     """
 
     t_min: float = 1e-3
@@ -82,7 +89,8 @@ class MaskedCrossEntropy:
         forward = reverse.forward
         if not isinstance(forward, Absorbing):
             raise ValueError(
-                f"the masked cross-entropy needs the absorbing kernel, got {forward.name}; use ScoreEntropy()"
+                f"the masked cross-entropy needs the absorbing kernel, got {forward.name}; "
+                "use ScoreEntropy()"
             )
         t = spread_times(len(x0), t_min=self.t_min, generator=generator)
         x = noised(forward, x0, t, self.given, generator)
@@ -96,25 +104,31 @@ class MaskedCrossEntropy:
 
 @dataclass(frozen=True)
 class ScoreEntropy:
-    r"""Denoising score entropy: for log-score models and any kernel, and for posterior models and any kernel without MASK.
+    r"""Denoising score entropy: the NELBO of any kernel in terms of the log-score.
 
-    .. math:: \int \sigma(t) E \sum_l \sum_{y \ne x} R_b(y, x) [ e^{s_y} - r_y s_y + r_y (\log r_y - 1) ] \, dt,
-              \quad r_y = q_{t|0}(y \mid x_0) / q_{t|0}(x \mid x_0), \; s = \log\text{-score}
+    .. math:: \int \sigma(t) \, E \sum_l \sum_{y \ne x_t^l} R_b(y, x_t^l)
+              \left[ e^{s_y} - r_y s_y + r_y (\log r_y - 1) \right] dt,
+              \quad r_y = \frac{q_{t|0}(y \mid x_0^l)}{q_{t|0}(x_t^l \mid x_0^l)},
 
-    Source: Lou, Meng, Ermon (2024), Eq. 9 and Thm. 3.6.
+    with the model's log-score s. For log-score models and any kernel, and for models of x_0 and any
+    kernel without MASK.
 
-    With the log-score of a posterior model this is the ELBO of Campbell et al. (2022), Prop. 2: there the second term is
-    the expectation over jumps x -> x~ of the forward process, here its sum, and the constant is such that the bound is that of
-    -log p(x0) less KL(q_{1|0}(. | x0) || prior).
+    Source: Lou, Meng, Ermon (2024), Eq. 9 and Thm. 3.6. With the log-score of a posterior model
+    this is the ELBO of Campbell et al. (2022), Prop. 2. There the second term is an expectation
+    over jumps of the forward process, here the sum over these jumps. The constant is chosen such
+    that the integral bounds -log p(x_0) - KL(q_{1|0}(. | x_0) || prior).
 
     Attributes:
-        t_min: the least time that is drawn.
-        given: this many leading sites are never noised and do not count: the bound is of the others given them.
-        cross_entropy: weight of -log p(x0 | x_t), summed over the sites that count, which is added; not for log-score models. (The
-            published tauLDR models have 0.001 times its mean over sites.)
+        t_min: smallest time that is drawn.
+        given: number of leading sites that are observed. They are never noised and have no loss:
+            the bound is that of the other sites, conditional on these.
+        cross_entropy: weight of an added cross-entropy -log p(x_0^l | x_t), summed over the free
+            sites; not for log-score models. The published tauLDR models add 0.001 times its mean
+            over sites.
 
     Raises:
-        ValueError: a posterior model of the absorbing kernel, a cross entropy of a log-score model, or no site that is not given.
+        ValueError: a posterior model of the absorbing kernel, a cross-entropy of a log-score model,
+            or no site is free.
     """
 
     t_min: float = 1e-3
@@ -142,25 +156,31 @@ class ScoreEntropy:
         ).sum(-1)
 
     def check(self, reverse: ReverseProcess) -> None:
+        """Raise ValueError for a model or kernel that this loss does not serve."""
         if isinstance(reverse, PosteriorReverse) and isinstance(reverse.forward, Absorbing):
             raise ValueError(
-                "a posterior model of the absorbing kernel has a score at masked sites only; use MaskedCrossEntropy()"
+                "a posterior model of the absorbing kernel has a score at masked sites only; "
+                "use MaskedCrossEntropy()"
             )
         if self.cross_entropy != 0 and isinstance(reverse, LogScoreReverse):
             raise ValueError(
-                "the cross entropy needs a model of x0, this one gives the log-score; pass cross_entropy=0"
+                "the cross entropy needs a model of x0, this one gives the log-score; "
+                "pass cross_entropy=0"
             )
 
 
 def log_posterior(reverse: ReverseProcess, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """log p(x0 | x_t) [B, L, V], up to a constant at each site, from the output of a model of x0."""
+    """log p(x_0^l | x_t) [B, L, V] from the output of a model of x_0, up to a constant per site."""
     if isinstance(reverse, LeaveOneOutReverse):
         return output - reverse.forward.leave_out(torch.zeros_like(output), x, t[:, None])
     return output
 
 
 def score_entropy(reverse: ReverseProcess, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """The integrand of ``ScoreEntropy`` at times t [B], in float32 at least: [B], nats per sequence and time."""
+    """The integrand of ``ScoreEntropy`` at times t [B], in nats per sequence and unit time, [B].
+
+    Computed in float32 at least.
+    """
     forward = reverse.forward
     log_score = reverse.log_score(x, t)
     probs = forward.push(one_hot(x0, forward.vocab_size, log_score.dtype), t[:, None])

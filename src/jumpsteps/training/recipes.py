@@ -1,4 +1,4 @@
-"""How the shipped models were trained: data, network, loss and settings, by name."""
+"""Training recipes of the shipped models: data, network, loss and settings by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,27 +24,27 @@ __all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
 
 
 class Corpus(Protocol):
-    """Data that was read from files."""
+    """A data set read from files."""
 
     @property
     def name(self) -> str:
-        """The data's name with a SHA-256, which goes into the checkpoint."""
+        """Name of the data with its SHA-256, stored in the checkpoint."""
 
     @property
     def test(self) -> Tensor:
-        """Sequences that are not trained on, int64 [N, L]."""
+        """Held-out sequences, int64 [N, L]."""
 
     def sample_data(self, n: int, generator: torch.Generator) -> Tensor:
-        """Sequences to train on, int64 [n, L] on the generator's device."""
+        """Training sequences, int64 [n, L] on the generator's device."""
 
 
 @dataclass(frozen=True)
 class FromFiles:
-    """Data that ``jumpsteps train`` is told the place of.
+    """Data at the path that ``jumpsteps train --data`` names.
 
     Attributes:
-        read: (path, device) -> the data, ready to be drawn on the device.
-        what: what the path must hold.
+        read: (path, device) -> the data, from which batches are drawn on the device.
+        what: description of a valid path, for error messages.
     """
 
     read: Callable[[Path, torch.device], Corpus]
@@ -53,13 +53,13 @@ class FromFiles:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that defines a trained model.
+    """Definition of a trained model.
 
     Attributes:
         task: name of the task.
-        length: L.
-        output: what the network gives, see ``models.native.build``.
-        data: made while training, or read from files.
+        length: sequence length L.
+        output: parameterisation of the network, see ``formats.native.build``.
+        data: a function that generates batches, or files.
     """
 
     task: str
@@ -73,8 +73,12 @@ class Recipe:
 
 
 COUNTDOWN_SMOOTHING = 1e-3
-"""Share of fresh starts in the training data. A network that has only seen sequences without a mistake does not know what to do
-after one of its own; with this share, that of ``MarkovChain.smoothing``, it does, at the price of a floor of 0.1% violations."""
+"""Probability that a symbol of the training data is replaced by a fresh start.
+
+A network trained on flawless sequences extrapolates after a mistake of its own. With this
+probability, which equals ``MarkovChain.smoothing``, it does not. In exchange the violation rate
+cannot fall below 0.1%.
+"""
 
 
 def read_piano(path: Path, device: torch.device) -> Corpus:
@@ -82,7 +86,11 @@ def read_piano(path: Path, device: torch.device) -> Corpus:
 
 
 def piano_network(vocab_size: int) -> DiTConfig:
-    """5.5 million parameters. Places are embedded, because the network must know which sites are given, and where bars begin."""
+    """A DiT of 5.5 million parameters.
+
+    It has absolute position embeddings, because the first two bars are observed and bars begin at
+    fixed sites.
+    """
     return DiTConfig(
         vocab_size=vocab_size,
         hidden_size=256,
@@ -141,14 +149,13 @@ RECIPES: dict[str, Recipe] = {
         output="posterior",
         loss=MaskedCrossEntropy(given=piano.GIVEN),
         data=PIANO_DATA,
-        config=replace(
-            PIANO_CONFIG, steps=7000
-        ),  # Its held-out loss turns there, the uniform kernel's after 17,000 steps.
+        # The held-out loss rises from there on; that of the uniform kernel after 17,000 steps.
+        config=replace(PIANO_CONFIG, steps=7000),
     ),
 }
 
 HELD_OUT = 1024
-"""Test sequences that an evaluation sees at least; fewer are taken several times, each time with other noise."""
+"""Minimal number of sequences in a held-out evaluation; a smaller test set is repeated."""
 
 
 def train_recipe(
@@ -162,16 +169,20 @@ def train_recipe(
     max_minutes: float | None = None,
     progress: bool = True,
 ) -> bool:
-    """Train, or continue training, and write a checkpoint folder with the averaged weights in bfloat16.
+    """Train, or continue training, and write a checkpoint folder.
+
+    The checkpoint holds the averaged weights in bfloat16.
 
     Args:
-        data: where the data is, for a recipe that reads it from files.
+        data: path of the data, for a recipe that reads files.
+        steps, batch: replace those of the recipe.
 
     Returns:
         Whether the last step was reached.
 
     Raises:
-        ValueError: ``data`` is missing, or the recipe makes its own; ``out`` holds a run with other settings.
+        ValueError: ``data`` is missing, or the recipe generates its own; ``out`` holds a run with
+            other settings.
     """
     on_gpu = device.type == "cuda"
     config = replace(
@@ -211,7 +222,7 @@ def train_recipe(
 def open_data(
     recipe: Recipe, path: Path | None, device: torch.device
 ) -> tuple[Data, Corpus | None]:
-    """What the recipe trains on, and where it is read from files, these."""
+    """The function that draws training batches, and the data set if it is read from files."""
     if not isinstance(recipe.data, FromFiles):
         if path is not None:
             raise ValueError(
@@ -227,9 +238,10 @@ def open_data(
 
 
 def held_out(reverse: ReverseProcess, loss: Loss, test: Tensor, batch: int) -> Callable[[], float]:
-    """The mean loss of test sequences int64 [N, L], with the same noise at every call, in nats per sequence.
+    """A function that returns the mean loss of test sequences, in nats per sequence.
 
-    Batches are as large as in training, so that a compiled network is compiled for one size.
+    Every call uses the same noise. Batches have the training size, so that a compiled network is
+    compiled for one shape only. ``test`` is int64 [N, L].
     """
     rows = torch.arange(-(-max(len(test), HELD_OUT) // batch) * batch, device=test.device) % len(
         test

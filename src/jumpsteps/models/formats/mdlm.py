@@ -7,7 +7,8 @@ The config is that of the Hugging Face hub: ``model_type`` "mdlm", ``vocab_size`
 
 The config names neither MASK nor the noise schedule. MASK is taken to be the last symbol, and the
 noise to be log-linear. This holds for models whose tokenizer has no MASK of its own, such as that
-of GPT-2 (50,257 tokens, so MASK is 50257). Models whose tokenizer has one (BERT's, for LM1B) cannot be read.
+of GPT-2 (50,257 tokens, so MASK is 50257). Models whose tokenizer has one (BERT's, for LM1B)
+cannot be read.
 Sequences are token ids; text needs the tokenizer.
 """
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from jumpsteps.core.site_mask import rows_of, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.models.networks.compiled import CompiledShapes
-from jumpsteps.models.networks.time_features import time_tensor, time_features
+from jumpsteps.models.networks.time_features import time_features, time_tensor
 from jumpsteps.process.noise import Time
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerPosterior"]

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.denoiser.model import Evaluation
-from jumpsteps.models.networks.time_features import time_tensor, time_features
+from jumpsteps.models.networks.time_features import time_features, time_tensor
 from jumpsteps.process.noise import Time
 
 __all__ = ["UNet", "UNetConfig", "UNetPosterior", "truncated_logistic"]

@@ -1,1 +1,1 @@
-"""Melodies: MIDI files in, MIDI files, pictures and sound out."""
+"""Melodies: data sets and MIDI files as input; MIDI files, pictures and sound as output."""

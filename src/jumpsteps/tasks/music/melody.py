@@ -1,7 +1,7 @@
 """Monophonic sequences of sixteenth notes.
 
-Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, ``REST`` = 128 is silence; a held note repeats its pitch, so that
-a repeated note of the same pitch is not told from a held one.
+Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, ``REST`` = 128 is silence. A held
+note repeats its pitch, so that held and repeated notes look the same.
 """
 
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ STEPS_PER_BAR = 16
 LENGTH = 16 * STEPS_PER_BAR
 """Sites of a sequence: 16 bars."""
 GIVEN = 2 * STEPS_PER_BAR
-"""Sites of the two bars that are given."""
+"""Sites of the two observed bars."""
 SYMBOLS = REST + 1
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 def note_name(pitch: int) -> str:
-    """A MIDI pitch as it is called where middle C, 60, is C4."""
+    """The name of a MIDI pitch; middle C, 60, is C4."""
     return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
@@ -45,10 +45,11 @@ def runs(values: Tensor) -> Iterator[tuple[int, int, int]]:
 
 
 def check_melody(tokens: Tensor) -> None:
-    """Raises ValueError for anything but one sequence of symbols 0..128."""
+    """Raise ValueError unless tokens are one sequence of symbols 0..128, int64 [n]."""
     if tokens.ndim != 1 or not tokens.numel() or tokens.dtype != torch.int64:
         raise ValueError(
-            f"a melody is int64 [n], one sequence of symbols, got {tokens.dtype} {list(tokens.shape)}; pass one row"
+            f"a melody is int64 [n], one sequence of symbols, "
+            f"got {tokens.dtype} {list(tokens.shape)}; pass one row"
         )
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high > REST:

@@ -1,7 +1,7 @@
-"""MIDI files to and from monophonic sequences of sixteenth notes. Needs the extra ``music`` (mido).
+"""MIDI files to and from melodies of sixteenth notes. Needs the extra ``music`` (mido).
 
-For the symbols see ``melody``. A sixteenth is a quarter of the file's beat, which is a quarter note:
-files are read in ticks, and neither tempo nor time signature changes the symbols.
+For the symbols see ``melody``. Files are read in ticks. A sixteenth is a quarter of the file's
+beat, which is a quarter note, so that neither tempo nor time signature changes the symbols.
 """
 
 import io
@@ -22,26 +22,26 @@ from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, run
 __all__ = ["LONGEST", "Steps", "Track", "quantise", "read_steps", "read_track", "write_steps"]
 
 LONGEST = 1 << 16
-"""The longest sequence that is made of a file, in sixteenths: 4096 bars."""
+"""The longest melody that is read, in sixteenths: 4096 bars."""
 DRUMS = 9
-"""The channel (counted from 0) of General MIDI whose note numbers are drums, not pitches."""
+"""The General MIDI channel (counted from 0) whose note numbers are drums, not pitches."""
 VELOCITY = 80
-"""How loud written notes are, of 127."""
+"""Velocity (loudness) of written notes, at most 127."""
 DEFAULT_TEMPO = 500_000
 """Microseconds per beat before the first change of tempo: 120 beats per minute."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """The notes of one track, and what the file says of time.
+    """The notes of one track, and the tempos and time signatures of its file.
 
     Attributes:
-        name: of the track; may be empty.
-        start, end, pitch: of the notes, int64 [n]; start and end in ticks.
-        ticks_per_beat: ticks of a quarter note.
-        ticks: length of the file, to its last event.
-        tempos: int64 [k, 2], (tick, microseconds per beat), in order, the first at tick 0.
-        signatures: the time signatures (numerator, denominator) in order; empty if the file has none.
+        name: name of the track, possibly empty.
+        start, end, pitch: the notes, int64 [n]; start and end in ticks.
+        ticks_per_beat: ticks per quarter note.
+        ticks: the tick of the file's last event.
+        tempos: int64 [k, 2], (tick, microseconds per beat) in order, the first at tick 0.
+        signatures: time signatures (numerator, denominator) in order, possibly none.
     """
 
     name: str
@@ -59,11 +59,9 @@ class Track:
         return 60e6 / float(self.tempos[self.tempos[:, 0] <= self.start.min()][-1, 1])
 
     def ticks_at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ticks, float64 [m], at which these times are reached under the file's tempos."""
-        changes, pace = (
-            self.tempos[:, 0],
-            self.tempos[:, 1] / 1e6 / self.ticks_per_beat,
-        )  # seconds per tick
+        """The ticks, float64 [m], of times in seconds under the file's tempos."""
+        changes = self.tempos[:, 0]
+        pace = self.tempos[:, 1] / 1e6 / self.ticks_per_beat  # seconds per tick
         reached = np.concatenate([[0.0], np.cumsum(np.diff(changes) * pace[:-1])])
         piece = (np.searchsorted(reached, seconds, side="right") - 1).clip(0)
         return changes[piece] + (seconds - reached[piece]) / pace[piece]
@@ -71,12 +69,12 @@ class Track:
 
 @dataclass(frozen=True)
 class Steps:
-    """A track as sixteenths.
+    """A track as a melody of sixteenths.
 
     Attributes:
         tokens: int64 [n], symbols 0..128.
-        polyphonic: in how many of them several pitches sounded; the highest was kept.
-        track: the track's name.
+        polyphonic: number of sixteenths with several pitches, of which the highest is kept.
+        track: name of the track.
         beats_per_minute: the tempo at the first note.
     """
 
@@ -93,17 +91,17 @@ def read_steps(
     least: int = 1,
     monophonic: bool = False,
 ) -> Steps:
-    """The sixteenths of a MIDI file from its first tick to its last event.
+    """The melody of a MIDI file, from its first tick to its last event.
 
     Args:
-        source: a file's path, or its content.
-        track: name of the track (case does not matter); unless given, the first that has notes.
-        least: refuse a file with fewer sixteenths.
-        monophonic: refuse a track in which several pitches sound at once, instead of keeping the highest.
+        source: path or content of the file.
+        track: name of the track, case-insensitive. The default is the first track with notes.
+        least: smallest number of sixteenths that is accepted.
+        monophonic: refuse simultaneous pitches instead of keeping the highest.
 
     Raises:
-        ValueError: no such file, not a MIDI file, no such track, no notes, shorter than ``least``, longer than ``LONGEST``,
-            polyphonic where that is refused, or mido is not installed.
+        ValueError: no such file, not a MIDI file, no such track, no notes, shorter than ``least``,
+            longer than ``LONGEST``, polyphonic and ``monophonic``, or mido is not installed.
     """
     found = read_track(source, track)
     step = found.ticks_per_beat / STEPS_PER_BEAT
@@ -119,7 +117,8 @@ def read_steps(
         )
     if monophonic and polyphonic:
         raise ValueError(
-            f"{named(source)}: several pitches sound at once in {polyphonic} sixteenths of track {found.name!r}; pass a melody"
+            f"{named(source)}: several pitches sound at once in {polyphonic} sixteenths of track "
+            f"{found.name!r}; pass a melody"
         )
     return Steps(torch.from_numpy(tokens), polyphonic, found.name, found.beats_per_minute)
 
@@ -127,16 +126,16 @@ def read_steps(
 def quantise(
     start: NDArray[np.float64], end: NDArray[np.float64], pitch: NDArray[np.int64], length: int
 ) -> tuple[NDArray[np.int64], int]:
-    """Notes as sixteenths: both ends go to the nearest one, and of several pitches the highest is kept.
+    """Quantise notes to sixteenths: round both ends, and keep the highest of several pitches.
 
-    A note that is too short for any sixteenth takes the one it starts at if nothing else sounds there.
+    A note whose ends round to the same sixteenth is kept there if no other note sounds.
 
     Args:
-        start, end: in sixteenths, [n].
-        length: the number of sixteenths, at least; later notes add to it.
+        start, end: start and end of the notes in sixteenths, [n].
+        length: smallest number of sixteenths of the result.
 
     Returns:
-        Symbols, int64 [max(length, last end)], and the number of sixteenths in which several pitches sounded.
+        Symbols, int64 [max(length, last end)], and the number of sixteenths with several pitches.
     """
     first, last = (np.floor(edge + 0.5).astype(np.int64) for edge in (start, end))
     sounding = np.zeros((128, max([length, *last, *(first + 1)])), bool)
@@ -149,10 +148,14 @@ def quantise(
 
 
 def read_track(source: bytes | Path | str, track: str | None = None) -> Track:
-    """The notes of a MIDI file's track, by name (case does not matter), or of the first that has notes; drums are left out.
+    """The notes of a MIDI file's track, without drums.
+
+    Args:
+        source: path or content of the file.
+        track: name of the track, case-insensitive. The default is the first track with notes.
 
     Raises:
-        ValueError: no such file, not a MIDI file, no such track, no notes, or mido is not installed.
+        ValueError: no such file, not a MIDI file, no such track, no notes, or no mido installed.
     """
     file = parse(source)
     ends, tempos, signatures, names, found = [0], [], [], [], None
@@ -189,7 +192,7 @@ def read_track(source: bytes | Path | str, track: str | None = None) -> Track:
 
 
 def parse(source: bytes | Path | str) -> Any:
-    """What mido makes of the file."""
+    """The file as a ``mido.MidiFile``."""
     mido = import_mido()
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -201,19 +204,21 @@ def parse(source: bytes | Path | str) -> Any:
         raise ValueError(f"{named(source)} is empty; pass a MIDI file")
     try:
         file = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:  # Of a damaged file mido raises anything at all.
+    except Exception as error:  # A damaged file makes mido raise exceptions of many types.
         what = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{named(source)} is not a MIDI file that can be read ({what}); export it again"
         ) from None
     if file.ticks_per_beat < 1:
         raise ValueError(
-            f"{named(source)} counts time in SMPTE frames, not in beats; export it with ticks per quarter note"
+            f"{named(source)} counts time in SMPTE frames, not in beats; "
+            "export it with ticks per quarter note"
         )
     return file
 
 
 def import_mido() -> Any:
+    """The library ``mido``; raises ValueError if it is not installed."""
     try:
         import mido
     except ModuleNotFoundError:
@@ -234,7 +239,7 @@ def timed(track: Any) -> Iterator[tuple[int, Any]]:
 
 
 def notes_of(events: list[tuple[int, Any]]) -> list[tuple[int, int, int]]:
-    """(start, end, pitch) of all notes in ticks; one that is never released ends with the track."""
+    """(start, end, pitch) of all notes, in ticks. A note never released ends with the track."""
     held: dict[tuple[int, int], deque[int]] = {}
     notes = []
     for tick, message in events:
@@ -262,17 +267,17 @@ def no_notes(source: bytes | Path | str, track: str | None, names: list[str]) ->
 def write_steps(
     path: Path | str, tokens: Tensor, *, beats_per_minute: float = 120.0, program: int = 0
 ) -> None:
-    """Write sixteenths as a MIDI file in 4/4 with one track, one note for every run of equal pitches.
+    """Write a melody as a MIDI file in 4/4 with one track, one note per run of equal pitches.
 
-    ``read_steps`` gives the same tokens back.
+    ``read_steps`` of the file returns the same tokens.
 
     Args:
         tokens: int64 [n], symbols 0..128.
         beats_per_minute: quarter notes per minute.
-        program: General MIDI instrument, counted from 0 (0: grand piano).
+        program: General MIDI instrument, counted from 0 (0 is a grand piano).
 
     Raises:
-        ValueError: not such tokens, a tempo or programme out of range, or mido is not installed.
+        ValueError: invalid tokens, tempo or programme, or mido is not installed.
     """
     mido = import_mido()
     check_melody(tokens)

@@ -1,4 +1,7 @@
-"""Melodies of sixteenth notes as pictures: time to the right, pitch upwards. Needs the extra ``plots`` (matplotlib)."""
+"""Piano rolls: pictures of melodies, time to the right and pitch upwards.
+
+Needs the extra ``plots`` (matplotlib).
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -18,21 +21,22 @@ __all__ = ["plot_rolls"]
 
 BLACK_KEYS = frozenset({1, 3, 6, 8, 10})
 LABELLED = ((14, (0, 2, 4, 5, 7, 9, 11)), (30, (0, 4, 7)), (128, (0,)))
-"""Which notes of an octave are named beside the picture, by how many pitches it spans at most."""
+"""(largest span in pitches, pitch classes that are labelled), in increasing order of span."""
 MADE, GIVEN, SHADE = COLOURS[1], "#444444", COLOURS[0]
 
 
 def plot_rolls(
     path: Path | str, melodies: Mapping[str, Tensor], *, given: Tensor | None = None
 ) -> None:
-    """One piano roll below the other, on the same axes. Writes a PNG.
+    """Write a PNG of piano rolls, one below the other with shared axes.
 
     Args:
-        melodies: by title, int64 [n] each, symbols 0..127 (MIDI pitch) and 128 (rest), 16 to a bar.
-        given: bool [n], the sites that were given; they are shaded, and their notes dark grey.
+        melodies: title -> int64 [n], symbols 0..127 (MIDI pitch) and 128 (rest), 16 per bar.
+        given: observed sites, bool [n]. They are shaded, and their notes are dark grey.
 
     Raises:
-        ValueError: no melodies, tokens that are none, ``given`` of another shape, or matplotlib is not installed.
+        ValueError: no melodies, invalid tokens, ``given`` of another shape, or matplotlib is not
+            installed.
     """
     if not melodies:
         raise ValueError("there are no melodies to draw; pass at least one")
@@ -40,7 +44,8 @@ def plot_rolls(
         check_melody(tokens)
         if given is not None and (given.dtype != torch.bool or given.shape != tokens.shape):
             raise ValueError(
-                f"given sites are bool {list(tokens.shape)}, one for each symbol, got {given.dtype} {list(given.shape)}"
+                f"given sites are bool {list(tokens.shape)}, one for each symbol, "
+                f"got {given.dtype} {list(given.shape)}"
             )
     low, high = pitch_range(torch.cat([tokens.cpu() for tokens in melodies.values()]))
     figure = new_figure(10, 0.6 + 1.9 * len(melodies))
@@ -56,7 +61,7 @@ def plot_rolls(
 
 
 def pitch_range(tokens: Tensor) -> tuple[int, int]:
-    """The lowest and the highest pitch to show: those that sound, and at least an octave."""
+    """The lowest and the highest pitch shown: all that sound, and at least an octave."""
     pitches = tokens[tokens != REST]
     low, high = (int(pitches.min()), int(pitches.max())) if len(pitches) else (60, 72)
     missing = max(12 - (high - low), 0)
@@ -75,7 +80,7 @@ def draw_keyboard(axes: "Axes", low: int, high: int) -> None:
 
 
 def draw_given(axes: "Axes", given: Tensor) -> None:
-    """Given sites shaded, the first run of them labelled, above the notes."""
+    """Shade the observed sites, and label their first run above the notes."""
     spans = [(start, stop) for start, stop, is_given in runs(given) if is_given]
     for span in spans:
         axes.axvspan(*span, color=SHADE, alpha=0.2, linewidth=0, zorder=1)
@@ -93,11 +98,10 @@ def draw_given(axes: "Axes", given: Tensor) -> None:
 
 
 def draw_notes(axes: "Axes", tokens: Tensor, given: Tensor) -> None:
-    """A bar for every note; one that is held beyond the given sites changes its colour there."""
+    """A bar for every note. A note held beyond the observed sites changes its colour there."""
     low, high = axes.get_ylim()
-    height = max(
-        0.8, (high - low) / 60
-    )  # where many pitches are shown, a row would be too thin to see
+    # A bar of one row would be too thin to see if many pitches are shown.
+    height = max(0.8, (high - low) / 60)
     for start, stop, value in runs(2 * tokens + given):
         pitch, is_given = divmod(value, 2)
         if pitch != REST:
@@ -112,7 +116,7 @@ def draw_notes(axes: "Axes", tokens: Tensor, given: Tensor) -> None:
 
 
 def draw_bars(panels: "Iterable[Axes]", steps: int) -> None:
-    """Bar lines, and below the last panel the bars' numbers between them: at most about 32, so that they can be read."""
+    """Bar lines, and bar numbers (at most about 32) below the last panel."""
     bars = range(math.ceil(steps / STEPS_PER_BAR))
     every = math.ceil(len(bars) / 32)
     middles = [

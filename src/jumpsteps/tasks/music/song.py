@@ -1,4 +1,4 @@
-"""A melody to see, to edit and to hear: a picture, a MIDI file and a sound. Needs the extras of the first two."""
+"""A melody as piano roll, MIDI file and sound. Needs the extras ``plots`` and ``music``."""
 
 from pathlib import Path
 
@@ -14,16 +14,17 @@ __all__ = ["write_song"]
 def write_song(
     path: Path, tokens: Tensor, given: Tensor | None = None, *, tempo: float = 120.0
 ) -> None:
-    """Write PATH.png (piano roll), PATH.mid and PATH.wav; each of them whole or not at all.
+    """Write PATH.png (piano roll), PATH.mid and PATH.wav, each of them atomically.
 
     Args:
-        path: of the files, without their suffix; its last part is the picture's title.
-        tokens: int64 [n], symbols 0..127 (MIDI pitch) and 128 (rest), 16 to a bar.
-        given: bool [n], the sites that were given, which the picture marks.
+        path: path of the files without their suffix. Its last part is the title of the picture.
+        tokens: int64 [n], symbols 0..127 (MIDI pitch) and 128 (rest), 16 per bar.
+        given: observed sites, bool [n], which the picture marks.
         tempo: beats per minute, 4..1000.
 
     Raises:
-        ValueError: tokens or a tempo that are none, ``given`` of another shape, or what an extra brings is not installed.
+        ValueError: invalid tokens or tempo, ``given`` of another shape, or an extra that is not
+            installed.
     """
     write_wav(with_ending(path, ".wav"), tokens, tempo=tempo)
     write_steps(with_ending(path, ".mid"), tokens, beats_per_minute=tempo)
@@ -31,5 +32,5 @@ def write_song(
 
 
 def with_ending(path: Path, ending: str) -> Path:
-    """The path with this behind its name, in which a dot begins no suffix."""
+    """The path with an ending appended to its name, which may contain dots."""
     return path.with_name(path.name + ending)

@@ -1,12 +1,14 @@
-r"""Melodies of sixteenth notes as sound: additive synthesis of a plucked string, and WAV files of it.
+r"""Melodies as sound: additive synthesis of a plucked string, written to WAV files.
 
-A run of equal pitches is one note (symbols: ``melody``). A note of frequency f = 440 · 2^{(pitch - 69)/12} Hz sounds as
+A run of equal pitches is one note (symbols: ``melody``). A note of frequency
+f = 440 · 2^{(pitch - 69)/12} Hz has the waveform
 
-.. math:: e(t) \sum_{h=1}^{H} \frac{1}{h} e^{-h d t} \sin(2 \pi h f t), \quad d = 1.2 \sqrt{f / 440} \text{ per second},
+.. math:: e(t) \sum_{h=1}^{H} \frac{1}{h} e^{-h d t} \sin(2 \pi h f t),
+          \quad d = 1.2 \sqrt{f / 440} \text{ per second},
 
-so that overtones fade before their fundamental and high notes before low ones, as on a piano. The envelope e rises at the start
-and falls at the end of every note, both smoothly and within it: sound begins and ends at zero, without clicks. H is as many
-harmonics as stay below half the sample rate, at most ``HARMONICS``.
+in which overtones decay before their fundamental and high notes before low ones, as on a piano. The
+envelope e rises smoothly at the start and falls smoothly at the end of every note, so that there
+are no clicks. H is the number of harmonics below half the sample rate, at most ``HARMONICS``.
 """
 
 import math
@@ -23,19 +25,19 @@ from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, run
 __all__ = ["RATE", "render", "write_wav"]
 
 RATE = 44_100
-"""Samples per second; with half as many, the highest of the 128 pitches (12,544 Hz) could not sound."""
+"""Samples per second. Half of it exceeds the highest of the 128 pitches (12,544 Hz)."""
 HARMONICS = 8
 ATTACK, RELEASE = 0.005, 0.03
-"""How long a note rises and falls, in seconds; both are shorter in a note that would not hold them."""
+"""Rise and fall of a note in seconds; at most half of the note each."""
 LEVEL = 0.8
-"""The loudest sample of a melody, of full scale."""
+"""Largest amplitude of a melody, relative to full scale."""
 
 
 def write_wav(path: Path | str, tokens: Tensor, *, tempo: float = 120.0) -> None:
-    """Write what ``render`` gives to a WAV file: mono, 16 bit, ``RATE`` samples per second.
+    """Write the sound of a melody to a WAV file: mono, 16 bit, ``RATE`` samples per second.
 
     Raises:
-        ValueError: as ``render``.
+        ValueError: as for ``render``.
     """
     sound = np.rint(render(tokens, tempo=tempo) * (2**15 - 1)).astype("<i2")
     with replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
@@ -53,15 +55,16 @@ def render(tokens: Tensor, *, tempo: float = 120.0) -> NDArray[np.float64]:
         tempo: beats per minute.
 
     Returns:
-        float64 [round(n · 60 / tempo / STEPS_PER_BEAT · RATE)], the largest in absolute value ``LEVEL``, or all 0 for rests.
+        float64 [round(n · 60 / tempo / STEPS_PER_BEAT · RATE)]. The largest absolute value is
+        ``LEVEL``; a melody of rests is 0 throughout.
 
     Raises:
-        ValueError: not such tokens, or a tempo that is not 4..1000.
+        ValueError: invalid tokens, or a tempo outside 4..1000.
     """
     check_melody(tokens)
     if not 4 <= tempo <= 1000:
         raise ValueError(f"the tempo must be 4..1000 beats per minute, got {tempo}")
-    # Every edge is rounded by itself, so that errors do not add up along the melody.
+    # Every edge is rounded separately, so that rounding errors do not accumulate.
     edges = np.rint(np.arange(len(tokens) + 1) * (60 * RATE / (STEPS_PER_BEAT * tempo))).astype(
         np.int64
     )
@@ -84,7 +87,7 @@ def tone(pitch: int, samples: int) -> NDArray[np.float64]:
 
 
 def envelope(samples: int) -> NDArray[np.float64]:
-    """Quarters of a sine squared at both ends, 1 between them, float64 [samples]; the first and the last sample are 0."""
+    """A squared-sine rise and fall with 1 between, float64 [samples]; 0 at both ends."""
     level = np.ones(samples)
     for seconds, side in ((ATTACK, level), (RELEASE, level[::-1])):
         ramp = min(round(seconds * RATE), samples // 2)
