@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKED = re.compile(r"(?P<open><!-- table: (?P<name>\S+) -->\n)(?P<body>.*?)(?=<!-- end -->)", re.S)
+MARKED = re.compile(r"^(?P<open><!-- table: (?P<name>\S+) -->\n).*?(?=^<!-- end -->)", re.S | re.M)
 
 
 def text_of(cell: Any, form: str) -> str:
