@@ -34,8 +34,8 @@ from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.paths import Paths
 
 SIZES = {
-    "cuda": {"symbols": 50_257, "sequences": 16, "length": 1024, "points": 64, "blocks": 12},
-    "cpu": {"symbols": 500, "sequences": 2, "length": 64, "points": 16, "blocks": 1},
+    "cuda": {"symbols": 50_257, "sequences": 16, "length": 1024, "evaluations": 64, "blocks": 12},
+    "cpu": {"symbols": 500, "sequences": 2, "length": 64, "evaluations": 16, "blocks": 1},
 }
 Estimate = Callable[[ReverseProcess, Paths, int, torch.Generator], StepCosts | InformationProfile]
 CASES: dict[str, tuple[str, Estimate]] = {
@@ -43,17 +43,17 @@ CASES: dict[str, tuple[str, Estimate]] = {
         "absorbing",
         lambda r, p, k, g: information_profile(r, p, evaluations=k),
     ),
-    "jump costs (absorbing, spread order)": (
+    "count costs (absorbing, spread order)": (
         "absorbing",
         lambda r, p, k, g: count_costs(r, p, Spread(), evaluations=k, generator=g),
     ),
-    "rate costs (absorbing, tau-leaping)": (
+    "path costs (absorbing, tau-leaping)": (
         "absorbing",
         lambda r, p, k, g: path_costs(
             r, p, evaluations=k, hold_time=True, max_steps=None, generator=g
         ),
     ),
-    "rate costs (uniform, Tweedie)": (
+    "path costs (uniform, Tweedie)": (
         "uniform",
         lambda r, p, k, g: path_costs(r, p, evaluations=k, max_steps=None, generator=g),
     ),
@@ -74,7 +74,7 @@ def model(kernel: str, size: dict[str, int], device: torch.device) -> ReversePro
 
 
 def seconds(device: torch.device, action: Callable[..., object], *arguments: object) -> float:
-    """Of one run, after what was asked before is done."""
+    """Of one run; earlier work of the device is not counted."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -86,27 +86,27 @@ def seconds(device: torch.device, action: Callable[..., object], *arguments: obj
 
 @torch.no_grad()
 def calls_alone(
-    reverse: ReverseProcess, seen: list[tuple[torch.Tensor, float, torch.Tensor]]
+    reverse: ReverseProcess, calls: list[tuple[torch.Tensor, float, torch.Tensor]]
 ) -> None:
-    """The model calls that an estimate made, trunk and head, by blocks of sites, for nothing."""
-    for x, t, where in seen:
-        kept = evaluate(reverse.model, x, t, where)
+    """Repeat the model calls of an estimate, trunk and head, chunk by chunk."""
+    for x, t, where in calls:
+        evaluation = evaluate(reverse.model, x, t, where)
         for chunk in site_chunks(where, reverse.forward.vocab_size):
-            kept(x, t, chunk)
+            evaluation(x, t, chunk)
 
 
 class Recorder:
-    """A model that notes what it is asked."""
+    """A model that records the calls of an estimate."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.seen: list[tuple[torch.Tensor, float, torch.Tensor]] = []
+        self.calls: list[tuple[torch.Tensor, float, torch.Tensor]] = []
 
     def __call__(self, x: torch.Tensor, t: Time, where: torch.Tensor | None = None) -> torch.Tensor:
-        raise AssertionError("estimates remember their calls")
+        raise AssertionError("estimates use evaluate()")
 
     def evaluate(self, x: torch.Tensor, t: float, where: torch.Tensor) -> Evaluation:
-        self.seen.append((x, t, where))
+        self.calls.append((x, t, where))
         return evaluate(self.model, x, t, where)
 
 
@@ -115,27 +115,27 @@ def measure(
 ) -> dict[str, float]:
     reverse, generator = model(kernel, size, device), torch.Generator(device).manual_seed(0)
     recorder = Recorder(reverse.model)
-    asked = replace(reverse, model=recorder)
+    recorded = replace(reverse, model=recorder)
     data = torch.randint(
         size["symbols"], (size["sequences"], size["length"]), generator=generator, device=device
     )
     paths = Paths.draw(reverse.forward, data, generator=generator)
     estimate(
-        asked, paths, size["points"], generator
+        recorded, paths, size["evaluations"], generator
     )  # The first run also waits for memory to be allocated.
-    recorder.seen.clear()
+    recorder.calls.clear()
     before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    total = seconds(device, estimate, asked, paths, size["points"], generator)
+    total = seconds(device, estimate, recorded, paths, size["evaluations"], generator)
     peak = (
         (torch.cuda.max_memory_allocated() - before) / 2**30
         if device.type == "cuda"
         else float("nan")
     )
-    alone = seconds(device, calls_alone, reverse, recorder.seen)
+    alone = seconds(device, calls_alone, reverse, recorder.calls)
     found = {
-        "calls": len(recorder.seen),
+        "calls": len(recorder.calls),
         "peak_GiB": peak,
         "seconds": total,
         "calls_alone_seconds": alone,

@@ -27,11 +27,11 @@ NFE = (4, 8, 16, 32, 64)
 REVERSE = countdown.exact_reverse()
 
 
-def profile(sequences: int, knots: int, seed: int) -> InformationProfile:
+def profile(sequences: int, evaluations: int, seed: int) -> InformationProfile:
     generator = torch.Generator().manual_seed(seed)
     data = countdown.sample_data(sequences, generator=generator)
     return information_profile(
-        REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), evaluations=knots
+        REVERSE, Paths.draw(REVERSE.forward, data, generator=generator), evaluations=evaluations
     )
 
 
