@@ -38,7 +38,9 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
 
 
 def whole_transition(truth: Enumerable, s: float, t: float) -> np.ndarray:
-    """q_{t|s} of whole states as the exponential of the generator of all sites together, by scipy."""
+    """q_{t|s} of whole states as the exponential of the generator of all sites together, by
+    scipy.
+    """
     v, length = truth.forward.vocab_size, truth.table.ndim
     elapsed = float(truth.forward.noise.total(t) - truth.forward.noise.total(s))
     return expm(elapsed * whole_generator(truth.forward.rate_matrix().numpy(), v, length))
@@ -181,7 +183,9 @@ def test_reverse_rates_carry_the_flow_back(truth: Enumerable, t: float) -> None:
 @every_truth
 @pytest.mark.parametrize("t", [0.2, 1.0])
 def test_reverse_rates_by_definition(truth: Enumerable, t: float) -> None:
-    """R^(x, y) = R_t(y, x) p_t(y) / p_t(x), entry by entry for the flux: p_t(x) R^(x, y) = p_t(y) R_t(y, x)."""
+    """R^(x, y) = R_t(y, x) p_t(y) / p_t(x), entry by entry for the flux: p_t(x) R^(x, y) = p_t(y)
+    R_t(y, x).
+    """
     v, length = truth.forward.vocab_size, truth.table.ndim
     sigma = float(truth.forward.noise.rate(t))
     forward = torch.from_numpy(
@@ -212,7 +216,9 @@ def test_a_tweedie_step_has_the_right_sites_and_makes_them_independent(
 
 
 def equal_by_theory(truth: Enumerable, one: str, other: str) -> bool:
-    """One site: Tweedie is exact. Masked sites whose alpha is linear in t: Euler reveals with h/t, and so does Tweedie."""
+    """One site: Tweedie is exact. Masked sites whose alpha is linear in t: Euler reveals with h/t,
+    and so does Tweedie.
+    """
     tweedie_is_exact = truth.table.ndim == 1
     euler_is_tweedie = isinstance(truth.forward, Absorbing) and isinstance(
         truth.forward.noise, LogLinear
@@ -234,7 +240,9 @@ def equal_by_theory(truth: Enumerable, one: str, other: str) -> bool:
     ],
 )
 def test_steps_agree_to_first_order(truth: Enumerable, one: str, other: str) -> None:
-    """They differ by O(h^2): halving h divides the difference by about 4. Where theory says equal, they are equal."""
+    """They differ by O(h^2): halving h divides the difference by about 4. Where theory says equal,
+    they are equal.
+    """
     if equal_by_theory(truth, one, other):
         close(getattr(truth, one)(0.5, 0.4), getattr(truth, other)(0.5, 0.4))
         return
@@ -274,7 +282,9 @@ def test_data_has_its_distribution(truth: Enumerable) -> None:
 
 
 def random_chain(name: str, seed: int, smoothing: float) -> MarkovChain:
-    """A chain of three symbols, with a forbidden step and a forbidden start that only smoothing allows."""
+    """A chain of three symbols, with a forbidden step and a forbidden start that only smoothing
+    allows.
+    """
     transition = torch.rand(3, 3, generator=seeded(seed), dtype=torch.float64)
     transition[0, 1] = 0
     initial = torch.rand(3, generator=seeded(seed + 100), dtype=torch.float64) + 0.1

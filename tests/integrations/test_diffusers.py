@@ -21,6 +21,7 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, Cosine, LogLinear
 from jumpsteps.process.rate_matrix import RateMatrix
+from jumpsteps.process.serialise import noise_to_json
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.corrector import PredictorCorrector
@@ -151,7 +152,7 @@ def test_a_step_is_found_by_its_time_in_single_precision_too():
 @pytest.mark.parametrize("kind", [PosteriorReverse, LogScoreReverse])
 def test_a_folder_keeps_everything(tmp_path, forward, sampler, kind):
     about = Provenance(
-        kernel=forward.name, noise=repr(forward.noise), model="m", predicted_cost=0.1
+        kernel=forward.name, noise=noise_to_json(forward.noise), model="m", predicted_cost=0.1
     )
     schedules = {
         4: TimeSchedule(TIMES.times, about),

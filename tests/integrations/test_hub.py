@@ -19,7 +19,7 @@ from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 FOUND = Provenance(
     method="shortest-path",
     kernel="absorbing",
-    noise="LogLinear(eps=0.001)",
+    noise={"type": "LogLinear", "eps": 0.001},
     sampler="tweedie",
     model="someone/model",
     model_hash="0123abc",

@@ -20,6 +20,7 @@ from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorRever
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant
+from jumpsteps.process.serialise import noise_to_json
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.corrector import PredictorCorrector
@@ -524,6 +525,8 @@ def test_bad_parameters_are_refused(make: object, message: str) -> None:
 
 
 def test_a_schedule_for_another_noise_is_refused_for_counts_too() -> None:
-    schedule = CountSchedule([4], Provenance(kernel="absorbing", noise=repr(Constant(2.0))))
+    schedule = CountSchedule(
+        [4], Provenance(kernel="absorbing", noise=noise_to_json(Constant(2.0)))
+    )
     with pytest.raises(ValueError, match="optimised for the noise schedule"):
         refuse(KGillespie(), schedule)

@@ -82,7 +82,9 @@ def test_prefixes_are_even_lattices(order):
 
 
 def test_prefixes_of_golden_have_three_gaps_at_most():
-    """The three-gap theorem, on the circle of ranks: the sites of a window of ranks are 3 distances apart at most."""
+    """The three-gap theorem, on the circle of ranks: the sites of a window of ranks are 3 distances
+    apart at most.
+    """
     found = sites(Golden(), 89)
     for n in (5, 13, 30):
         first = sorted(found[:n])
@@ -90,7 +92,9 @@ def test_prefixes_of_golden_have_three_gaps_at_most():
 
 
 def test_an_image_is_covered_evenly():
-    """The first 16 of 8 x 8 sites are one in each 2 x 2 cell, for any shift; the first 4 one in each quarter."""
+    """The first 16 of 8 x 8 sites are one in each 2 x 2 cell, for any shift; the first 4 one in
+    each quarter.
+    """
     for seed in range(5):
         found = sites(Spread((8, 8)), 64, seed)
         for n, size in ((4, 4), (16, 2)):
@@ -122,7 +126,9 @@ def test_mixtures_choose_by_weight():
 
 @every_order
 def test_one_site_for_each_step_samples_the_distribution_exactly(order):
-    """No order that does not look at the data changes the distribution (three symbols, four sites)."""
+    """No order that does not look at the data changes the distribution (three symbols, four
+    sites).
+    """
     truth = Enumerable.random(
         kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3
     )
@@ -139,7 +145,9 @@ def test_one_site_for_each_step_samples_the_distribution_exactly(order):
 
 @every_order
 def test_more_steps_are_nearer(order):
-    """Two steps are nearer to the distribution than one, and four exact: total variation of 20,000 samples, noise about 0.03."""
+    """Two steps are nearer to the distribution than one, and four exact: total variation of 20,000
+    samples, noise about 0.03.
+    """
     truth = Enumerable.random(
         kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3
     )
@@ -204,7 +212,9 @@ def test_every_order_can_be_read_from_a_file():
 
 
 def test_the_order_is_drawn_once():
-    """One site and two more are every second site, whatever the shift; another shift in the second step would break it."""
+    """One site and two more are every second site, whatever the shift; another shift in the second
+    step would break it.
+    """
     truth = Enumerable.random(kernel("absorbing", 2), symbols=2, length=6, seed=0)
     seen = []
     simulate(

@@ -13,6 +13,7 @@ from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, Cosine, Exponential, Geometric, LogLinear
+from jumpsteps.process.serialise import noise_to_json
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import KGillespie
@@ -21,6 +22,7 @@ from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_co
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
+from jumpsteps.version import __version__
 
 
 def test_uniform_and_cosine_times():
@@ -97,6 +99,63 @@ def test_damaged_files_are_refused(tmp_path, change, message):
         load_schedules(path)
 
 
+def test_files_of_version_0_1_hold_the_noise_schedule_as_text(tmp_path):
+    path = tmp_path / "s.json"
+    forward = Absorbing(vocab_size=3, noise=LogLinear())
+    schedule = TimeSchedule([1.0, 0.0], Provenance(method="m").with_forward(forward))
+    save_schedules(path, {1: schedule})
+    new = json.loads(path.read_text())["schedules"][0]["provenance"]["noise"]
+    assert new == {"type": "LogLinear", "eps": 0.001}
+
+    def older(content):
+        content["schema_version"] = 1
+        content["schedules"][0]["provenance"]["noise"] = "LogLinear(eps=0.001)"
+
+    edited(path, older)
+    assert load_schedules(path) == {1: schedule}
+    edited(path, lambda c: c["schedules"][0]["provenance"].update(noise="Steps(at=[0.5])"))
+    kept = load_schedules(path)[1]
+    assert kept.provenance.facts()["noise"] == "Steps(at=[0.5])"
+    with pytest.raises(ValueError, match=r"for the noise schedule Steps\(at=\[0.5\]\), this model"):
+        kept.check_kernel(forward)
+    edited(path, lambda c: c["schedules"][0]["provenance"].update(noise=""))
+    load_schedules(path)[1].check_kernel(Absorbing(vocab_size=3, noise=Constant(3.0)))
+
+
+@pytest.mark.parametrize(
+    "noise", [LogLinear(), Cosine(0.01), Constant(2.0), Exponential(10.0, 0.3), Geometric()]
+)
+def test_a_noise_schedule_survives_the_file_and_is_shown_as_text(tmp_path, noise):
+    path = tmp_path / "s.json"
+    forward = Absorbing(vocab_size=3, noise=noise)
+    save_schedules(path, {1: TimeSchedule([1.0, 0.0], Provenance().with_forward(forward))})
+    found = load_schedules(path)[1]
+    found.check_kernel(forward)
+    assert found.provenance.facts()["noise"] == repr(noise)
+
+
+def test_a_search_is_written_down_once():
+    forward = Absorbing(vocab_size=3, noise=LogLinear())
+    about = Provenance(model="m", model_hash="h", data="d", predicted_cost=9.0)
+    known = about.with_search(
+        forward, method="jys", sampler="tweedie", sequences=8, seed=1, model_calls=40
+    ).with_error(2.0, None)
+    assert known == Provenance(
+        method="jys",
+        kernel="absorbing",
+        noise={"type": "LogLinear", "eps": 0.001},
+        sampler="tweedie",
+        model="m",
+        model_hash="h",
+        data="d",
+        sequences=8,
+        seed=1,
+        model_calls=40,
+        predicted_cost=2.0,
+        version=__version__,
+    )
+
+
 def test_missing_and_garbled_files(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         load_schedules(tmp_path / "none.json")
@@ -106,7 +165,9 @@ def test_missing_and_garbled_files(tmp_path):
 
 
 def test_a_schedule_for_another_kernel_or_noise_is_refused():
-    schedule = TimeSchedule([1.0, 0.0], Provenance(kernel="absorbing", noise=repr(LogLinear())))
+    schedule = TimeSchedule(
+        [1.0, 0.0], Provenance(kernel="absorbing", noise=noise_to_json(LogLinear()))
+    )
     schedule.check_kernel(Absorbing(vocab_size=3, noise=LogLinear()))
     with pytest.raises(
         ValueError, match="optimised for the kernel absorbing, this model has uniform"
@@ -126,7 +187,7 @@ def test_fixed_count_schedules(make):
         assert schedule.provenance.method == make.__name__.removesuffix("_counts")
     assert uniform_counts(4, 64).counts == (16, 16, 16, 16)
     assert list(cosine_counts(8, 256).counts) == sorted(cosine_counts(8, 256).counts)
-    with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):
+    with pytest.raises(ValueError, match="3 sites cannot be revealed in 4 steps"):
         make(4, 3)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         make(0, 3)
@@ -174,7 +235,9 @@ NOISES = [
 
 
 def still_masked(noise, times):
-    """The probability that a site masked at the first time is masked at each: step by step, from the noise schedule's survival."""
+    """The probability that a site masked at the first time is masked at each: step by step, from
+    the noise schedule's survival.
+    """
     shares = [1.0]
     for t, s in pairwise(times):
         alpha_t, alpha_s = (float(torch.exp(-noise.total(u))) for u in (t, s))
@@ -242,20 +305,27 @@ def test_jumps_of_times_have_one_in_every_step():
     fast = TimeSchedule([1.0, 0.99, 0.5, 0.49, 0.0])
     assert fast.tokens_per_step(8) == (0, 4, 0, 4)
     assert fast.to_counts(forward, 8).counts == (1, 3, 1, 3)
-    with pytest.raises(ValueError, match="3 sites cannot jump in 4 steps"):
+    with pytest.raises(ValueError, match="3 sites cannot be revealed in 4 steps"):
         fast.to_counts(forward, 3)
 
 
 def test_what_conversion_keeps_of_the_provenance():
     forward = Absorbing(vocab_size=4, noise=Cosine())
     found = Provenance(
-        method="m", kernel="absorbing", noise=repr(Cosine()), model="x", seed=3, predicted_cost=2.0
+        method="m",
+        kernel="absorbing",
+        noise=noise_to_json(Cosine()),
+        model="x",
+        seed=3,
+        predicted_cost=2.0,
     )
-    kept = Provenance(method="m", kernel="absorbing", noise=repr(Cosine()), model="x", seed=3)
+    kept = Provenance(
+        method="m", kernel="absorbing", noise=noise_to_json(Cosine()), model="x", seed=3
+    )
     assert TimeSchedule([1.0, 0.5, 0.0], found).to_counts(forward, 9).provenance == kept
     assert CountSchedule([4, 5], found).to_times(forward).provenance == kept
     assert uniform(4).to_counts(forward, 9).provenance == Provenance(
-        method="uniform", kernel="absorbing", noise=repr(Cosine())
+        method="uniform", kernel="absorbing", noise=noise_to_json(Cosine())
     )
 
 
@@ -278,7 +348,7 @@ def test_what_cannot_be_counted_is_refused():
         Absorbing(vocab_size=4, noise=Cosine()),
         Uniform(vocab_size=4, noise=LogLinear()),
     )
-    found = Provenance(kernel="absorbing", noise=repr(LogLinear()))
+    found = Provenance(kernel="absorbing", noise=noise_to_json(LogLinear()))
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         uniform(2).tokens_per_step(0)
     with pytest.raises(ValueError, match=r"ends at t = 0\.2, .* append the time 0"):

@@ -51,7 +51,7 @@ def test_schedules_and_their_provenance(method):
         assert (known.method, known.kernel, known.noise) == (
             method.name,
             "absorbing",
-            "LogLinear(eps=0.001)",
+            {"type": "LogLinear", "eps": 0.001},
         )
         assert (known.sampler, known.sequences, known.seed) == ("tweedie", 16, 5)
         assert (known.model, known.model_hash, known.data) == ("m", "h", "d")

@@ -1,11 +1,16 @@
-r"""Exact models: distributions small or regular enough that every quantity of the theory can be computed.
+r"""Enumerable models: any distribution on at most a few thousand states, with everything computed
+exactly.
 
-* ``MarkovChain``: a stationary chain along the sequence. The posterior given any site-wise noisy observation is
-  forward-backward, so that it serves every kernel at any length.
-* ``Enumerable``: any table of probabilities on at most a few thousand states. Marginals, time reversal, the exact distribution of a
-  sampler's step and the compounding decoding error, all by matrix algebra in float64.
+The states are all S = V^L sequences, and a distribution is a vector of S float64 numbers. From a
+table of p_0 matrix algebra gives
 
-Both are models (of the posterior parameterisation) and both are what tests, demo and docs measure against.
+* the marginals :math:`p_t = p_0 \, q_{t|0}` and the exact conditional :math:`p(x_s \mid x_t)`;
+* the time reversal, :math:`\hat R_t(x \to y) = R_t(y, x) \, p_t(y) / p_t(x)`;
+* the posterior :math:`p(x_0^l \mid x_t)` of single sites, which makes an ``Enumerable`` a model for
+  ``PosteriorReverse``;
+* the compounding decoding error of a step and the distribution at the end of a run.
+
+Tests, the demo and the documentation measure against it.
 """
 
 from collections.abc import Callable
@@ -29,13 +34,20 @@ MAX_STATES = 4096
 
 @dataclass(frozen=True)
 class Enumerable:
-    """Any distribution on V^L states, enumerated: a ``Model`` for ``PosteriorReverse``, and the truth about it.
+    """Any distribution on V^L states, enumerated: a ``Model`` for ``PosteriorReverse``, and the
+    ground truth.
 
     States are numbered as ``states`` lists them; S = V^L. Matrices have rows x_t and columns x_s.
 
     Attributes:
         forward: the forward process.
-        table: p_0 over data symbols, float64 [N, ..., N] with one axis per site; positive, sums to one.
+        table: p_0 over data symbols, float64 [N, ..., N] with one axis per site; positive, sums to
+            one.
+        states: int64 [S, L], all states, the last site fastest.
+
+    Raises:
+        ValueError: more than 4096 states, or a table that is not positive, not normalised or not of
+            the kernel's size.
     """
 
     forward: ForwardProcess
@@ -46,7 +58,8 @@ class Enumerable:
         v, length = self.forward.vocab_size, self.table.ndim
         if v**length > MAX_STATES:
             raise ValueError(
-                f"{v} states at {length} sites are {v**length}, more than {MAX_STATES}; use a smaller model"
+                f"{v} states at {length} sites are {v**length}, more than {MAX_STATES}; "
+                "use a smaller model"
             )
         if not (self.table > 0).all() or not abs(float(self.table.sum()) - 1) < 1e-9:
             raise ValueError(
@@ -66,7 +79,9 @@ class Enumerable:
         seed: int,
         concentration: float = 0.5,
     ) -> "Enumerable":
-        """A random table: gamma weights, more uneven the smaller ``concentration``."""
+        """A random table: normalised gamma weights, the more uneven the smaller
+        ``concentration``.
+        """
         generator = torch.Generator().manual_seed(seed)
         alpha = torch.full((symbols,) * length, concentration, dtype=torch.float64)
         weights = torch._standard_gamma(alpha, generator=generator) + 1e-3
@@ -143,7 +158,9 @@ class Enumerable:
         return reversal.fill_diagonal_(0)
 
     def tweedie_transition(self, t: float, s: float) -> Tensor:
-        """The exact distribution of a Tweedie step, [S, S]: each site from its own exact conditional, independently."""
+        """The exact distribution of a Tweedie step, [S, S]: sites independent, each from its exact
+        conditional.
+        """
         return self.product(self.site_marginals(self.conditional(t, s)))
 
     def euler_transition(self, t: float, s: float) -> Tensor:
@@ -163,7 +180,9 @@ class Enumerable:
         return self.product(marginals)
 
     def compounding_error(self, t: float, s: float) -> Tensor:
-        """E KL(p(x_s | x_t) || prod_l p(x_s^l | x_t)), the CDE of the step (Park et al. 2025, Eq. 3-4), nats."""
+        """E KL(p(x_s | x_t) || prod_l p(x_s^l | x_t)), the CDE of the step (Park et al. 2025, Eq.
+        3-4), nats.
+        """
         return self.marginal(t) @ kl_divergence(
             self.conditional(t, s), self.tweedie_transition(t, s)
         )
@@ -171,7 +190,11 @@ class Enumerable:
     def run_distribution(
         self, step: Callable[[float, float], Tensor], schedule: TimeSchedule, start: Tensor
     ) -> Tensor:
-        """The distribution [S] at the end of a run that makes ``step`` along ``schedule`` from the distribution ``start`` [S]."""
+        """The distribution [S] at the end of a run from the distribution ``start`` [S].
+
+        Args:
+            step: the transition matrix [S, S] of a step (t, s).
+        """
         probs = start
         for t, s in pairwise(schedule.times):
             probs = probs @ step(t, s)

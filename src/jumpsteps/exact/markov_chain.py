@@ -1,4 +1,14 @@
-"""Markov chains: the exact posterior by forward-backward."""
+r"""Markov chains: exact posteriors of sequences of any length, by forward-backward.
+
+For data :math:`p(x_0) = \pi(x_0^1) \prod_l P(x_0^l, x_0^{l+1})` and sites that are corrupted
+independently, the posterior of a site is
+
+.. math:: p(x_0^l \mid x_t) \propto a^l(x_0^l) \, e^l(x_0^l) \, b^l(x_0^l), \quad
+          e^l = q_{t|0}(x_t^l \mid \cdot),
+
+with :math:`a^{l+1} \propto (a^l e^l) P` from the left and :math:`b^{l-1} \propto P (b^l e^l)` from
+the right. One pass of length L makes both, for every kernel.
+"""
 
 from dataclasses import dataclass
 
@@ -13,13 +23,16 @@ __all__ = ["MarkovChain"]
 
 
 def pad_states(weights: Tensor, forward: ForwardProcess) -> Tensor:
-    """[..., N] over data symbols to [..., V] over states: zero at MASK, which must be the last state."""
+    """[..., N] over data symbols to [..., V] over states: zero at MASK, which must be the last
+    state.
+    """
     missing = forward.vocab_size - weights.shape[-1]
     masks = forward.vocab_size - forward.mask_id if isinstance(forward, Absorbing) else 0
     if missing != masks or missing > 1:
         raise ValueError(
-            f"{weights.shape[-1]} data symbols do not fit the {forward.name} kernel with {forward.vocab_size} states; "
-            "the absorbing kernel has one state more than data has symbols, MASK, and it is the last"
+            f"{weights.shape[-1]} data symbols do not fit the {forward.name} kernel with "
+            f"{forward.vocab_size} states; the absorbing kernel has one state more than data has "
+            "symbols, MASK, and it is the last"
         )
     return torch.nn.functional.pad(weights, (0, missing))
 
@@ -32,8 +45,11 @@ class MarkovChain:
         forward: the forward process that made the noise.
         initial: distribution of the first symbol, float64 [N].
         transition: row-stochastic, float64 [N, N].
-        smoothing: weight of the uniform distribution mixed into each row of ``transition``, so that evidence which the chain cannot
-            produce (a sampler's own mistakes) still has a posterior.
+        smoothing: weight of the uniform distribution mixed into each row of ``transition``, so that
+            states which the chain cannot produce (a sampler's own mistakes) still have a posterior.
+
+    Raises:
+        ValueError: rows that do not sum to one, or a size that is not the kernel's.
     """
 
     forward: ForwardProcess
@@ -59,7 +75,9 @@ class MarkovChain:
         return pad_states(chosen, self.forward).log()
 
     def smooth(self, evidence: Tensor) -> Tensor:
-        """p(x0^l | evidence), float64 [B, L, N], by one pass in both directions at once."""
+        """p(x0^l | evidence), float64 [B, L, N], from e^l [B, L, N]; both directions in one
+        pass.
+        """
         batch, length, n = evidence.shape
         mixed = (1 - self.smoothing) * self.transition + self.smoothing / n
         steps = torch.stack([mixed, mixed.T]).to(evidence)

@@ -1,8 +1,19 @@
 r"""Exact distributions of samplers' steps on enumerable models, from the enumerated time reversal.
 
-Each function gives the matrix [S, S] of one step t -> s, row x_t, straight from the sampler's definition: nothing here calls a
-sampler, a reverse process or a kernel's push. Tests hold samplers against these distributions, and ``experiments/order.py`` measures
-orders of convergence with them. (Tweedie's and Euler's steps are methods of ``Enumerable``.)
+Each function gives the matrix [S, S] of one step t -> s, row x_t, from the definition of a sampler:
+nothing here calls a sampler, a reverse process or a kernel's ``push``. Tests compare these formulas
+with ``Sampler.transition_matrix`` and with samples. The steps of Tweedie and Euler are methods of
+``Enumerable``.
+
+With the reverse rates :math:`\hat R_t(x \to y)` of single sites (``site_rates``), h = t - s, r
+their sum over y:
+
+* first jump: a site stays with probability :math:`e^{-h r}`, else it jumps to y with :math:`\hat
+  R_t(y) / r`;
+* tau-leaping: it moves to y if it has exactly one jump, with probability :math:`h \hat R_t(y)\,
+  e^{-h r}`;
+* theta methods: two stages of first jumps, the second with mixed rates;
+* corrector: first jumps with :math:`\hat R_s + R_s`.
 """
 
 import math
@@ -25,7 +36,9 @@ __all__ = [
 
 
 def site_rates(truth: Enumerable, t: float) -> Tensor:
-    """Reverse rates as [S, L, V]: from every state to every symbol at every site; zero at the state's own symbol."""
+    """Reverse rates as [S, L, V]: from every state to every symbol at every site; zero at the
+    state's own symbol.
+    """
     return by_site(truth, truth.reverse_rates(t))
 
 
@@ -50,7 +63,9 @@ def own_symbol(truth: Enumerable) -> Tensor:
 
 
 def first_jump(rates: Tensor, own: Tensor, h: float) -> Tensor:
-    """Site distributions [..., L, V]: stay with probability exp(-h total), else jump where the rates say. ``own`` is one-hot."""
+    """Site distributions [..., L, V] after the first jump in a duration h; ``own`` is the state,
+    one-hot.
+    """
     total = rates.sum(-1, keepdim=True)
     stay = torch.exp(-h * total)
     where = rates / total.masked_fill(total == 0, 1)
@@ -68,13 +83,14 @@ def tau_leaping(truth: Enumerable, t: float, s: float) -> Tensor:
 
 
 def tau_leaping_ordinal(truth: Enumerable, t: float, s: float) -> Tensor:
-    """Poisson numbers of jumps with the rates at t, added as numbers and clamped to 0..V-1."""
+    """Poisson numbers of jumps with the rates at t; jumps add up as numbers, and the sum is clamped
+    to 0..V-1.
+    """
     if s == 0:
         return truth.tweedie_transition(t, s)
     mean, v = (t - s) * site_rates(truth, t), truth.forward.vocab_size
-    most = 40 + math.ceil(
-        2 * float(mean.max())
-    )  # beyond it a Poisson number has probability below 1e-9
+    # Beyond it a Poisson number has a probability below 1e-9.
+    most = 40 + math.ceil(2 * float(mean.max()))
     size, length = truth.states.shape
     reach = most * (v - 1)
     shifts = torch.zeros(size, length, 2 * reach + 1, dtype=torch.float64)
@@ -97,16 +113,16 @@ def tau_leaping_ordinal(truth: Enumerable, t: float, s: float) -> Tensor:
 
 
 def theta_trapezoidal(truth: Enumerable, t: float, s: float, theta: float) -> Tensor:
-    """Two stages, each of first jumps: theta h with the rates at t, then (1 - theta) h with extrapolated rates."""
+    """Two stages, each of first jumps: theta h with the rates at t, then (1 - theta) h with
+    extrapolated rates.
+    """
     middle = t - theta * (t - s)
     before, own = site_rates(truth, t), own_symbol(truth)
     first = truth.product(first_jump(before, own, t - middle))
     if s == 0:
         return first @ truth.tweedie_transition(middle, s)
-    a1, a2 = (
-        1 / (2 * theta * (1 - theta)),
-        ((1 - theta) ** 2 + theta**2) / (2 * theta * (1 - theta)),
-    )
+    a1 = 1 / (2 * theta * (1 - theta))
+    a2 = ((1 - theta) ** 2 + theta**2) / (2 * theta * (1 - theta))
     after, stayed = site_rates(truth, middle), same_symbol(truth)
     extrapolated = (a1 * after[None] - a2 * before[:, None] * stayed[..., None]).clamp_min(0)
     second = truth.product(first_jump(extrapolated, own[None], middle - s))
@@ -114,7 +130,9 @@ def theta_trapezoidal(truth: Enumerable, t: float, s: float, theta: float) -> Te
 
 
 def theta_rk2(truth: Enumerable, t: float, s: float, theta: float) -> Tensor:
-    """A trial stage theta h with the rates at t, then a step of h from the start with mixed rates."""
+    """A trial stage theta h with the rates at t, then a step of h from the start with mixed
+    rates.
+    """
     middle = t - theta * (t - s)
     before, own = site_rates(truth, t), own_symbol(truth)
     trial = truth.product(first_jump(before, own, t - middle))
@@ -143,7 +161,9 @@ def corrector(truth: Enumerable, s: float, h: float) -> Tensor:
 
 
 def remdm(truth: Enumerable, t: float, s: float, remask: float) -> Tensor:
-    """Revealed sites are masked again with probability ``remask``; masked sites are revealed more often, to make up for it."""
+    """Revealed sites are masked again with probability ``remask``, and masked ones are revealed
+    more often.
+    """
     forward = truth.forward
     assert isinstance(forward, Absorbing)
     a_t, a_s = float(forward.noise.alpha(t)), float(forward.noise.alpha(s))

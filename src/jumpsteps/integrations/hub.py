@@ -7,7 +7,6 @@ Python that loads them.
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
@@ -179,7 +178,7 @@ def card(schedules: Mapping[int, Schedule], name: str) -> str:
 
 def distinct(schedules: list[Schedule], field: str) -> str:
     """The different values of this field in the schedules' provenance; empty if there are none."""
-    values = [asdict(schedule.provenance)[field] for schedule in schedules]
+    values = [schedule.provenance.facts()[field] for schedule in schedules]
     return ", ".join(dict.fromkeys(str(value) for value in values if value not in ("", None)))
 
 

@@ -1,4 +1,4 @@
-"""More samples than fit in one batch."""
+"""Many samples: one run of ``simulate`` after the other, each for a batch that fits in memory."""
 
 import torch
 from torch import Tensor
@@ -24,11 +24,14 @@ def sample_batches(
     given: Given | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, int]:
-    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the calls that each of
-    them cost.
+    """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the model calls of the
+    costliest batch.
 
     Args:
-        given: sites held fixed in all samples, [L], or in each of them, [n, L].
+        given: observed sites, the same in all samples, [L], or of each sample, [n, L].
+
+    Raises:
+        ValueError: no sample, no batch, or what ``simulate`` refuses.
     """
     n, length = shape
     if n < 1 or batch < 1:

@@ -1,7 +1,10 @@
-"""Files of schedules."""
+"""Files of schedules: one JSON file holds several, each with its NFE and its provenance.
+
+Schema version 2 writes a noise schedule as an object; version 1 wrote its text, and is read as
+well.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,8 @@ __all__ = ["load_schedules", "save_schedules"]
 
 
 FORMAT = "jumpsteps-schedules"
-
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 
 def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
@@ -37,24 +39,25 @@ def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
         written: dict[str, Any] = {"times": list(schedule.times)}
     else:
         written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
-    return {"nfe": nfe, **written, "provenance": asdict(schedule.provenance)}
+    return {"nfe": nfe, **written, "provenance": schedule.provenance.to_json()}
 
 
 def load_schedules(path: Path | str) -> dict[int, Schedule]:
     """Read a file of schedules, keyed by their NFE.
 
     Raises:
-        ValueError: no such file, not a file of schedules, a newer schema, or times or counts that are none.
+        ValueError: no such file, not a file of schedules, a newer schema, or invalid times or
+            counts.
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a file of schedules; write one with 'jumpsteps optimize MODEL -o FILE'"
         )
-    if content.get("schema_version") != SCHEMA_VERSION:
+    if content.get("schema_version") not in READ_VERSIONS:
         raise ValueError(
-            f"{path} has schema version {content.get('schema_version')}, this jumpsteps reads {SCHEMA_VERSION}; "
-            "update jumpsteps or optimise again"
+            f"{path} has schema version {content.get('schema_version')}, "
+            f"this jumpsteps reads up to {SCHEMA_VERSION}; update jumpsteps or optimise again"
         )
     try:
         return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
@@ -67,10 +70,14 @@ def load_schedules(path: Path | str) -> dict[int, Schedule]:
 
 
 def read_schedule(entry: Mapping[str, Any]) -> Schedule:
-    known = {field.name for field in fields(Provenance)}
-    provenance = Provenance(
-        **{key: value for key, value in entry.get("provenance", {}).items() if key in known}
-    )
+    """The schedule of ``schedule_to_json``.
+
+    Raises:
+        ValueError: times or counts that are none, an unknown reveal order, or fewer model calls
+            than steps.
+        KeyError, TypeError: missing or misplaced parts.
+    """
+    provenance = Provenance.from_json(entry.get("provenance", {}))
     schedule: Schedule = (
         TimeSchedule(entry["times"], provenance)
         if "times" in entry
@@ -78,7 +85,8 @@ def read_schedule(entry: Mapping[str, Any]) -> Schedule:
     )
     if entry["nfe"] < schedule.steps:
         raise ValueError(
-            f"NFE {entry['nfe']} is less than the {schedule.steps} steps of its schedule; optimise again"
+            f"NFE {entry['nfe']} is less than the {schedule.steps} steps of its schedule; "
+            "optimise again"
         )
     return schedule
 

@@ -1,42 +1,61 @@
-"""Schedules that need no search."""
+r"""Fixed schedules: uniform and cosine, in times and in counts. They need neither a model nor data.
+
+With the share of masked sites :math:`m(u)` after a share u of the N steps,
+
+* uniform: :math:`m(u) = 1 - u`;
+* cosine: :math:`m(u) = \cos(\pi u / 2)`, few sites first (MaskGIT, Chang et al. 2022).
+
+In times, t takes the place of the masked share, which is the same for log-linear noise.
+"""
 
 import math
 from collections.abc import Callable
 
+from jumpsteps.schedules.conversion import counts_between
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule, counts_between
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 __all__ = ["cosine", "cosine_counts", "uniform", "uniform_counts"]
 
 
 def uniform(steps: int) -> TimeSchedule:
-    """Equal steps in time."""
+    """Equal steps in time: t_i = 1 - i/N. Raises ValueError for fewer than one step."""
     check_steps(steps)
     return TimeSchedule([1 - i / steps for i in range(steps)] + [0.0], Provenance(method="uniform"))
 
 
 def cosine(steps: int) -> TimeSchedule:
-    """t_i = cos(pi/2 i/N): few sites first (MaskGIT, Chang et al. 2022, with t the masked fraction)."""
+    """t_i = cos(pi/2 i/N): short steps first. Raises ValueError for fewer than one step."""
     check_steps(steps)
     times = [math.cos(0.5 * math.pi * i / steps) for i in range(steps)]
     return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
 
 
 def uniform_counts(steps: int, total: int, order: RevealOrder = Random()) -> CountSchedule:
-    """Jumps spread evenly over the steps."""
-    return jumps_of(lambda done: 1 - done, steps, total, "uniform", order)
+    """``total`` sites in equal counts, as far as they are whole numbers.
+
+    Raises:
+        ValueError: fewer than one step, or more steps than sites.
+    """
+    return counts_of(lambda done: 1 - done, steps, total, "uniform", order)
 
 
 def cosine_counts(steps: int, total: int, order: RevealOrder = Random()) -> CountSchedule:
-    """The masked share falls as cos(pi/2 i/N): few jumps first (MaskGIT, Chang et al. 2022)."""
-    return jumps_of(lambda done: math.cos(0.5 * math.pi * done), steps, total, "cosine", order)
+    """``total`` sites, of which a share cos(pi/2 i/N) is masked after i steps: small counts first.
+
+    Raises:
+        ValueError: fewer than one step, or more steps than sites.
+    """
+    return counts_of(lambda done: math.cos(0.5 * math.pi * done), steps, total, "cosine", order)
 
 
-def jumps_of(
+def counts_of(
     masked: Callable[[float], float], steps: int, total: int, method: str, order: RevealOrder
 ) -> CountSchedule:
-    """A count schedule from the share of sites still masked when a share of the steps is done; every step has a jump."""
+    """A count schedule from the share of sites that are masked after a share of the steps; no step
+    reveals nothing.
+    """
     check_steps(steps)
     inner = [round(total * masked(i / steps)) for i in range(1, steps)]
     return CountSchedule(counts_between([total, *inner, 0]), Provenance(method=method), order)

@@ -1,9 +1,13 @@
-r"""Reveal orders: which sites of a masked sequence come first.
+r"""Reveal orders: which masked sites come first, for samplers of the absorbing kernel that follow
+counts.
 
-For the absorbing kernel any order that does not look at the data leaves the distribution exact in the limit of one site for each step: a
-random order is the forward process's choice, not a necessity. Sites of one step are drawn as if they were independent, so an order
-is good if sites that come together depend little on each other. An order that spreads out reveals distant sites first and fills the
-gaps when they are nearly determined (cf. Besnier et al. 2025, arXiv 2503.17076, for images).
+An order is a permutation :math:`\pi` of the L sites that does not depend on the data. Revealing one
+site for each model call samples the model's distribution in every such order; the random order of
+the forward process is one choice. With fewer calls a step reveals the ranks m..n-1 together, as if
+they were independent, and its error is their total correlation given the first m. An order is good
+if sites with neighbouring ranks depend little on each other. ``Spread``, ``Golden`` and ``Dilated``
+reveal distant sites first and fill the gaps when they are nearly determined (cf. Besnier et al.
+2025, arXiv 2503.17076, for images).
 
 Shapes: ranks are int64 [B, L], a permutation of 0..L-1 for each sequence; rank 0 is revealed first.
 """
@@ -84,12 +88,14 @@ def shifted(batch: int, length: int, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Spread(RevealOrder):
-    """Van der Corput's order with a random cyclic shift: every prefix is spread evenly over the sites.
+    """Van der Corput's order with a random cyclic shift: every prefix is spread evenly over the
+    sites.
 
-    The rank of a position is its bits reversed; in more dimensions the bits of the coordinates are interleaved first.
+    Sites are ordered by their position with its bits reversed; in more dimensions the bits of the
+    coordinates are interleaved.
 
     Attributes:
-        layout: the sites' grid, row-major, such as (32, 32) for an image; a line unless given.
+        layout: the sites' grid, row-major, such as (32, 32) for an image; a line by default.
     """
 
     layout: tuple[int, ...] | None = None
@@ -115,7 +121,10 @@ class Spread(RevealOrder):
 
 @dataclass(frozen=True)
 class Dilated(RevealOrder):
-    """Multiples of the largest power of two first, then of the next: from left to right within a level, shifted at random.
+    """Multiples of the largest power of two first, then of the next smaller one; from left to right
+    within a level.
+
+    All positions are shifted cyclically at random.
 
     Source: after Luxembourg et al. (2025), arXiv 2506.19037.
     """
@@ -131,7 +140,11 @@ class Dilated(RevealOrder):
 
 @dataclass(frozen=True)
 class Golden(RevealOrder):
-    """The fractional part of (golden ratio x position + a random shift): a Kronecker sequence; neighbours never come together."""
+    """A Kronecker sequence: sites in the order of the fractional part of (golden ratio x position +
+    a random shift).
+
+    Neighbouring sites have distant ranks.
+    """
 
     name = "golden"
 
@@ -145,7 +158,8 @@ class Golden(RevealOrder):
 
 @dataclass(frozen=True)
 class Blocks(RevealOrder):
-    """Blocks from left to right (semi-autoregressive), each in an order of its own.
+    """Blocks from left to right (semi-autoregressive decoding), each in an ``inner`` order drawn
+    for it.
 
     Attributes:
         size: of a block, in sites.
@@ -176,7 +190,7 @@ class Fixed(RevealOrder):
 
     Attributes:
         permutation: the rank of each site.
-        shift: shift it cyclically at random, for data that look the same everywhere.
+        shift: shift it cyclically at random, for stationary data.
     """
 
     permutation: tuple[int, ...]
@@ -202,8 +216,8 @@ class Mixture(RevealOrder):
     """One of several orders for each sequence, at random.
 
     Attributes:
-        orders: to choose from.
-        weights: their probabilities, up to a factor; equal unless given.
+        orders: the orders.
+        weights: their probabilities, up to a factor; equal by default.
     """
 
     orders: tuple[RevealOrder, ...]
@@ -234,7 +248,7 @@ ORDERS: dict[str, type[RevealOrder]] = {
 
 
 def order_to_json(order: RevealOrder) -> dict[str, Any]:
-    """What a file of schedules holds of an order."""
+    """The JSON object of an order: its type and its settings."""
     content: dict[str, Any] = {"type": order.name}
     for part in fields(order):
         value = getattr(order, part.name)

@@ -1,10 +1,20 @@
-"""Where a schedule came from, and what it is good for."""
+"""Provenance: where a schedule came from, and which forward process it is good for.
 
-from dataclasses import dataclass, replace
+A schedule is only good for the kernel and the noise schedule that it was found for, and best for
+its model and sampler. The noise schedule is kept as the JSON object of
+``process.serialise.noise_to_json``: two noise schedules are the same if and only if their objects
+are equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import NoiseSchedule
+from jumpsteps.process.serialise import noise_from_text, noise_to_json
+from jumpsteps.version import __version__
 
 __all__ = ["Provenance"]
 
@@ -14,12 +24,13 @@ class Provenance:
     """How a schedule was found. Empty fields are unknown.
 
     Attributes:
-        method: how the times were chosen.
-        kernel, noise: the forward process, e.g. "absorbing" and "LogLinear(eps=0.001)".
-        sampler: the sampler the schedule is for.
+        method: how the steps were chosen.
+        kernel: the name of the forward process's kernel.
+        noise: its noise schedule, as ``noise_to_json`` writes it.
+        sampler: the sampler that the schedule is for.
         model, model_hash: name and SHA-256 of the model's weights.
-        data: what the search saw.
-        sequences: how many sequences it saw.
+        data: name of the search's data.
+        sequences: how many sequences of it the search used.
         seed: of the search.
         model_calls: calls of the model that the search made.
         predicted_cost: the search's own estimate of the run's error, nats per sequence.
@@ -29,7 +40,7 @@ class Provenance:
 
     method: str = ""
     kernel: str = ""
-    noise: str = ""
+    noise: Mapping[str, Any] = field(default_factory=dict)
     sampler: str = ""
     model: str = ""
     model_hash: str = ""
@@ -41,32 +52,107 @@ class Provenance:
     predicted_cost_stderr: float | None = None
     version: str = ""
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What ``to_json`` wrote, here or in a version whose fields were others.
 
-def check_noise(provenance: Provenance, noise: NoiseSchedule) -> None:
-    """Raises ValueError for times that do not belong to the absorbing kernel with this noise schedule."""
-    if provenance.kernel not in ("", Absorbing.name):
-        raise ValueError(
-            f"the schedule is for the {provenance.kernel} kernel, which masks no tokens; optimise one for absorbing"
+        Version 0.1 wrote the noise schedule as text, such as "LogLinear(eps=0.001)". A text that is
+        no known noise schedule is kept as it is; it equals no noise schedule.
+        """
+        known = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
+        if isinstance(text := known.get("noise"), str):
+            known["noise"] = noise_of_text(text)
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def facts(self) -> dict[str, Any]:
+        """The fields as they are shown to a reader: the noise schedule as text."""
+        return self.to_json() | {"noise": text_of(self.noise)}
+
+    def with_forward(self, forward: ForwardProcess) -> Self:
+        """The same, for this forward process."""
+        return replace(self, kernel=forward.name, noise=noise_to_json(forward.noise))
+
+    def with_search(
+        self,
+        forward: ForwardProcess,
+        *,
+        method: str,
+        sampler: str,
+        sequences: int,
+        seed: int,
+        model_calls: int,
+    ) -> Self:
+        """The same, with what a search by this version of jumpsteps did."""
+        return replace(
+            self.with_forward(forward),
+            method=method,
+            sampler=sampler,
+            sequences=sequences,
+            seed=seed,
+            model_calls=model_calls,
+            version=__version__,
         )
-    if provenance.noise not in ("", repr(noise)):
-        raise ValueError(
-            f"the schedule is for the noise schedule {provenance.noise}, got {noise!r}; pass the one it was found for"
-        )
 
+    def with_error(self, cost: float | None, stderr: float | None) -> Self:
+        """The same, with a predicted error and its standard error, nats per sequence."""
+        return replace(self, predicted_cost=cost, predicted_cost_stderr=stderr)
 
-def converted(provenance: Provenance, forward: ForwardProcess) -> Provenance:
-    """Of times made from jumps, or the other way round: the sampler is another one, and so is the error."""
-    same = replace(provenance, sampler="", predicted_cost=None, predicted_cost_stderr=None)
-    return replace(same, kernel=forward.name, noise=repr(forward.noise))
+    def converted(self, forward: ForwardProcess) -> Self:
+        """Of times made from counts, or counts from times: the sampler and the error are no longer
+        known.
+        """
+        return replace(self.with_forward(forward), sampler="").with_error(None, None)
 
+    def check_forward(self, forward: ForwardProcess, model: str) -> None:
+        """Raises ValueError if the schedule was found for another kernel or noise schedule than
+        ``model`` has.
+        """
+        wanted = Provenance().with_forward(forward)
+        for what, mine, other in (
+            ("kernel", self.kernel, wanted.kernel),
+            ("noise schedule", self.noise, wanted.noise),
+        ):
+            if mine and mine != other:
+                found, has = (
+                    part if isinstance(part, str) else text_of(part) for part in (mine, other)
+                )
+                raise ValueError(
+                    f"schedule was optimised for the {what} {found}, {model} has {has}; "
+                    "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+                )
 
-def check_kernel(provenance: Provenance, forward: ForwardProcess, model: str) -> None:
-    for what, found, wanted in (
-        ("kernel", provenance.kernel, forward.name),
-        ("noise schedule", provenance.noise, repr(forward.noise)),
-    ):
-        if found and found != wanted:
+    def check_noise(self, noise: NoiseSchedule) -> None:
+        """Raises ValueError for a schedule that is not one of the absorbing kernel with this noise
+        schedule.
+        """
+        if self.kernel not in ("", Absorbing.name):
             raise ValueError(
-                f"schedule was optimised for the {what} {found}, {model} has {wanted}; "
-                "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+                f"the schedule is for the {self.kernel} kernel, which masks no tokens; "
+                "optimise one for absorbing"
             )
+        if self.noise and self.noise != noise_to_json(noise):
+            raise ValueError(
+                f"the schedule is for the noise schedule {text_of(self.noise)}, got {noise!r}; "
+                "pass the one it was found for"
+            )
+
+
+def noise_of_text(text: str) -> dict[str, Any]:
+    """The object of a noise schedule's ``repr``; of any other text, an object that holds it."""
+    if not text:
+        return {}
+    try:
+        return noise_to_json(noise_from_text(text))
+    except ValueError:
+        return {"text": text}
+
+
+def text_of(noise: Mapping[str, Any]) -> str:
+    """The object of a noise schedule as ``noise_of_text`` reads it."""
+    if "type" not in noise:
+        return str(noise.get("text", ""))
+    settings = ", ".join(f"{name}={value!r}" for name, value in noise.items() if name != "type")
+    return f"{noise['type']}({settings})"

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.schedules.schedule import time_of_masked
+from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.search.paths import Paths
 
 __all__ = ["CountKlub", "Klub"]

@@ -24,8 +24,8 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.orders import Fixed
-from jumpsteps.schedules.schedule import time_of_masked
 from jumpsteps.search.costs.table import StepCosts
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath

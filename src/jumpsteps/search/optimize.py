@@ -17,7 +17,6 @@ from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.method import FoundSchedule, Method, PredictsErrors
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
-from jumpsteps.version import __version__
 
 __all__ = ["optimize_schedule"]
 
@@ -71,16 +70,13 @@ def optimize_schedule(
     with ProgressBar(counter, method.max_evaluations, shown=progress) as model:
         counted = replace(reverse, model=model)
         found = search(counted, paths, method, sampler, steps, tolerance, generator)
-    known = replace(
-        about,
+    known = about.with_search(
+        reverse.forward,
         method=method.name,
-        kernel=reverse.forward.name,
-        noise=repr(reverse.forward.noise),
         sampler=sampler.name,
         sequences=len(data),
         seed=generator.initial_seed(),
         model_calls=counter.calls,
-        version=__version__,
     )
     return {n: with_provenance(one, known) for n, one in found.items()}
 
@@ -109,8 +105,7 @@ def search(
 
 def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
     """The schedule with what is known of its search, and its own predicted error."""
-    provenance = replace(known, predicted_cost=found.cost, predicted_cost_stderr=found.stderr)
-    return replace(found.schedule, provenance=provenance)
+    return replace(found.schedule, provenance=known.with_error(found.cost, found.stderr))
 
 
 class ProgressBar:

@@ -22,8 +22,9 @@ from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.chunks import site_entropies
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.orders import Random, RevealOrder
-from jumpsteps.schedules.schedule import CountSchedule, Schedule, time_of_masked
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.costs.smoothing import smooth_logarithm
 from jumpsteps.search.costs.table import StepCosts, steps_only
 from jumpsteps.search.paths import Paths
