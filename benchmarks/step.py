@@ -2,12 +2,17 @@
 
     python benchmarks/step.py OUT.json --device cuda
 
-12 blocks, 768 wide, 50,258 symbols, L = 1024. For batches of 8 and 32 and NFE 16, 64, 256:
-milliseconds for each step of ``simulate`` with Tweedie's sampler (SEDD's analytic step) and a
-compiled trunk, and peak memory, weights included. Compared with a plain step of the same
-distribution, written here, that runs the head on all sites and is not compiled; with the official
-step (OFFICIAL); and with two ceilings, the compiled trunk alone and the rate of large matrix
-products. On a CPU the sizes are small: a check that it runs.
+The network has 12 blocks, width 768, 50,258 symbols and L = 1024. For batches of 8 and 32 and NFE
+16, 64, 256 it measures milliseconds for each step of ``simulate`` with Tweedie's sampler (SEDD's
+analytic step) and a compiled trunk (the network without its head), and peak memory with weights.
+They are compared with
+
+* a plain step of the same distribution, written here, that is not compiled and runs the head at all
+  sites;
+* the official step of SEDD (``OFFICIAL``);
+* lower bounds: the compiled trunk alone, and the rate of large matrix products.
+
+On a CPU the sizes are small, to check that the script runs.
 """
 
 import argparse
@@ -15,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +36,8 @@ from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.schedules.fixed import uniform
 
-SIZES = {
+Size = dict[str, Any]
+SIZES: dict[str, Size] = {
     "cuda": {
         "symbols": 50_258,
         "length": 1024,
@@ -43,13 +50,13 @@ SIZES = {
 }
 NFE = (16, 64, 256)
 PLAIN_STEPS = 16
-"""The plain step costs the same at every NFE, so that a few of a run's steps are enough."""
+"""The plain step costs the same at every NFE, so that a few steps of a run are enough."""
 OFFICIAL = {8: (34.9, 8.0), 32: (105.9, 30.0)}
 """By batch, milliseconds and peak GB of the published SEDD code's analytic step on one H200."""
 
 
-def model(size: dict, device: torch.device, *, compiled: bool) -> tuple[DiT, ReverseProcess]:
-    """Random weights, also where fresh ones are zero, so that nothing is trivially fast."""
+def model(size: Size, device: torch.device, *, compiled: bool) -> tuple[DiT, ReverseProcess]:
+    """A network whose weights are random, also where they start from zero, and its reverse process."""
     torch.manual_seed(0)
     forward = Absorbing(vocab_size=size["symbols"], noise=LogLinear())
     network, reverse = build(
@@ -74,7 +81,7 @@ def wait(device: torch.device) -> None:
 
 
 def seconds(device: torch.device, action: Callable[[], object], repeats: int) -> list[float]:
-    """Of every run, after one that is not counted."""
+    """Seconds of each of ``repeats`` runs, after a warm-up run."""
     taken = []
     for _ in range(repeats + 1):
         wait(device)
@@ -87,7 +94,7 @@ def seconds(device: torch.device, action: Callable[[], object], repeats: int) ->
 
 @torch.no_grad()
 def plain_steps(network: DiT, forward: Absorbing, x: Tensor, nfe: int, steps: int) -> Tensor:
-    """The first steps of a run without a shortcut: all symbols are drawn at all sites."""
+    """The first steps of a run that draws all symbols at all sites. x: int64 [B, L]."""
     for i in range(steps):
         t, s = 1 - i / nfe, 1 - (i + 1) / nfe
         sigma = forward.noise.total(t).to(x.device, torch.float32).expand(len(x))
@@ -117,6 +124,7 @@ def forget_peak(device: torch.device) -> None:
 def measure_ours(
     reverse: ReverseProcess, shape: tuple[int, int], nfe: int, device: torch.device
 ) -> dict[str, float]:
+    """Milliseconds for each step of whole runs of this library, and their peak memory."""
     generator = torch.Generator(device).manual_seed(0)
     forget_peak(device)
     taken = seconds(
@@ -134,20 +142,21 @@ def measure_ours(
 def measure_plain(
     network: DiT, forward: Absorbing, shape: tuple[int, int], nfe: int, device: torch.device
 ) -> dict[str, float]:
+    """Milliseconds for each plain step, and its peak memory."""
     x = torch.full(shape, forward.mask_id, device=device)
     forget_peak(device)
     taken = seconds(device, lambda: plain_steps(network, forward, x, nfe, PLAIN_STEPS), 2)
     return {"ms": 1e3 * statistics.median(taken) / PLAIN_STEPS, "peak_GB": peak_gb(device)}
 
 
-def trunk_flop(size: dict, batch: int) -> float:
-    """Of the matrix products in the blocks, attention included."""
+def trunk_flop(size: Size, batch: int) -> float:
+    """Floating-point operations of the matrix products in the blocks, attention included."""
     tokens, width = batch * size["length"], size["width"]
     return size["blocks"] * tokens * (24 * width**2 + 4 * size["length"] * width)
 
 
 @torch.no_grad()
-def ceilings(network: DiT, size: dict, batch: int, device: torch.device) -> dict[str, float]:
+def bounds(network: DiT, size: Size, batch: int, device: torch.device) -> dict[str, float]:
     """The compiled trunk alone, and the rate of large matrix products on random data."""
     x = torch.randint(size["symbols"], (batch, size["length"]), device=device)
     sigma = torch.tensor([0.5], device=device)
@@ -169,48 +178,42 @@ def ceilings(network: DiT, size: dict, batch: int, device: torch.device) -> dict
     }
 
 
+def measure(size: Size, device: torch.device) -> tuple[dict[int, Any], list[dict[str, Any]]]:
+    """The bounds by batch, and a row for each batch and NFE."""
+    limits, rows = {}, []
+    network, reverse = model(size, device, compiled=True)
+    for batch in size["batches"]:
+        limits[batch] = bounds(network, size, batch, device)
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in limits[batch].items())
+        print(f"batch {batch}: {shown}", flush=True)
+        for nfe in NFE:
+            ours = measure_ours(reverse, (batch, size["length"]), nfe, device)
+            rows.append({"batch": batch, "nfe": nfe, "ours": ours})
+    del network, reverse
+    network, reverse = model(size, device, compiled=False)
+    for row in rows:
+        shape = (row["batch"], size["length"])
+        row["plain"] = measure_plain(network, reverse.forward, shape, row["nfe"], device)
+        row["plain_over_ours"] = row["plain"]["ms"] / row["ours"]["ms"]
+        if device.type == "cuda":
+            ms, gb = OFFICIAL[row["batch"]]
+            row["official_over_ours"] = ms / row["ours"]["ms"]
+            row["official_memory_over_ours"] = gb / row["ours"]["peak_GB"]
+        print(row, flush=True)
+    return limits, rows
+
+
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     device = torch.device(args.device)
-    size, rows, tops = SIZES[device.type], [], {}
-    network, reverse = model(size, device, compiled=True)
-    for batch in size["batches"]:
-        tops[batch] = ceilings(network, size, batch, device)
-        print(
-            f"batch {batch}: "
-            + ", ".join(f"{name} {value:.3g}" for name, value in tops[batch].items()),
-            flush=True,
-        )
-        for nfe in NFE:
-            rows.append(
-                {
-                    "batch": batch,
-                    "nfe": nfe,
-                    "ours": measure_ours(reverse, (batch, size["length"]), nfe, device),
-                }
-            )
-    del network, reverse
-    network, reverse = model(size, device, compiled=False)
-    for row in rows:
-        row["plain"] = measure_plain(
-            network, reverse.forward, (row["batch"], size["length"]), row["nfe"], device
-        )
-        row["plain_over_ours"] = row["plain"]["ms"] / row["ours"]["ms"]
-        if device.type == "cuda":
-            ms, gb = OFFICIAL[row["batch"]]
-            row |= {
-                "official_over_ours": ms / row["ours"]["ms"],
-                "official_memory_over_ours": gb / row["ours"]["peak_GB"],
-            }
-        print(row, flush=True)
+    size = SIZES[device.type]
+    limits, rows = measure(size, device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    write_json(
-        args.out,
-        {"device": name, "torch": torch.__version__, "size": size, "ceilings": tops, "rows": rows},
-    )
+    content = {"device": name, "torch": torch.__version__, "size": size}
+    write_json(args.out, content | {"bounds": limits, "rows": rows})
 
 
 if __name__ == "__main__":
