@@ -1,5 +1,6 @@
 """The Python in the README and the docs runs as printed, on stand-ins that make it quick."""
 
+import math
 import re
 from ast import literal_eval
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_a_model_of_your_own_runs():
     own, given, *_ = blocks("docs/models.md")
     names = {
         "network": lambda x: torch.zeros(*x.shape, 6),
-        "tokens": torch.randint(5, (4, 7)),
+        "tokens": torch.randint(5, (4, 7)).numpy(),
         "prompt": torch.tensor([1, 2, 0, 0, 0, 0, 0]),
         "known": torch.tensor([True, True, False, False, False, False, False]),
     }
@@ -42,6 +43,33 @@ def test_a_model_of_your_own_runs():
     assert names["samples"].shape == (4, 7)
     exec(given.replace("simulate(reverse", "run = simulate(reverse"), names)
     assert (names["run"].samples[:, :2] == torch.tensor([1, 2])).all()
+
+
+def test_models_conditioned_on_time_of_your_own_run():
+    _, _, conditioned, score, *_ = blocks("docs/models.md")
+    levels = []
+    probs = torch.rand(28).index_fill(0, torch.tensor([27]), 0)
+    probs = probs / probs.sum()
+
+    def network(x, level):
+        levels.append(level)
+        output = probs.log() + (0 if symbols == 27 else math.log(27))
+        return output[:symbols].expand(*x.shape, symbols)
+
+    names = {"torch": torch, "network": network, **vars(jumpsteps)}
+    for block, symbols in ((conditioned, 27), (score, 28)):
+        exec(block, names)
+        reverse = names["reverse"]
+        x = torch.full((3, 5), symbols - 1)
+        for t in (0.3, torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)):
+            w = reverse.leave_one_out(x, t)
+            assert torch.allclose(w, probs[:symbols].expand_as(w), atol=1e-6)
+            expected = reverse.forward.noise.total(t).float().expand(3)
+            assert torch.allclose(levels[-1], expected)
+        run = jumpsteps.simulate(
+            reverse, jumpsteps.Tweedie(), uniform(3), (2, 5), generator=torch.Generator()
+        )
+        assert (run.samples < 27).all()
 
 
 def test_the_interfaces_that_people_know_run():

@@ -12,7 +12,8 @@ from jumpsteps.core.draws import categorical, exponential, gumbel, poisson, unif
 
 
 def instead_of_uniform(values: Tensor) -> Callable[..., Tensor]:
-    """A stand-in for ``random.uniform`` that returns these numbers: what is left is the inverse of the CDF alone."""
+    """A stand-in for ``draws.uniform`` that returns these numbers: the inverse of the CDF is left
+    to test."""
     return lambda shape, *, generator, device: values.reshape(shape)
 
 
@@ -48,7 +49,8 @@ def test_rows_are_drawn_from_their_own_weights_and_independently() -> None:
 
 @pytest.mark.parametrize("v", [4, 5, 7, 9, 12])
 def test_two_stages_draw_what_one_does(v: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole numbers add up without rounding, so that the two are equal at every uniform number, the steps included."""
+    """Whole numbers add up without rounding: both are equal at every uniform number, steps of the
+    CDF included."""
     weights = torch.randint(0, 3, (40, v), generator=seeded(v)).to(torch.float32)
     weights[:, -1] += weights.sum(-1) == 0
     u = torch.linspace(0, 1, 241, dtype=torch.float64)[:-1]
@@ -111,7 +113,8 @@ def test_the_largest_uniform_number_stays_inside(
 def test_every_symbol_of_a_long_tail_keeps_its_interval(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """49,999 symbols of 1e-7 after one heavy one: float32 sums, or float32 uniform numbers, would merge neighbours."""
+    """49,999 symbols of 1e-7 after one heavy one: float32 sums or uniform numbers would merge
+    neighbours."""
     weights = torch.full((50_000,), 1e-7, dtype=torch.float64)
     weights[0] = 1 - weights[1:].sum()
     weights = weights.to(dtype)
@@ -127,13 +130,14 @@ def test_every_symbol_of_a_long_tail_keeps_its_interval(
 def test_a_long_tail_is_drawn_at_its_rate(weight: float) -> None:
     """49,999 symbols of 1e-7 are 100 +- 10 of 20,000 draws, anywhere among them; of 3e-8, 30 +- 5.
 
-    Float32 Gumbel noise ends at 16.6: it draws 73% of the first tail, which this does not see, and 32% of the second, which it
-    does.
+    Float32 Gumbel noise ends at 16.6. It draws 73% of the first tail, which this test cannot tell
+    from all of it, and 32% of the second, which it can.
     """
     weights = torch.full((50_000,), weight, dtype=torch.float32)
     weights[0] = 1 - 49_999 * weight
     generator = seeded(5)
-    # two rows at a time: larger blocks of memory are new ones each time, which takes three times as long
+    # Two rows at a time: larger tensors are allocated anew each time, which takes three times as
+    # long.
     draws = torch.cat(
         [categorical(weights.expand(2, -1), generator=generator) for _ in range(10_000)]
     )
@@ -263,7 +267,7 @@ def test_waiting_times_have_their_distribution(rate: float, dtype: torch.dtype) 
 
 
 def test_each_waiting_time_has_its_own_rate() -> None:
-    """Whole numbers too: a sampler asks with a number of sites."""
+    """Whole numbers, too: a sampler passes a number of sites."""
     times = exponential(torch.tensor([0, 1, 7]).expand(50_000, 3), generator=seeded(23))
     assert times.dtype == torch.float64
     assert (times[:, 0] == torch.inf).all()

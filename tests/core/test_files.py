@@ -26,7 +26,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():
-    """95% intervals of 2,000 sets of 50 normal numbers: between 93% and 96.5% of them cover the mean."""
+    """Of 95% intervals of 2,000 sets of 50 normal numbers 93% to 96.5% cover the mean."""
     sets = torch.randn(2000, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     intervals = [mean_interval(values) for values in sets]
     covered = sum(interval.low < 0 < interval.high for interval in intervals) / len(intervals)

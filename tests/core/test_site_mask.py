@@ -1,70 +1,53 @@
-"""Selected sites, remembered for the mask that was asked for last."""
+"""Masks of sites with their indices."""
 
-import weakref
-
+import pytest
 import torch
 
 from helpers import seeded
-from jumpsteps.core import site_mask as selection
-from jumpsteps.core.site_mask import rows_of, selected, sites_of
+from jumpsteps.core.site_mask import SiteMask, selected
 
 WHERE = torch.rand(4, 6, generator=seeded(0)) < 0.5
 X = torch.randn(4, 6, 3, generator=seeded(1))
 
 
 def test_sites_rows_and_values_are_those_of_a_mask():
-    where = WHERE.clone()
-    assert torch.equal(
-        sites_of(where), torch.tensor([i for i, on in enumerate(where.flatten().tolist()) if on])
-    )
-    assert torch.equal(rows_of(where), where.nonzero()[:, 0])
-    assert torch.equal(selected(X, where), X[where])
-    assert torch.equal(selected(X[..., 0], where), X[..., 0][where])
+    where = SiteMask(WHERE)
+    expected = [i for i, on in enumerate(WHERE.flatten().tolist()) if on]
+    assert where.sites.tolist() == expected
+    assert len(where) == len(expected)
+    assert torch.equal(where.rows, WHERE.nonzero()[:, 0])
+    assert torch.equal(where.select(X), X[WHERE])
+    assert torch.equal(where.select(X[..., 0]), X[..., 0][WHERE])
+
+
+def test_selected_takes_either_form_and_none():
+    for where in (WHERE, SiteMask(WHERE)):
+        assert torch.equal(selected(X, where), X[WHERE])
     assert selected(X, None) is X
-    assert len(selected(X, torch.zeros_like(where))) == 0
+    assert len(selected(X, torch.zeros_like(WHERE))) == 0
 
 
-def test_a_mask_that_is_written_to_is_looked_at_again():
-    where = WHERE.clone()
-    kept = sites_of(where)
-    assert sites_of(where) is kept
-    where[0] = True
-    assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])
-    where &= torch.arange(6) < 2
-    assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])
+def test_indices_are_found_once(monkeypatch):
+    where = SiteMask(WHERE)
+    monkeypatch.setattr(torch.Tensor, "nonzero", None)
+    assert SiteMask.of(where) is where
+    assert SiteMask.of(None) is None
+    assert torch.equal(where.select(X), X[WHERE])
+    assert sum(len(piece) for piece in where.split(2)) == len(where)
 
 
-def test_another_mask_in_the_same_memory_is_another_mask():
-    where = WHERE.clone()
-    for _ in range(20):
-        other = where.clone()
-        other[0] = ~other[0]
-        assert torch.equal(sites_of(other), other.flatten().nonzero()[:, 0])
-        del other
-    assert torch.equal(sites_of(where[:2]), where[:2].flatten().nonzero()[:, 0])
-    assert torch.equal(sites_of(where[2:]), where[2:].flatten().nonzero()[:, 0])
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_pieces_are_the_sites_in_order(most):
+    where = SiteMask(WHERE)
+    pieces = where.split(most)
+    assert torch.equal(torch.cat([piece.sites for piece in pieces]), where.sites)
+    for piece in pieces:
+        assert len(piece) <= most
+        assert torch.equal(SiteMask(piece.mask).sites, piece.sites)
+    assert [len(piece) for piece in SiteMask(torch.zeros_like(WHERE)).split(most)] == [0]
 
 
-def test_masks_of_inference_mode_are_not_evaluated():
-    with torch.inference_mode():
-        where = WHERE.clone()
-        assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])
-        where[0] = True
-        assert torch.equal(sites_of(where), where.flatten().nonzero()[:, 0])
-    assert selection.last is None or selection.last[0]() is not where
-
-
-def test_a_thread_that_asks_in_between_changes_nothing(monkeypatch):
-    """Another mask is asked for while the sites of the first are found but not yet remembered."""
-    one, other = WHERE.clone(), ~WHERE
-    plain = weakref.ref
-
-    def interrupted(mask):
-        monkeypatch.setattr(selection.weakref, "ref", plain)
-        assert torch.equal(sites_of(other), other.flatten().nonzero()[:, 0])
-        return plain(mask)
-
-    monkeypatch.setattr(selection.weakref, "ref", interrupted)
-    for _ in range(2):
-        assert torch.equal(sites_of(one), one.flatten().nonzero()[:, 0])
-    assert torch.equal(sites_of(other), other.flatten().nonzero()[:, 0])
+@pytest.mark.parametrize("mask", [WHERE.int(), WHERE[0], X])
+def test_what_is_no_mask_of_a_batch_is_refused(mask):
+    with pytest.raises(ValueError, match=r"a mask of sites must be bool \[B, L\], got torch"):
+        SiteMask(mask)

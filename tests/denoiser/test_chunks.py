@@ -1,4 +1,4 @@
-"""Sites in blocks: what a sampler draws does not depend on how many sites are looked at together."""
+"""Chunked evaluation: what a sampler draws does not depend on the size of the chunks."""
 
 from dataclasses import dataclass, field
 
@@ -32,7 +32,7 @@ SAME_DRAWS: list[Sampler] = [
 
 @dataclass
 class Network:
-    """Logits that depend on all sites, kept as rows; counts what it is asked."""
+    """Logits that depend on all sites, kept as rows; counts calls and the rows that are read."""
 
     symbols: int
     calls: int = 0
@@ -56,19 +56,18 @@ class Network:
         return Evaluation(rows, where, head)
 
 
-def blocks_of(sites: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def chunks_of(sites: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", sites * (V + 1))
 
 
-def test_blocks_are_the_selected_sites_in_order(monkeypatch):
+def test_chunks_are_the_selected_sites_in_order(monkeypatch):
     where = torch.rand(BATCH, LENGTH, generator=seeded(0)) < 0.5
-    blocks_of(4, monkeypatch)
+    chunks_of(4, monkeypatch)
     pieces = list(chunks.site_chunks(where, V + 1))
-    assert [int(piece.sum()) for piece in pieces] == [4] * (int(where.sum()) // 4) + [
-        int(where.sum()) % 4
-    ] * (where.sum() % 4 > 0)
-    assert torch.equal(torch.cat([piece.nonzero() for piece in pieces]), where.nonzero())
-    assert [int(piece.sum()) for piece in chunks.site_chunks(torch.zeros_like(where), V + 1)] == [0]
+    full, rest = divmod(int(where.sum()), 4)
+    assert [len(piece) for piece in pieces] == [4] * full + [rest] * (rest > 0)
+    assert torch.equal(torch.cat([piece.mask.nonzero() for piece in pieces]), where.nonzero())
+    assert [len(piece) for piece in chunks.site_chunks(torch.zeros_like(where), V + 1)] == [0]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_blocks_are_the_selected_sites_in_order(monkeypatch):
         if name in (sampler.kernels or (name,))
     ],
 )
-def test_a_run_by_blocks_draws_the_same_samples(sampler: Sampler, name: str, monkeypatch):
+def test_a_run_by_chunks_draws_the_same_samples(sampler: Sampler, name: str, monkeypatch):
     forward = kernel(name, V)
     schedule = (
         CountSchedule([5, 4]) if sampler.takes is CountSchedule else TimeSchedule([1, 0.6, 0.2, 0])
@@ -98,15 +97,15 @@ def test_a_run_by_blocks_draws_the_same_samples(sampler: Sampler, name: str, mon
         return made.samples, network, made.nfe
 
     whole, _, nfe = run()
-    blocks_of(4, monkeypatch)
+    chunks_of(4, monkeypatch)
     pieces, network, calls = run()
     assert torch.equal(whole, pieces)
-    assert calls == nfe == network.calls  # one call, however many blocks
+    assert calls == nfe == network.calls  # One call, however many chunks.
     assert max(network.read) <= 5
 
 
 @pytest.mark.parametrize("name", ["uniform", "absorbing"])
-def test_tau_leaping_by_blocks_has_its_distribution(name: str, monkeypatch):
+def test_tau_leaping_by_chunks_has_its_distribution(name: str, monkeypatch):
     truth = Enumerable.random(kernel(name, 3), symbols=3, length=2, seed=0)
     n, t, s = 60_000, 0.8, 0.3
     monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 7_001 * truth.forward.vocab_size)

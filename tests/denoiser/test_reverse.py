@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from helpers import KERNELS, SCORE_KERNELS, ExactLogScore, kernel, seeded
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import Model
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -17,7 +18,7 @@ SIZES = [(2, 4), (3, 3)]
 TIMES = [0.02, 0.4, 1.0]
 QUESTIONS = ["posterior", "leave_one_out", "log_score", "rates"]
 ABOUT_DATA = ["posterior", "leave_one_out"]
-"""What a log-score model answers with ``pull`` alone, and so for no ``MatrixKernel``; scores and rates need no ``pull``."""
+"""Questions that a log-score model answers with ``pull``, so not for a ``MatrixKernel``."""
 
 TRUTHS = {
     f"{name}-{noise}-{symbols}^{length}": Enumerable.random(
@@ -72,7 +73,7 @@ def single_site_rates(truth: Enumerable, t: float) -> Tensor:
 
 
 def brute_force_leave_one_out(truth: Enumerable, t: float) -> Tensor:
-    """p(x0^l | x_t^{-l}) as [S, L, N], summed term by term: p_0(x0) times q_{t|0} of all sites but l."""
+    """p(x0^l | x_t^{-l}), [S, L, N], by a sum of p_0(x0) times q_{t|0} of all sites but l."""
     length, n = truth.table.ndim, truth.table.shape[0]
     q = truth.forward.transition(0.0, t)
     w = torch.zeros(len(truth.states), length, n, dtype=torch.float64)
@@ -104,9 +105,8 @@ def test_both_parameterisations_answer_alike(truth: Enumerable, t: float) -> Non
     by_posterior, by_score = (
         reverse_of(truth, parameterisation) for parameterisation in PARAMETERISATIONS
     )
-    where = truth.forward.movable(
-        x
-    )  # absorbing: leave_one_out and log_score have a meaning at masked sites only
+    # Absorbing: leave_one_out and log_score have a meaning at masked sites only.
+    where = truth.forward.movable(x)
     if answers(truth.forward.name, LogScoreReverse, "posterior"):
         close(by_score.posterior(x, t), by_posterior.posterior(x, t))
         close(by_score.leave_one_out(x, t)[where], by_posterior.leave_one_out(x, t)[where])
@@ -131,7 +131,7 @@ def test_leave_one_out_by_brute_force(
 @every_data_question
 @every_time
 def test_posterior_by_brute_force(name: str, t: float, parameterisation: Parameterisation) -> None:
-    """p(x0^l | x_t) ∝ p(x0^l | x_t^{-l}) q_{t|0}(x_t^l | x0^l), at every site, revealed ones included."""
+    """p(x0^l | x_t) ∝ p(x0^l | x_t^{-l}) q_{t|0}(x_t^l | x0^l), at revealed sites, too."""
     truth = TRUTHS[name]
     n = truth.table.shape[0]
     posterior = reverse_of(truth, parameterisation).posterior(truth.states, t)
@@ -161,10 +161,10 @@ def test_log_score_is_the_ratio_of_marginals(
     [asked for asked in DATA_ASKED if not asked[0].startswith("absorbing")],
 )
 @pytest.mark.parametrize("t", [0.1, 1.0])
-def test_leave_one_out_does_not_see_its_own_site(
+def test_leave_one_out_does_not_depend_on_its_own_site(
     name: str, parameterisation: Parameterisation, t: float
 ) -> None:
-    """The absorbing kernel asks at MASK only and so has nothing to vary."""
+    """Not for the absorbing kernel, whose movable sites all hold MASK."""
     truth = TRUTHS[name]
     w = reverse_of(truth, parameterisation).leave_one_out(truth.states, t)
     v, length = truth.forward.vocab_size, truth.table.ndim
@@ -248,8 +248,8 @@ def test_an_unnormalised_posterior_is_as_good(name: str, question: str) -> None:
 
 @few_truths
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_what_a_network_says_about_impossible_symbols_is_ignored(name: str, question: str) -> None:
-    """A network gives logits for MASK too, and for all symbols at revealed sites."""
+def test_outputs_at_impossible_symbols_are_ignored(name: str, question: str) -> None:
+    """A network gives logits for MASK, too, and for all symbols at revealed sites."""
     truth = TRUTHS[name]
 
     def noisy(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
@@ -350,11 +350,39 @@ def test_a_score_model_refuses_it_too(name: str, question: str) -> None:
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
 @pytest.mark.parametrize("question", ABOUT_DATA)
-def test_a_score_model_is_not_asked_to_undo_the_noise_of_a_matrix(name: str, question: str) -> None:
+def test_a_score_model_of_a_matrix_kernel_has_no_posterior(name: str, question: str) -> None:
     truth = TRUTHS[f"{name}-LogLinear-3^3"]
     reverse = reverse_of(truth, LogScoreReverse)
     with pytest.raises(
         ValueError,
-        match=rf"cannot be turned into a posterior for the {name} kernel.*; use .* PosteriorReverse",
+        match=rf"cannot be turned into a posterior for the {name} kernel.*; use .*PosteriorReverse",
     ):
         getattr(reverse, question)(truth.states, 0.5)
+
+
+@every_question
+def test_a_question_is_a_call_and_a_reading_of_its_output(
+    name: str, parameterisation: Parameterisation, question: str
+) -> None:
+    truth = TRUTHS[f"{name}-LogLinear-3^3"]
+    asked = reverse_of(truth, parameterisation)
+    silent = parameterisation(truth.forward, lambda x, t: 1 / 0)  # Reading calls no model.
+    where = torch.rand(truth.states.shape, generator=seeded(5)) < 0.5
+    times = torch.rand(len(truth.states), generator=seeded(6), dtype=torch.float64).clamp_min(0.1)
+    for t in (0.4, times):
+        output = asked.call_model(truth.states, t)
+        for mask in (None, where, SiteMask(where)):
+            sites = output if mask is None else output[where]
+            expected = getattr(asked, question)(truth.states, t, mask)
+            found = getattr(silent, f"{question}_from")(sites, truth.states, t, mask)
+            assert torch.equal(found, expected)
+
+
+@every_question
+def test_an_output_of_another_vocabulary_is_refused(
+    name: str, parameterisation: Parameterisation, question: str
+) -> None:
+    truth = TRUTHS[f"{name}-LogLinear-3^3"]
+    output = torch.zeros(*truth.states.shape, 7, dtype=torch.float64)
+    with pytest.raises(ValueError, match="the model returned 7 values per site"):
+        getattr(reverse_of(truth, parameterisation), f"{question}_from")(output, truth.states, 0.5)

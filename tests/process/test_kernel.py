@@ -184,7 +184,10 @@ def test_rates_from_are_rows_of_the_base_rates(forward: ForwardProcess) -> None:
 
 
 def leaving_rates(forward: ForwardProcess, total: float, w: Tensor) -> Tensor:
-    """sum_y R_b(y, x) (w q)(y) / (w q)(x) for each distribution w and each movable x, [len(w), X]; from the definition."""
+    """sum_y R_b(y, x) (w q)(y) / (w q)(x), from the definition, [len(w), X].
+
+    One row for each distribution w, one column for each movable x.
+    """
     rates = torch.from_numpy(base_matrix(forward)).fill_diagonal_(0)
     probs = w @ torch.from_numpy(series(base_matrix(forward), total))
     return (probs @ rates / probs)[:, forward.movable(all_states(forward))]
@@ -192,17 +195,18 @@ def leaving_rates(forward: ForwardProcess, total: float, w: Tensor) -> Tensor:
 
 @every_process
 def test_no_site_leaves_faster_than_the_exit_bound(forward: ForwardProcess) -> None:
-    """Whatever the distribution of x0: certain, nearly certain or spread. And the bound is near what some distribution attains."""
+    """Whether the distribution of x0 is certain, nearly certain or broad; and one of them comes
+    near the bound."""
     v, most = forward.vocab_size, float(forward.noise.total(1.0))
     certain = torch.eye(v, dtype=torch.float64)
     if isinstance(forward, Absorbing):
         certain = certain[all_states(forward) != forward.mask_id]
-    spread = data_weights(forward, 20)
+    broad = data_weights(forward, 20)
     w = torch.cat(
         [
             certain,
-            spread,
-            *((1 - part) * certain + part * spread[: len(certain)] for part in (1e-12, 1e-6, 1e-2)),
+            broad,
+            *((1 - part) * certain + part * broad[: len(certain)] for part in (1e-12, 1e-6, 1e-2)),
         ]
     )
     # Below, on and between the noise levels of a matrix kernel.
@@ -274,7 +278,7 @@ def test_the_exit_bound_time_inverts_the_integral(forward: ForwardProcess) -> No
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian-4", "circle"])
 def test_exit_bounds_at_the_ends(name: str) -> None:
-    """Noise without end, and sequences without movable sites, whose next candidate is infinitely far."""
+    """Very much noise, and sequences without movable sites, whose next candidate never comes."""
     forward = BUILDERS[name](Constant(900.0))
     waiting = torch.tensor([1e-3, 1.0, 10.0], dtype=torch.float64)
     value = forward.exit_rate_bound.integral(torch.tensor(900.0, dtype=torch.float64)) - waiting
@@ -290,7 +294,7 @@ def test_exit_bounds_at_the_ends(name: str) -> None:
 @every_process
 @pytest.mark.parametrize("t", [0.01, 0.5, 1.0])
 def test_reverse_rates_of_one_site(forward: ForwardProcess, t: float) -> None:
-    """R^(x -> y) = R_t(y, x) p_t(y) / p_t(x) with everything from matrices, for every x that has probability."""
+    """R^(x -> y) = R_t(y, x) p_t(y) / p_t(x), all from matrices, for every x."""
     x = all_states(forward)
     w = data_weights(forward)
     p = w @ matrix(forward, 0.0, t)
@@ -307,7 +311,7 @@ def test_reverse_rates_of_one_site(forward: ForwardProcess, t: float) -> None:
 @every_process
 @every_step
 def test_a_step_of_one_site_is_exact(forward: ForwardProcess, s: float, t: float) -> None:
-    """draw_moving and bridge together: p(x_s | x_t) ∝ q_{t|s}(x_t | x_s) (w q_{s|0})(x_s), row x_t."""
+    """draw_moving and bridge: p(x_s | x_t) ∝ q_{t|s}(x_t | x_s) (w q_{s|0})(x_s), row x_t."""
     v, x = forward.vocab_size, all_states(forward)
     w = data_weights(forward)
     joint = matrix(forward, s, t).T * (w @ matrix(forward, 0.0, s))
@@ -429,7 +433,7 @@ def test_paths_have_the_joint_distribution_of_three_times(forward: ForwardProces
 
 
 @every_process
-def test_a_path_is_the_same_whenever_it_is_looked_at(forward: ForwardProcess) -> None:
+def test_a_path_is_the_same_at_every_evaluation(forward: ForwardProcess) -> None:
     x0 = data_weights(forward, 100, 7, seed=1).argmax(-1)
     kept = x0.clone()
     at = forward.sample_path(x0, generator=seeded(6))
@@ -569,7 +573,7 @@ def test_defaults_of_a_kernel_of_ones_own() -> None:
     "forward",
     [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=4, noise=LogLinear())],
 )
-def test_leaving_out_what_a_site_says_is_a_division_by_its_likelihood(forward, dtype, t):
+def test_leave_out_divides_the_posterior_by_the_likelihood(forward, dtype, t):
     x = torch.tensor([[0, 1, 2], [3, 3, 0]])
     log_posterior = torch.randn(2, 3, 4, generator=seeded(0)).to(dtype)
     before = log_posterior.clone()

@@ -1,4 +1,5 @@
-"""Kernels given by a matrix: their rates, exponentials that keep small probabilities, stationary distributions, bounds and errors.
+"""Kernels given by a matrix: rates, exponentials that keep small probabilities, stationary
+distributions, bounds and errors.
 
 What they share with the other kernels is tested in test_forward.py.
 """
@@ -135,7 +136,8 @@ def test_small_gaussian_probabilities_are_precise(forward: Gaussian, t: float) -
 
 @pytest.mark.parametrize("t", [0.02, 0.1, 0.3])
 def test_rates_of_a_rough_model_stay_in_their_bound(t: float) -> None:
-    """A network leaves some probability at symbols far from x_t, where q_{t|0} is tiny: there w divides by it."""
+    """A network leaves some probability at symbols far from x_t, where w divides by a tiny
+    q_{t|0}."""
     q, off = accurate(SMALL, t), SMALL.rates_between
     assert float(q.min()) > 1e-30
     posterior = 0.9 * q.T / q.T.sum(-1, keepdim=True) + 0.1 / 24
@@ -153,7 +155,8 @@ def test_rates_of_a_rough_model_stay_in_their_bound(t: float) -> None:
 
 
 def pure_birth(size: int, elapsed: float) -> Tensor:
-    """x -> x + 1 at rate 1 up to the last state, after this time: Poisson probabilities, and in the last column their tail."""
+    """x -> x + 1 at rate 1 up to the last state: Poisson probabilities, their tail in the last
+    column."""
     x = np.arange(size)
     probs = stats.poisson.pmf(x[None] - x[:, None], elapsed)
     probs[:, -1] = stats.poisson.sf(size - 2 - x, elapsed)
@@ -211,7 +214,8 @@ def test_small_probabilities_against_decimals(rates: Tensor, elapsed: float) -> 
 
 
 def test_the_smallest_probabilities_of_these_tests() -> None:
-    """What they are about is there: with the largest number near 1, other entries at and far below 1e-50."""
+    """The other tests have small numbers to keep: the largest is near 1, others are far below
+    1e-50."""
     assert 1e-60 < float(decimal_exponential(STIFF, 1e-6).min()) < 1e-40
     assert float(decimal_exponential(one_way_rates(7), 1e-6).min()) > 1e-60
     chain = pure_birth(40, 0.3)
@@ -272,7 +276,7 @@ def test_stationary_distributions_without_detailed_balance(size: int) -> None:
     assert float((flow - flow.T).abs().max()) > 0.01
 
 
-def test_what_the_kernel_is_asked() -> None:
+def test_rates_of_a_small_matrix() -> None:
     forward = RateMatrix(matrix=float64([-1, 1, 0], [0, -2, 2], [5, 0, -5]), noise=NOISE)
     assert forward.max_exit_rate == 5
     assert torch.equal(forward.rates_between, float64([0, 1, 0], [0, 0, 2], [5, 0, 0]))
@@ -351,7 +355,8 @@ BOUNDED = {
 
 @pytest.mark.parametrize("forward", BOUNDED.values(), ids=BOUNDED.keys())
 def test_exit_bounds_of_larger_matrices(forward: MatrixKernel) -> None:
-    """For every x0 that could be, at noise levels on and between those that the bound was made from; and not far above."""
+    """For every x0, at noise levels on and between those that the bound was made from; and it is
+    not far above."""
     most, off = float(forward.noise.total(1.0)), forward.rates_between
     shares = []
     for e in [*np.linspace(-9, 0, 60), *-2 * np.random.default_rng(0).random(60)]:
@@ -450,7 +455,8 @@ def test_gaussian_needs_two_states() -> None:
 
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "rate-matrix"])
 def test_the_gap_is_how_fast_the_largest_correlation_falls(name):
-    """The second singular value of the transition in its stationary distribution: exp(-gap total) for reversible rates, else below."""
+    """The second singular value of the transition in its stationary distribution is exp(-gap total)
+    for reversible rates, and below it for others."""
     forward = kernel(name, 5)
     probs = (
         forward.stationary() if name != "uniform" else torch.full((5,), 0.2, dtype=torch.float64)

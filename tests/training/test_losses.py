@@ -128,7 +128,9 @@ def integral(reverse, model, x0):
     weights = torch.from_numpy(weights) / 2 * 4 * root**3
     probs = torch.stack([model.transition(0.0, float(t))[model.index(x0[None])][0] for t in times])
     x = model.states.repeat(60, 1)
-    value = score_entropy(reverse, x0.expand_as(x), x, times.repeat_interleave(count))
+    value = score_entropy(
+        reverse, reverse.call_model(x, t := times.repeat_interleave(count)), x0.expand_as(x), x, t
+    )
     return float(weights @ (probs * value.view(60, count)).sum(-1))
 
 
@@ -179,7 +181,10 @@ def test_score_entropy_of_a_posterior_model_is_the_bound_of_tauldr(t):
     for x0 in states[[1, 5]]:
         probs = models[0].transition(0.0, t)[models[0].index(x0[None])][0]
         ours = [
-            probs @ score_entropy(PosteriorReverse(UNIFORM, m), x0.expand_as(states), states, times)
+            probs
+            @ score_entropy(
+                PosteriorReverse(UNIFORM, m), m(states, times), x0.expand_as(states), states, times
+            )
             for m in models
         ]
         theirs = [tauldr_integrand(UNIFORM, m, x0, t) for m in models]

@@ -1,1 +1,1 @@
-"""What everything else stands on: exact random draws, site masks, information measures, atomic files."""
+"""Shared by all packages: exact random draws, masks of sites, tensors, information, files."""

@@ -1,7 +1,12 @@
-"""Exact random draws, in float64 whatever the model's precision.
+r"""Exact random draws, in float64 whatever the model's precision.
 
-Float32 Gumbel noise truncates the tail of a softmax and so lowers its temperature (Zheng et al., 2024,
-arXiv 2409.02908). Categories are drawn by inverting the distribution function instead.
+A category is drawn by inverting the distribution function: with u uniform on [0, 1) and
+unnormalised weights w,
+
+.. math:: y = \min \Big\{ k : \sum_{j \le k} w_j > u \sum_j w_j \Big\}.
+
+(Float32 Gumbel noise, the usual way, truncates the tail of a softmax and so lowers its temperature:
+Zheng et al. 2024, arXiv 2409.02908.) All randomness comes from the generator that is passed.
 """
 
 import math
@@ -9,10 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-MANY = 4096
-"""Symbols from which on a draw takes two stages."""
-
 __all__ = ["categorical", "exponential", "gumbel", "poisson", "uniform"]
+
+MANY = 4096
+"""The number of symbols from which on a draw takes two stages."""
 
 
 def uniform(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -35,21 +40,23 @@ def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:
     mean = mean.to(torch.float64)
     if not (torch.isfinite(mean).all() and (mean >= 0).all()):
         raise ValueError(
-            "cannot draw a Poisson number: a mean is negative or not finite; the model may have returned NaN"
+            "cannot draw a Poisson number: a mean is negative or not finite; "
+            "the model may have returned NaN"
         )
     return torch.poisson(mean, generator=generator).to(torch.int64)
 
 
 def gumbel(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Standard Gumbel numbers, float64; for perturbing a ranking, not for drawing categories."""
+    """Standard Gumbel numbers, float64; to perturb a ranking, not to draw categories."""
     return -torch.log(exponential(torch.ones(shape, device=device), generator=generator))
 
 
 def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     """One draw from each row of unnormalised probabilities, by inverse distribution function.
 
-    Where symbols are many, a run of about sqrt(V) neighbours is drawn first, by their sum, and a symbol of the run by what is left
-    of the same uniform number: the weights are read once, and their float64 distribution function is never written out.
+    With many symbols a run of about sqrt(V) neighbours is drawn first, by its sum, and then one
+    symbol of the run, by the rest of the same uniform number. The weights are read once, and their
+    float64 distribution function is never written out.
 
     Args:
         weights: [..., V], non-negative; each row has a positive, finite sum.
@@ -72,9 +79,8 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     if width > 1:
         before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
         drawn = drawn * width + symbol_of_run(rows, drawn, width, threshold - before)
-    if not (
-        torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()
-    ):  # Last: here a GPU is waited for.
+    # The check comes last, because it makes the CPU wait for a GPU.
+    if not (torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()):
         raise ValueError(
             "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
             "the model may have returned NaN, or given sites may have probability zero under it"
@@ -92,7 +98,7 @@ def run_sums(rows: Tensor, width: int) -> Tensor:
 
 
 def symbol_of_run(rows: Tensor, run: Tensor, width: int, threshold: Tensor) -> Tensor:
-    """Which symbol of its run [K, 1] each threshold [K, 1] falls on."""
+    """The symbol of its run [K, 1] that each threshold [K, 1] falls on, counted from its start."""
     columns = run * width + torch.arange(width, device=rows.device)
     inside = columns < rows.shape[1]
     part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
@@ -101,5 +107,5 @@ def symbol_of_run(rows: Tensor, run: Tensor, width: int, threshold: Tensor) -> T
 
 
 def below(threshold: Tensor, total: Tensor) -> Tensor:
-    """The threshold, or the number just below the total where rounding took it further."""
+    """The threshold, or the number just below the total where rounding exceeded it."""
     return torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))

@@ -1,4 +1,8 @@
-"""Files are written whole or not at all."""
+"""Files that are written whole or not at all.
+
+Content goes to a temporary file in the same folder, which then takes the place of the old file in
+one step of the file system. A program that is stopped half-way leaves the old file as it was.
+"""
 
 import json
 import os
@@ -13,7 +17,7 @@ __all__ = ["read_json", "replacing", "write_json"]
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends without an error."""
+    """A temporary path beside ``path``, which replaces it if the block ends without an error."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
@@ -32,6 +36,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 def write_json(
     path: Path | str, content: Any, *, default: Callable[[Any], Any] | None = None
 ) -> None:
+    """Write ``content`` as JSON; ``default`` is that of ``json.dumps``."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=default) + "\n")
 

@@ -1,39 +1,78 @@
-"""Selected sites: a mask, bool [B, L], and what stands at them.
+"""Selected sites of a batch: a mask, bool [B, L], together with the indices of its K sites.
 
-Finding out which sites a mask selects makes the CPU wait for a GPU, and a step asks several times for the same mask; the answer is
-kept for the mask that was asked for last.
+Finding the indices of a mask on a GPU makes the CPU wait for it. A ``SiteMask`` does that once,
+when it is made; every later selection is a gather that waits for nothing. Functions that select
+sites several times make one at their start and hand it on. ``SiteMask.of`` lets them take either
+form.
 """
 
-import weakref
+from typing import overload
 
+import torch
 from torch import Tensor
 
-__all__ = ["rows_of", "selected", "sites_of"]
+__all__ = ["SiteMask", "selected"]
 
 
-last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
-"""The mask that was asked for last, how often it had been written to, and its sites; replaced as a whole, so that threads which
-sample at the same time never see one mask with the sites of another."""
+class SiteMask:
+    """A mask with its indices, in the order of ``x[mask]``.
+
+    Attributes:
+        mask: bool [B, L]; it must not be written to afterwards.
+        sites: int64 [K], the selected sites of the flattened mask.
+
+    Raises:
+        ValueError: the mask is not bool [B, L].
+    """
+
+    __slots__ = ("mask", "sites")
+
+    def __init__(self, mask: Tensor, sites: Tensor | None = None) -> None:
+        if mask.dtype != torch.bool or mask.ndim != 2:
+            raise ValueError(
+                f"a mask of sites must be bool [B, L], got {mask.dtype} {list(mask.shape)}"
+            )
+        self.mask = mask
+        self.sites = mask.flatten().nonzero()[:, 0] if sites is None else sites
+
+    @overload
+    @staticmethod
+    def of(where: "Tensor | SiteMask") -> "SiteMask": ...
+    @overload
+    @staticmethod
+    def of(where: None) -> None: ...
+    @overload
+    @staticmethod
+    def of(where: "Tensor | SiteMask | None") -> "SiteMask | None": ...
+    @staticmethod
+    def of(where: "Tensor | SiteMask | None") -> "SiteMask | None":
+        """The mask with its indices; as it is where it has them, or is None (all sites)."""
+        return where if where is None or isinstance(where, SiteMask) else SiteMask(where)
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.sites)
+
+    @property
+    def rows(self) -> Tensor:
+        """The sequence that each selected site is in, int64 [K]."""
+        return self.sites // self.mask.shape[1]
+
+    def select(self, x: Tensor) -> Tensor:
+        """x [B, L, ...] at the selected sites, [K, ...]."""
+        return x.flatten(0, 1)[self.sites]
+
+    def split(self, most: int) -> list["SiteMask"]:
+        """The same sites in pieces of at most ``most``, in order; one piece where they are few."""
+        if len(self) <= most:
+            return [self]
+        empty = self.mask.new_zeros(self.mask.numel())
+        return [
+            SiteMask(empty.index_fill(0, piece, True).reshape(self.mask.shape), piece)
+            for piece in self.sites.split(most)
+        ]
 
 
-def sites_of(where: Tensor) -> Tensor:
-    """The selected sites of the flattened mask, in order, int64 [K]."""
-    global last
-    known = last
-    if where.is_inference():  # Such tensors do not count how often they are written to.
-        return where.flatten().nonzero()[:, 0]
-    if known is not None and known[0]() is where and known[1] == where._version:
-        return known[2]
-    sites = where.flatten().nonzero()[:, 0]
-    last = weakref.ref(where), where._version, sites
-    return sites
-
-
-def rows_of(where: Tensor) -> Tensor:
-    """The sequence that each selected site is in, int64 [K]."""
-    return sites_of(where) // where.shape[1]
-
-
-def selected(x: Tensor, where: Tensor | None) -> Tensor:
+def selected(x: Tensor, where: Tensor | SiteMask | None) -> Tensor:
     """x [B, L, ...] at the selected sites, [K, ...]; x itself without a mask."""
-    return x if where is None else x.flatten(0, 1)[sites_of(where)]
+    return x if where is None else SiteMask.of(where).select(x)

@@ -1,38 +1,39 @@
-"""Counting model calls."""
+"""Counting model calls: the number of function evaluations (NFE) of a run, or of a search.
+
+One call at a batch is one evaluation, in however many micro-batches it is made, and however often
+its hidden states are read.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from jumpsteps.denoiser.batching import MicroBatches
-from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.denoiser.model import Evaluation, Model, evaluate
+from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.denoiser.model import Evaluation, call, evaluate
 from jumpsteps.process.noise import Time
 
 __all__ = ["CallCounter"]
 
 
 class CallCounter:
-    """A model that counts its calls, sees given sites as they are given, and takes batches larger than memory in pieces.
+    """A model that counts its calls.
 
     Attributes:
-        model: the model; a call for a batch counts once, in however many pieces it is made.
-        given: sites that a sampler of several stages may have moved since the last step; None for none.
+        model: the model.
         calls: so far.
     """
 
-    def __init__(self, model: Model, given: Given | None = None) -> None:
-        self.model, self.given = MicroBatches(model), given
+    reads_site_mask: ClassVar[bool] = True
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
         self.calls = 0
 
-    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         self.calls += 1
-        return self.model(self.clamped(x), t, where)
+        return call(self.model, x, t, where)
 
-    def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation:
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         self.calls += 1
-        return evaluate(self.model, self.clamped(x), t, where)
-
-    def clamped(self, x: Tensor) -> Tensor:
-        # Samplers that ask for some of the sequences only ask once in a step, for rows of the state, which are clamped.
-        if self.given is not None and self.given.mask.shape in (x.shape, x.shape[1:]):
-            return self.given.clamp(x)
-        return x
+        return evaluate(self.model, x, t, where)

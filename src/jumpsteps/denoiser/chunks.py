@@ -1,56 +1,61 @@
-"""Large vocabularies: a model is called once, and its head runs on a block of sites at a time.
+r"""Chunked evaluation for large vocabularies: the head runs on a chunk of sites at a time.
 
-All sites and symbols together are L V numbers for each sequence, 200 MB at the size of a small language model. What is kept of a
-call are the hidden states of the trunk (see ``reverse.evaluate``).
+The outputs of all sites are L V numbers per sequence, 200 MB at the size of a small language model.
+A network is a trunk and a head, :math:`\mathrm{out}^l = \mathrm{head}(h^l)` with :math:`h =
+\mathrm{trunk}(x_t, t)`, and a draw or an entropy depends on the output of one site alone. So the
+hidden states h are kept (``model.Evaluation``), and head and draw run chunk by chunk. Results do
+not depend on the size of the chunks.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from jumpsteps.core.site_mask import sites_of
-from jumpsteps.denoiser.model import evaluate
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.reverse import ReverseProcess
 
 __all__ = ["in_chunks", "site_chunks", "site_entropies"]
 
 CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**27}
-"""Numbers in the largest tensors, which hold a block of sites; by type of device."""
+"""Numbers in the largest tensors of a chunk, by type of device."""
 
 
-def site_chunks(where: Tensor, numbers: int) -> Iterator[Tensor]:
-    """The selected sites in pieces, bool [B, L] each, in order; ``numbers`` are what one site takes."""
-    sites = sites_of(where)
-    most = max(CHUNK_SIZE.get(where.device.type, CHUNK_SIZE["cpu"]) // numbers, 1)
-    if len(sites) <= most:
-        yield where
-        return
-    for piece in sites.split(most):
-        yield torch.zeros_like(where).flatten().index_fill(0, piece, True).reshape(where.shape)
+def site_chunks(where: Tensor | SiteMask, numbers: int) -> Iterator[SiteMask]:
+    """The selected sites in chunks, in order; ``numbers`` is how many numbers one site takes."""
+    where = SiteMask.of(where)
+    size = CHUNK_SIZE.get(where.mask.device.type, CHUNK_SIZE["cpu"])
+    yield from where.split(max(size // numbers, 1))
 
 
 def in_chunks(
     reverse: ReverseProcess,
     x: Tensor,
     t: float,
-    where: Tensor,
-    draw: Callable[[ReverseProcess, Tensor], Tensor],
+    where: Tensor | SiteMask,
+    draw: Callable[[Tensor, SiteMask], Tensor],
 ) -> Tensor:
-    """What ``draw(reverse, chunk)`` gives for one block of sites after the other, [K, ...]; one model call."""
-    pieces = list(site_chunks(where, reverse.forward.vocab_size))
-    if len(pieces) == 1:
-        return draw(reverse, where)
-    kept = replace(reverse, model=evaluate(reverse.model, x, t, where))
-    return torch.cat([draw(kept, chunk) for chunk in pieces])
+    """``draw(output, sites)`` for each chunk of the selected sites, [K, ...]; one model call.
+
+    Args:
+        draw: the model's output at a chunk [k, V] and the chunk's sites -> [k, ...].
+    """
+    where = SiteMask.of(where)
+    chunks = list(site_chunks(where, reverse.forward.vocab_size))
+    if len(chunks) == 1:
+        return draw(reverse.call_model(x, t, where), where)
+    evaluation = reverse.evaluate(x, t, where)
+    return torch.cat([draw(evaluation(x, t, chunk), chunk) for chunk in chunks])
 
 
-def site_entropies(reverse: ReverseProcess, x: Tensor, t: float, where: Tensor) -> Tensor:
-    """The entropy of p(x0^l | x_t without x_t^l) at the selected sites, nats, float64 [K]; one model call."""
-    kept = replace(reverse, model=evaluate(reverse.model, x, t, where))
-    pieces = [torch.zeros(0, dtype=torch.float64, device=x.device)]
+def site_entropies(
+    reverse: ReverseProcess, x: Tensor, t: float, where: Tensor | SiteMask
+) -> Tensor:
+    """Entropies of p(x0^l | x_t^{-l}) at the selected sites, nats, float64 [K]; one model call."""
+    where = SiteMask.of(where)
+    evaluation = reverse.evaluate(x, t, where)
+    parts = [torch.zeros(0, dtype=torch.float64, device=x.device)]
     for chunk in site_chunks(where, reverse.forward.vocab_size):
-        p = kept.leave_one_out(x, t, where=chunk)
-        pieces.append(-torch.xlogy(p, p).sum(-1, dtype=torch.float64))
-    return torch.cat(pieces)
+        w = reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk)
+        parts.append(-torch.xlogy(w, w).sum(-1, dtype=torch.float64))
+    return torch.cat(parts)

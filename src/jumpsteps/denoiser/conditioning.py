@@ -1,26 +1,44 @@
-"""Conditioning: observed sites."""
+r"""Conditioning on observed sites: a prompt, the bars of a melody, known pixels.
 
+With :math:`x_O` the tokens at the observed sites O, a run samples :math:`p(x_0 \mid x_O)`: noise
+leaves the sites O alone, they hold :math:`x_O` at every state of the run, and the model, evaluated
+at these states, gives the posteriors of the other sites.
+
+``Given`` holds O and x_O. ``ClampedModel`` puts x_O into every state that the model is called at,
+because a sampler of several stages may have moved these sites within a step.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.core.tensors import as_tokens
+from jumpsteps.denoiser.model import Evaluation, call, evaluate
 from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.noise import Time
 
-__all__ = ["Given"]
+__all__ = ["ClampedModel", "Given"]
 
 
 @dataclass(frozen=True)
 class Given:
-    """Sites that are known and stay as they are: a prompt, given bars, known pixels.
+    """Observed sites, which stay as they are.
 
     Attributes:
-        tokens: int64 [L] or [B, L]; read where ``mask`` is true only.
-        mask: bool, same shape.
+        tokens: int64 [L] or [B, L]; read where ``mask`` is true. A numpy array will do.
+        mask: bool, same shape, true at observed sites.
     """
 
     tokens: Tensor
     mask: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", as_tokens(self.tokens, "given tokens"))
+        object.__setattr__(self, "mask", torch.as_tensor(self.mask, dtype=torch.bool))
 
     def check(self, shape: tuple[int, int], forward: ForwardProcess) -> None:
         """Raises ValueError for other shapes, and for tokens that data cannot hold."""
@@ -29,16 +47,49 @@ class Given:
             torch.Size(shape),
         ):
             raise ValueError(
-                f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} must both have shape "
-                f"[L] = [{shape[1]}] or [B, L] = {list(shape)}"
+                f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} "
+                f"must both have shape [L] = [{shape[1]}] or [B, L] = {list(shape)}"
             )
         forward.check_data(self.tokens[self.mask], "given")
 
-    def rows(self, start: int, stop: int) -> "Given":
-        """What is given in these sequences of a batch."""
-        return (
-            self if self.mask.ndim == 1 else Given(self.tokens[start:stop], self.mask[start:stop])
-        )
+    def at_rows(self, rows: Tensor | slice) -> "Given":
+        """The observed sites of these sequences of the batch."""
+        return self if self.mask.ndim == 1 else Given(self.tokens[rows], self.mask[rows])
 
     def clamp(self, x: Tensor) -> Tensor:
+        """x [B, L] with the observed sites put back.
+
+        Raises:
+            ValueError: the observed sites are those of another number of sequences.
+        """
+        if self.mask.ndim == 2 and self.mask.shape != x.shape:
+            raise ValueError(
+                f"{len(x)} sequences are evaluated where sites of {len(self.mask)} are observed; "
+                "a sampler that evaluates a part of the batch must say which rows: "
+                "reverse.at_rows(rows)"
+            )
         return torch.where(self.mask.to(x.device), self.tokens.to(x), x)
+
+
+class ClampedModel:
+    """A model that is only ever evaluated at states with the observed sites in place.
+
+    Attributes:
+        model: the model.
+        given: the observed sites of the sequences that it is called with.
+    """
+
+    reads_site_mask: ClassVar[bool] = True
+
+    def __init__(self, model: Callable[..., Any], given: Given) -> None:
+        self.model, self.given = model, given
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
+        return call(self.model, self.given.clamp(x), t, where)
+
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
+        return evaluate(self.model, self.given.clamp(x), t, where)
+
+    def at_rows(self, rows: Tensor | slice) -> "ClampedModel":
+        """The same for these sequences of the batch."""
+        return ClampedModel(self.model, self.given.at_rows(rows))

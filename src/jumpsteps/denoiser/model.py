@@ -1,59 +1,166 @@
-"""Models: what a denoiser answers, and one evaluation of it kept for later."""
+r"""Models: the network, or the exact distribution, that a denoiser is made of.
 
+A model maps noisy tokens :math:`x_t` and a time t to V numbers for each site, whose meaning is the
+parameterisation's (``parameterisations``). Any callable will do:
+
+* ``model(x, t)``, with tokens x int64 [B, L] and t a number or a tensor [B];
+* ``model(x, t, where=None)``, which may return only the K rows that ``where`` (bool [B, L])
+  selects, so that the head of a network runs on these sites alone.
+
+The result is a tensor [B, L, V] (or [K, V]), a tuple that starts with it, or an object whose
+``logits`` it is. A model of a large vocabulary may have a method ``evaluate(x, t, where)``, too: it
+returns an ``Evaluation``, whose hidden states become outputs a chunk of sites at a time. A model
+that sets ``reads_site_mask = True`` gets ``where`` as a ``SiteMask``, with the sites' indices.
+
+``call`` makes one call of any of these, selects the rows where the model did not, and checks what
+can be checked without waiting for a GPU: type, shape and device. Values are checked once in a run,
+by ``checks.CheckedModel``.
+"""
+
+import inspect
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from functools import lru_cache, partial
+from types import FunctionType
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from jumpsteps.core.site_mask import selected
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.process.noise import Time
 
-__all__ = ["Evaluation", "Model", "evaluate"]
+__all__ = ["Evaluates", "Evaluation", "Model", "call", "evaluate"]
 
 
 class Model(Protocol):
     """A network, or an exact distribution, evaluated at noisy tokens.
 
-    Takes x int64 [B, L], t (a number or [B]) and ``where`` (bool [B, L] or None); returns floats [B, L, V], or only the
-    rows of the selected sites, [K, V], in the order of ``x[where]``.
+    Takes x int64 [B, L], t (a number or [B]) and ``where`` (bool [B, L] or None). Returns floats
+    [B, L, V], or only the rows of the selected sites, [K, V], in the order of ``x[where]``.
     """
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor: ...
 
 
 class Evaluation:
-    """A model at one state and time, evaluated once at some sites; a ``Model`` for those sites.
+    """A model evaluated once, at one state and time; it can be read at any of its sites.
 
     Args:
-        rows: what is kept of each site, [S, ...]: the output, or the hidden states that a head turns into it.
-        where: bool [B, L], the S sites.
+        rows: what is kept of each site, [S, ...]: the output, or the hidden states before the head.
+        where: the S sites, bool [B, L] or a ``SiteMask``.
         read: rows [K, ...] and tokens [K] -> outputs [K, V].
     """
 
+    reads_site_mask: ClassVar[bool] = True
+
     def __init__(
-        self, rows: Tensor, where: Tensor, read: Callable[[Tensor, Tensor], Tensor]
+        self, rows: Tensor, where: Tensor | SiteMask, read: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
         self.rows, self.read = rows, read
-        self.row = torch.zeros_like(where, dtype=torch.int64).masked_scatter(
-            where, torch.arange(len(rows), device=where.device)
+        mask = where.mask if isinstance(where, SiteMask) else where
+        self.row = torch.zeros_like(mask, dtype=torch.int64).masked_scatter(
+            mask, torch.arange(len(rows), device=mask.device)
         )
 
-    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        """Outputs [K, V] at ``where``, which selects some of the sites; x and t are those that were evaluated."""
-        where = torch.ones_like(x, dtype=torch.bool) if where is None else where
-        return self.read(self.rows[selected(self.row, where)], selected(x, where))
+    @classmethod
+    def of_output(cls, output: Tensor) -> "Evaluation":
+        """The evaluation whose output at all sites, [B, L, V], is known."""
+        everywhere = torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
+        return cls(output.flatten(0, 1), everywhere, lambda rows, tokens: rows)
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
+        """Outputs [K, V] at ``where``, some of the S sites; [B, L, V] without, if S = B L.
+
+        x and t must be those that were evaluated.
+        """
+        if where is None:
+            return self.read(self.rows[self.row.flatten()], x.flatten()).unflatten(0, x.shape)
+        where = SiteMask.of(where)
+        return self.read(self.rows[where.select(self.row)], where.select(x))
 
 
 @runtime_checkable
 class Evaluates(Protocol):
-    """A model that can keep less than its output: a network with a large head keeps its trunk's hidden states."""
+    """A model that keeps the hidden states of one call, which are smaller than its output."""
 
     def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation: ...
 
 
-def evaluate(model: Model, x: Tensor, t: Time, where: Tensor) -> Evaluation:
-    """One call of the model, to be read later, site by site."""
+def call(
+    model: Callable[..., Any], x: Tensor, t: Time, where: Tensor | SiteMask | None = None
+) -> Tensor:
+    """The output of one call of any model, [B, L, V], or [K, V] with ``where``.
+
+    Raises:
+        ValueError: no tensor of numbers, another shape, or an output on another device than x.
+    """
+    where = SiteMask.of(where)
+    output = output_of(model(x, t, **mask_for(model, where)))
+    if output.device != x.device:
+        raise ValueError(
+            f"the model's output is on {output.device}, its tokens are on {x.device}; "
+            "move both to one device: network.to(device), and a generator on that device"
+        )
+    if where is not None and output.shape[:-1] == x.shape and output.ndim == 3:
+        return where.select(output)
+    expected = tuple(x.shape) if where is None else (len(where),)
+    if output.shape[:-1] != expected:
+        wanted = f"[B, L, V] = [{x.shape[0]}, {x.shape[1]}, V]"
+        if where is not None:
+            wanted += f", or [K, V] = [{len(where)}, V] for the sites of where"
+        raise ValueError(
+            f"the model returned shape {list(output.shape)} for tokens {list(x.shape)}; "
+            f"return {wanted}"
+        )
+    return output
+
+
+def evaluate(model: Callable[..., Any], x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
+    """One call of the model at the selected sites, kept to be read a chunk of sites at a time."""
+    where = SiteMask.of(where)
     if isinstance(model, Evaluates):
-        return model.evaluate(x, t, where)
-    return Evaluation(model(x, t, where), where, lambda rows, tokens: rows)
+        reads = getattr(model, "reads_site_mask", False)
+        return model.evaluate(x, t, where if reads else where.mask)
+    return Evaluation(call(model, x, t, where), where, lambda rows, tokens: rows)
+
+
+def output_of(answer: Any) -> Tensor:
+    """The tensor in a model's answer."""
+    output = getattr(answer, "logits", answer)
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        found = output.dtype if isinstance(output, Tensor) else type(answer).__name__
+        raise ValueError(
+            f"the model returned {found}; return a tensor of float logits [B, L, V], "
+            "a tuple that starts with it, or an object with .logits"
+        )
+    return output
+
+
+def mask_for(
+    model: Callable[..., Any], where: SiteMask | None
+) -> dict[str, Tensor | SiteMask | None]:
+    """The mask as the model takes it: with its indices, as bool [B, L], or not at all."""
+    if getattr(model, "reads_site_mask", False):
+        return {"where": where}
+    if not takes_where(signed(model)):
+        return {}
+    return {"where": None if where is None else where.mask}
+
+
+def signed(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose signature says what the model takes."""
+    model = getattr(model, "_orig_mod", model)  # torch.compile
+    if isinstance(model, nn.Module):
+        return type(model).forward
+    return model if isinstance(model, FunctionType | partial) else type(model).__call__
+
+
+@lru_cache(maxsize=256)
+def takes_where(function: Callable[..., Any]) -> bool:
+    """Whether one of its parameters is called ``where``."""
+    try:
+        return "where" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # Built-in functions have no signature.
+        return False

@@ -19,6 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import (
     LeaveOneOutReverse,
     LogScoreReverse,
@@ -229,11 +230,8 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
                 "sample must be int64 [B, L] and model_output [B, L, V], got "
                 f"{sample.dtype} {list(sample.shape)} and {list(model_output.shape)}"
             )
-
-        def model(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-            return model_output if where is None else model_output[where]
-
-        reverse = OUTPUTS[self.config.output](self.forward, model)
+        evaluation = Evaluation.of_output(model_output)
+        reverse = OUTPUTS[self.config.output](self.forward, evaluation)
         new, _, _ = self.sampler.step(
             reverse, sample, step, None, generator=on_device(generator, sample.device)
         )

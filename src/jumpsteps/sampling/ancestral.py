@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, uniform
-from jumpsteps.core.site_mask import selected
+from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -35,13 +35,12 @@ def reveal(
     """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model
     call.
     """
-    return in_chunks(
-        reverse,
-        x,
-        t,
-        where,
-        lambda kept, chunk: categorical(kept.leave_one_out(x, t, chunk), generator=generator),
-    )
+
+    def draw(output: Tensor, where: SiteMask) -> Tensor:
+        w = reverse.leave_one_out_from(output, x, t, where)
+        return categorical(w, generator=generator)
+
+    return in_chunks(reverse, x, t, where, draw)
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,10 @@ class Ancestral(Sampler):
         generator: torch.Generator,
     ) -> tuple[Tensor, None, Info]:
         moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
-        rows = moving.any(-1)
-        if rows.any():
-            x = x.masked_scatter(moving, reveal(reverse, x[rows], step.t, moving[rows], generator))
+        rows = moving.any(-1).nonzero()[:, 0]
+        if len(rows):
+            some = reverse.at_rows(rows)
+            x = x.masked_scatter(moving, reveal(some, x[rows], step.t, moving[rows], generator))
         return x, None, nothing_clipped(x)
 
     def site_distribution(

@@ -44,7 +44,7 @@ def sample_batches(
     runs = []
     for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
         stop = min(start + batch, n)
-        known = None if given is None else given.rows(start, stop)
+        known = None if given is None else given.at_rows(slice(start, stop))
         runs.append(
             simulate(
                 reverse, sampler, schedule, (stop - start, length), generator=generator, given=known

@@ -108,9 +108,9 @@ class Gillespie(Sampler):
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """The state after the candidates, and whether their rate exceeded the bound."""
-        forward, rows = reverse.forward, site.any(-1)
+        forward, rows = reverse.forward, site.any(-1).nonzero()[:, 0]
         t = time[rows]
-        rates = reverse.rates(x[rows], t, where=site[rows]).to(torch.float64)
+        rates = reverse.at_rows(rows).rates(x[rows], t, where=site[rows]).to(torch.float64)
         bound = forward.noise.rate(t) * forward.exit_rate_bound.rate(forward.noise.total(t))
         share = rates.sum(-1) / bound
         accepted = uniform((len(t),), generator=generator, device=x.device) < share
@@ -160,7 +160,8 @@ class FirstHitting(Sampler):
         site = smallest(exponential(masked.to(torch.float64), generator=generator), 1) & masked
         active = n > 0
         if active.any():
-            w = reverse.leave_one_out(x[active], time[active], where=site[active])
+            rows = active.nonzero()[:, 0]
+            w = reverse.at_rows(rows).leave_one_out(x[rows], time[rows], where=site[rows])
             x = x.masked_scatter(site, categorical(w, generator=generator))
         time = torch.where(n > 1, time, 0.0)
         return x, time, Info(nothing_clipped(x).clipped, time)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, uniform
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -82,8 +83,9 @@ class LeaveOneOutCorrector(Corrected):
         chosen = smallest(keys, min(self.sites, x.shape[1])) & free
         hidden = hide(reverse, x, chosen)
 
-        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            return categorical(conditional(reverse, hidden, step.s, where), generator=generator)
+        def draw(output: Tensor, where: SiteMask) -> Tensor:
+            probs = conditional(reverse, output, hidden, step.s, where)
+            return categorical(probs, generator=generator)
 
         return x.masked_scatter(chosen, in_chunks(reverse, hidden, step.s, chosen, draw))
 
@@ -95,7 +97,9 @@ class LeaveOneOutCorrector(Corrected):
             chosen = torch.zeros_like(states, dtype=torch.bool)
             chosen[:, list(choice)] = True
             sites = one_hot(states, reverse.forward.vocab_size, torch.float64)
-            sites[chosen] = conditional(reverse, hide(reverse, states, chosen), step.s, chosen)
+            hidden = hide(reverse, states, chosen)
+            output = reverse.call_model(hidden, step.s, chosen)
+            sites[chosen] = conditional(reverse, output, hidden, step.s, chosen)
             total += joint_distribution(sites, states)
         return total / len(choices)
 
@@ -106,7 +110,9 @@ def hide(reverse: ReverseProcess, x: Tensor, chosen: Tensor) -> Tensor:
     return x.masked_fill(chosen, forward.mask_id) if isinstance(forward, Absorbing) else x
 
 
-def conditional(reverse: ReverseProcess, x: Tensor, s: float, where: Tensor) -> Tensor:
+def conditional(
+    reverse: ReverseProcess, output: Tensor, x: Tensor, s: float, where: Tensor | SiteMask
+) -> Tensor:
     """p(x_s^l | x_s without x_s^l) of the selected sites, float64 [K, V]."""
-    w = reverse.leave_one_out(x, s, where=where).to(torch.float64)
+    w = reverse.leave_one_out_from(output, x, s, where).to(torch.float64)
     return reverse.forward.push(w / w.sum(-1, keepdim=True), s)

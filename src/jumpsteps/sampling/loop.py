@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.checks import CheckedModel
+from jumpsteps.denoiser.conditioning import ClampedModel, Given
+from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Sampler
@@ -79,14 +82,13 @@ def simulate(
     if min(shape) < 1:
         raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
     steps = plan(sampler, schedule, forward)
-    if given is not None:
-        given = Given(as_tokens(given.tokens, "given"), torch.as_tensor(given.mask))
-    counter = CallCounter(reverse.model, given)
+    counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     reverse = replace(reverse, model=counter)
     x = start(reverse, steps[0].t, shape, generator, initial)
     free = torch.ones_like(x, dtype=torch.bool)
     if given is not None:
         given.check(shape, forward)
+        reverse = replace(reverse, model=ClampedModel(counter, given))
         x = given.clamp(x)
         free = ~given.mask.to(x.device).expand(x.shape)
     if isinstance(schedule, CountSchedule):
@@ -140,18 +142,6 @@ def check_counts(schedule: CountSchedule, masked: Tensor) -> None:
         )
 
 
-def as_tokens(value: Tensor | NDArray[np.integer], what: str) -> Tensor:
-    """Integers as int64; raises ValueError for anything else."""
-    if not isinstance(value, Tensor | np.ndarray):
-        raise ValueError(
-            f"{what} must be a tensor or an array of integers, got {type(value).__name__}"
-        )
-    tokens = torch.as_tensor(value)
-    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
-        raise ValueError(f"{what} must hold tokens, which are integers; got {tokens.dtype}")
-    return tokens.to(torch.int64)
-
-
 def start(
     reverse: ReverseProcess,
     t: float,
@@ -161,7 +151,7 @@ def start(
 ) -> Tensor:
     """The state at the schedule's first time."""
     if initial is not None:
-        x = as_tokens(initial, "initial")
+        x = as_tokens(initial, "initial", generator.device)
         if tuple(x.shape) != tuple(shape):
             raise ValueError(
                 f"initial has shape {list(x.shape)}, the shape of the run is {list(shape)}"

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, poisson
-from jumpsteps.core.site_mask import selected
+from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -65,8 +65,9 @@ class Tweedie(Sampler):
     ) -> tuple[Tensor, None, Info]:
         moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
 
-        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            return categorical(drawn_from(reverse, x, step, where), generator=generator)
+        def draw(output: Tensor, where: SiteMask) -> Tensor:
+            probs = drawn_from(reverse, output, x, step, where)
+            return categorical(probs, generator=generator)
 
         y = in_chunks(reverse, x, step.t, moving, draw)
         return x.masked_scatter(moving, y), None, nothing_clipped(x)
@@ -75,7 +76,8 @@ class Tweedie(Sampler):
         self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
     ) -> Tensor:
         def distribution(where: Tensor) -> Tensor:
-            probs = drawn_from(reverse, x, step, where).to(torch.float64)
+            output = reverse.call_model(x, step.t, where)
+            probs = drawn_from(reverse, output, x, step, where).to(torch.float64)
             forward = reverse.forward
             if not isinstance(forward, Absorbing):
                 return probs
@@ -87,10 +89,12 @@ class Tweedie(Sampler):
         return movable_sites(reverse.forward, x, where, distribution)
 
 
-def drawn_from(reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor) -> Tensor:
+def drawn_from(
+    reverse: ReverseProcess, output: Tensor, x: Tensor, step: Step, where: Tensor | SiteMask
+) -> Tensor:
     """What Tweedie's step draws sites from that it redraws, unnormalised [K, V]."""
     sites = selected(x, where)
-    w = reverse.leave_one_out(x, step.t, where=where)
+    w = reverse.leave_one_out_from(output, x, step.t, where)
     return reverse.forward.bridge(w, sites, step.t, step.s)
 
 
@@ -149,20 +153,25 @@ class Euler(Sampler):
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
 
-        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            probs, total = self.one_jump(reverse, x, step, where)
+        def draw(output: Tensor, where: SiteMask) -> Tensor:
+            probs, total = self.one_jump(reverse, output, x, step, where)
             return torch.stack([categorical(probs, generator=generator), total > 1], 1)
 
         y, clipped = in_chunks(reverse, x, step.t, movable, draw).unbind(1)
         return x.masked_scatter(movable, y), None, Info(clipped=count_sites(x, movable, clipped))
 
     def one_jump(
-        self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor
+        self,
+        reverse: ReverseProcess,
+        output: Tensor,
+        x: Tensor,
+        step: Step,
+        where: Tensor | SiteMask,
     ) -> tuple[Tensor, Tensor]:
         """Distributions of the selected sites [K, V], and their probabilities of leaving before the
         cut [K].
         """
-        leave = jump_means(reverse, x, step, where)
+        leave = jump_means(reverse, output, x, step, where)
         total = leave.sum(-1, keepdim=True)
         stay = (1 - total).clamp_min(0)
         probs = (leave / total.clamp_min(1)).scatter(-1, selected(x, where)[:, None], stay)
@@ -173,14 +182,19 @@ class Euler(Sampler):
     ) -> Tensor:
         if step.s == 0:
             return Tweedie().site_distribution(reverse, x, step, where)
-        return movable_sites(
-            reverse.forward, x, where, lambda where: self.one_jump(reverse, x, step, where)[0]
-        )
+
+        def distribution(where: Tensor) -> Tensor:
+            output = reverse.call_model(x, step.t, where)
+            return self.one_jump(reverse, output, x, step, where)[0]
+
+        return movable_sites(reverse.forward, x, where, distribution)
 
 
-def jump_means(reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor) -> Tensor:
+def jump_means(
+    reverse: ReverseProcess, output: Tensor, x: Tensor, step: Step, where: Tensor | SiteMask
+) -> Tensor:
     """h times the reverse rates of the selected sites, float64 [K, V]."""
-    return (step.t - step.s) * reverse.rates(x, step.t, where=where).to(torch.float64)
+    return (step.t - step.s) * reverse.rates_from(output, x, step.t, where).to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -231,8 +245,8 @@ class TauLeaping(Sampler):
         movable = reverse.forward.movable(x)
         jump = self.add_jumps if self.ordinal else self.single_jumps
 
-        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            return jump(jump_means(reverse, x, step, where), selected(x, where), generator)
+        def draw(output: Tensor, where: SiteMask) -> Tensor:
+            return jump(jump_means(reverse, output, x, step, where), where.select(x), generator)
 
         y = in_chunks(reverse, x, step.t, movable, draw)
         return x.masked_scatter(movable, y), None, nothing_clipped(x)
@@ -258,7 +272,8 @@ class TauLeaping(Sampler):
         landing = added_jumps if self.ordinal else single_jump
 
         def distribution(where: Tensor) -> Tensor:
-            return landing(jump_means(reverse, x, step, where), selected(x, where))
+            output = reverse.call_model(x, step.t, where)
+            return landing(jump_means(reverse, output, x, step, where), selected(x, where))
 
         return movable_sites(reverse.forward, x, where, distribution)
 

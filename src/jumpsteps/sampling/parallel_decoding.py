@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, gumbel
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.ancestral import reveal
@@ -113,8 +114,8 @@ class MaskGIT(Sampler):
     ) -> tuple[Tensor, None, Info]:
         masked = reverse.forward.movable(x)
 
-        def draw(reverse: ReverseProcess, where: Tensor) -> Tensor:
-            w = reverse.leave_one_out(x, step.t, where).to(torch.float64)
+        def draw(output: Tensor, where: SiteMask) -> Tensor:
+            w = reverse.leave_one_out_from(output, x, step.t, where).to(torch.float64)
             y = categorical(w, generator=generator)[:, None]
             return torch.cat([y, w.gather(-1, y).log()], 1)
 
@@ -178,9 +179,9 @@ class EntropyBounded(Sampler):
         active = masked.any(-1)
         if active.any():
             time = self.time(reverse, masked, state)
-            w = reverse.leave_one_out(x[active], time[active], where=masked[active]).to(
-                torch.float64
-            )
+            rows = active.nonzero()[:, 0]
+            w = reverse.at_rows(rows).leave_one_out(x[rows], time[rows], where=masked[rows])
+            w = w.to(torch.float64)
             entropy = torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device)
             entropy[masked] = -torch.xlogy(w, w).sum(-1)
             moving = self.choose(entropy) & masked

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.model import Evaluation, Model, evaluate
+from jumpsteps.denoiser.checks import CheckedModel
+from jumpsteps.denoiser.micro_batches import MicroBatches
+from jumpsteps.denoiser.model import Evaluation, Model, call, evaluate
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Sampler
@@ -23,7 +29,7 @@ __all__ = ["optimize_schedule"]
 
 def optimize_schedule(
     reverse: ReverseProcess,
-    data: Tensor,
+    data: Tensor | NDArray[np.integer],
     nfe: Iterable[int] = (),
     *,
     tolerance: float | None = None,
@@ -38,7 +44,7 @@ def optimize_schedule(
 
     Args:
         reverse: the reverse process.
-        data: int64 [B, L], sequences like those the model was trained on; 16 to 64 usually suffice.
+        data: integers [B, L], sequences like those the model was trained on; 16 to 64 usually suffice.
         nfe: numbers of model calls of a run.
         tolerance: in place of ``nfe``, the largest predicted error, nats per sequence; the search
             finds the fewest steps that meet it.
@@ -66,7 +72,7 @@ def optimize_schedule(
     if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
-    counter = CallCounter(reverse.model)
+    counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     with ProgressBar(counter, method.max_evaluations, shown=progress) as model:
         counted = replace(reverse, model=model)
         found = search(counted, paths, method, sampler, steps, tolerance, generator)
@@ -117,16 +123,18 @@ class ProgressBar:
         shown: whether there is a bar at all.
     """
 
+    reads_site_mask: ClassVar[bool] = True
+
     def __init__(self, model: Model, total: int | None, *, shown: bool) -> None:
         self.model = model
         self.bar = tqdm(total=total, unit="call", desc="model calls", disable=not shown)
 
-    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-        out = self.model(x, t, where)
+    def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
+        out = call(self.model, x, t, where)
         self.bar.update()
         return out
 
-    def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation:
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         out = evaluate(self.model, x, t, where)
         self.bar.update()
         return out

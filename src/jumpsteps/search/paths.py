@@ -9,10 +9,13 @@ Sites that are observed when sampling (a prompt, known bars) are clean at every 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.tensors import as_tokens
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
@@ -44,12 +47,12 @@ class Paths:
     def draw(
         cls,
         forward: ForwardProcess,
-        data: Tensor,
+        data: Tensor | NDArray[np.integer],
         *,
         generator: torch.Generator,
         given_mask: Tensor | None = None,
     ) -> "Paths":
-        """Paths from data, int64 [B, L].
+        """Paths from data, integers [B, L].
 
         Args:
             given_mask: bool [L] or [B, L], the observed sites; None for none.
@@ -58,11 +61,13 @@ class Paths:
             ValueError: no sequences [B, L], tokens that data cannot hold, a mask of another
                 shape, or a sequence without a free site.
         """
+        data = as_tokens(data, "data", generator.device)
         if data.ndim != 2 or not len(data):
             raise ValueError(f"data must be tokens int64 [B, L], got shape {list(data.shape)}")
         forward.check_data(data, "data")
         known = torch.zeros_like(data, dtype=torch.bool)
         if given_mask is not None:
+            given_mask = torch.as_tensor(given_mask)
             if given_mask.shape not in (data.shape, data.shape[1:]):
                 raise ValueError(
                     f"given_mask has shape {list(given_mask.shape)}, data {list(data.shape)}; "

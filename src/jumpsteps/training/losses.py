@@ -5,7 +5,7 @@ The NELBO (negative evidence lower bound) is an upper bound of the negative log-
 of times below ``t_min`` and of the prior, KL(q_{1|0}(. | x_0) || prior).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,7 +21,6 @@ from jumpsteps.denoiser.parameterisations import (
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.process.noise import Time
 
 __all__ = ["Loss", "MaskedCrossEntropy", "ScoreEntropy", "spread_times"]
 
@@ -94,7 +93,7 @@ class MaskedCrossEntropy:
             )
         t = spread_times(len(x0), t_min=self.t_min, generator=generator)
         x = noised(forward, x0, t, self.given, generator)
-        output = reverse.call_model(x, t, None)[:, self.given :]
+        output = reverse.call_model(x, t)[:, self.given :]
         x, x0 = x[:, self.given :], x0[:, self.given :]
         is_mask = torch.arange(forward.vocab_size, device=x.device) == forward.mask_id
         nll = negative_log_likelihood(output.masked_fill(is_mask, -torch.inf), x0)
@@ -142,13 +141,9 @@ class ScoreEntropy:
         self.check(reverse)
         t = spread_times(len(x0), t_min=self.t_min, generator=generator)
         x = noised(forward, x0, t, self.given, generator)
-        output = reverse.call_model(x, t, None)[:, self.given :]
+        output = reverse.call_model(x, t)[:, self.given :]
         x, x0 = x[:, self.given :], x0[:, self.given :]
-
-        def answer(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
-            return output
-
-        bound = score_entropy(replace(reverse, model=answer), x0, x, t) * (1 - self.t_min)
+        bound = score_entropy(reverse, output, x0, x, t) * (1 - self.t_min)
         if self.cross_entropy == 0:
             return bound
         return bound + self.cross_entropy * negative_log_likelihood(
@@ -176,13 +171,15 @@ def log_posterior(reverse: ReverseProcess, output: Tensor, x: Tensor, t: Tensor)
     return output
 
 
-def score_entropy(reverse: ReverseProcess, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+def score_entropy(
+    reverse: ReverseProcess, output: Tensor, x0: Tensor, x: Tensor, t: Tensor
+) -> Tensor:
     """The integrand of ``ScoreEntropy`` at times t [B], in nats per sequence and unit time, [B].
 
     Computed in float32 at least.
     """
     forward = reverse.forward
-    log_score = reverse.log_score(x, t)
+    log_score = reverse.log_score_from(output, x, t)
     probs = forward.push(one_hot(x0, forward.vocab_size, log_score.dtype), t[:, None])
     ratio = probs / probs.gather(-1, x[..., None])
     entropy = log_score.exp() - ratio * log_score + torch.xlogy(ratio, ratio) - ratio

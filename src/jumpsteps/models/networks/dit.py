@@ -11,12 +11,13 @@ selects K sites.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jumpsteps.core.site_mask import rows_of, selected, sites_of
+from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.compiled import CompiledShapes
 from jumpsteps.process.absorbing import Absorbing
@@ -245,13 +246,13 @@ class DiT(nn.Module):
         """The embedded noise level, [B, cond_dim] or [1, cond_dim]."""
         return F.silu(self.sigma_map(self.config.level_scale * sigma))
 
-    def forward(self, x: Tensor, sigma: Tensor, where: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, where: Tensor | SiteMask | None = None) -> Tensor:
         """[B, L, V], or [K, V] with ``where``."""
         if where is None:
             return self.output_layer(self.trunk(x, sigma), self.condition(sigma)[:, None])
-        sites_of(where)  # Cached before the trunk is launched: later it would wait for the GPU.
-        hidden, c = selected(self.trunk(x, sigma), where), self.condition(sigma)
-        return self.output_layer(hidden, c if len(c) == 1 else c[rows_of(where)])
+        sites = SiteMask.of(where)  # Before the trunk is launched: later it would wait for the GPU.
+        hidden, c = sites.select(self.trunk(x, sigma)), self.condition(sigma)
+        return self.output_layer(hidden, c if len(c) == 1 else c[sites.rows])
 
 
 def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
@@ -267,21 +268,23 @@ class PosteriorNetwork(nn.Module):
     kernels it is conditioned on sigma-bar(t).
     """
 
+    reads_site_mask: ClassVar[bool] = True
+
     def __init__(self, network: DiT, forward_process: ForwardProcess) -> None:
         super().__init__()
         self.network, self.noise = network, forward_process.noise
         self.mask_id = forward_process.mask_id if isinstance(forward_process, Absorbing) else None
 
-    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]; minus infinity at MASK."""
         return self.read(self.network(x, self.level(x, t), where))
 
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
+    def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs when they are read."""
-        level = self.level(x, t)
+        where, level = SiteMask.of(where), self.level(x, t)
         hidden, c = selected(self.network.trunk(x, level), where), self.network.condition(level)
         return Evaluation(
             hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c))
@@ -312,24 +315,27 @@ class LogScoreNetwork(nn.Module):
             sigma-bar(t). This is the scale of absorbing log-scores; the published models use it.
     """
 
+    reads_site_mask: ClassVar[bool] = True
+
     def __init__(self, network: DiT, noise: NoiseSchedule, *, scale_by_sigma: bool = True) -> None:
         super().__init__()
         self.network, self.noise, self.scale_by_sigma = network, noise, scale_by_sigma
 
-    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         """Log-scores, float32 [B, L, V] or [K, V]; zero at the site's own symbol."""
         sigma = noise_level(self.noise, x, t)
         if where is None:
             return self.read(self.network(x, sigma), x, sigma[:, None])
-        own, levels = selected(x, where), sigma if len(sigma) == 1 else sigma[rows_of(where)]
+        where = SiteMask.of(where)
+        own, levels = where.select(x), sigma if len(sigma) == 1 else sigma[where.rows]
         return self.read(self.network(x, sigma, where), own, levels)
 
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
+    def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs when they are read."""
-        sigma = noise_level(self.noise, x, t)
+        where, sigma = SiteMask.of(where), noise_level(self.noise, x, t)
         hidden, c = selected(self.network.trunk(x, sigma), where), self.network.condition(sigma)
         return Evaluation(
             hidden,

@@ -11,12 +11,13 @@ Shapes: x int64 [B, L]; t a number or [B]; D is the width; ``where`` bool [B, L]
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jumpsteps.core.site_mask import rows_of, selected
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.models.networks.compiled import CompiledShapes
 from jumpsteps.models.networks.time_features import time_features, time_tensor
@@ -178,7 +179,7 @@ class Transformer(nn.Module):
         logits = self.output_linear(rows)
         return logits + one_hot(tokens, self.config.vocab_size, logits.dtype)
 
-    def forward(self, x: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, where: Tensor | SiteMask | None = None) -> Tensor:
         """Logits [B, L, V], or [K, V] with ``where``, of x int64 [B, L] at t [B] or [1].
 
         Raises:
@@ -191,9 +192,9 @@ class Transformer(nn.Module):
             )
         if where is None:
             return self.head(self.trunk(x, t), x, self.condition(t)[:, None])
-        tokens = selected(x, where)
-        hidden, c = selected(self.trunk(x, t), where), self.condition(t)
-        return self.head(hidden, tokens, c if len(c) == 1 else c[rows_of(where)])
+        sites = SiteMask.of(where)  # Before the trunk: its indices make the CPU wait for a GPU.
+        hidden, c = sites.select(self.trunk(x, t)), self.condition(t)
+        return self.head(hidden, sites.select(x), c if len(c) == 1 else c[sites.rows])
 
 
 class TransformerPosterior(nn.Module):
@@ -203,6 +204,8 @@ class TransformerPosterior(nn.Module):
         time_conditioned: whether the network is conditioned on t; otherwise its time input is 0.
     """
 
+    reads_site_mask: ClassVar[bool] = True
+
     def __init__(self, network: Transformer, *, time_conditioned: bool = True) -> None:
         super().__init__()
         self.network, self.time_conditioned = network, time_conditioned
@@ -210,7 +213,7 @@ class TransformerPosterior(nn.Module):
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
         time = time_tensor(t if self.time_conditioned else 0.0, x.device)
         return self.network(x, time, where).float().log_softmax(-1)

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.information import Floats
-from jumpsteps.core.site_mask import rows_of, selected
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.chunks import site_chunks
-from jumpsteps.denoiser.model import Evaluation, evaluate
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -75,10 +75,9 @@ class PathEvaluations:
 
     def with_times(self, times: list[float]) -> "PathEvaluations":
         """The same with evaluations at these times added: one model call for each."""
+        where = SiteMask.of(self.where)
         states = ((t, self.paths(t)) for t in times)
-        added = [
-            EvaluationAt(t, x, evaluate(self.reverse.model, x, t, self.where)) for t, x in states
-        ]
+        added = [EvaluationAt(t, x, self.reverse.evaluate(x, t, where)) for t, x in states]
         return replace(self, by_time=tuple(sorted((*self.by_time, *added), key=lambda one: -one.t)))
 
     @property
@@ -106,10 +105,10 @@ class PathEvaluations:
         # All times take part in each chunk, so that chunks may be larger than those of one call.
         for chunk in site_chunks(self.where, count * forward.vocab_size // 4):
             w = torch.stack([self.leave_one_out(one, chunk) for one in self.by_time], 1)
-            x = torch.stack([selected(one.x, chunk) for one in self.by_time], 1)
+            x = torch.stack([chunk.select(one.x) for one in self.by_time], 1)
             phi = torch.stack(divergences(forward, w, x, self.times, factors), 1)
             counted = forward.movable(x)[:, None, None] & later
-            total.index_add_(0, rows_of(chunk), torch.where(counted, phi, 0).to(total.dtype))
+            total.index_add_(0, chunk.rows, torch.where(counted, phi, 0).to(total.dtype))
         if not total.isfinite().all():
             raise ValueError(
                 "a jump has rate zero from an earlier time, so that a step costs infinitely much; "
@@ -127,10 +126,10 @@ class PathEvaluations:
         clock = forward.noise.rate(times).reciprocal() if hold_time else common_odds(forward, times)
         return None if clock is None else clock / clock[:, None]
 
-    def leave_one_out(self, evaluation: EvaluationAt, where: Tensor) -> Tensor:
+    def leave_one_out(self, evaluation: EvaluationAt, where: SiteMask) -> Tensor:
         """Leave-one-out posteriors [S, V] in the model's precision, float32 at least."""
-        reverse = replace(self.reverse, model=evaluation.model)
-        w = reverse.leave_one_out(evaluation.x, evaluation.t, where=where)
+        output = evaluation.model(evaluation.x, evaluation.t, where)
+        w = self.reverse.leave_one_out_from(output, evaluation.x, evaluation.t, where)
         return w.to(torch.promote_types(evaluation.model.rows.dtype, torch.float32))
 
 

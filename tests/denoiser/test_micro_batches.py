@@ -1,4 +1,4 @@
-"""Batches larger than memory."""
+"""Batches larger than memory: the outputs of parts are those of the whole."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ from torch import Tensor
 
 from helpers import kernel, seeded
 from jumpsteps import ShortestPath, Tweedie, optimize_schedule, simulate
-from jumpsteps.denoiser.batching import MicroBatches
 from jumpsteps.denoiser.call_counter import CallCounter
+from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.schedules.fixed import uniform
@@ -20,10 +20,10 @@ class Small:
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.asked: list[int] = []
+        self.batches: list[int] = []
 
     def __call__(self, x: Tensor, t: float | Tensor, where: Tensor | None = None) -> Tensor:
-        self.asked.append(len(x))
+        self.batches.append(len(x))
         if len(x) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
         times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
@@ -33,7 +33,7 @@ class Small:
 
 
 class SmallNetwork(Small):
-    """The same with rows that are kept."""
+    """The same with hidden states that are kept."""
 
     def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
         return Evaluation(self(x, t, where), where, lambda rows, tokens: rows + tokens[:, None])
@@ -47,22 +47,22 @@ WHERE = torch.rand(11, 6, generator=seeded(2)) < 0.4
     "t", [0.3, torch.linspace(0.1, 0.9, 11, dtype=torch.float64)], ids=["one", "each"]
 )
 @pytest.mark.parametrize("where", [None, WHERE], ids=["all", "some"])
-def test_pieces_give_what_the_whole_gives(t, where):
+def test_parts_give_what_the_whole_gives(t, where):
     small = Small(3)
     assert torch.equal(MicroBatches(small)(X, t, where), Small(100)(X, t, where))
-    assert small.asked == [11, 6, 3, 3, 3, 2]
+    assert small.batches == [11, 6, 3, 3, 3, 2]
 
 
 def test_the_size_that_fits_is_kept():
     small = Small(3)
     split = MicroBatches(small)
     split(X, 0.3)
-    small.asked.clear()
+    small.batches.clear()
     split(X[:7], 0.3)
-    assert small.asked == [3, 3, 1]
+    assert small.batches == [3, 3, 1]
 
 
-def test_what_is_evaluated_is_put_together():
+def test_the_evaluations_of_parts_are_put_together():
     block = WHERE & (torch.arange(6) > 2)
     kept, whole = (
         MicroBatches(SmallNetwork(2)).evaluate(X, 0.3, WHERE),
@@ -75,12 +75,13 @@ def test_what_is_evaluated_is_put_together():
 def test_one_sequence_that_does_not_fit_is_an_error_of_one_line():
     with pytest.raises(
         ValueError,
-        match=r"^one sequence of 6 sites does not fit in memory \(CUDA out of memory\.\); use a smaller dtype$",
+        match=r"^one sequence of 6 sites does not fit in memory \(CUDA out of memory\.\); "
+        r"use a smaller dtype$",
     ):
         MicroBatches(Small(0))(X, 0.3)
 
 
-def test_no_sequence_is_one_question():
+def test_no_sequence_is_one_call():
     assert MicroBatches(Small(3))(X[:0], 0.3).shape == (0, 6, 5)
 
 
@@ -93,7 +94,7 @@ def test_runs_and_searches_split_and_count_a_batch_once():
     ]
     assert torch.equal(runs[0].samples, runs[1].samples)
     assert [run.nfe for run in runs] == [4, 4]
-    counter = CallCounter(Small(3))
+    counter = CallCounter(MicroBatches(Small(3)))
     counter(X, 0.5)
     counter.evaluate(X, 0.5, WHERE)
     assert counter.calls == 2

@@ -1,0 +1,105 @@
+"""Mistakes of a model that its numbers show: train mode, NaN, infinities.
+
+Reading a number of a GPU's tensor makes the CPU wait for all work before it, so outputs are not
+checked at every call. ``CheckedModel`` checks the first output of a run, which finds a network that
+is broken altogether. A NaN in a later output is found where it is used: drawing a symbol from
+weights that are not finite raises, and so does a table of costs.
+"""
+
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.denoiser.model import Evaluation, call, evaluate
+from jumpsteps.process.noise import Time
+
+__all__ = ["CheckedModel"]
+
+
+class CheckedModel:
+    """A model for one run, whose first call checks its mode before and its output after it.
+
+    Raises (when first called):
+        ValueError: a network in train mode; NaN or plus infinity in the output (minus infinity is
+            the logarithm of probability zero).
+    """
+
+    reads_site_mask: ClassVar[bool] = True
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
+        self.checked = False
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
+        if self.checked:
+            return call(self.model, x, t, where)
+        check_mode(self.model)
+        output = call(self.model, x, t, where)
+        self.check(output)
+        return output
+
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
+        if self.checked:
+            return evaluate(self.model, x, t, where)
+        check_mode(self.model)
+        evaluation = evaluate(self.model, x, t, where)
+        self.check(evaluation.rows)
+        return evaluation
+
+    def check(self, output: Tensor) -> None:
+        check_values(output)
+        self.checked = output.numel() > 0
+
+
+def check_mode(model: Callable[..., Any]) -> None:
+    """Raises ValueError for a network in train mode."""
+    for network in networks_of(model):
+        # A wrapper of a network that was set to eval() may not be; its parts count.
+        parts = (part for part in network.modules() if next(part.children(), None) is None)
+        if any(part.training for part in parts):
+            raise ValueError(
+                f"the network {type(network).__name__} is in train mode, where dropout is at work; "
+                "call .eval() on it before sampling or searching"
+            )
+
+
+def networks_of(model: Any, depth: int = 4) -> Iterator[nn.Module]:
+    """The networks that a model is, holds as an attribute, or refers to by name in its function."""
+    if isinstance(model, nn.Module):
+        yield model
+    elif callable(model) and depth:
+        held = [*getattr(model, "__dict__", {}).values()]
+        held += [getattr(model, name, None) for name in ("__self__", "func")]
+        held += referred(model) if isinstance(model, FunctionType) else []
+        for value in held:
+            yield from networks_of(value, depth - 1)
+
+
+def referred(function: FunctionType) -> list[Any]:
+    """The networks among a function's global names, and what it closes over."""
+    names = function.__code__.co_names
+    named = [function.__globals__[name] for name in names if name in function.__globals__]
+    return [value for value in named if isinstance(value, nn.Module)] + [
+        cell.cell_contents for cell in function.__closure__ or ()
+    ]
+
+
+def check_values(output: Tensor) -> None:
+    """Raises ValueError for NaN or plus infinity; waits for a GPU once."""
+    if not output.numel() or bool((output < torch.inf).all()):  # False for NaN.
+        return
+    nan = bool(output.isnan().any())
+    found = "NaN" if nan else "infinity"
+    if output.dtype == torch.float16:
+        raise ValueError(
+            f"the model's output holds {found}: float16 overflows above 65504; "
+            "load the network in bfloat16 or float32"
+        )
+    raise ValueError(
+        f"the model's output holds {found} at its first call; check the network's weights and its "
+        "input (the time at t = 1, tokens in the vocabulary), or return logits in float32"
+    )
