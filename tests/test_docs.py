@@ -115,13 +115,13 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_a_sampler_of_your_own_runs():
-    (block,) = blocks("docs/samplers.md")
+    _, block = blocks("docs/samplers.md")
     names = {}
     exec(block, names)
     model = jumpsteps.load("countdown-exact")
     run = jumpsteps.simulate(
         model.reverse,
-        names["Jump"](),
+        names["Renoise"](),
         uniform(2),
         (2, 16),
         generator=torch.Generator().manual_seed(0),

@@ -1,0 +1,53 @@
+"""The Python of docs/samplers.md and docs/orders.md runs, and the recipe's two methods agree."""
+
+import re
+from pathlib import Path
+
+import torch
+
+import jumpsteps
+from builders.samplers import ALL_KERNELS, enumerable, posterior_reverse
+from builders.statistics import LEVEL, chi_square_p, seeded
+from jumpsteps import Sampler, TimeSchedule, simulate
+from jumpsteps.schedules.schedule import Step
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def recipe() -> Sampler:
+    names: dict = {}
+    exec(blocks("samplers.md")[1], names)
+    return names["Renoise"]()
+
+
+def test_the_recipe_has_the_distribution_that_it_says() -> None:
+    sampler, step = recipe(), Step(0.5, 0.1)
+    for name in ALL_KERNELS:
+        truth = enumerable(name)
+        reverse, states = posterior_reverse(truth), len(truth.states)
+        before = torch.randint(states, (100_000,), generator=seeded(3))
+        run = simulate(
+            reverse,
+            sampler,
+            TimeSchedule([step.t, step.s]),
+            (100_000, 2),
+            generator=seeded(4),
+            initial=truth.states[before],
+        )
+        joint = sampler.transition_matrix(reverse, truth.states, step) / states
+        assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
+
+
+def test_the_examples_run() -> None:
+    model = jumpsteps.load("countdown-exact")
+    names = {"model": model, "data": model.task.sample_data(4, seeded(0)), "generator": seeded(1)}
+    exec(blocks("samplers.md")[0].replace('load("countdown")', 'load("countdown-exact")'), names)
+    assert names["run"].nfe == 16
+    (example,) = blocks("orders.md")
+    exec(example, names)
+    assert names["run"].nfe == 8
+    assert set(names["found"]) == {4, 8}
