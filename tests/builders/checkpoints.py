@@ -93,7 +93,7 @@ GIDD = {
 
 
 def gidd_tables(length):
-    """cos and sin of the angle of every position and frequency, both halves of a head alike; for v they turn nothing."""
+    """cos and sin of every position and frequency, alike in both halves; v is not rotated."""
     half = D // HEADS // 2
     cos, sin = torch.ones(1, length, 3, 1, 2 * half), torch.zeros(1, length, 3, 1, 2 * half)
     for position in range(length):

@@ -10,7 +10,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 V, WORDS, LENGTH = 60, 50, 12
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-CLS, SEP, MASK = 2, 3, 4
+PAD, UNK, CLS, SEP, MASK = range(5)
 KNOWN = len(SPECIAL) + WORDS
 X = torch.randint(MASK, KNOWN, (3, LENGTH), generator=seeded(0))
 X[:, ::3] = MASK

@@ -1,4 +1,4 @@
-"""The diffusion transformer of SEDD, MDLM, UDLM, Duo and GIDD: its layout, and an evaluation written from its description."""
+"""The DiT of SEDD, MDLM, UDLM, Duo and GIDD: its layout, and an independent evaluation."""
 
 import json
 import math
@@ -110,7 +110,7 @@ def norm(x, weight):
 
 
 def turned(x):
-    """Rotary positions: a head's first half is the real part, its second half the imaginary part. x [L, dim]."""
+    """Rotary positions of x [L, dim]; the halves of a head are real and imaginary part."""
     half = x.shape[1] // 2
     speed = 10000.0 ** -(torch.arange(half, dtype=torch.float64) / half)
     angle = torch.arange(len(x), dtype=torch.float64)[:, None] * speed
@@ -119,7 +119,7 @@ def turned(x):
 
 
 def attention(x, w):
-    """Bidirectional, head by head; the rows of ``attn_qkv`` are q, k and v, each with its heads in order. x [L, D]."""
+    """Bidirectional attention of x [L, D], head by head; rows of ``attn_qkv`` are q, k and v."""
     q, k, v = (x @ part.T for part in w["attn_qkv.weight"].split(D))
     dim = D // HEADS
     heads = []

@@ -1,6 +1,7 @@
-"""The two networks of tauLDR written out plainly: every parameter in the published order, and what is computed with them.
+"""Plain evaluations of tauLDR's two networks, with their parameters in the published order.
 
-Nothing here comes from ``jumpsteps.models``. Weights are dicts from published names; sizes are those of tiny networks.
+Nothing here comes from ``jumpsteps.models``. Weights are dicts with the published names; sizes are
+those of tiny networks.
 """
 
 import math
@@ -32,8 +33,53 @@ def features(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos(), torch.zeros(len(t), dim % 2)], 1)
 
 
+def silu(h: Tensor) -> Tensor:
+    return h / (1 + torch.exp(-h))
+
+
+class PlainLayers:
+    """The layers of the U-Net by name, with the weights ``w``; sums are divided by ``half``."""
+
+    def __init__(self, w: dict[str, Tensor], half: float) -> None:
+        self.w, self.half = w, half
+
+    def norm(self, name: str, h: Tensor) -> Tensor:
+        groups = h.unflatten(1, (h.shape[1] // 4, 4))
+        centred = groups - groups.mean((2, 3, 4), keepdim=True)
+        scaled = centred / torch.sqrt((centred**2).mean((2, 3, 4), keepdim=True) + 1e-6)
+        weight, bias = (self.w[f"{name}.{part}"][:, None, None] for part in ("weight", "bias"))
+        return scaled.flatten(1, 2) * weight + bias
+
+    def conv(self, name: str, h: Tensor, **options: int) -> Tensor:
+        return F.conv2d(h, self.w[f"{name}.weight"], self.w[f"{name}.bias"], **options)
+
+    def dense(self, name: str, h: Tensor) -> Tensor:
+        return h @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
+
+    def mix(self, name: str, h: Tensor) -> Tensor:
+        mixed = torch.einsum("bihw,io->bohw", h, self.w[f"{name}.W"])
+        return mixed + self.w[f"{name}.b"][:, None, None]
+
+    def block(self, name: str, h: Tensor, c: Tensor) -> Tensor:
+        y = self.conv(f"{name}.conv0", silu(self.norm(f"{name}.groupnorm0", h)), padding=1)
+        y = y + self.dense(f"{name}.dense0", silu(c))[..., None, None]
+        y = self.conv(f"{name}.conv1", silu(self.norm(f"{name}.groupnorm1", y)), padding=1)
+        skip = self.mix(f"{name}.nin", h) if f"{name}.nin.W" in self.w else h
+        return (skip + y) / self.half
+
+    def attend(self, name: str, h: Tensor) -> Tensor:
+        normed = self.norm(f"{name}.GroupNorm_0", h)
+        q, k, v = (self.mix(f"{name}.NIN_{i}", normed).flatten(2) for i in range(3))
+        attention = (torch.einsum("bcp,bcr->bpr", q, k) / math.sqrt(h.shape[1])).softmax(-1)
+        mixed = torch.einsum("bpr,bcr->bcp", attention, v).reshape(h.shape)
+        return (h + self.mix(f"{name}.NIN_3", mixed)) / self.half
+
+
 class PlainUNet:
-    """Two resolutions, widths 8 and 16, two blocks each, attention at the lower one; images of 2 x 4 x 6 with 7 intensities."""
+    """Widths 8 and 16 at two resolutions, two blocks each, attention at the lower resolution.
+
+    Images are 2 x 4 x 6 with 7 intensities.
+    """
 
     colours, height, width, symbols, time_dim, time_scale = 2, 4, 6, 7, 6, 100.0
     down = (
@@ -108,48 +154,10 @@ class PlainUNet:
         self, w: dict[str, Tensor], x: Tensor, t: Tensor, rescale: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Location and log-scale, [B, C, H, W] each."""
-        half = math.sqrt(2) if rescale else 1.0
-
-        def norm(name: str, h: Tensor) -> Tensor:
-            groups = h.unflatten(1, (h.shape[1] // 4, 4))
-            centred = groups - groups.mean((2, 3, 4), keepdim=True)
-            h = (centred / torch.sqrt((centred**2).mean((2, 3, 4), keepdim=True) + 1e-6)).flatten(
-                1, 2
-            )
-            return h * w[f"{name}.weight"][:, None, None] + w[f"{name}.bias"][:, None, None]
-
-        def conv(name: str, h: Tensor, **options: int) -> Tensor:
-            return F.conv2d(h, w[f"{name}.weight"], w[f"{name}.bias"], **options)
-
-        def dense(name: str, h: Tensor) -> Tensor:
-            return h @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-        def mix(name: str, h: Tensor) -> Tensor:
-            return torch.einsum("bihw,io->bohw", h, w[f"{name}.W"]) + w[f"{name}.b"][:, None, None]
-
-        def silu(h: Tensor) -> Tensor:
-            return h / (1 + torch.exp(-h))
-
-        def block(name: str, h: Tensor) -> Tensor:
-            y = (
-                conv(f"{name}.conv0", silu(norm(f"{name}.groupnorm0", h)), padding=1)
-                + dense(f"{name}.dense0", silu(c))[..., None, None]
-            )
-            y = conv(f"{name}.conv1", silu(norm(f"{name}.groupnorm1", y)), padding=1)
-            return ((mix(f"{name}.nin", h) if f"{name}.nin.W" in w else h) + y) / half
-
-        def attend(name: str, h: Tensor) -> Tensor:
-            q, k, v = (
-                mix(f"{name}.NIN_{i}", norm(f"{name}.GroupNorm_0", h)).flatten(2) for i in range(3)
-            )
-            attention = (torch.einsum("bcp,bcr->bpr", q, k) / math.sqrt(h.shape[1])).softmax(-1)
-            mixed = torch.einsum("bpr,bcr->bcp", attention, v).reshape(h.shape)
-            return (h + mix(f"{name}.NIN_3", mixed)) / half
-
-        c = dense(
-            "temb_modules.1",
-            silu(dense("temb_modules.0", features(self.time_scale * t, self.time_dim))),
-        )
+        layers = PlainLayers(w, math.sqrt(2) if rescale else 1.0)
+        block, attend, conv = layers.block, layers.attend, layers.conv
+        time = features(self.time_scale * t, self.time_dim)
+        c = layers.dense("temb_modules.1", silu(layers.dense("temb_modules.0", time)))
         image = (
             2 * x.reshape(len(x), self.colours, self.height, self.width) / (self.symbols - 1) - 1
         )
@@ -162,16 +170,17 @@ class PlainUNet:
             else:
                 padded = F.pad(h, (0, 1, 0, 1))
                 h = (
-                    block(name, h)
+                    block(name, h, c)
                     if module.startswith("block")
                     else conv(f"{name}.conv", padded, stride=2)
                 )
                 skips.append(h)
-        h = block("middle_modules.2", attend("middle_modules.1", block("middle_modules.0", h)))
+        h = attend("middle_modules.1", block("middle_modules.0", h, c))
+        h = block("middle_modules.2", h, c)
         for i, module in enumerate(self.up):
             name = f"upsampling_modules.{i}"
             if module.startswith("block"):
-                h = block(name, torch.cat([h, skips.pop()], 1))
+                h = block(name, torch.cat([h, skips.pop()], 1), c)
             elif module.startswith("attend"):
                 h = attend(name, h)
             else:
@@ -179,7 +188,7 @@ class PlainUNet:
                     f"{name}.conv", h.repeat_interleave(2, -1).repeat_interleave(2, -2), padding=1
                 )
         assert not skips
-        h = conv("output_modules.1", silu(norm("output_modules.0", h)), padding=1)
+        h = conv("output_modules.1", silu(layers.norm("output_modules.0", h)), padding=1)
         return torch.tanh(image + h[:, : self.colours]), h[:, self.colours :]
 
 

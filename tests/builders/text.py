@@ -19,5 +19,5 @@ def save_words(folder: Path, vocab: list[str], **names: str) -> None:
     )
     raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token="[UNK]", **names
+        tokenizer_object=raw, **({"unk_token": "[UNK]"} | names)
     ).save_pretrained(folder)

@@ -40,7 +40,7 @@ def hellinger_of(a: torch.Tensor, b: torch.Tensor, symbols: int) -> float:
 
 
 def test_the_energy_distance_is_that_of_all_pairs():
-    """Groups, numbers of sequences and lengths that differ; a sequence that is there twice is two sequences."""
+    """Numbers of sequences and lengths differ; equal sequences count separately."""
     samples, reference = symbols_of((2, 3, 5), 0), symbols_of((2, 4, 7), 1, high=3)
     samples[1, 2] = samples[1, 0]
     found = energy_distance(samples, reference, 5)
@@ -57,17 +57,17 @@ def test_the_energy_distance_is_that_of_all_pairs():
 
 
 def test_the_energy_distance_of_equal_distributions_is_zero_on_average():
-    """2,000 groups of 3 and 2 sequences, within 4 standard errors: single ones are negative about as often as positive."""
+    """2,000 groups of 3 and 2 sequences, within 4 standard errors; many estimates are negative."""
     found = energy_distance(symbols_of((2000, 3, 6), 2), symbols_of((2000, 2, 6), 3), 4)
     assert abs(float(found.mean())) < 4 * float(found.std()) / 2000**0.5 < 0.03
     assert 0.2 < float((found < 0).double().mean()) < 0.8
 
 
 def test_the_energy_distance_sees_more_than_pooled_frequencies():
-    """Sequences of one symbol each, drawn with probability one half, and sequences of independent symbols; pooled they are alike.
+    """Sequences of one symbol, and sequences of independent symbols; pooled they are alike.
 
-    One of a kind is at distance 1 from one of the other kind and sqrt(1 - sqrt(1/2)) from a half and half; two of the latter are
-    0.03 apart at this length.
+    Two constant sequences of different symbols are at distance 1, a constant and a mixed one at
+    sqrt(1 - sqrt(1/2)), and two mixed ones at 0.03 for this length.
     """
     alone, mixed = (
         symbols_of((1, 400, 1), 4, high=2).expand(1, 400, 200),
@@ -132,7 +132,10 @@ def test_the_bootstrap_interval_of_two_values():
 
 
 def test_bootstrap_intervals_follow_the_exact_quantiles():
-    """Of 10 values 0 or 1, three of them 1, the mean is binomial: its quantiles are known. A skewed distribution tells low from high."""
+    """The mean of 10 resampled values, three of them 1, is binomial: its quantiles are known.
+
+    The distribution is skewed, so that low and high cannot be confused.
+    """
     values = torch.tensor([1.0] * 3 + [0] * 7)
     found = bootstrap_interval(values, seeded(1), 0.9, resamples=4000)
     assert (found.low, found.high) == tuple(stats.binom.ppf([0.05, 0.95], 10, 0.3) / 10)
@@ -140,7 +143,7 @@ def test_bootstrap_intervals_follow_the_exact_quantiles():
 
 
 def test_bootstrap_intervals_cover_the_mean_as_often_as_they_say():
-    """90% intervals of 300 sets of 40 exponential numbers: 82% to 94% cover the mean (intervals of so few are narrow)."""
+    """90% intervals of 300 sets of 40 exponential numbers: 82% to 94% cover the mean."""
     sets = -torch.rand(300, 40, generator=seeded(2), dtype=torch.float64).log()
     intervals = [bootstrap_interval(values, seeded(3), 0.9, resamples=200) for values in sets]
     assert 0.82 < sum(each.low < 1 < each.high for each in intervals) / 300 < 0.94

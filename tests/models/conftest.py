@@ -42,7 +42,7 @@ class Model(PreTrainedModel):
 
 @pytest.fixture
 def remote_folder(tmp_path, monkeypatch):
-    """A folder with code of its own, of a given model type; what transformers copies of it stays in ``tmp_path``."""
+    """Makes a folder with its own Python code; transformers' copy of it stays in ``tmp_path``."""
     monkeypatch.setattr(
         "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
     )

@@ -31,7 +31,7 @@ L = 4
 
 @pytest.fixture
 def traced(monkeypatch):
-    """``Module.compile`` without code generation: what is traced is run as it is. Returns the shapes that were traced."""
+    """``Module.compile`` without code generation; yields the shapes that were traced."""
     shapes = []
     plain = nn.Module.compile
 
@@ -54,7 +54,7 @@ def traced(monkeypatch):
 
 
 def networks(output="posterior", kernel="absorbing"):
-    """The same weights twice, the second to be compiled; so that a site's distribution depends on the symbols of the others."""
+    """Two networks with the same weights, whose output at a site depends on the other sites."""
     forward = (
         Absorbing(vocab_size=4, noise=LogLinear())
         if kernel == "absorbing"
@@ -131,7 +131,7 @@ def distribution_of_samples(reverse, seed):
 
 
 def asked_for_all_sites(model):
-    """The same reverse process with a network that computes all sites and throws away those that were not asked for."""
+    """The same reverse process, whose network computes all sites and then selects."""
     network = model.reverse.model
     return PosteriorReverse(model.reverse.forward, lambda x, t, where=None: network(x, t)[where])
 
@@ -213,7 +213,7 @@ def test_bfloat16_keeps_rotary_frequencies_and_gives_float32():
 def test_an_exact_model_is_not_tuned(options):
     with pytest.raises(
         ValueError,
-        match="countdown-exact is an exact distribution, not a network; leave out dtype and compile",
+        match="countdown-exact is an exact distribution, not a network; leave out dtype",
     ):
         jumpsteps.load("countdown-exact", **options)
 

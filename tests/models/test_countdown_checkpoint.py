@@ -43,7 +43,7 @@ def test_its_posterior_is_close_to_the_exact_one(model):
 
 
 def test_it_makes_the_errors_of_the_exact_model(model):
-    """At 4 uniform steps the exact model breaks 22.3% of the pairs; 12 samples of the network, 99.9% interval."""
+    """The exact model violates 22.3% at 4 uniform steps; 12 samples, 99.9% interval."""
     run = jumpsteps.simulate(
         model.reverse,
         jumpsteps.Tweedie(),

@@ -1,4 +1,4 @@
-"""The network against a straightforward evaluation written from the paper's description, and its two readings."""
+"""The DiT against a plain evaluation of the paper's description, and its two outputs."""
 
 import math
 from dataclasses import replace
@@ -98,17 +98,17 @@ def test_the_network_equals_the_reference(network):
 
 @torch.no_grad()
 def test_places_are_embedded_and_the_noise_level_scaled(network):
-    """The same as a network without, whose tokens are pairs of a token and a place, told the scaled level."""
-    told = DiT(replace(CONFIG, length=9, level_scale=30.0)).double().eval()
+    """The same as a network without, whose tokens are (token, position), at the scaled level."""
+    positioned = DiT(replace(CONFIG, length=9, level_scale=30.0)).double().eval()
     weights = network.state_dict()
     site = torch.randn(9, 24, generator=seeded(4), dtype=torch.float64)
-    told.load_state_dict(weights | {"site_embed.embedding": site})
+    positioned.load_state_dict(weights | {"site_embed.embedding": site})
     x, sigma = torch.randint(11, (3, 7), generator=seeded(1)), torch.tensor([0.0, 0.01, 0.3])
     pairs = weights["vocab_embed.embedding"][None] + site[:, None]
     network.vocab_embed.embedding = torch.nn.Parameter(pairs.flatten(0, 1))
-    torch.testing.assert_close(told(x, sigma), network(x + 11 * torch.arange(7), 30 * sigma))
+    torch.testing.assert_close(positioned(x, sigma), network(x + 11 * torch.arange(7), 30 * sigma))
     with pytest.raises(ValueError, match="a sequence has 10 tokens, the DiT was built for 9"):
-        told(torch.zeros(1, 10, dtype=torch.int64), sigma[:1])
+        positioned(torch.zeros(1, 10, dtype=torch.int64), sigma[:1])
 
 
 @torch.no_grad()

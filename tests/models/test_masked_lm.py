@@ -10,18 +10,22 @@ from builders.masked_lm import (
     KNOWN,
     LENGTH,
     MASK,
+    PAD,
     SEP,
     SPECIAL,
+    UNK,
     V,
     X,
     bert,
     bert_folder,
     save_tokenizer,
 )
+from builders.text import save_words
 from helpers import seeded
 from jumpsteps import Given, Tweedie, optimize_schedule, simulate
 from jumpsteps.models.formats.masked_lm import MaskedLanguageModel, is_masked_lm, load_masked_lm
 from jumpsteps.models.loaded import file_hash
+from jumpsteps.models.tokenizer import never_sampled
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.schedules.fixed import uniform
@@ -31,12 +35,12 @@ transformers = pytest.importorskip("transformers")
 CPU = torch.device("cpu")
 
 
-def log_probabilities(logits, known=KNOWN, mask=MASK):
+def log_probabilities(logits, known=KNOWN, never=(PAD, UNK, CLS, SEP, MASK)):
     """One number at a time, in float64: no softmax of torch's, no mask but this one."""
     logits = logits.double()
     weights = logits.exp()
     weights[..., known:] = 0
-    weights[..., mask] = 0
+    weights[..., list(never)] = 0
     return (weights / weights.sum(-1, keepdim=True)).log()
 
 
@@ -46,6 +50,7 @@ def test_bert_is_evaluated_between_cls_and_sep(tmp_path):
     loaded = load_masked_lm(tmp_path, "tiny", CPU)
     assert loaded.reverse.forward == Absorbing(vocab_size=V, noise=LogLinear(), mask_id=MASK)
     assert (loaded.name, loaded.length, loaded.task) == ("tiny", LENGTH, None)
+    assert loaded.excluded == (PAD, UNK, CLS, SEP)
     assert loaded.digest == file_hash(tmp_path / "model.safetensors")
     wrapped = torch.tensor([[CLS, *row, SEP] for row in X.tolist()])
     expected = log_probabilities(network(wrapped).logits[:, 1 : 1 + LENGTH])
@@ -146,9 +151,34 @@ def test_a_prompt_is_continued_and_a_schedule_is_found(tmp_path):
     )
     assert (run.samples[:, :4] == 7).all()
     assert (run.samples != MASK).all()
+    assert run.samples.min() >= len(SPECIAL)
     assert run.samples.max() < KNOWN
     data = torch.randint(len(SPECIAL), KNOWN, (4, LENGTH), generator=seeded(2))
     assert optimize_schedule(reverse, data, [4], generator=seeded(3))[4].times[-1] == 0
+
+
+ROLES = {
+    "end of text is all": ({"eos_token": "w", "unk_token": "w", "pad_token": "w"}, [], set()),
+    "a BERT": (
+        {"unk_token": "u", "pad_token": "p", "cls_token": "c", "sep_token": "s"},
+        [],
+        {*"upcs"},
+    ),
+    "padding by end of text": ({"eos_token": "e", "pad_token": "e", "cls_token": "c"}, [], {"c"}),
+    "end of text around a text": ({"eos_token": "e", "unk_token": "u"}, ["s", "e"], {*"use"}),
+    "tokens of a chat": ({"eos_token": "e", "extra_special_tokens": ["s", "c"]}, [], set()),
+}
+
+
+@pytest.mark.parametrize("case", ROLES)
+def test_special_tokens_are_never_sampled_but_an_end_of_text_that_data_hold(tmp_path, case):
+    names, around, expected = ROLES[case]
+    words = ["w", "u", "p", "c", "s", "e", "[UNK]"]
+    save_words(tmp_path, words, **names)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    found = never_sampled(tokenizer, tokenizer.convert_tokens_to_ids(around))
+    expected = expected if "unk_token" in names else expected | {"[UNK]"}
+    assert found == set(tokenizer.convert_tokens_to_ids(sorted(expected)))
 
 
 @torch.no_grad()
@@ -158,7 +188,7 @@ def test_without_a_tokenizer_nothing_is_added_and_every_id_is_possible(tmp_path)
         load_masked_lm(tmp_path, "tiny", CPU)
     loaded = load_masked_lm(tmp_path, "tiny", CPU, mask_id=9, length=6)
     assert (loaded.length, loaded.reverse.forward.mask_id) == (6, 9)
-    expected = log_probabilities(network(X).logits, known=V, mask=9)
+    expected = log_probabilities(network(X).logits, known=V, never=[9])
     torch.testing.assert_close(loaded.reverse.model(X, 0.4).double(), expected, atol=1e-5, rtol=0)
     assert load_masked_lm(tmp_path, "tiny", CPU, mask_id=9).length == 20
 
@@ -257,7 +287,7 @@ def test_code_in_the_folder_runs_when_trusted_and_dream_logits_stand_one_site_ea
     ]
     if kind == "Dream":
         logits = torch.stack([logits[:, max(site - 1, 0)] for site in range(LENGTH)], 1)
-    expected, where = log_probabilities(logits), X == MASK
+    expected, where = log_probabilities(logits, never=[PAD, UNK, MASK]), X == MASK
     torch.testing.assert_close(loaded.reverse.model(X, 0.4).double(), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(
         loaded.reverse.model(X, 0.4, where).double(), expected[where], atol=1e-5, rtol=0

@@ -1,4 +1,4 @@
-"""Folders in the layout of the published MDLM checkpoints, against an evaluation written from the architecture's description."""
+"""Folders in the published MDLM layout, against an independent evaluation."""
 
 import json
 
@@ -42,7 +42,7 @@ def load(folder):
 
 
 def subs(logits, tokens):
-    """p(x0 | x_t): no MASK, the rest normalised; a site that is not masked keeps its token. [L, V]."""
+    """p(x_0 | x_t) [L, V]: no MASK, the rest normalised; unmasked sites keep their token."""
     p = torch.cat(
         [logits[:, :MASK].softmax(-1), torch.zeros(len(tokens), 1, dtype=logits.dtype)], -1
     )
@@ -73,23 +73,23 @@ def test_a_published_folder_equals_the_reference(tmp_path, pickled):
 
 
 @torch.no_grad()
-def test_the_time_is_told_only_where_the_config_says_so(tmp_path):
-    untold, told = (
+def test_the_network_is_conditioned_on_time_only_if_the_config_says_so(tmp_path):
+    timeless, timed = (
         load(mdlm_folder(tmp_path / "a")),
         load(mdlm_folder(tmp_path / "b", time_conditioning=True)),
     )
-    assert torch.equal(untold.reverse.model(TOKENS, 0.2), untold.reverse.model(TOKENS, 0.9))
+    assert torch.equal(timeless.reverse.model(TOKENS, 0.2), timeless.reverse.model(TOKENS, 0.9))
     t = torch.tensor([0.2, 0.5, 0.9])
     each = zip(TOKENS, -torch.log(1 - 0.999 * t.double()), strict=True)
     logits = torch.stack([logits_of(WEIGHTS, row, float(sigma)) for row, sigma in each])
     expected = logits[..., :MASK].log_softmax(-1)
-    assert (expected - untold.reverse.model(TOKENS, 0.2)[..., :MASK]).abs().max() > 0.01
+    assert (expected - timeless.reverse.model(TOKENS, 0.2)[..., :MASK]).abs().max() > 0.01
     assert torch.allclose(
-        told.reverse.model(TOKENS, t)[..., :MASK].double(), expected, rtol=0, atol=1e-5
+        timed.reverse.model(TOKENS, t)[..., :MASK].double(), expected, rtol=0, atol=1e-5
     )
-    rows = told.reverse.model(TOKENS, t, HIDDEN)[:, :MASK]
+    rows = timed.reverse.model(TOKENS, t, HIDDEN)[:, :MASK]
     assert torch.allclose(rows.double(), expected[HIDDEN], rtol=0, atol=1e-5)
-    kept = told.reverse.model.evaluate(TOKENS[:1], 0.2, HIDDEN[:1])
+    kept = timed.reverse.model.evaluate(TOKENS[:1], 0.2, HIDDEN[:1])
     rows = kept(TOKENS[:1], 0.2, HIDDEN[:1])[:, :MASK]
     assert torch.allclose(rows.double(), expected[:1][HIDDEN[:1]], rtol=0, atol=1e-5)
 

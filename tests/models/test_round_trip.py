@@ -1,4 +1,4 @@
-"""What was read from a published layout can be written back, name by name and number by number, and read again."""
+"""Published layouts that are read, written back and read again are equal to the bit."""
 
 import json
 

@@ -47,7 +47,7 @@ def change(kind, key, value):
 
 
 def image_distribution(weights, x, t):
-    """p(x0 | x_t), float64 [B, L, V]: logistic distributions cut into 7 bins, the published floor with them."""
+    """p(x_0 | x_t), float64 [B, L, V]: logistic masses of 7 bins with the published floor."""
     location, log_scale = (part.flatten(1).double()[..., None] for part in UNET(weights, x, t))
     edges = torch.linspace(-1, 1, 8, dtype=torch.float64)
     below = torch.sigmoid((edges - location) * torch.exp(2 - log_scale))
@@ -56,7 +56,7 @@ def image_distribution(weights, x, t):
 
 
 def piano_distribution(weights, x, t):
-    """p(x0 | x_t), float64 [B, L, V]; the published code rounds the time down to 0 before the network sees it."""
+    """p(x_0 | x_t), float64 [B, L, V]; the published code rounds the time down to 0."""
     return TRANSFORMER(weights, x, torch.zeros_like(t)).double().softmax(-1)
 
 
@@ -133,7 +133,7 @@ def published_rates(kind, t):
 @pytest.mark.parametrize("kind", ["image", "piano"])
 @torch.no_grad()
 def test_reverse_rates_are_those_of_the_paper(tmp_path, kind):
-    """R(y, x) sum over x0 of p(x0 | x_t) q(y | x0) / q(x | x0), term by term (Campbell et al. 2022, Eq. 7)."""
+    """R(y, x) sum_x0 p(x_0 | x_t) q(y | x_0) / q(x | x_0) (Campbell et al. 2022, Eq. 7)."""
     weights = random_weights(PLAIN[kind].layout())
     x = TOKENS[kind]
     rates = load_tiny(tauldr_folder(tmp_path / "model", kind, weights=weights)).reverse.rates(x, T)
@@ -248,14 +248,14 @@ def refused(folder, message):
             "image",
             "model.ch",
             16,
-            r"has shape \[.*\], config_001.yaml asks for \[.*check that config_001.yaml and weights belong",
+            r"has shape \[.*\], config_001.yaml asks for \[.*check that config_001.yaml and w",
         ),
         ("image", "model.num_res_blocks", 1, "unexpected keys net.downsampling_modules"),
         (
             "piano",
             "data.S",
             6,
-            r"net.input_embedding.weight has shape \[8, 5\], config_001.yaml asks for \[8, 6\]|asks for \[6",
+            r"input_embedding.weight has shape \[8, 5\], .*asks for \[8, 6\]|asks for \[6",
         ),
         ("piano", "data.shape", [2, 3], "data.shape must be a list of 1 whole numbers"),
         ("piano", "model.num_layers", 3, "missing keys net.encoder_layers.2"),
@@ -365,7 +365,7 @@ def test_pickles_that_run_code_are_not_read(tmp_path, capsys):
 
 
 def test_numbers_of_either_numpy_are_passed_over(tmp_path):
-    """The published code leaves a numpy number in the optimiser's state, under the name it has in that version of numpy."""
+    """The optimiser's state holds a numpy scalar, whose type's name depends on numpy's version."""
     folder = tauldr_folder(tmp_path / "m", "piano")
     path = folder / "ckpt_0000000007.pt"
     with zipfile.ZipFile(path) as file:

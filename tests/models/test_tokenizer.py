@@ -1,4 +1,4 @@
-"""Text in and text out: tokenizers beside models, texts and prompts as tokens. What is expected is looked up in word lists here."""
+"""Text to tokens and back: tokenizers beside models, texts and prompts."""
 
 import json
 import sys
@@ -77,7 +77,7 @@ def test_every_id_of_the_tokenizer_is_a_symbol_of_the_model(words):
     Text(words.tokenizer, Uniform(vocab_size=KNOWN, noise=LogLinear()))
     with pytest.raises(
         ValueError,
-        match=r"the tokenizer has token ids up to 54, the model's symbols are 0\.\.53; pass the tokenizer",
+        match=r"the tokenizer has token ids up to 54, the model's symbols are 0\.\.53; pass",
     ):
         Text(words.tokenizer, Uniform(vocab_size=KNOWN - 1, noise=LogLinear()))
 
@@ -316,7 +316,7 @@ PROMPT = [VOCAB.index(word) for word in ("w3", "w1", "w4")]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A BERT-like folder and, beside it, a text of 40 sequences and a half, and no word of the prompt."""
+    """A BERT-like folder with a text of 40.5 sequences that contains no word of the prompt."""
     folder = tmp_path_factory.mktemp("bert")
     bert_folder(folder)
     tokens = torch.randint(
@@ -436,7 +436,10 @@ def test_schedules_are_found_for_a_prompt_and_sampled_with_it(model, tmp_path, c
     command(capsys, "sample", model, "--prompt", "w3 w1 w4", *chosen)
     assert (np.load(samples)["samples"][:, :3] == PROMPT).all()
     for prompt, masked in [([], LENGTH), (["--prompt", "w3 w1"], LENGTH - 2)]:
-        message = f"the schedule's counts sum to {LENGTH - 3}, the sequences have {masked} to {masked} masked sites"
+        message = (
+            f"the schedule's counts sum to {LENGTH - 3}, "
+            f"the sequences have {masked} to {masked} masked sites"
+        )
         assert message in refused(capsys, "sample", model, *prompt, *chosen)
     command(capsys, "optimize", model, *searched, "--nfe", 4, "-o", file)
     command(capsys, "sample", model, "--prompt", "w3 w1 w4", *chosen)
@@ -520,7 +523,7 @@ def test_explain_reads_text(model, capsys):
         (["sample", "-o", "taken.npz"], "taken.txt is a folder; name a file"),
         (
             ["sample", "--prompt", "w1", "--order", "blocks", "--nfe", 12],
-            "11 sites cannot jump in 12 steps",
+            "11 sites cannot be revealed in 12 steps",
         ),
         (["optimize", "--text", "none.txt"], "there is no file none.txt"),
         (

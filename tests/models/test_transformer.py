@@ -76,10 +76,10 @@ def test_posterior_reading():
         assert out.dtype == torch.float32
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(model(X, t, where), expected[where], atol=1e-5, rtol=0)
-    untold = TransformerPosterior(transformer(), time_conditioned=False)
-    assert torch.equal(untold(X, T), untold(X, 1.0))
-    torch.testing.assert_close(untold(X, T), model(X, 0.0))
-    assert (untold(X, T) - model(X, T)).abs().max() > 1e-2
+    timeless = TransformerPosterior(transformer(), time_conditioned=False)
+    assert torch.equal(timeless(X, T), timeless(X, 1.0))
+    torch.testing.assert_close(timeless(X, T), model(X, 0.0))
+    assert (timeless(X, T) - model(X, T)).abs().max() > 1e-2
 
 
 def test_a_fresh_network_trains_from_a_modulation_of_about_one():

@@ -1,4 +1,4 @@
-"""UDLM and Duo: what their loss is minimised by, and folders in their published layout against an independent evaluation."""
+"""UDLM and Duo: the minimiser of their loss, and folders in their published layout."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def channel(t, size=4):
 
 
 def exact_leave_one_out(t):
-    """p(x0^l | x_t^{-l}) of the two sites of TRUTH, [16, 2, 4]: the other site is the only evidence."""
+    """p(x_0^l | x_t^{-l}) of the two sites of TRUTH, [16, 2, 4], given the other site."""
     first = (TRUTH.table @ channel(t)).T[OWN[:, 1]]
     second = (TRUTH.table.T @ channel(t)).T[OWN[:, 0]]
     w = torch.stack([first, second], 1)
@@ -58,7 +58,7 @@ def exact_posterior(t):
 
 
 def plug_in(x, t, s):
-    """Their q(x_s | x_t, x) for a distribution x in place of x0, [16, 2, 4] (Schiff et al. 2024; the numerator multiplied out)."""
+    """q(x_s | x_t, x_theta) of a distribution in place of x_0, [16, 2, 4] (Schiff et al. 2024)."""
     n, own = 4, torch.eye(4, dtype=torch.float64)[OWN]
     at, as_ = alpha(t), alpha(s)
     numerator = (
@@ -79,8 +79,11 @@ def test_the_plug_in_formula_is_exact_for_the_leave_one_out_posterior_only(t, s,
 
 
 def expected_loss(logits, t):
-    """E[loss | x_t] summed over x_t and sites, for x_theta = softmax(logits), [16, 2, 4]: the integrand of the continuous-time
-    bound (Schiff et al. 2024) for every x0, weighted with p(x0^l | x_t)."""
+    """E[loss | x_t] summed over x_t and sites, for x_theta = softmax(logits), [16, 2, 4].
+
+    The loss is the integrand of the continuous-time bound (Schiff et al. 2024) for every x_0,
+    weighted with p(x_0^l | x_t).
+    """
     n, at = 4, alpha(t)
     bar_theta = n * at * logits.softmax(-1) + 1 - at
     own = bar_theta.gather(-1, OWN[..., None])
@@ -225,7 +228,7 @@ def test_other_configs_are_not_taken_for_udlm():
         (
             PUBLISHED,
             {"time_conditioning": False},
-            "time_conditioning is False; a network that is not conditioned on time is not supported",
+            "time_conditioning is False; a network that is not conditioned on time is not",
         ),
         (
             without(PUBLISHED, "backbone.sigma_map.mlp.0.bias"),

@@ -1,4 +1,4 @@
-"""The U-Net against a plain evaluation of the published architecture, and its output distribution against 60-digit arithmetic."""
+"""The U-Net against a plain evaluation, and its output against 60-digit arithmetic."""
 
 from decimal import Decimal, localcontext
 
@@ -52,7 +52,7 @@ def test_one_time_for_all_is_the_same_as_one_each():
 def exact_distribution(
     location: float, log_scale: float, size: int, symmetric: bool
 ) -> list[float]:
-    """log(s(u) - s(l) + 1e-6 s(u)), and the smaller of that and its mirror image if symmetric, to 60 digits."""
+    """log(s(u) - s(l) + 1e-6 s(u)) to 60 digits; if symmetric, the smaller floor of both sides."""
     with localcontext() as context:
         context.prec = 60
         inverse = (2 - Decimal(log_scale)).exp()

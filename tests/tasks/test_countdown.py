@@ -19,7 +19,7 @@ def test_data_never_breaks_the_rule_and_has_the_right_start():
 
 
 def stationary():
-    """The long-run distribution of a site. Site 255 has reached it to far below what 4,000 draws can tell."""
+    """The stationary distribution of a site, which site 255 has reached closely."""
     _, transition = countdown.chain()
     return torch.linalg.matrix_power(transition, 100_000)[0]
 

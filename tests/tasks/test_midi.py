@@ -1,4 +1,4 @@
-"""MIDI files in and out. The files that are read are put together here byte by byte, those that are written are parsed here."""
+"""MIDI files: read from bytes of ``builders.midi``, and written and parsed without mido."""
 
 import struct
 import sys
@@ -14,7 +14,7 @@ from jumpsteps.tasks.music.midi import LONGEST, quantise, read_steps, read_track
 
 
 def runs(path):
-    """(start, end, pitch) of the notes of a file of one track, read without a MIDI library, and its tempo and last tick."""
+    """Notes (start, end, pitch), tempo and last tick of a file of one track, parsed here."""
     content = path.read_bytes()
     assert content[:14] == b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480)
     at, now, status, held, notes, pace = 22, 0, None, {}, [], None
@@ -43,7 +43,7 @@ def runs(path):
 
 
 def test_notes_become_sixteenths():
-    """Ticks of 120 a sixteenth: ends go to the nearest sixteenth, and a note of 30 ticks takes the one it starts at."""
+    """120 ticks per sixteenth: ends are rounded; a note of 30 ticks is kept where it starts."""
     content = midi(track(*note(10, 230, 60), *note(250, 410, 62), *note(600, 630, 64), at=960))
     found = read_steps(content)
     assert found.tokens.dtype == torch.int64
@@ -118,7 +118,7 @@ def test_tracks_are_chosen_by_name_or_the_first_with_notes():
     for name, message in [
         (
             "lead",
-            r"the file has no track 'lead'; its tracks: 'tempo', 'drums', 'Bass', 'Melody', 'silent'",
+            r"has no track 'lead'; its tracks: 'tempo', 'drums', 'Bass', 'Melody', 'silent'",
         ),
         ("silent", "no notes in track 'silent'"),
         ("drums", "no notes in track 'drums'"),
@@ -128,7 +128,7 @@ def test_tracks_are_chosen_by_name_or_the_first_with_notes():
 
 
 def test_time_in_seconds_follows_the_tempos():
-    """120 beats a minute by default, then 60 from beat 2, then 240 from beat 3: 480 ticks in 0.5, 0.5, 1 and 0.25 seconds."""
+    """120, 60 from beat 2 and 240 from beat 3: beats of 0.5, 0.5, 1 and 0.25 seconds."""
     slow, fast = tempo(960, 1_000_000), tempo(1440, 250_000)
     read = read_track(
         midi(
@@ -220,7 +220,7 @@ def test_files_that_give_no_sixteenths(tmp_path, content, message):
 
 
 def test_files_cut_or_damaged_anywhere_are_one_line_or_read():
-    """Every cut, and every byte changed in two ways: a ValueError of one line, or tokens in range."""
+    """Every cut, and every byte changed in two ways: one-line ValueError, or valid tokens."""
     content = midi(track(*note(0, 120, 60), tempo(0, 500_000), *note(120, 360, 62), name="M"))
     damaged = [content[:i] for i in range(len(content))]
     damaged += [

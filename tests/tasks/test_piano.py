@@ -1,4 +1,4 @@
-"""The task piano: data sets of tiny MIDI files that are put together here, arrays, and metrics worked out by hand."""
+"""The task piano: data sets of tiny MIDI files, arrays, and metrics worked out by hand."""
 
 import zipfile
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_bars_begin_at_tick_0_where_no_beats_are_given(tmp_path):
 
 
 def test_beats_say_where_bars_begin(tmp_path):
-    """POP909's layout: beats 100 ticks off, a change of tempo, a bar of two beats in the middle, signatures that mean nothing."""
+    """POP909's layout: beats 100 ticks off, tempo change, a bar of two beats, wrong signatures."""
     bars = melody(40)
     at = 1000 + 100
     half = at + 18 * 1920  # a bar of two beats without notes comes after 18 bars
@@ -138,7 +138,7 @@ def test_notes_before_and_after_the_beats_are_left_out(tmp_path):
 
 
 def test_sequences_of_rests_are_left_out(tmp_path):
-    """Two bars of rest at the start are cut; three in the middle begin no sequence; bars 22 on are mostly rests."""
+    """Two bars of rest are cut at the start; three inside begin no sequence; rests from bar 22."""
     bars = melody(40, rest=0)
     bars[[0, 1, 6, 7, 8, *range(22, 40)]] = REST
     options = MidiOptions(hop=1, test_hop=16, test_share=0.25)
@@ -386,7 +386,7 @@ def test_arrays_that_are_missing_or_do_not_fit(tmp_path):
 
 
 def sequence(given, made):
-    """Two bars of the given notes, a quarter each, and 14 bars of the others, each int64 [1, 256]."""
+    """Two bars of the given notes, a quarter each, then 14 bars of the others, [1, 256]."""
     tokens = [given[i % len(given)] for i in range(8)] + [made[i % len(made)] for i in range(56)]
     return torch.tensor([tokens]).repeat_interleave(4, dim=1)
 
@@ -449,7 +449,7 @@ def test_keys_are_found_wherever_they_are():
 
 
 def test_ngrams_that_the_given_bars_have():
-    """Given: C D E F twice. Of the generated runs C D E F G C D E F G ..., one n-gram in five begins at each note."""
+    """Given: C D E F twice. Generated: C D E F G ...; one n-gram in five begins at each note."""
     x = torch.cat(
         [
             sequence([60, 62, 64, 65], [60, 62, 64, 65, 67]),

@@ -1,4 +1,4 @@
-"""Piano rolls: what is drawn where, read off the figure; and melodies written as picture, MIDI and sound."""
+"""Piano rolls read off the figure; melodies written as picture, MIDI and sound."""
 
 import sys
 import wave

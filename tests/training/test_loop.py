@@ -168,7 +168,7 @@ def test_dropout_differs_from_step_to_step_and_from_the_noise(tmp_path):
 
 
 def test_held_out_losses_are_of_the_averaged_weights(tmp_path):
-    """Every ``evaluate_every`` steps and after the last, in evaluation mode, without gradients; training continues as without."""
+    """Evaluations use evaluation mode without gradients, and do not change the training."""
     config = replace(CONFIG, evaluate_every=5)
     _, _, plain = run(tmp_path / "plain", config)
     network, reverse = fresh()

@@ -44,7 +44,7 @@ class ExactLeaveOneOut:
 
 
 class GivenFirst:
-    """The exact posterior given the first site, which is not noised; says nothing (NaN) of that site. Keeps what it was asked."""
+    """The exact posterior given the clean first site, NaN at that site; records its inputs."""
 
     def __init__(self, forward, table):
         self.models = [Enumerable(forward, part / part.sum()) for part in table]
@@ -61,9 +61,9 @@ class GivenFirst:
 
 
 def elbo_bound(model: Enumerable) -> float:
-    """H(p_0) less what the noise at t = 1 leaves: the integral over [0, 1] of either bound at the exact model.
+    """H(p_0) - I(x_0; x_1): the mean over data of either bound at the exact model, on [0, 1].
 
-    By the chain rule of path measures, E[-log p(x0)] = E KL(q_{1|0} || p_1) + the bound, so the bound is H(p_0) - I(x_0; x_1).
+    By the chain rule of path measures, E[-log p(x_0)] = E KL(q_{1|0} || p_1) + E bound.
     """
     probs = model.data_distribution()
     entropy = -float(torch.xlogy(probs, probs).sum())
@@ -72,7 +72,7 @@ def elbo_bound(model: Enumerable) -> float:
 
 
 def within(values: torch.Tensor, exact: float) -> bool:
-    """Whether the mean agrees with ``exact`` within 4 standard errors, which must be small enough to say something."""
+    """Whether the mean is within 4 standard errors of ``exact``, which must be small."""
     error = 4 * float(values.std()) / len(values) ** 0.5
     assert error < 0.2 * exact
     return abs(float(values.mean()) - exact) < error
@@ -121,7 +121,7 @@ def test_the_exact_model_is_the_minimum(loss, reverse_of):
 
 
 def integral(reverse, model, x0):
-    """The expectation of ``ScoreEntropy`` over x_t and all of [0, 1], without sampling: 60 Gauss nodes of t^(1/4), all states."""
+    """``ScoreEntropy`` integrated over x_t and [0, 1] exactly: all states, 60 Gauss nodes."""
     nodes, weights = np.polynomial.legendre.leggauss(60)
     root = torch.from_numpy((nodes + 1) / 2)
     times, count = root**4, len(model.states)
@@ -136,7 +136,7 @@ def integral(reverse, model, x0):
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
 def test_the_bound_of_each_sequence_is_its_likelihood(leave_one_out):
-    """The exact reverse process, begun from p_1, makes x0 with its probability: -log p(x0) = KL(q_{1|0}(. | x0) | p_1) + bound."""
+    """For the exact model -log p(x_0) = KL(q_{1|0}(. | x_0) || p_1) + bound, for each x_0."""
     model = Enumerable.random(UNIFORM, symbols=3, length=2, seed=1)
     reverse = (
         LeaveOneOutReverse(UNIFORM, ExactLeaveOneOut(model))
@@ -150,7 +150,7 @@ def test_the_bound_of_each_sequence_is_its_likelihood(leave_one_out):
 
 
 def tauldr_integrand(forward, model, x0, t):
-    """Campbell et al. (2022), Prop. 2, at one time, enumerated: what jumps out of x cost, less the log-rates of jumps back to x."""
+    """The integrand of Campbell et al. (2022), Prop. 2, at one time, enumerated."""
     size, length = forward.vocab_size, len(x0)
     q, rate, states = forward.transition(0.0, t), forward.rate(t), model.states
     posterior = model(states, t).exp()
@@ -174,7 +174,7 @@ def tauldr_integrand(forward, model, x0, t):
 
 @pytest.mark.parametrize("t", [0.03, 0.7])
 def test_score_entropy_of_a_posterior_model_is_the_bound_of_tauldr(t):
-    """Up to a constant: its difference between two models, neither of them exact for the data, is the same."""
+    """Equal up to a constant: differences between two inexact models are the same."""
     models = [Enumerable.random(UNIFORM, symbols=3, length=2, seed=seed) for seed in (1, 2)]
     states = models[0].states
     times = torch.full((len(states),), t, dtype=torch.float64)
@@ -200,7 +200,7 @@ def test_score_entropy_of_a_posterior_model_is_the_bound_of_tauldr(t):
     ],
 )
 def test_given_sites_are_not_noised_and_do_not_count(forward, loss):
-    """The bound is the entropy of the other sites given them, less what the noise at t = 1 leaves."""
+    """The bound is the entropy of the other sites given these, less I of the noise at t = 1."""
     whole = Enumerable.random(forward, symbols=3, length=3, seed=1)
     exact = GivenFirst(forward, whole.table)
     data = whole.sample_data(N, generator=seeded(0))
@@ -228,7 +228,7 @@ def test_a_site_must_be_free(loss):
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
 def test_cross_entropy_is_added(leave_one_out):
-    """Its weight times -log p(x0 | x_t) of the sites that are not given; models may leave a constant out."""
+    """Adds weight times -log p(x_0 | x_t) at the free sites, for unnormalised models, too."""
     exact = GivenFirst(UNIFORM, Enumerable.random(UNIFORM, symbols=3, length=3, seed=1).table)
 
     def unnormalised(x, t, where=None):
@@ -253,7 +253,7 @@ def test_cross_entropy_is_added(leave_one_out):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("output", ["posterior", "leave-one-out"])
 def test_small_times_and_sure_networks_are_finite(monkeypatch, output, autocast):
-    """Times from 1e-7, and a network that is sure of other symbols by some hundred nats: finite loss, finite gradient, float32."""
+    """Times from 1e-7 and wrong logits of some hundred nats: loss and gradient are finite."""
     times = torch.logspace(-7, 0, 16, dtype=torch.float64)
     monkeypatch.setattr(losses, "spread_times", lambda n, **kwargs: times)
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jumpsteps.cli.demo import run_demo
+from jumpsteps.cli.designs import is_sequence_file, write_designs
 from jumpsteps.cli.inputs import (
     batch_size,
     check_schedule_names,
@@ -75,7 +76,7 @@ def optimize_command(options: OptimizeOptions) -> None:
     device, method = device_named(options.model.device), method_named(options.method, options.order)
     sampler = sampler_named(options.sampler, options.order)
     found = search(
-        load_model(options.model, device),
+        load_model(options.model, device, options.observed.template),
         method,
         options.search,
         options.observed,
@@ -107,7 +108,7 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
 def sample_command(options: SampleOptions) -> None:
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
-    model = load_model(options.model, device)
+    model = load_model(options.model, device, options.observed.template)
     file, write = sample_files(options.out, model)
     if model.text is not None:
         text_file(file)
@@ -133,7 +134,10 @@ def sample_command(options: SampleOptions) -> None:
         given=given,
         progress=sys.stderr.isatty(),
     )
-    write_samples(file, write, model, samples, nfe, given)
+    if is_sequence_file(file, model):
+        write_designs(file, model, samples, nfe, given, batch_size(options.batch, device))
+    else:
+        write_samples(file, write, model, samples, nfe, given)
 
 
 def compare_command(options: CompareOptions) -> None:
@@ -143,7 +147,7 @@ def compare_command(options: CompareOptions) -> None:
     check_schedule_names(options.schedules)
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
-    model = load_model(options.model, device)
+    model = load_model(options.model, device, options.observed.template)
     task = model.task
     if task is None:
         raise ValueError(
@@ -202,6 +206,7 @@ def facts(
         "seed": options.seed,
         "prompt": options.observed.prompt,
         "given": options.observed.given,
+        "template": options.observed.template,
         "sequences": options.search.sequences,
         "search_calls": calls,
     }
@@ -216,7 +221,7 @@ def explain_command(options: ExplainOptions) -> None:
     check_schedule_names(options.schedules)
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
-    model = load_model(options.model, device)
+    model = load_model(options.model, device, options.observed.template)
     schedules: dict[str, Schedule] = {}
     for name in dict.fromkeys(options.schedules):
         found = schedules_named(

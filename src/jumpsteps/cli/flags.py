@@ -117,7 +117,7 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         default="samples.npz",
         help=".npz file for the arrays samples [n, L] and nfe, with a .txt file beside it if the "
         "model has a tokenizer; or a folder, if the model's task writes files of its own (piano: "
-        ".png, .mid, .wav)",
+        ".png, .mid, .wav); or a .fasta file (antibodies)",
     )
 
 
@@ -178,7 +178,12 @@ def add_model(to: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="observed sites, which keep their tokens: a .npz file with arrays tokens, int [L] or "
         "[n, L], and mask, bool, true where a site is observed; or a file that the model's task "
-        "reads (piano: .mid)",
+        "reads (piano: .mid; antibodies: templates)",
+    )
+    to.add_argument(
+        "--template",
+        metavar="SEQUENCE",
+        help="a sequence of residues with ? for each one to design (antibodies); sets the length",
     )
     to.add_argument(
         "--sampler", help=f"{choices(SAMPLERS)}; by default the schedule's own, or tweedie"
@@ -235,7 +240,7 @@ def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--data",
         help="data for the searches: the name of a task, a .npy or .npz file of tokens [n, L], or "
         "files that the model's task reads (piano: a folder or zip of MIDI files, or a folder of "
-        "arrays); by default the model's own task",
+        "arrays; antibodies: FASTA, or one sequence a line); by default the model's own task",
     )
     to.add_argument(
         "--text",

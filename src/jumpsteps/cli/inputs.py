@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
 from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, load_tokens
@@ -65,7 +66,10 @@ def batch_size(batch: int | None, device: torch.device) -> int:
     return batch or (16 if device.type == "cpu" else 256)
 
 
-def load_model(options: ModelOptions, device: torch.device) -> LoadedModel:
+def load_model(
+    options: ModelOptions, device: torch.device, template: str | None = None
+) -> LoadedModel:
+    """The model; with a template, for sequences of its length."""
     dtype = None if options.dtype is None else pick("number format", options.dtype, DTYPES)
     name = options.name
     if name in BUILT_IN and Path(name).is_dir():
@@ -73,7 +77,7 @@ def load_model(options: ModelOptions, device: torch.device) -> LoadedModel:
             f"note: {name!r} is the built-in model; for the folder of this name pass ./{name}",
             file=sys.stderr,
         )
-    return load(
+    model = load(
         name,
         device=device,
         dtype=dtype,
@@ -83,6 +87,7 @@ def load_model(options: ModelOptions, device: torch.device) -> LoadedModel:
         length=options.length,
         tokenizer=options.tokenizer,
     )
+    return model if template is None else sized_for_template(model, template, options.length)
 
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
@@ -120,10 +125,12 @@ def data_named(
 def observed_sites(
     model: LoadedModel, options: ObservedOptions, device: torch.device
 ) -> Given | None:
-    """The sites that ``--prompt`` or ``--given`` names, on the device."""
+    """The sites that ``--prompt``, ``--given`` or ``--template`` names, on the device."""
     task = model.task
     if options.prompt is not None:
         given = given_prompt(options.prompt, text_of(model, "--prompt", "--given"), model.length)
+    elif options.template is not None:
+        given = template_sites(model, options.template)
     elif options.given is None:
         return None
     elif (
@@ -164,7 +171,8 @@ def search_data(
     prompt's own tokens would contradict the data that follow.
 
     Raises:
-        ValueError: sequences of another length than the model's.
+        ValueError: sequences of another length than the model's, or none without tokens that the
+            model excludes.
     """
     tokens, name = data_named(model, search, generator)
     if tokens.shape[1] != model.length:
@@ -172,6 +180,7 @@ def search_data(
             f"the data are sequences of {tokens.shape[1]} tokens, and {model.name!r} has "
             f"{model.length}; pass tokens [n, {model.length}]"
         )
+    tokens = without_excluded(tokens, model)
     given = observed_sites(model, observed, tokens.device)
     if given is None:
         return tokens, None, name
@@ -180,6 +189,25 @@ def search_data(
         mask = mask[torch.arange(len(tokens)) % len(mask)]
     count = float(mask.sum(-1).double().mean())
     return tokens, mask, f"{name}, {count:g} of {mask.shape[-1]} sites given"
+
+
+def without_excluded(tokens: Tensor, model: LoadedModel) -> Tensor:
+    """The sequences whose tokens can all be sampled; a note on standard error counts the others."""
+    never = torch.tensor(model.excluded, dtype=torch.int64, device=tokens.device)
+    kept = tokens[~torch.isin(tokens, never).any(-1)]
+    if len(kept) == len(tokens):
+        return tokens
+    about = f"hold a special token ({', '.join(map(str, model.excluded))})"
+    if not len(kept):
+        raise ValueError(
+            f"all sequences {about}, which {model.name!r} never samples; take them out"
+        )
+    print(
+        f"note: {len(tokens) - len(kept)} of {len(tokens)} sequences {about}, which is never "
+        "sampled; they are left out",
+        file=sys.stderr,
+    )
+    return kept
 
 
 def free_sites(model: LoadedModel, given: Given | None) -> int:

@@ -40,13 +40,14 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class ObservedOptions:
-    """Which sites are observed: by a prompt, by a file, or none."""
+    """Which sites are observed: by a prompt, by a file, by a template, or none."""
 
     prompt: str | None
     given: str | None
+    template: str | None
 
     def __post_init__(self) -> None:
-        check_exclusive(prompt=self.prompt, given=self.given)
+        check_exclusive(prompt=self.prompt, given=self.given, template=self.template)
 
 
 @dataclass(frozen=True)

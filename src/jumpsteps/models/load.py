@@ -10,6 +10,7 @@ import torch
 
 from jumpsteps.core.files import read_json
 from jumpsteps.models.built_in import BUILT_IN
+from jumpsteps.models.formats.antiberty import is_antiberty, load_antiberty
 from jumpsteps.models.formats.gidd import is_gidd, load_gidd
 from jumpsteps.models.formats.masked_lm import is_masked_lm, load_masked_lm
 from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
@@ -51,6 +52,7 @@ def load(
             * a built-in name, a key of ``BUILT_IN`` such as "countdown";
             * a folder with ``config.json`` and weights, of this project or in the published SEDD,
               MDLM, UDLM, Duo or GIDD layout, or of a Hugging Face masked language model;
+            * the folder of the Python package antiberty;
             * a folder with a yaml config and a .pt file in the published tauLDR layout;
             * a hub id such as "louaaron/sedd-small" or "kuleshov-group/mdlm-owt".
         device: device of the network.
@@ -61,7 +63,8 @@ def load(
         trust_remote_code: whether Python code that comes with the model may run. LLaDA and Dream
             need it.
         mask_id: MASK of a masked language model whose tokenizer and config do not name it.
-        length: sequence length L of a masked language model. The default is the longest it allows.
+        length: sequence length L of a masked language model. The default is the longest it allows,
+            and 118 residues for AntiBERTy.
         tokenizer: folder or hub id of the tokenizer, such as "openai-community/gpt2" for the SEDD
             and MDLM models. The default is the tokenizer in the model's folder, if there is one.
 
@@ -127,6 +130,10 @@ def load_folder(
         if tokenizer_folder is not None:
             raise ValueError(f"{name} is not a model of text; leave out the tokenizer")
         return load_tauldr(folder, name, device)
+    if is_antiberty(folder):
+        if options["mask_id"] is not None or tokenizer_folder is not None:
+            raise ValueError(f"{name} brings its MASK and its vocabulary; leave out yours")
+        return load_antiberty(folder, name, device, length=options["length"])
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)

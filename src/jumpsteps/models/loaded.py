@@ -1,6 +1,7 @@
 """A loaded model, and reading its weights from files."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -34,6 +35,9 @@ class LoadedModel:
         digest: SHA-256 of the weights, or of the definition of an exact model.
         task: data and metric; None for data that the library does not know.
         text: converts text to tokens and back; None without a tokenizer.
+        excluded: token ids that data may hold but that are never sampled, such as [UNK].
+        resized: L -> the same model for sequences of L tokens; None for a model of one length. It
+            raises ValueError for an L that the model does not allow.
     """
 
     name: str
@@ -42,6 +46,8 @@ class LoadedModel:
     digest: str
     task: Task | None
     text: Text | None = None
+    excluded: tuple[int, ...] = ()
+    resized: "Callable[[int], LoadedModel] | None" = None
 
     def provenance(self, data: str = "") -> Provenance:
         """The model's part of a schedule's provenance; ``data`` defaults to the task's name."""

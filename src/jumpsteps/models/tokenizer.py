@@ -1,7 +1,7 @@
 """Text to tokens and back, by the Hugging Face tokenizer of a model."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +10,7 @@ from typing import Any
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 
-__all__ = ["Text", "has_tokenizer", "read_tokenizer", "transformers"]
+__all__ = ["Text", "has_tokenizer", "never_sampled", "read_tokenizer", "transformers"]
 
 TOKENIZERS = ["tokenizer_config.json", "tokenizer.json", "vocab.txt", "vocab.json"]
 
@@ -104,6 +104,26 @@ def read_tokenizer(folder: Path, *, trusted: bool) -> Any:
         raise ValueError(
             f"the tokenizer in {folder} cannot be read ({first_line(error)})"
         ) from error
+
+
+def never_sampled(tokenizer: Any, around: Iterable[int]) -> set[int]:
+    """Special tokens that no sample holds: padding, unknown, [CLS], [SEP], and those ``around``.
+
+    The end-of-text token (``eos_token``) stays possible, because documents in training data end in
+    it: GPT-2's and LLaDA's also serve as padding or for unknown text. It is excluded only if the
+    tokenizer itself puts it around every text, as RoBERTa's does, so that the model adds it. Tokens
+    that a tokenizer lists as additional, such as those of a chat, stay possible, too.
+
+    Args:
+        around: what the tokenizer puts before and after a text.
+    """
+    eos: int | None = getattr(tokenizer, "eos_token_id", None)
+    named: set[int] = set(around)
+    for role in ("pad", "unk", "cls", "sep"):
+        token: int | None = getattr(tokenizer, f"{role}_token_id", None)
+        if token is not None and token != eos:
+            named.add(token)
+    return named
 
 
 def first_line(error: Exception) -> str:

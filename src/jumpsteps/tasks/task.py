@@ -1,6 +1,6 @@
 """What the library knows about a kind of data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,10 @@ class Task:
             format; None if there is none.
         read_data: (path, n, generator) -> n sequences, int64 [n, L] on the generator's device, and
             the name of the data with its SHA-256; None if the task has no data format of its own.
+        read_template: text -> observed sites, [L], from a sequence with gaps; None if the task has
+            no such notation.
+        file_suffixes: of files that hold all samples in the task's own format.
+        write_file: (path, int64 [n, L], n headers): writes such a file; None if there is no format.
     """
 
     name: str
@@ -44,3 +48,6 @@ class Task:
     write: WriteSample | None = None
     read_given: Callable[[Path, int], Given] | None = None
     read_data: Callable[[Path, int, torch.Generator], tuple[Tensor, str]] | None = None
+    read_template: Callable[[str], Given] | None = None
+    file_suffixes: tuple[str, ...] = ()
+    write_file: Callable[[Path, Tensor, Sequence[str]], None] | None = None

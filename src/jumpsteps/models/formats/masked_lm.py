@@ -25,7 +25,14 @@ from jumpsteps.core.files import read_json
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.loaded import LoadedModel, file_hash, listed
 from jumpsteps.models.networks.compiled import CompiledShapes, padded
-from jumpsteps.models.tokenizer import Text, first_line, has_tokenizer, read_tokenizer, transformers
+from jumpsteps.models.tokenizer import (
+    Text,
+    first_line,
+    has_tokenizer,
+    never_sampled,
+    read_tokenizer,
+    transformers,
+)
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
@@ -213,17 +220,23 @@ def load_masked_lm(
     length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
     vocab_size = int(network.config.vocab_size)
     forward = Absorbing(vocab_size=vocab_size, noise=LogLinear(), mask_id=mask_id)
-    text = None if tokenizer is None else Text(tokenizer, forward)
+    text, known, excluded = None, None, set[int]()
+    if tokenizer is not None:
+        text = Text(tokenizer, forward)
+        excluded = never_sampled(tokenizer, wrap[0] + wrap[1]) - {mask_id}
+        known = set(tokenizer.get_vocab().values()) - excluded
     model = MaskedLanguageModel(
         network,
         vocab_size=vocab_size,
         mask_id=mask_id,
-        known=None if tokenizer is None else tokenizer.get_vocab().values(),
+        known=known,
         wrap=wrap,
         shift=config.get("model_type") in SHIFTED,
     )
     reverse = PosteriorReverse(forward, model.to(device).eval())
-    return LoadedModel(name, reverse, length, digest_of(files), None, text)
+    return LoadedModel(
+        name, reverse, length, digest_of(files), None, text, excluded=tuple(sorted(excluded))
+    )
 
 
 def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool) -> None:
