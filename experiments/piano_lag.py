@@ -1,4 +1,4 @@
-"""Why tau-leaping fails on the piano: how noisy its states are, and how noisy their times say.
+"""Why tau-leaping fails on the piano: the noise in its states, compared with that of their times.
 
     python experiments/piano_lag.py MODEL DATA [--device cuda] [--nfe 8]
 
