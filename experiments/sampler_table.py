@@ -2,8 +2,9 @@
 
     python experiments/sampler_table.py && make tables
 
-Writes docs/results/sampler-list.json. A line for each sampler by name: the kernels that it serves, the
-schedule that it follows, its model calls, the order of convergence and the source, as its class says.
+Writes docs/results/sampler-list.json. A line for each sampler by name: the kernels that it serves,
+the schedule that it follows, its model calls, the order of convergence and the source, as its class
+says.
 """
 
 from pathlib import Path

@@ -18,33 +18,18 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.evaluation.results import Row, save_results
-from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import sample_batches
-from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
-from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
-from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
-from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
+from jumpsteps.sampling.parallel_decoding import EntropyBounded
+from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.tasks import countdown
 from results import INTERVAL, Table, cells_of, device_name, table, write_results
 
 NFE = (4, 8, 16, 32, 64, 128)
-GENERAL: list[Sampler] = [
-    Tweedie(),
-    Euler(),
-    TauLeaping(),
-    ThetaTrapezoidal(),
-    ThetaRK2(),
-    PredictorCorrector(Tweedie()),
-    PredictorCorrector(Euler()),
-]
-SAMPLERS: dict[str, list[Sampler]] = {
-    "absorbing": [*GENERAL, Ancestral(), ReMDM(), KGillespie(), MaskGIT()],
-    "uniform": [*GENERAL, TauLeaping(ordinal=True)],
-}
+KERNELS = ("absorbing", "uniform")
 FREE: dict[str, list[tuple[str, Sampler]]] = {
     "absorbing": [
         *((f"entropy-bounded {gamma:g}", EntropyBounded(gamma)) for gamma in (0.1, 1.0, 10.0)),
@@ -53,6 +38,20 @@ FREE: dict[str, list[tuple[str, Sampler]]] = {
     ],
     "uniform": [("gillespie", Gillespie())],
 }
+
+
+def samplers_of(kernel: str) -> list[Sampler]:
+    """The registered samplers that serve the kernel and follow a schedule."""
+    forward = countdown.exact_reverse(kernel).forward
+    found: list[Sampler] = []
+    for sampler in SAMPLERS.values():
+        try:
+            sampler.check(forward)
+        except ValueError:
+            continue
+        if sampler.takes is not None:
+            found.append(sampler)
+    return found
 
 
 def schedules_of(sampler: Sampler) -> dict[int, Schedule]:
@@ -65,7 +64,7 @@ def schedules_of(sampler: Sampler) -> dict[int, Schedule]:
 
 def measure(reverse: ReverseProcess, kernel: str, n: int, device: torch.device) -> list[Row]:
     shape, rows = (n, countdown.LENGTH), []
-    for sampler in SAMPLERS[kernel]:
+    for sampler in samplers_of(kernel):
         named = {sampler.name: schedules_of(sampler)}
         rows += compare(
             reverse,
@@ -97,7 +96,7 @@ def draw(out: Path) -> None:
 
     figure = Figure(figsize=(13, 5.5), layout="constrained")
     colours = colormaps["tab20"].colors
-    for axes, kernel in zip(figure.subplots(1, len(SAMPLERS), sharey=True), SAMPLERS, strict=True):
+    for axes, kernel in zip(figure.subplots(1, len(KERNELS), sharey=True), KERNELS, strict=True):
         rows = json.loads((out / f"samplers-{kernel}.json").read_text())["rows"]
         for i, name in enumerate(dict.fromkeys(row["schedule"] for row in rows)):
             mine = [row for row in rows if row["schedule"] == name]
@@ -105,7 +104,7 @@ def draw(out: Path) -> None:
             half = [100 * row["metric"]["high"] - m for row, m in zip(mine, mean, strict=True)]
             style = {
                 "color": colours[i],
-                "marker": "osD^v<>PX*phd8H."[i],
+                "marker": "osD^v<>PX*phd8H.1234"[i],
                 "markersize": 6,
                 "linewidth": 1,
             }
@@ -132,7 +131,7 @@ def draw(out: Path) -> None:
 def table_of(rows: list[dict[str, Any]], kernel: str) -> Table:
     """A line for each sampler; the last column is of those that choose their own steps."""
     cells, lines = cells_of(rows), []
-    for sampler in SAMPLERS[kernel]:
+    for sampler in samplers_of(kernel):
         name = sampler.name
         short = (NFE[0], name) not in cells
         used = [n - 1 if short else n for n in NFE]
@@ -153,12 +152,12 @@ def run() -> None:
     parser.add_argument("--draw", action="store_true", help="only draw again")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for kernel in () if args.draw else SAMPLERS:
+    for kernel in () if args.draw else KERNELS:
         rows = measure(countdown.exact_reverse(kernel), kernel, args.n, torch.device(args.device))
         about = {"model": "countdown-exact", "kernel": kernel, "seed": 1}
         save_results(args.out / f"samplers-{kernel}.json", rows, about)
     draw(args.out)
-    rows = {k: json.loads((args.out / f"samplers-{k}.json").read_text())["rows"] for k in SAMPLERS}
+    rows = {k: json.loads((args.out / f"samplers-{k}.json").read_text())["rows"] for k in KERNELS}
     write_results(
         args.out / "results" / "samplers.json",
         __file__,

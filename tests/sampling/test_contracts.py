@@ -441,9 +441,9 @@ def test_a_corrector_serves_what_its_predictor_serves() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
 def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
-    times, jumps = TimeSchedule([1.0, 0.5, 0.0]), CountSchedule([2, 2])
+    times, counts = TimeSchedule([1.0, 0.5, 0.0]), CountSchedule([2, 2])
     if sampler.takes is None:
-        for schedule in (times, jumps):
+        for schedule in (times, counts):
             with pytest.raises(
                 ValueError,
                 match=f"sampler {sampler.name} chooses its own steps; pass schedule=None",
@@ -451,7 +451,7 @@ def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
                 refuse(sampler, schedule)
         return
     wanted, other = (
-        ("TimeSchedule", jumps) if sampler.takes is TimeSchedule else ("CountSchedule", times)
+        ("TimeSchedule", counts) if sampler.takes is TimeSchedule else ("CountSchedule", times)
     )
     for schedule, found in ((other, type(other).__name__), (None, "none")):
         with pytest.raises(
@@ -462,7 +462,7 @@ def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
 
 
 @pytest.mark.parametrize("sampler", [KGillespie(), MaskGIT()], ids=lambda sampler: sampler.name)
-def test_jumps_must_be_as_many_as_free_sites(sampler: Sampler) -> None:
+def test_counts_must_sum_to_the_number_of_free_sites(sampler: Sampler) -> None:
     for counts in ((3,), (1, 1, 1), (5,), (4, 4)):
         with pytest.raises(
             ValueError, match=f"counts sum to {sum(counts)}, the sequences have 4 to 4 masked sites"

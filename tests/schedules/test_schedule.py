@@ -203,10 +203,10 @@ def test_the_steps_of_a_plan():
     forward = Absorbing(vocab_size=4, noise=LogLinear(eps=0.01))
     times = TimeSchedule([1.0, 0.3, 0.0]).plan(forward)
     assert times == [Step(1.0, 0.3), Step(0.3, 0.0)]
-    jumps = CountSchedule([1, 2, 1]).plan(forward)
-    assert [step.count for step in jumps] == [1, 2, 1]
-    assert [step.t for step in jumps] == pytest.approx([1.0, 0.75 / 0.99, 0.25 / 0.99])
-    assert [step.s for step in jumps] == pytest.approx([0.75 / 0.99, 0.25 / 0.99, 0.0])
+    plan = CountSchedule([1, 2, 1]).plan(forward)
+    assert [step.count for step in plan] == [1, 2, 1]
+    assert [step.t for step in plan] == pytest.approx([1.0, 0.75 / 0.99, 0.25 / 0.99])
+    assert [step.s for step in plan] == pytest.approx([0.75 / 0.99, 0.25 / 0.99, 0.0])
     little = Absorbing(vocab_size=4, noise=Constant(0.5))
     assert [step.t for step in CountSchedule([1, 99]).plan(little)] == [
         1.0,
@@ -214,7 +214,7 @@ def test_the_steps_of_a_plan():
     ]  # more masked than the noise ever masks
 
 
-def test_files_hold_jumps_too(tmp_path):
+def test_files_hold_counts_too(tmp_path):
     path = tmp_path / "s.json"
     schedules = {4: uniform(4), 8: CountSchedule([1, 2, 3], Provenance(sampler="k-gillespie"))}
     save_schedules(path, schedules)
@@ -288,19 +288,19 @@ def test_tokens_are_the_expected_ones_rounded(inner, length, noise, first):
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=16), st.sampled_from(NOISES))
 def test_counts_survive_their_times(counts, noise):
-    forward, jumps = Absorbing(vocab_size=4, noise=noise), CountSchedule(counts)
-    times = jumps.to_times(forward)
+    forward, schedule = Absorbing(vocab_size=4, noise=noise), CountSchedule(counts)
+    times = schedule.to_times(forward)
     left = [sum(counts[i:]) / sum(counts) for i in range(len(counts) + 1)]
     assert still_masked(noise, times.times) == pytest.approx(left, abs=1e-8)
     assert (
-        times.tokens_per_step(jumps.total, noise)
-        == jumps.counts
-        == jumps.tokens_per_step(jumps.total)
+        times.tokens_per_step(schedule.total, noise)
+        == schedule.counts
+        == schedule.tokens_per_step(schedule.total)
     )
-    assert times.to_counts(forward, jumps.total).counts == jumps.counts
+    assert times.to_counts(forward, schedule.total).counts == schedule.counts
 
 
-def test_jumps_of_times_have_one_in_every_step():
+def test_counts_of_times_are_positive():
     forward = Absorbing(vocab_size=4, noise=LogLinear())
     fast = TimeSchedule([1.0, 0.99, 0.5, 0.49, 0.0])
     assert fast.tokens_per_step(8) == (0, 4, 0, 4)
@@ -338,8 +338,8 @@ def test_tokens_of_a_prompted_run_are_the_free_ones():
     free = int((~prompt.mask).sum())
     schedule = TimeSchedule([1.0, 0.75, 0.0])
     assert schedule.tokens_per_step(free) == (1, 3)
-    jumps = schedule.to_counts(forward, free)
-    moved = simulate(reverse, KGillespie(), jumps, (5, 6), generator=seeded(0), given=prompt).moved
+    counts = schedule.to_counts(forward, free)
+    moved = simulate(reverse, KGillespie(), counts, (5, 6), generator=seeded(0), given=prompt).moved
     assert moved.tolist() == [[1] * 5, [3] * 5]
 
 
