@@ -56,7 +56,7 @@ OFFICIAL = {8: (34.9, 8.0), 32: (105.9, 30.0)}
 
 
 def model(size: Size, device: torch.device, *, compiled: bool) -> tuple[DiT, ReverseProcess]:
-    """A network whose weights are random, also where they start from zero, and its reverse process."""
+    """A network with random weights, also where they start from zero, and its reverse process."""
     torch.manual_seed(0)
     forward = Absorbing(vocab_size=size["symbols"], noise=LogLinear())
     network, reverse = build(

@@ -5,7 +5,10 @@
 >>> generator = torch.Generator().manual_seed(0)
 >>> data = model.task.sample_data(64, generator)
 >>> schedules = jumpsteps.optimize_schedule(model.reverse, data, [4, 8, 16], generator=generator)
->>> run = jumpsteps.simulate(model.reverse, jumpsteps.Tweedie(), schedules[8], (16, model.length), generator=generator)
+>>> shape = (16, model.length)
+>>> run = jumpsteps.simulate(
+...     model.reverse, jumpsteps.Tweedie(), schedules[8], shape, generator=generator
+... )
 """
 
 from jumpsteps.denoiser.conditioning import Given

@@ -72,15 +72,12 @@ def simulate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule that
-            belongs to another kernel, that does not start at t = 1 though the run starts from
-            noise, or whose counts do not sum to the number of free sites; ``given`` or ``initial``
-            that are not integers or do not fit the shape; an empty shape.
+        ValueError: a kernel or a kind of schedule that the sampler does not serve; a schedule of
+            another kernel, with other counts than free sites, or from below t = 1 without
+            ``initial``; ``given`` or ``initial`` that are not integers or do not fit the shape.
     """
     forward = reverse.forward
     sampler.check(forward)
-    if min(shape) < 1:
-        raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
     steps = plan(sampler, schedule, forward)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     reverse = replace(reverse, model=counter)
@@ -89,27 +86,31 @@ def simulate(
     if given is not None:
         given.check(shape, forward)
         reverse = replace(reverse, model=ClampedModel(counter, given))
-        x = given.clamp(x)
         free = ~given.mask.to(x.device).expand(x.shape)
+    x = clamped(x, given)
     if isinstance(schedule, CountSchedule):
         check_counts(schedule, forward.movable(x).sum(-1))
-    if callback is not None:
-        callback(steps[0].t, x)
+    report = callback or (lambda t, x: None)
+    report(steps[0].t, x)
     state = sampler.init(reverse, x, steps[0].t, free=free)
     moved, clipped = [], []
     for step in tqdm(steps, desc="sampling", disable=not progress):
         arrived = False
         while not arrived:
-            new, state, info = sampler.step(reverse, x, step, state, generator=generator)
-            if given is not None:
-                new = given.clamp(new)
+            before = x
+            x, state, info = sampler.step(reverse, before, step, state, generator=generator)
+            x = clamped(x, given)
             time = step.s if info.time is None else float(info.time.max())
-            if callback is not None:
-                callback(time, new)
-            moved.append((new != x).sum(-1))
+            report(time, x)
+            moved.append((x != before).sum(-1))
             clipped.append(info.clipped)
-            x, arrived = new, time <= step.s
+            arrived = time <= step.s
     return Simulation(x, counter.calls, torch.stack(moved), torch.stack(clipped))
+
+
+def clamped(x: Tensor, given: Given | None) -> Tensor:
+    """x with the observed sites at their symbols."""
+    return x if given is None else given.clamp(x)
 
 
 def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -> list[Step]:
@@ -150,6 +151,8 @@ def start(
     initial: Tensor | NDArray[np.integer] | None,
 ) -> Tensor:
     """The state at the schedule's first time."""
+    if min(shape) < 1:
+        raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
     if initial is not None:
         x = as_tokens(initial, "initial", generator.device)
         if tuple(x.shape) != tuple(shape):
