@@ -52,9 +52,16 @@ class Given:
             )
         forward.check_data(self.tokens[self.mask], "given")
 
+    def to(self, device: torch.device) -> "Given":
+        """The same on this device, so that no step moves them again."""
+        return Given(self.tokens.to(device), self.mask.to(device))
+
     def at_rows(self, rows: Tensor | slice) -> "Given":
         """The observed sites of these sequences of the batch."""
-        return self if self.mask.ndim == 1 else Given(self.tokens[rows], self.mask[rows])
+        if self.mask.ndim == 1:
+            return self
+        rows = rows.to(self.mask.device) if isinstance(rows, Tensor) else rows
+        return Given(self.tokens[rows], self.mask[rows])
 
     def clamp(self, x: Tensor) -> Tensor:
         """x [B, L] with the observed sites put back.

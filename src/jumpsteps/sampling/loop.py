@@ -85,6 +85,7 @@ def simulate(
     free = torch.ones_like(x, dtype=torch.bool)
     if given is not None:
         given.check(shape, forward)
+        given = given.to(x.device)
         reverse = replace(reverse, model=ClampedModel(counter, given))
         free = ~given.mask.to(x.device).expand(x.shape)
     x = clamped(x, given)
