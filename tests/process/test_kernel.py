@@ -543,6 +543,12 @@ class Plain(ForwardProcess):
     sample_path, sample_transition = Uniform.sample_path, Uniform.sample_transition
 
 
+def test_the_default_gap_is_that_of_a_reversible_matrix() -> None:
+    forward = RateMatrix(matrix=BIRTH_DEATH, noise=LogLinear())
+    gap = ForwardProcess.spectral_gap.__get__(forward)
+    assert gap == pytest.approx(forward.spectral_gap, rel=1e-10)
+
+
 def test_defaults_of_a_kernel_of_ones_own() -> None:
     plain, known = (kind(vocab_size=4, noise=LogLinear()) for kind in (Plain, Uniform))
     x, w = torch.randint(4, (2, 3), generator=seeded(0)), data_weights(known, 2, 3)
