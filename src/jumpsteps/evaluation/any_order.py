@@ -67,11 +67,8 @@ def any_order_nll(
         raise ValueError(f"the bound needs at least one evaluation, got {evaluations}")
     forward.check_data(x, "the sequences")
     count, length = x.shape
-    known = torch.zeros_like(x, dtype=torch.bool)
-    free = ~(known if given_mask is None else given_mask.to(x.device).expand(x.shape))
+    free = free_sites(x, given_mask)
     sites = free.sum(-1)
-    if (sites == 0).any():
-        raise ValueError("a sequence has no free site, so there is nothing to measure")
     draws = 1 if common else count
     u = uniform((draws,), generator=generator, device=generator.device).to(x.device)
     total = torch.zeros(count, dtype=torch.float64, device=x.device)
@@ -87,6 +84,15 @@ def any_order_nll(
         ]
         total += torch.cat(parts) * sites / masked
     return total / evaluations
+
+
+def free_sites(x: Tensor, given_mask: Tensor | None) -> Tensor:
+    """The sites that are not observed, bool [B, L]; raises ValueError if a sequence has none."""
+    known = torch.zeros_like(x, dtype=torch.bool)
+    free = ~(known if given_mask is None else given_mask.to(x.device).expand(x.shape))
+    if not free.any(-1).all():
+        raise ValueError("a sequence has no free site, so there is nothing to measure")
+    return free
 
 
 def hidden_nll(

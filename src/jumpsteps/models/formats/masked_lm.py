@@ -207,11 +207,7 @@ def load_masked_lm(
     library = transformers()
     check_trust(folder, config, library, trust_remote_code)
     files = weight_files(folder)
-    if tokenizer_folder is None and has_tokenizer(folder):
-        tokenizer_folder = folder
-    tokenizer = None
-    if tokenizer_folder is not None:
-        tokenizer = read_tokenizer(tokenizer_folder, trusted=trust_remote_code)
+    tokenizer = find_tokenizer(folder, tokenizer_folder, trust_remote_code)
     network = read_network(
         folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin"
     )
@@ -308,6 +304,13 @@ def read_network(
             "it is not a masked language model"
         )
     return network
+
+
+def find_tokenizer(folder: Path, tokenizer_folder: Path | None, trusted: bool) -> Any:
+    """The tokenizer in ``tokenizer_folder``, or that in ``folder``; None if there is none."""
+    if tokenizer_folder is None and has_tokenizer(folder):
+        tokenizer_folder = folder
+    return None if tokenizer_folder is None else read_tokenizer(tokenizer_folder, trusted=trusted)
 
 
 def find_mask(folder: Path, mask_id: int | None, tokenizer: Any, config: Any) -> int:
