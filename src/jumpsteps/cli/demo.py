@@ -74,12 +74,7 @@ def run_demo(
         "uniform": {n: uniform(n) for n in config.nfe},
         "cosine": {n: cosine(n) for n in config.nfe},
     }
-    searches: list[tuple[Method, int, str]] = [
-        (JYS(), config.jys_sequences, "schedules-jys.json"),
-        (ShortestPath(), config.sequences, "schedules-times.json"),
-        (HEADLINE, config.sequences, "schedules.json"),
-    ]
-    for method, sequences, file in searches:
+    for method, sequences, file in searches_of(config):
         say(f"{method.name}: searching ...")
         found = find(model, task, method, sequences, config, device, progress=progress)
         known = found[config.nfe[0]].provenance
@@ -109,6 +104,15 @@ def run_demo(
         f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} "
         f"--schedule {out}/schedules.json --nfe 8"
     )
+
+
+def searches_of(config: DemoConfig) -> list[tuple[Method, int, str]]:
+    """Method, sequences of data, and file of schedules of each search."""
+    return [
+        (JYS(), config.jys_sequences, "schedules-jys.json"),
+        (ShortestPath(), config.sequences, "schedules-times.json"),
+        (HEADLINE, config.sequences, "schedules.json"),
+    ]
 
 
 def introduction(model: LoadedModel, task: Task) -> str:

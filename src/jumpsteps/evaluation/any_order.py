@@ -40,7 +40,8 @@ def any_order_nll(
     """An unbiased estimate of the any-order bound of -log p, nats per sequence, float64 [B].
 
     The K evaluations take numbers m = floor((k + u) D / K), k = 0..K-1, of revealed sites, with one
-    uniform u, and a random set of sites for each.
+    uniform u, and a random set of sites for each. The estimate is infinite for a sequence with a
+    token that the model excludes.
 
     Args:
         reverse: a reverse process of the absorbing kernel.
@@ -51,9 +52,6 @@ def any_order_nll(
             and a sequence has the same value wherever it stands; but the mean over sequences keeps
             the noise of the draw. By default they are drawn for each sequence.
         batch: sequences in a model call.
-
-    Returns:
-        Infinite for a sequence with a token that the model excludes.
 
     Raises:
         ValueError: another kernel, tokens that data cannot hold, or a sequence without a free site.

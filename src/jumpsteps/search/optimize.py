@@ -44,8 +44,7 @@ def optimize_schedule(
 
     Args:
         reverse: the reverse process.
-        data: integers [B, L], sequences like those the model was trained on; 16 to 64 usually
-            suffice.
+        data: integers [B, L], sequences like the training data; 16 to 64 usually suffice.
         nfe: numbers of model calls of a run.
         tolerance: in place of ``nfe``, the largest predicted error, nats per sequence; the search
             finds the fewest steps that meet it.
