@@ -33,8 +33,8 @@ def test_designs_go_to_a_fasta_file_with_their_nll(tmp_path, capsys, folder):
     assert all(fits(sequence) for _, sequence in designs)
     assert len({sequence for _, sequence in designs}) > 6
     header = (
-        r"design-01 nll=\d+\.\d\d nats, any-order bound of 4 designed residues given the rest "
-        r"\(16 evaluations, seed 0\), NFE 2"
+        r"design-01 nll=\d+\.\d\d nats of 4 residues given the rest "
+        r"\(any-order bound, K=16, seed 0\); NFE 2"
     )
     assert re.fullmatch(header, designs[0][0])
     nll = [float(re.search("nll=([0-9.]+)", name)[1]) for name, _ in designs]
@@ -71,7 +71,7 @@ def test_tokens_without_a_template_and_whole_designs(tmp_path, capsys, folder):
     assert "3 designs" in out
     designs = read_sequences(fasta)
     assert all(fits(sequence, "?" * 9) for _, sequence in designs)
-    assert "any-order bound of 9 designed residues (16" in designs[0][0]
+    assert "nats of 9 residues (any-order bound" in designs[0][0]
 
 
 def test_a_search_with_a_templates_mask_and_its_schedule(tmp_path, capsys, folder):

@@ -76,11 +76,13 @@ def write_designs(
     free = samples.shape[1] if mask is None else (~mask.expand(samples.shape)).sum(-1)
     counts = torch.as_tensor(free).expand(len(samples)).tolist()
     digits = len(str(len(samples)))
+    rest = ["" if count == samples.shape[1] else " given the rest" for count in counts]
     headers = [
-        f"design-{i:0{digits}d} nll={value:.2f} nats, any-order bound of {count} designed residues"
-        f"{' given the rest' if count < samples.shape[1] else ''} ({EVALUATIONS} evaluations, "
-        f"seed 0), NFE {nfe}"
-        for i, (value, count) in enumerate(zip(nll.tolist(), counts, strict=True), 1)
+        f"design-{i:0{digits}d} nll={value:.2f} nats of {count} residues{given_rest} "
+        f"(any-order bound, K={EVALUATIONS}, seed 0); NFE {nfe}"
+        for i, (value, count, given_rest) in enumerate(
+            zip(nll.tolist(), counts, rest, strict=True), 1
+        )
     ]
     task.write_file(file, samples.cpu(), headers)
     print(task.show(samples[0].cpu()))
