@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from helpers import LEVEL, chi_square_p, seeded
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core import draws as random
 from jumpsteps.core.draws import categorical, exponential, gumbel, poisson, uniform
 

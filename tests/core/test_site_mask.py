@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.core.site_mask import SiteMask, selected
 
 WHERE = torch.rand(4, 6, generator=seeded(0)) < 0.5

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import LEVEL, chi_square_p, kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps import Given, PosteriorReverse, simulate
 from jumpsteps.denoiser.conditioning import ClampedModel
 from jumpsteps.denoiser.model import Evaluation

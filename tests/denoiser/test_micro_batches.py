@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps import ShortestPath, Tweedie, optimize_schedule, simulate
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.micro_batches import MicroBatches

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import kernel, seeded
+from builders.kernels import kernel
+from builders.statistics import seeded
 from jumpsteps import PosteriorReverse, Tweedie, optimize_schedule, simulate
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import as_tokens

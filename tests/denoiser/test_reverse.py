@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import KERNELS, SCORE_KERNELS, ExactLogScore, kernel, seeded
+from builders.kernels import KERNELS, SCORE_KERNELS, kernel
+from builders.models import ExactLogScore
+from builders.statistics import seeded
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import Model
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse

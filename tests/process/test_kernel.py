@@ -1,92 +1,35 @@
-import math
-from collections.abc import Callable
-from dataclasses import replace
+"""The forward process of every kernel, against its matrices."""
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
-from scipy.linalg import expm, null_space
 from torch import Tensor
 
-from helpers import LEVEL, chi_square_p, gaussian_rates, one_way_rates, seeded, series
+from builders.processes import (
+    BIRTH_DEATH,
+    PROCESSES,
+    all_states,
+    base_matrix,
+    close,
+    data_weights,
+    every_process,
+    matrix,
+)
+from builders.statistics import seeded
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.process.noise import Constant, LogLinear, NoiseSchedule, Time
+from jumpsteps.process.noise import LogLinear, Time
 from jumpsteps.process.rate_matrix import MatrixKernel, RateMatrix
 from jumpsteps.process.uniform import Uniform
 
-# a walk to the nearest neighbours; the circle runs one way, without detailed balance
-BIRTH_DEATH = torch.tensor(
-    [[-2.0, 2.0, 0.0, 0.0], [0.5, -1.5, 1.0, 0.0], [0.0, 0.7, -3.7, 3.0], [0.0, 0.0, 1.2, -1.2]],
-    dtype=torch.float64,
-)
-CIRCLE = one_way_rates(5)
-
-NOISES = [LogLinear(), Constant(1.7)]
-BUILDERS: dict[str, Callable[[NoiseSchedule], ForwardProcess]] = {
-    "absorbing": lambda noise: Absorbing(vocab_size=4, noise=noise),
-    "absorbing-mask-inside": lambda noise: Absorbing(vocab_size=4, noise=noise, mask_id=1),
-    "uniform": lambda noise: Uniform(vocab_size=4, noise=noise),
-    "uniform-2": lambda noise: Uniform(vocab_size=2, noise=noise),
-    "gaussian-4": lambda noise: Gaussian(vocab_size=4, noise=noise, rate_sigma=1.5, q_sigma=1.8),
-    "gaussian-5": lambda noise: Gaussian(vocab_size=5, noise=noise, rate_sigma=1.0, q_sigma=2.5),
-    "birth-death": lambda noise: RateMatrix(matrix=BIRTH_DEATH, noise=noise),
-    "circle": lambda noise: RateMatrix(matrix=CIRCLE, noise=noise),
-}
-PROCESSES = {
-    f"{name}-{type(noise).__name__}": build(noise)
-    for name, build in BUILDERS.items()
-    for noise in NOISES
-}
 STEPS = [(0.0, 1.0), (0.0, 0.3), (0.2, 0.7), (0.5, 0.51), (0.9, 1.0)]
 
-CPU = torch.device("cpu")
-
-every_process = pytest.mark.parametrize("forward", PROCESSES.values(), ids=PROCESSES.keys())
 PULLED = {
     name: forward for name, forward in PROCESSES.items() if not isinstance(forward, MatrixKernel)
 }
+
 every_pulled = pytest.mark.parametrize("forward", PULLED.values(), ids=PULLED.keys())
+
 every_step = pytest.mark.parametrize(("s", "t"), STEPS)
-some_steps = pytest.mark.parametrize(("s", "t"), [(0.0, 0.3), (0.2, 0.7), (0.9, 1.0)])
-
-
-def base_matrix(forward: ForwardProcess) -> np.ndarray:
-    """R_b from its definition, entry by entry."""
-    v = forward.vocab_size
-    if isinstance(forward, Absorbing):
-        return np.array(
-            [[float(y == forward.mask_id) - float(y == x) for y in range(v)] for x in range(v)]
-        )
-    if isinstance(forward, Gaussian):
-        return gaussian_rates(v, forward.rate_sigma, forward.q_sigma)
-    if isinstance(forward, RateMatrix):
-        return {4: BIRTH_DEATH, 5: CIRCLE}[v].numpy().copy()
-    return np.array([[1 / v - float(y == x) for y in range(v)] for x in range(v)])
-
-
-def matrix(forward: ForwardProcess, s: float, t: float) -> Tensor:
-    """q_{t|s} by scipy."""
-    elapsed = float(forward.noise.total(t) - forward.noise.total(s))
-    return torch.from_numpy(expm(elapsed * base_matrix(forward)))
-
-
-def data_weights(forward: ForwardProcess, *shape: int, seed: int = 0) -> Tensor:
-    """Random distributions over data symbols, [..., V]: no mass at MASK."""
-    w = torch.rand(*shape, forward.vocab_size, generator=seeded(seed), dtype=torch.float64) + 0.05
-    if isinstance(forward, Absorbing):
-        w[..., forward.mask_id] = 0
-    return w / w.sum(-1, keepdim=True)
-
-
-def all_states(forward: ForwardProcess) -> Tensor:
-    return torch.arange(forward.vocab_size)
-
-
-def close(actual: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 @every_process
@@ -183,114 +126,6 @@ def test_rates_from_are_rows_of_the_base_rates(forward: ForwardProcess) -> None:
     )
 
 
-def leaving_rates(forward: ForwardProcess, total: float, w: Tensor) -> Tensor:
-    """sum_y R_b(y, x) (w q)(y) / (w q)(x), from the definition, [len(w), X].
-
-    One row for each distribution w, one column for each movable x.
-    """
-    rates = torch.from_numpy(base_matrix(forward)).fill_diagonal_(0)
-    probs = w @ torch.from_numpy(series(base_matrix(forward), total))
-    return (probs @ rates / probs)[:, forward.movable(all_states(forward))]
-
-
-@every_process
-def test_no_site_leaves_faster_than_the_exit_bound(forward: ForwardProcess) -> None:
-    """Whether the distribution of x0 is certain, nearly certain or broad; and one of them comes
-    near the bound."""
-    v, most = forward.vocab_size, float(forward.noise.total(1.0))
-    certain = torch.eye(v, dtype=torch.float64)
-    if isinstance(forward, Absorbing):
-        certain = certain[all_states(forward) != forward.mask_id]
-    broad = data_weights(forward, 20)
-    w = torch.cat(
-        [
-            certain,
-            broad,
-            *((1 - part) * certain + part * broad[: len(certain)] for part in (1e-12, 1e-6, 1e-2)),
-        ]
-    )
-    # Below, on and between the noise levels of a matrix kernel.
-    exponents = torch.cat(
-        [torch.linspace(-10, 0, 101), -8 * torch.rand(100, generator=seeded(1))]
-    ).double()
-    for total in (most * 10**exponents).tolist():
-        bound = float(forward.exit_rate_bound.rate(torch.tensor(total, dtype=torch.float64)))
-        fastest = float(leaving_rates(forward, total, w).max())
-        assert fastest <= bound * (1 + 1e-9)
-        assert fastest > bound / 3
-        if isinstance(forward, Absorbing):
-            assert bound == pytest.approx(fastest, rel=1e-9)
-        if isinstance(forward, Uniform):
-            assert bound - 1 / v == pytest.approx(fastest, rel=1e-9)
-
-
-@every_process
-def test_the_exit_bound_is_attained_at_some_noise(forward: ForwardProcess) -> None:
-    """A matrix kernel adds 2% to the largest rate that it finds."""
-    if isinstance(forward, Uniform):
-        return  # 1/V above it, everywhere
-    most = float(forward.noise.total(1.0))
-    certain = torch.eye(forward.vocab_size, dtype=torch.float64)
-    shares = [
-        float(
-            leaving_rates(forward, most * 10**e, certain[data_weights(forward) > 0]).max()
-            / forward.exit_rate_bound.rate(torch.tensor(most * 10**e))
-        )
-        for e in np.linspace(-8, 0, 200)
-    ]
-    assert max(shares) > 0.98 - 1e-3
-
-
-@every_process
-def test_the_exit_bound_is_the_slope_of_its_integral(forward: ForwardProcess) -> None:
-    total = float(forward.noise.total(1.0)) * torch.logspace(-6, 0, 60, dtype=torch.float64)
-    step = 1e-4 * total
-    f = forward.exit_rate_bound.integral
-    slope = (
-        8 * (f(total + step) - f(total - step)) - f(total + 2 * step) + f(total - 2 * step)
-    ) / (12 * step)
-    torch.testing.assert_close(slope, forward.exit_rate_bound.rate(total), rtol=1e-8, atol=0)
-    assert (forward.exit_rate_bound.rate(total) > 0).all()
-    assert f(torch.zeros(1, dtype=torch.float64)) == -torch.inf
-
-
-@every_process
-def test_the_exit_bound_time_inverts_the_integral(forward: ForwardProcess) -> None:
-    most = float(forward.noise.total(1.0))
-    total = torch.cat(
-        [
-            torch.logspace(-6, math.log10(most), 60, dtype=torch.float64),
-            torch.tensor([most], dtype=torch.float64),
-        ]
-    )
-    value = forward.exit_rate_bound.integral(total)
-    torch.testing.assert_close(forward.exit_rate_bound.inverse(value), total, rtol=1e-10, atol=0)
-    torch.testing.assert_close(
-        forward.exit_rate_bound.inverse(value.reshape(1, -1, 1)),
-        total.reshape(1, -1, 1),
-        rtol=1e-10,
-        atol=0,
-    )
-    far_back = forward.exit_rate_bound.inverse(value - 1e4)
-    assert (far_back >= 0).all()
-    assert (far_back < 1e-6).all()
-
-
-@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian-4", "circle"])
-def test_exit_bounds_at_the_ends(name: str) -> None:
-    """Very much noise, and sequences without movable sites, whose next candidate never comes."""
-    forward = BUILDERS[name](Constant(900.0))
-    waiting = torch.tensor([1e-3, 1.0, 10.0], dtype=torch.float64)
-    value = forward.exit_rate_bound.integral(torch.tensor(900.0, dtype=torch.float64)) - waiting
-    total = forward.exit_rate_bound.inverse(value)
-    assert (total >= 0).all()
-    assert (total < 900).all()
-    torch.testing.assert_close(
-        forward.exit_rate_bound.integral(total), value, rtol=1e-10, atol=1e-12
-    )
-    assert forward.exit_rate_bound.inverse(torch.tensor([-torch.inf], dtype=torch.float64)) == 0
-
-
 @every_process
 @pytest.mark.parametrize("t", [0.01, 0.5, 1.0])
 def test_reverse_rates_of_one_site(forward: ForwardProcess, t: float) -> None:
@@ -328,22 +163,6 @@ def test_a_step_of_one_site_is_exact(forward: ForwardProcess, s: float, t: float
         assert forward.draw_moving(x, t, s, generator=seeded(0)).all()
         moving = torch.ones(v, dtype=torch.float64)
     close(moving[:, None] * bridge + (1 - moving)[:, None] * stay, expected)
-
-
-@pytest.mark.parametrize("mask_id", [0, 1, 3])
-@pytest.mark.parametrize(("t", "s"), [(1.0, 0.4), (0.3, 0.1)])
-def test_absorbing_reveals_masked_sites_at_their_rate(mask_id: int, t: float, s: float) -> None:
-    forward = Absorbing(vocab_size=4, noise=Constant(1.7), mask_id=mask_id)
-    x = torch.arange(4).repeat(20_000, 1)
-    moving = forward.draw_moving(x, t, s, generator=seeded(1))
-    assert moving.dtype == torch.bool
-    masked = x == mask_id
-    assert torch.equal(forward.movable(x), masked)
-    assert not moving[~masked].any()
-    survive_s, survive_t = math.exp(-1.7 * s), math.exp(-1.7 * t)
-    wanted = (survive_s - survive_t) / (1 - survive_t)
-    assert stats.binomtest(int(moving.sum()), 20_000, wanted).pvalue > LEVEL
-    assert torch.equal(forward.draw_moving(x, t, 0.0, generator=seeded(2)), masked)
 
 
 def test_uniform_moves_everywhere() -> None:
@@ -403,88 +222,6 @@ def test_the_distributions_keep_the_dtype_of_w(forward: ForwardProcess, dtype: t
             assert out.shape == w.shape
             assert out.isfinite().all()
     assert forward.bridge(w, x, 0.5, 0.2).dtype == dtype
-
-
-@every_process
-@some_steps
-def test_paths_have_the_joint_distribution_of_two_times(
-    forward: ForwardProcess, s: float, t: float
-) -> None:
-    v, w = forward.vocab_size, data_weights(forward, seed=4)
-    x0 = torch.multinomial(w, 20_000, replacement=True, generator=seeded(5)).reshape(-1, 2)
-    at = forward.sample_path(x0, generator=seeded(6))
-    x_t, x_s = at(t), at(s)  # the later time first: all randomness is drawn before
-    joint = w[:, None, None] * matrix(forward, 0.0, s)[:, :, None] * matrix(forward, s, t)[None]
-    assert chi_square_p((x0 * v + x_s) * v + x_t, joint.reshape(-1).clamp_min(0)) > LEVEL
-
-
-@every_process
-def test_paths_have_the_joint_distribution_of_three_times(forward: ForwardProcess) -> None:
-    """A path is a Markov chain: x_u depends on x_t alone."""
-    v = forward.vocab_size
-    at = forward.sample_path(torch.zeros(30_000, dtype=torch.int64), generator=seeded(8))
-    s, t, u = 0.15, 0.5, 0.8
-    joint = (
-        matrix(forward, 0.0, s)[0][:, None, None]
-        * matrix(forward, s, t)[:, :, None]
-        * matrix(forward, t, u)[None]
-    )
-    assert chi_square_p((at(s) * v + at(t)) * v + at(u), joint.reshape(-1).clamp_min(0)) > LEVEL
-
-
-@every_process
-def test_a_path_is_the_same_at_every_evaluation(forward: ForwardProcess) -> None:
-    x0 = data_weights(forward, 100, 7, seed=1).argmax(-1)
-    kept = x0.clone()
-    at = forward.sample_path(x0, generator=seeded(6))
-    first = {t: at(t) for t in (0.9, 0.2, 1.0, 0.5)}
-    for t, x in first.items():
-        assert x.dtype == torch.int64
-        assert x.shape == x0.shape
-        assert torch.equal(at(t), x)
-        assert torch.equal(at(torch.tensor(t, dtype=torch.float64)), x)
-        assert torch.equal(forward.sample_path(x0, generator=seeded(6))(t), x)
-    assert not torch.equal(forward.sample_path(x0, generator=seeded(7))(0.5), first[0.5])
-    assert torch.equal(x0, kept)
-
-
-@every_process
-def test_paths_start_at_the_data(forward: ForwardProcess) -> None:
-    x0 = torch.randint(forward.vocab_size, (50, 7), generator=seeded(9))
-    assert torch.equal(forward.sample_path(x0, generator=seeded(10))(0.0), x0)
-    assert forward.sample_path(x0[:0], generator=seeded(10))(0.5).shape == (0, 7)
-
-
-@every_process
-@some_steps
-def test_transitions_have_their_distribution(forward: ForwardProcess, s: float, t: float) -> None:
-    v = forward.vocab_size
-    x = torch.randint(v, (10_000, 2), generator=seeded(11))
-    x_t = forward.sample_transition(x, s, t, generator=seeded(12))
-    assert x_t.dtype == torch.int64
-    assert x_t.shape == x.shape
-    assert chi_square_p(x * v + x_t, (matrix(forward, s, t) / v).reshape(-1).clamp_min(0)) > LEVEL
-    assert torch.equal(forward.sample_transition(x, s, t, generator=seeded(12)), x_t)
-
-
-@every_process
-def test_prior(forward: ForwardProcess) -> None:
-    x = forward.sample_prior((10_000, 2), generator=seeded(13), device=CPU)
-    assert x.dtype == torch.int64
-    assert x.shape == (10_000, 2)
-    probs = torch.full((forward.vocab_size,), 1 / forward.vocab_size, dtype=torch.float64)
-    if isinstance(forward, Absorbing):
-        probs = torch.nn.functional.one_hot(
-            torch.tensor(forward.mask_id), forward.vocab_size
-        ).double()
-    if isinstance(forward, MatrixKernel):
-        probs = torch.from_numpy(null_space(base_matrix(forward).T)).squeeze(-1)
-        probs = probs / probs.sum()
-        close(forward.stationary(), probs)
-    assert chi_square_p(x[:, 0] * forward.vocab_size + x[:, 1], torch.kron(probs, probs)) > LEVEL
-    # with a long horizon it is where the forward process ends
-    far = replace(forward, noise=Constant(60.0))
-    close(far.transition(0.0, 1.0), probs.expand(forward.vocab_size, -1))
 
 
 def test_names_and_masks() -> None:

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from helpers import one_way_rates
+from builders.kernels import one_way_rates
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import (
