@@ -93,6 +93,15 @@ def test_averaged_weights():
     assert float(average["weight"]) == 4.0
 
 
+def test_the_average_forgets_the_initial_weights_fast(tmp_path):
+    """The first decay is 1/10 whatever ``ema``, so that the average is 0.9 of the new weights."""
+    config = replace(CONFIG, steps=1, warmup=0, learning_rate=0.1, ema=0.9999)
+    initial = {name: p.detach().clone() for name, p in fresh()[0].named_parameters()}
+    _, network, average = run(tmp_path, config)
+    for name, p in network.named_parameters():
+        torch.testing.assert_close(average[name], 0.1 * initial[name] + 0.9 * p.detach())
+
+
 class Stopped(Exception):
     pass
 
