@@ -60,6 +60,7 @@ from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_path import PathCosts, path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
+from jumpsteps.search.costs.few_step_nll import FewStepNLL, few_step_nll
 from jumpsteps.search.costs.information_profile import (
     InformationProfile,
     ProfileCosts,
@@ -102,6 +103,7 @@ __all__ = [
     "ErrorCurve",
     "Explanation",
     "Exponential",
+    "FewStepNLL",
     "Fixed",
     "ForwardProcess",
     "FoundSchedule",
@@ -149,6 +151,7 @@ __all__ = [
     "equal_error",
     "error_curve",
     "explain",
+    "few_step_nll",
     "fewest_steps",
     "information_profile",
     "learn_order",

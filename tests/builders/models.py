@@ -85,3 +85,29 @@ class TwoSites:
         sites = torch.stack([joint.sum(2), joint.sum(1)], 1)
         out = torch.nn.functional.pad(sites, (0, self.truth.forward.vocab_size - n)).log()
         return out if where is None else out[where]
+
+
+@dataclass(frozen=True)
+class WrongNetwork:
+    """A network that nobody trained: ``trust`` times the true log posterior, plus random logits.
+
+    The logits differ from state to state and drift with time, so they belong to no distribution.
+    """
+
+    truth: Enumerable
+    seed: int
+    trust: float = 0.5
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        v, length = self.truth.forward.vocab_size, self.truth.table.ndim
+        generator = torch.Generator().manual_seed(self.seed)
+        size = (2, len(self.truth.states), length, v)
+        still, drift = torch.randn(size, generator=generator, dtype=torch.float64)
+        times = torch.as_tensor(t, dtype=torch.float64).reshape(-1, 1, 1)
+        state = self.truth.index(x)
+        out = 1.5 * still[state] + torch.sin(5 * times) * drift[state]
+        if self.trust:
+            # Posteriors of masked sites do not depend on the time, which may be one per sequence.
+            time = 0.5 if isinstance(self.truth.forward, Absorbing) else t
+            out = out + self.trust * Tabulated(self.truth, self.truth)(x, time).clamp_min(-30)
+        return out if where is None else out[where]

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.noise import Time
 
-__all__ = ["in_chunks", "site_chunks", "site_entropies"]
+__all__ = ["in_chunks", "site_chunks", "site_entropies", "site_nll"]
 
 CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers in the largest tensors of a chunk, by type of device."""
@@ -58,4 +59,22 @@ def site_entropies(
     for chunk in site_chunks(where, reverse.forward.vocab_size):
         w = reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk)
         parts.append(-torch.xlogy(w, w).sum(-1, dtype=torch.float64))
+    return torch.cat(parts)
+
+
+def site_nll(
+    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask, data: Tensor
+) -> Tensor:
+    """-log p(x0^l | x_t^{-l}) of data [B, L] at the selected sites, nats, float64 [K]; one model
+    call.
+
+    Infinite where the model excludes the data's symbol.
+    """
+    where = SiteMask.of(where)
+    evaluation = reverse.evaluate(x, t, where)
+    parts = [torch.zeros(0, dtype=torch.float64, device=x.device)]
+    for chunk in site_chunks(where, reverse.forward.vocab_size):
+        w = reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk)
+        own = w.gather(-1, chunk.select(data)[:, None])[:, 0].to(torch.float64)
+        parts.append(w.sum(-1, dtype=torch.float64).log() - own.log())
     return torch.cat(parts)

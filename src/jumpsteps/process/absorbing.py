@@ -133,6 +133,9 @@ class Absorbing(ForwardProcess):
             * ~self.movable(x)[..., None]
         )
 
+    def prior(self) -> Tensor:
+        return one_hot(torch.tensor(self.mask_id), self.vocab_size, torch.float64)
+
     @property
     def max_exit_rate(self) -> float:
         return 1.0

@@ -164,6 +164,12 @@ class ForwardProcess(ABC):
         """q_{t|0}(y | y) for every y, float64 [V]."""
         return self.transition(0.0, t).diagonal()
 
+    def prior(self) -> Tensor:
+        """The distribution of ``sample_prior`` at one site, float64 [V]; the stationary one of R_b
+        by default.
+        """
+        return stationary_distribution(self.rate_matrix())
+
     @property
     def max_exit_rate(self) -> float:
         """The largest rate of leaving a state, per unit of noise."""
@@ -213,3 +219,13 @@ class ForwardProcess(ABC):
         """Rates of the time reversal out of x, 1/time; zero at y = x."""
         probs = self.push(w, t)
         return self.jump_rates(probs / probs.gather(-1, x[..., None]), x, t)
+
+
+def stationary_distribution(rates: Tensor) -> Tensor:
+    r"""The :math:`\pi` with :math:`\pi R_b = 0`, float64 [V], of rates [V, V] with only one."""
+    last = rates.T.clone()
+    last[-1] = 1
+    right = torch.zeros(len(last), dtype=torch.float64)
+    right[-1] = 1
+    probs = torch.linalg.solve(last, right).clamp_min(0)
+    return probs / probs.sum()

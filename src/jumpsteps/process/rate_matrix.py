@@ -21,7 +21,7 @@ from torch import Tensor
 
 from jumpsteps.core.draws import categorical, poisson, uniform
 from jumpsteps.process.exit_rates import MatrixExit
-from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
 from jumpsteps.process.matrix_exponential import exponential_of_rates
 from jumpsteps.process.noise import Time
 
@@ -59,6 +59,9 @@ class MatrixKernel(ForwardProcess):
     @abstractmethod
     def stationary(self) -> Tensor:
         """The distribution that R_b leaves unchanged, float64 [V]; it is the prior."""
+
+    def prior(self) -> Tensor:
+        return self.stationary()
 
     def exponential(self, elapsed: Tensor) -> Tensor:
         """exp(elapsed R_b), float64 [T, V, V], for elapsed [T]."""
@@ -179,12 +182,7 @@ class RateMatrix(MatrixKernel):
         return self.matrix.clone()
 
     def stationary(self) -> Tensor:
-        last = self.matrix.clone().T
-        last[-1] = 1
-        right = torch.zeros(len(last), dtype=torch.float64)
-        right[-1] = 1
-        probs = torch.linalg.solve(last, right).clamp_min(0)
-        return probs / probs.sum()
+        return stationary_distribution(self.matrix)
 
 
 def birth_death(up: Tensor, down: Tensor) -> Tensor:

@@ -113,6 +113,9 @@ class Uniform(ForwardProcess):
             -1, x[..., None], 0
         )
 
+    def prior(self) -> Tensor:
+        return torch.full((self.vocab_size,), 1 / self.vocab_size, dtype=torch.float64)
+
     def stay_probability(self, t: float) -> Tensor:
         alpha = self.noise.alpha(t)
         return (alpha + (1 - alpha) / self.vocab_size).expand(self.vocab_size)

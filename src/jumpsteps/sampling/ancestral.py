@@ -127,7 +127,7 @@ class ReMDM(Sampler):
         """Of revealing a masked site and of remasking a revealed one."""
         remask = self.remask_probability(forward, step.t, step.s)
         alpha_t, alpha_s = float(forward.noise.alpha(step.t)), float(forward.noise.alpha(step.s))
-        return (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t), remask
+        return min(1.0, (alpha_s - (1 - remask) * alpha_t) / (1 - alpha_t)), remask
 
     def step(
         self,
