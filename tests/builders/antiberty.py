@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.tasks.antibodies import RESIDUES
 
 transformers = pytest.importorskip("transformers")

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from builders.reference_dit import BLOCKS, COND, HEADS, SIZES, D, L, V
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.models.networks.dit import DiT, DiTConfig
 
 SEDD = {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import jumpsteps
-from helpers import seeded
+from builders.statistics import seeded
 
 V, L, D, HEADS, BLOCKS, COND = 21, 12, 24, 3, 2, 10
 SIZES = {

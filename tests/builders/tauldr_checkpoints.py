@@ -4,8 +4,8 @@ import numpy as np
 import torch
 import yaml
 
+from builders.statistics import seeded
 from builders.tauldr_reference import PlainTransformer, PlainUNet, random_weights
-from helpers import seeded
 from jumpsteps.models.formats.tauldr import load_tauldr
 from jumpsteps.models.networks.transformer import TransformerConfig
 from jumpsteps.models.networks.unet import UNetConfig

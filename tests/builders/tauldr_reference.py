@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers import seeded
+from builders.statistics import seeded
 
 
 def random_weights(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.evaluation.agreement import agreement, hamming_distance, pair_distance
 
 

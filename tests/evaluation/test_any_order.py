@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps import load
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.evaluation.any_order import any_order_nll

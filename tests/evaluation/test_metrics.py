@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.evaluation.metrics import (
     bootstrap_interval,
     energy_distance,

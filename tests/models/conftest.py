@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers import seeded
+from builders.statistics import seeded
 
 V = 60
 CODE = """

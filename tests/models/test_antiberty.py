@@ -8,7 +8,7 @@ import torch
 
 import jumpsteps
 from builders.antiberty import CLS, FIRST, MASK, SEP, V, antiberty_folder, network
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps import Absorbing, LogLinear, Tweedie, simulate, uniform
 from jumpsteps.evaluation.any_order import any_order_nll
 from jumpsteps.models.formats.antiberty import is_antiberty

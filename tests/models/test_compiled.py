@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import jumpsteps
-from helpers import LEVEL, seeded, two_sample_p
+from builders.statistics import LEVEL, seeded, two_sample_p
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.loaded import LoadedModel, cast_and_compile

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.tasks import countdown
 from jumpsteps.training.recipes import RECIPES

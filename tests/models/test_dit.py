@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.process.absorbing import Absorbing

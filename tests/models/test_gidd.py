@@ -15,7 +15,7 @@ from builders.reference_dit import (
     without,
     write_folder,
 )
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.models.formats.gidd import is_gidd
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 import jumpsteps
 from builders.checkpoints import SEDD, random_network, sedd_folder
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps import load
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.models.built_in import load_shipped

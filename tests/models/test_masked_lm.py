@@ -20,8 +20,8 @@ from builders.masked_lm import (
     bert_folder,
     save_tokenizer,
 )
+from builders.statistics import seeded
 from builders.text import save_words
-from helpers import seeded
 from jumpsteps import Given, Tweedie, optimize_schedule, simulate
 from jumpsteps.models.formats.masked_lm import MaskedLanguageModel, is_masked_lm, load_masked_lm
 from jumpsteps.models.loaded import file_hash

@@ -18,7 +18,7 @@ from builders.reference_dit import (
     without,
     write_folder,
 )
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.models.formats.mdlm import is_mdlm, load_mdlm
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps import CountSchedule, KGillespie, Spread, TauLeaping, TimeSchedule, Tweedie
 from jumpsteps.cli.main import main
 from jumpsteps.models import BUILT_IN

@@ -9,9 +9,9 @@ import jumpsteps
 from builders.checkpoints import DUO, GIDD, MDLM, UDLM, gidd_tables
 from builders.checkpoints import SEDD as PUBLISHED_SEDD
 from builders.reference_dit import COND, HEADS, D, L, backbone, random_weights, write_folder
+from builders.statistics import seeded
 from builders.tauldr_checkpoints import PLAIN, TOKENS, load_tiny, tauldr_folder
 from builders.tauldr_reference import random_weights as tauldr_weights
-from helpers import seeded
 
 BACKBONE = backbone(random_weights())
 FREQUENCIES = {"rotary_emb.inv_freq": 1 / 10000 ** (torch.arange(0, D // HEADS, 2) / (D // HEADS))}

@@ -12,6 +12,8 @@ import yaml
 from scipy.linalg import expm
 
 import jumpsteps
+from builders.kernels import gaussian_rates
+from builders.statistics import seeded
 from builders.tauldr_checkpoints import (
     CONFIGS,
     PLAIN,
@@ -24,7 +26,6 @@ from builders.tauldr_checkpoints import (
     tauldr_folder,
 )
 from builders.tauldr_reference import random_weights
-from helpers import gaussian_rates, seeded
 from jumpsteps import Given, TimeSchedule, Tweedie, simulate
 from jumpsteps.models.formats.tauldr import is_tauldr
 from jumpsteps.models.loaded import file_hash

@@ -22,7 +22,8 @@ from builders.masked_lm import (
     bert_folder,
     save_tokenizer,
 )
-from helpers import save_words, seeded
+from builders.statistics import seeded
+from builders.text import save_words
 from jumpsteps import Given, Tweedie
 from jumpsteps.cli.main import main
 from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, save_text

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from builders.statistics import seeded
 from builders.tauldr_checkpoints import TRANSFORMER_CONFIG
 from builders.tauldr_reference import PlainTransformer, random_weights
-from helpers import seeded
 from jumpsteps.models.networks.transformer import (
     Transformer,
     TransformerConfig,

@@ -16,7 +16,7 @@ from builders.reference_dit import (
     without,
     write_folder,
 )
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.models.formats.udlm import is_udlm

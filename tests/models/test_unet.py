@@ -5,9 +5,9 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
+from builders.statistics import seeded
 from builders.tauldr_checkpoints import UNET_CONFIG
 from builders.tauldr_reference import PlainUNet, random_weights
-from helpers import seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior, truncated_logistic
 from jumpsteps.process.gaussian import Gaussian

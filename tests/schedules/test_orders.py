@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from builders.kernels import kernel
+from builders.models import Tabulated
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
@@ -132,7 +133,7 @@ def test_one_site_for_each_step_samples_the_distribution_exactly(order):
     truth = Enumerable.random(
         kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3
     )
-    reverse = PosteriorReverse(truth.forward, truth)
+    reverse = PosteriorReverse(truth.forward, Tabulated(truth, truth))
     run = simulate(
         reverse,
         KGillespie(),
@@ -151,7 +152,7 @@ def test_more_steps_are_nearer(order):
     truth = Enumerable.random(
         kernel("absorbing", 3), symbols=3, length=4, seed=0, concentration=0.3
     )
-    reverse = PosteriorReverse(truth.forward, truth)
+    reverse = PosteriorReverse(truth.forward, Tabulated(truth, truth))
     distance = []
     for steps in (1, 2, 4):
         schedule = uniform_counts(steps, 4, order)

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.tasks.antibodies import (
     RESIDUES,
     ResidueTokens,

@@ -1,6 +1,6 @@
 import torch
 
-from helpers import LEVEL, chi_square_p, seeded
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.tasks import TASKS, countdown
 
 

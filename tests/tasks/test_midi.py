@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from builders.midi import midi, note, signature, tempo, track
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.midi import LONGEST, quantise, read_steps, read_track, write_steps
 

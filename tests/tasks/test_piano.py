@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from builders.midi import midi, note, signature, tempo, track
-from helpers import LEVEL, chi_square_p, seeded
+from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.cli.main import main
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.schedules.files import load_schedules

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.process.absorbing import Absorbing

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import ExactLogScore, seeded
+from builders.models import ExactLogScore
+from builders.statistics import seeded
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.parameterisations import (
     LeaveOneOutReverse,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import jumpsteps
-from helpers import seeded
+from builders.statistics import seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models.formats.native import build
 from jumpsteps.sampling.loop import simulate
