@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import torch
 
 from builders.command_line import EXACT, given_file, run
+from jumpsteps.tasks.countdown import violations
 
 
 def test_compare_prints_a_table_and_draws(tmp_path, capsys):
@@ -20,6 +22,16 @@ def test_compare_prints_a_table_and_draws(tmp_path, capsys):
     ]
     assert content["search_calls"]["shortest-path"] == 32
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_comparison_samples_from_the_seed_after_that_of_the_search(tmp_path, capsys):
+    results, samples = tmp_path / "r.json", tmp_path / "x.npz"
+    asked = "--schedules uniform --nfe 2 -n 4 --seed 6 -o"
+    assert run(capsys, f"compare {EXACT}", asked, results)[0] == 0
+    assert run(capsys, f"sample {EXACT} --nfe 2 -n 4 --seed 7 -o", samples)[0] == 0
+    tokens = torch.from_numpy(np.load(samples)["samples"])
+    (row,) = json.loads(results.read_text())["rows"]
+    assert row["metric"]["mean"] == float(violations(tokens).mean())
 
 
 def test_explain_prints_a_table_for_each_schedule(tmp_path, capsys, monkeypatch):
