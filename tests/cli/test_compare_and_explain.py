@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
 from jumpsteps.tasks.countdown import violations
 
 
+@pytest.mark.slow
 def test_compare_prints_a_table_and_draws(tmp_path, capsys):
     results, picture = tmp_path / "r.json", tmp_path / "p.png"
     names = ["uniform", "cosine", "jys", "shortest-path"]

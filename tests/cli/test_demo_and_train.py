@@ -11,6 +11,7 @@ from builders.command_line import EXACT, run
 from jumpsteps.cli.demo import DemoConfig, run_demo
 
 
+@pytest.mark.slow
 def test_the_demo_writes_everything_it_names(tmp_path):
     said = []
     config = DemoConfig(model=EXACT, nfe=(2, 4), samples=4, sequences=4, jys_sequences=2)

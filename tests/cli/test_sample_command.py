@@ -41,6 +41,7 @@ def test_the_same_seed_writes_the_same_samples(tmp_path, capsys):
     assert not np.array_equal(a, c)
 
 
+@pytest.mark.slow
 def test_every_sampler_samples_by_name(tmp_path, capsys):
     many_calls_or_another_kernel = {"first-hitting", "gillespie", "tau-leaping-ordinal"}
     for name in SAMPLERS.keys() - many_calls_or_another_kernel:
@@ -96,6 +97,7 @@ def test_a_file_of_schedules_has_its_own_order(tmp_path, capsys):
     assert "holds its own order" in err
 
 
+@pytest.mark.slow
 def test_a_network_is_loaded_in_another_format_and_compiled(tmp_path, capsys, monkeypatch):
     asked = []
 

@@ -23,6 +23,7 @@ def fits(sequence, template=TEMPLATE):
     return all(letter in RESIDUES if t == "?" else letter == t for letter, t in pairs)
 
 
+@pytest.mark.slow
 def test_designs_go_to_a_fasta_file_with_their_nll(tmp_path, capsys, folder):
     file = tmp_path / "designs.fasta"
     asked = ["sample", folder, "--template", TEMPLATE, "--nfe 2 -n 12 -o", file]

@@ -126,6 +126,7 @@ def test_every_symbol_of_a_long_tail_keeps_its_interval(
     assert torch.equal(categorical(weights.expand(100, -1), generator=seeded(0)), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [1e-7, 3e-8])
 def test_a_long_tail_is_drawn_at_its_rate(weight: float) -> None:
     """49,999 symbols of 1e-7 are 100 +- 10 of 20,000 draws, anywhere among them; of 3e-8, 30 +- 5.

@@ -56,6 +56,7 @@ def test_it_is_the_mean_over_all_orders(given):
     assert stderr < 0.02
 
 
+@pytest.mark.slow
 def test_for_the_conditionals_of_a_distribution_it_is_its_nll():
     reverse, table = toy.reverse("absorbing"), toy.table()
     x = load("toy-absorbing").task.sample_data(6, seeded(0))

@@ -88,6 +88,7 @@ def test_batches_are_padded_to_a_size_that_is_at_most_twice_as_large():
     assert [shapes.batch_size(*shape) for shape in asked] == [8, 8, 8, 3, 3, 1, 8, 9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["posterior", "log-score"])
 @pytest.mark.parametrize("kernel", ["absorbing", "uniform"])
 @torch.no_grad()
@@ -112,6 +113,7 @@ def test_a_compiled_trunk_gives_the_same_numbers_at_every_batch_size(traced, out
     assert {shape[0] for shape in traced if shape[1] == L} == {6}  # smaller batches were padded
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_sampler_that_leaves_sequences_out_compiles_few_times(traced):
     plain, fast = networks()
@@ -136,6 +138,7 @@ def asked_for_all_sites(model):
     return PosteriorReverse(model.reverse.forward, lambda x, t, where=None: network(x, t)[where])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_distribution_is_the_same_with_the_head_on_some_sites_and_on_all():
     """Samples of four sites, two steps."""
@@ -149,6 +152,7 @@ def test_the_distribution_is_the_same_with_the_head_on_some_sites_and_on_all():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning"
 )  # torch's own, when its compiler is first imported
@@ -230,10 +234,7 @@ def test_a_network_that_has_no_trunk_to_compile_is_refused():
         cast_and_compile(model, compile=True)
 
 
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-
-
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("output", ["posterior", "log-score"])
 @pytest.mark.parametrize("kernel", ["absorbing", "uniform"])
@@ -261,7 +262,7 @@ def test_a_recorded_trunk_gives_the_same_numbers(output, kernel):
     )
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
 def test_the_distribution_is_the_same_on_a_gpu():

@@ -11,6 +11,8 @@ from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.tasks import countdown
 from jumpsteps.training.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

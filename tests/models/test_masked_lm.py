@@ -114,6 +114,7 @@ def test_the_head_sees_the_sites_that_are_asked_for(name, options, selects, shif
     torch.testing.assert_close(model(X, 0.5)[where], expected)  # nothing is left behind
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_trunk_is_compiled_and_a_network_without_one_is_refused(monkeypatch):
     plain = torch.nn.Module.compile

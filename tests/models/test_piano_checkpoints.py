@@ -17,6 +17,8 @@ from jumpsteps.tasks.music.midi import read_steps, write_steps
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy
 from jumpsteps.training.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINTS = Path(jumpsteps.__file__).parents[2] / "checkpoints"
 NAMES = ("piano-uniform", "piano-absorbing")
 GIVEN, MADE, SYMBOLS = 32, 224, 129

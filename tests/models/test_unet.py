@@ -138,6 +138,7 @@ def test_two_numbers_a_site_are_evaluated():
     assert reverse.rates(X, 0.4, some).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_fresh_network_trains():
     torch.manual_seed(0)
     network = UNet(UNET_CONFIG)

@@ -32,6 +32,7 @@ from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.schedule import TimeSchedule
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=200, deadline=None, database=None)
 @given(
     name=st.sampled_from(KERNELS),
@@ -122,6 +123,7 @@ ORDER_NOISES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "noise"), [(name, noise) for name in KERNELS for noise in ORDER_NOISES[name]], ids=str
 )

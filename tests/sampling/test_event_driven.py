@@ -65,6 +65,7 @@ def expected_jumps(truth: Enumerable, since: float) -> float:
     return float(torch.trapezoid(torch.stack(leaving), torch.tensor(times, dtype=torch.float64)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [("absorbing", 100_000), ("uniform", 40_000), ("gaussian", 12_000), ("rate-matrix", 12_000)],

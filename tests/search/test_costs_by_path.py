@@ -31,6 +31,7 @@ from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("noise", [LogLinear(), Cosine()], ids=repr)
 def test_with_the_absorbing_kernel_costs_are_compounding_errors(noise):
@@ -92,6 +93,7 @@ def test_the_table_agrees_with_the_prediction_of_every_step():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("correction", [NO_CORRECTION, ErrorCorrection()], ids=repr)
 def test_the_standard_error_is_the_standard_deviation_over_repetitions(correction):
@@ -126,6 +128,7 @@ def test_the_noise_levels_of_schedules_do_not_depend_on_how_noise_runs_in_time()
     assert torch.allclose(*found, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_refinement_stops_where_costs_are_known_well_enough():
     truth = random_truth("uniform")
     few, many = (
@@ -161,6 +164,7 @@ def test_schedules_for_the_uniform_kernel_beat_jump_your_steps_and_equal_times()
     assert rate["shortest-path"] < 0.3 * rate["uniform"]
 
 
+@pytest.mark.slow
 def test_frozen_rates_have_their_own_costs():
     """Those of tau-leaping; Euler's sampler has the costs of Tweedie's."""
     truth = random_truth("absorbing", length=4, noise=Cosine())

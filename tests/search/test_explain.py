@@ -43,6 +43,7 @@ def test_the_toy_is_countdown():
         jumpsteps.load("toy-uniform", device="meta")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", list(toy.KERNELS))
 def test_each_measure_is_the_quantity_itself(kernel):
     truth, found = explained(kernel)
@@ -68,6 +69,7 @@ def klub_in_the_middle(kernel: str, step) -> float:
     return jumpsteps.Klub(reverse, paths, step.t, step.s)(0.5 * (step.t + step.s))
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_enumerated_has_no_exact_numbers():
     model = jumpsteps.load("countdown-exact-uniform")
     paths = Paths.draw(

@@ -30,6 +30,7 @@ def model_and_path(noise, sequences=4000, seed=3):
     return model, PosteriorReverse(forward, model), path
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("noise", [LogLinear(1e-3), Constant(5.0)], ids=repr)
 def test_predicted_cost_is_the_summed_compounding_error(noise):
@@ -44,6 +45,7 @@ def test_predicted_cost_is_the_summed_compounding_error(noise):
         assert 0 < stderr < 0.05 * exact
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_the_standard_error_is_the_standard_deviation_over_repetitions():
     """40 profiles of 200 sequences; of the cost, and of the entropy at six evaluations."""
@@ -81,6 +83,7 @@ def test_the_table_agrees_with_the_prediction_of_every_schedule():
         assert costs.stderr[i, k] == pytest.approx(stderr, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_shortest_path_is_the_best_schedule_by_exact_errors():
     """On a small grid, with exact errors, it is within 2% of the best schedule."""
     model, reverse, path = model_and_path(LogLinear())
@@ -112,6 +115,7 @@ def test_smoothing_keeps_exponential_curves_and_curves_of_zero():
     assert np.array_equal(nothing.smoothed(2.0).entropy, np.zeros(161))
 
 
+@pytest.mark.slow
 def test_smoothing_finds_better_schedules_from_few_sequences():
     """CountDown with 16 symbols, 8 sequences, 6 seeds: mean excess cost at 8, 16 and 32 steps."""
     forward = Absorbing(vocab_size=17, noise=LogLinear())

@@ -164,6 +164,7 @@ def exact_count_klub(model: Enumerable, n_u: int, n_s: int, n_t: int) -> float:
     return (n_s - n_t) * total / weight
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("counts", [(4, 2, 0), (3, 1, 0), (4, 3, 1)])
 def test_count_klub_equals_its_expectation_over_masks_and_data(counts):

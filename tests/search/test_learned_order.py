@@ -172,6 +172,7 @@ def predicted(reverse: PosteriorReverse, paths: Paths, order: RevealOrder, nfe: 
     return costs.predict(shortest_path(costs, nfe))[0]
 
 
+@pytest.mark.slow
 def test_the_learned_order_beats_spread_where_neighbours_are_not_alike():
     """A shuffled chain, other data: spread costs what random does, the learned order far less."""
     place = torch.randperm(LENGTH, generator=seeded(7))

@@ -76,6 +76,7 @@ def test_predicted_costs_fall_with_every_step():
     assert all(schedule.provenance.predicted_cost_stderr > 0 for schedule in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Tweedie(), Euler()], ids=lambda s: s.name)
 def test_optimised_times_beat_uniform_ones(sampler):
     """300 samples: the 95% intervals lie below that of uniform times."""

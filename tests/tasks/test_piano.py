@@ -545,6 +545,7 @@ def tiny_model(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_song_is_continued_on_the_command_line(tmp_path, tiny_model, capsys):
     write_steps(tmp_path / "song.mid", melody_of([60, 62, 64]))
     options = [
@@ -571,6 +572,7 @@ def test_a_song_is_continued_on_the_command_line(tmp_path, tiny_model, capsys):
     assert "notes out of key" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_schedules_are_searched_with_songs(tmp_path, tiny_model, capsys):
     for part, seed in (("train", 1), ("test", 2)):
         np.save(tmp_path / f"{part}.npy", melody(48, seed=seed).reshape(-1, 256))

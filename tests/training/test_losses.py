@@ -79,6 +79,7 @@ def within(values: torch.Tensor, exact: float) -> bool:
     return abs(float(values.mean()) - exact) < error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [LogLinear(1e-3), Constant(2.0)], ids=repr)
 def test_masked_cross_entropy_of_the_exact_model_is_the_entropy(noise):
     forward = Absorbing(vocab_size=4, noise=noise)
@@ -90,6 +91,7 @@ def test_masked_cross_entropy_of_the_exact_model_is_the_entropy(noise):
     assert within(values, elbo_bound(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forward",
     [Absorbing(vocab_size=4, noise=LogLinear()), Uniform(vocab_size=3, noise=Constant(2.0))],
@@ -193,6 +195,7 @@ def test_score_entropy_of_a_posterior_model_is_the_bound_of_tauldr(t):
         assert float(ours[0] - ours[1]) == pytest.approx(float(theirs[0] - theirs[1]), abs=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "loss"),
     [

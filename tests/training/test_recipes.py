@@ -74,6 +74,7 @@ def averaged(name, folder):
     return network.eval(), reverse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIANO)
 def test_a_recipe_trains_and_what_it_saves_samples(tmp_path, name):
     """30 steps lower the bound of 224 free sites on training and held-out data.
