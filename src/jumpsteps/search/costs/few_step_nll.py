@@ -181,15 +181,24 @@ def few_step_nll(
     else:
         random, ranks = True, key_ranks(paths)
         bound = times_bound(reverse, paths, schedule, sampler)
-    if not isinstance(forward, Absorbing):
-        grid = reference_grid(forward, reference_calls)
-        reference = times_bound(reverse, paths, grid, Tweedie())
-    elif random:
-        reference = random_order_bound(reverse, paths, ranks, reference_calls, generator)
-    else:
-        reference = fixed_order_bound(reverse, paths, ranks, reference_calls, generator)
+    reference = reference_bound(reverse, paths, ranks, random, reference_calls, generator)
     sites = float(paths.free.sum(-1).double().mean())
     return FewStepNLL(bound.cpu().numpy(), reference.cpu().numpy(), sites, counter.calls)
+
+
+def reference_bound(
+    reverse: ReverseProcess,
+    paths: Paths,
+    ranks: Tensor,
+    random: bool,
+    calls: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The bound of the reference of ``few_step_nll``, nats, [B]."""
+    if not isinstance(reverse.forward, Absorbing):
+        return times_bound(reverse, paths, reference_grid(reverse.forward, calls), Tweedie())
+    bound = random_order_bound if random else fixed_order_bound
+    return bound(reverse, paths, ranks, calls, generator)
 
 
 def check(schedule: Schedule, sampler: Sampler, paths: Paths, reference_calls: int) -> None:
