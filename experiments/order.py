@@ -116,7 +116,9 @@ def run() -> None:
             "three-sites": table(head, three, cell="{:.2f}"),
         }
         model = "random distributions of two and three sites and three symbols, seed 0"
-        write_results(Path(sys.argv[1]) / "order.json", __file__, found, model=model)
+        command = "python experiments/order.py OUT"
+        out = Path(sys.argv[1]) / "order.json"
+        write_results(out, __file__, found, command=command, model=model)
 
 
 if __name__ == "__main__":

@@ -67,4 +67,5 @@ def list_of_samplers() -> Table:
 
 
 if __name__ == "__main__":
-    write_results(OUT, __file__, {"samplers": list_of_samplers()})
+    command = "python experiments/sampler_table.py"
+    write_results(OUT, __file__, {"samplers": list_of_samplers()}, command=command)
