@@ -67,7 +67,7 @@ from jumpsteps.search.costs.information_profile import (
     information_profile,
     time_grid,
 )
-from jumpsteps.search.costs.table import StepCosts
+from jumpsteps.search.costs.table import Measure, StepCosts
 from jumpsteps.search.dynamic_programming import (
     ErrorCurve,
     error_curve,
@@ -120,6 +120,7 @@ __all__ = [
     "LogLinear",
     "LogScoreReverse",
     "MarkovChain",
+    "Measure",
     "Method",
     "Mixture",
     "Model",

@@ -53,7 +53,7 @@ def test_the_fewest_steps_and_the_curve(tmp_path, capsys):
     curve.unlink()
     code, _, err = run(capsys, f"optimize {EXACT} --nfe 2 --method equal-error", *options)
     assert code == 1
-    assert "equal-error does not predict errors" in err
+    assert "equal-error does not estimate errors" in err
     assert not curve.exists()
 
 

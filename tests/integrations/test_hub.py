@@ -27,8 +27,12 @@ FOUND = Provenance(
     sequences=48,
     seed=7,
     model_calls=1536,
-    predicted_cost=12.3456,
-    predicted_cost_stderr=0.321,
+    few_step_nll=100.0,
+    few_step_nll_stderr=2.0,
+    bits_per_token=1.0,
+    excess=12.3456,
+    excess_stderr=0.321,
+    excess_limit=13.0,
     version="9.9",
 )
 SCHEDULES = ScheduleSet(
@@ -111,7 +115,7 @@ def test_the_card_says_what_the_provenance_says(tmp_path):
         assert line in lines
     rows = [line for line in lines if line.startswith("| ")]
     assert rows[1:] == [
-        "| 2 | 2 (times) | 12.35 ± 0.32 |",
+        "| 2 | 2 (times) | 12.35 ± 0.32, at most 13 (95%) |",
         "| 8 | 2 (counts of 8 tokens, spread order) | unknown |",
     ]
 
@@ -123,7 +127,7 @@ def test_a_card_leaves_out_unknown_facts(tmp_path):
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("- ")][3:] == ["- seed: 0"]
     assert "# Sampling schedules for a discrete diffusion model" in text
-    assert "| 4 | 1 (times) | 2 |" in text
+    assert "| 4 | 1 (times) | 2 (by the model itself) |" in text
     assert f'from_pretrained("{tmp_path.name}")' in text
 
 

@@ -60,7 +60,10 @@ def test_each_measure_is_the_quantity_itself(kernel):
     assert found.steps[0].klub == pytest.approx(klub_in_the_middle(kernel, found.steps[0]))
     text = str(found)
     assert f"Tweedie {found.tweedie:.4f}, Euler {found.euler:.4f}" in text
-    assert text.count("\n") == 5
+    assert text.count("\n") == 6
+    assert f"tweedie: {found.few_step}" in text
+    entropy = -float(torch.xlogy(truth.data_distribution(), truth.data_distribution()).sum())
+    assert found.tweedie <= found.few_step.interval[1] - entropy
 
 
 def klub_in_the_middle(kernel: str, step) -> float:

@@ -1,5 +1,6 @@
 """Optimised schedules, on short sequences of the exact CountDown chain."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -23,6 +24,7 @@ from jumpsteps.schedules.fixed import cosine, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.optimize import optimize_schedule
@@ -69,11 +71,22 @@ def test_jys_levels_nest_and_cost_many_calls():
     assert found[8].provenance.model_calls > 2 * 32
 
 
-def test_predicted_costs_fall_with_every_step():
-    found = optimize_schedule(REVERSE, data(), range(1, 20), generator=seeded(0))
-    costs = [schedule.provenance.predicted_cost for schedule in found.values()]
-    assert all(b < a for a, b in pairwise(costs))
-    assert all(schedule.provenance.predicted_cost_stderr > 0 for schedule in found.values())
+def test_errors_fall_with_more_steps():
+    """The excess where costs are measured by data, the error by the model else."""
+    found = optimize_schedule(REVERSE, data(), [1, 2, 4, 8, 16], generator=seeded(0))
+    known = [schedule.provenance for schedule in found.values()]
+    assert all(b.excess < a.excess for a, b in pairwise(known))
+    assert all(b.few_step_nll < a.few_step_nll for a, b in pairwise(known))
+    for one in known:
+        assert one.excess_stderr > 0
+        assert one.excess_limit > one.excess + 1.96 * one.excess_stderr
+        assert one.bits_per_token == pytest.approx(one.few_step_nll / 64 / math.log(2))
+        assert one.predicted_cost is None
+    method = ShortestPath(measure=Measure.MODEL)
+    found = optimize_schedule(REVERSE, data(), range(1, 20), generator=seeded(0), method=method)
+    known = [schedule.provenance for schedule in found.values()]
+    assert all(b.predicted_cost < a.predicted_cost for a, b in pairwise(known))
+    assert all(one.predicted_cost_stderr > 0 and one.excess is None for one in known)
 
 
 @pytest.mark.slow
@@ -142,9 +155,9 @@ def test_the_fewest_steps_for_a_tolerance(method):
         REVERSE, data(), generator=seeded(0), tolerance=2.0, method=method
     ).items()
     assert nfe == found.steps
-    assert found.provenance.predicted_cost <= 2.0
+    assert found.provenance.excess <= 2.0
     fewer = optimize_schedule(REVERSE, data(), [nfe - 1, nfe], generator=seeded(0), method=method)
-    assert fewer[nfe - 1].provenance.predicted_cost > 2.0
+    assert fewer[nfe - 1].provenance.excess > 2.0
     assert fewer[nfe] == found
 
 

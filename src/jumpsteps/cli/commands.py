@@ -45,6 +45,7 @@ from jumpsteps.evaluation.report import table
 from jumpsteps.evaluation.results import save_results
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
@@ -100,9 +101,15 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
         counts = " ".join(map(str, schedule.counts))
         print(f"NFE {nfe}: {counts} tokens, in {schedule.order.name} order")
     known = schedule.provenance
-    if known.predicted_cost is not None:
+    if known.excess is not None:
+        print(
+            f"  few-step NLL {known.few_step_nll:.2f} ±{known.few_step_nll_stderr:.2f} nats per "
+            f"sequence ({known.bits_per_token:.3f} bits per token), excess {known.excess:.2f} "
+            f"±{known.excess_stderr:.2f}, at most {known.excess_limit:.2f} (95%)"
+        )
+    elif known.predicted_cost is not None:
         error = f"{known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f}"
-        print(f"  predicted error {error} nats per sequence")
+        print(f"  error by the model itself {error} nats per sequence")
 
 
 def sample_command(options: SampleOptions) -> None:
@@ -248,7 +255,9 @@ def explain_command(options: ExplainOptions) -> None:
         f"{options.search.sequences} sequences of {data}"
     )
     print("errors in nats per sequence ± standard error")
-    explanations = explain(model.reverse, paths, times, generator=generator)
+    explanations = explain(
+        model.reverse, paths, times, sampler=sampler or Tweedie(), generator=generator
+    )
     for name, explanation in zip(schedules, explanations, strict=True):
         print(f"\n{name}\n{explanation}")
 

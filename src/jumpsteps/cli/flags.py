@@ -88,11 +88,11 @@ def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     optimize.add_argument(
         "--tolerance",
         type=float,
-        help="in place of --nfe: find the fewest steps whose predicted error is at most this, in "
-        "nats per sequence",
+        help="in place of --nfe: find the fewest steps whose excess of the few-step NLL is at "
+        "most this, in nats per sequence",
     )
     optimize.add_argument(
-        "--curve", metavar="FILE", help="also draw the predicted error against NFE, as a .png"
+        "--curve", metavar="FILE", help="also draw the excess against NFE, as a .png"
     )
     optimize.add_argument(
         "--method", default="shortest-path", help=f"search method: {choices(METHODS)}"

@@ -16,7 +16,7 @@ from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.noise import Time
 
-__all__ = ["in_chunks", "site_chunks", "site_entropies", "site_nll"]
+__all__ = ["in_chunks", "site_chunks", "site_entropies", "site_entropies_and_nll", "site_nll"]
 
 CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers in the largest tensors of a chunk, by type of device."""
@@ -49,17 +49,9 @@ def in_chunks(
     return torch.cat([draw(evaluation(x, t, chunk), chunk) for chunk in chunks])
 
 
-def site_entropies(
-    reverse: ReverseProcess, x: Tensor, t: float, where: Tensor | SiteMask
-) -> Tensor:
+def site_entropies(reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask) -> Tensor:
     """Entropies of p(x0^l | x_t^{-l}) at the selected sites, nats, float64 [K]; one model call."""
-    where = SiteMask.of(where)
-    evaluation = reverse.evaluate(x, t, where)
-    parts = [torch.zeros(0, dtype=torch.float64, device=x.device)]
-    for chunk in site_chunks(where, reverse.forward.vocab_size):
-        w = reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk)
-        parts.append(-torch.xlogy(w, w).sum(-1, dtype=torch.float64))
-    return torch.cat(parts)
+    return over_chunks(reverse, x, t, where, lambda w, chunk: entropies(w))
 
 
 def site_nll(
@@ -70,11 +62,44 @@ def site_nll(
 
     Infinite where the model excludes the data's symbol.
     """
+    return over_chunks(reverse, x, t, where, lambda w, chunk: nll(w, chunk.select(data)))
+
+
+def site_entropies_and_nll(
+    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask, data: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``site_entropies`` and ``site_nll`` by one model call."""
+
+    def both(w: Tensor, chunk: SiteMask) -> Tensor:
+        return torch.stack([entropies(w), nll(w, chunk.select(data))], 1)
+
+    found = over_chunks(reverse, x, t, where, both).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def over_chunks(
+    reverse: ReverseProcess,
+    x: Tensor,
+    t: Time,
+    where: Tensor | SiteMask,
+    read: Callable[[Tensor, SiteMask], Tensor],
+) -> Tensor:
+    """``read(w, chunk)`` of the leave-one-out posteriors [k, V] of each chunk, float64 [K, ...]."""
     where = SiteMask.of(where)
     evaluation = reverse.evaluate(x, t, where)
-    parts = [torch.zeros(0, dtype=torch.float64, device=x.device)]
-    for chunk in site_chunks(where, reverse.forward.vocab_size):
-        w = reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk)
-        own = w.gather(-1, chunk.select(data)[:, None])[:, 0].to(torch.float64)
-        parts.append(w.sum(-1, dtype=torch.float64).log() - own.log())
-    return torch.cat(parts)
+    parts = [
+        read(reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk), chunk)
+        for chunk in site_chunks(where, reverse.forward.vocab_size)
+    ]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=x.device)
+
+
+def entropies(w: Tensor) -> Tensor:
+    """Of distributions [K, V], nats, float64 [K]."""
+    return -torch.xlogy(w, w).sum(-1, dtype=torch.float64)
+
+
+def nll(w: Tensor, symbols: Tensor) -> Tensor:
+    """-log w(symbol) of distributions [K, V] up to their rounded sums, nats, float64 [K]."""
+    own = w.gather(-1, symbols[:, None])[:, 0].to(torch.float64)
+    return w.sum(-1, dtype=torch.float64).log() - own.log()

@@ -52,17 +52,18 @@ def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, titl
 
 
 def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: str) -> None:
-    """Write a PNG of the predicted errors of schedules against NFE, with 95% intervals.
+    """Write a PNG of the errors of schedules against NFE, with 95% intervals.
 
     Raises:
-        ValueError: the schedules have no predicted error, or matplotlib is not installed.
+        ValueError: the schedules have no known error, or matplotlib is not installed.
     """
     known = [schedule.provenance for schedule in found.values()]
-    cost = [one.predicted_cost for one in known if one.predicted_cost is not None]
-    error = [1.96 * (one.predicted_cost_stderr or 0.0) for one in known]
+    by_data = all(one.excess is not None for one in known)
+    cost = [one.error[0] for one in known if one.error[0] is not None]
+    error = [1.96 * (one.error[1] or 0.0) for one in known]
     if len(cost) < len(known):
         raise ValueError(
-            f"method {known[0].method} does not predict errors, so there is no curve; "
+            f"method {known[0].method} does not estimate errors, so there is no curve; "
             "use the shortest path"
         )
     figure = new_figure(5, 4)
@@ -74,7 +75,7 @@ def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: 
         xscale="log",
         yscale="log",
         xlabel="model calls (NFE)",
-        ylabel="predicted error, nats per sequence",
+        ylabel=f"{'excess' if by_data else 'error by the model'}, nats per sequence",
         title=title,
     )
     axes.set_xticks(list(found), [str(n) for n in found])

@@ -1,7 +1,7 @@
 """Schedules to share: ``schedules.json`` and a card, in a folder or a Hugging Face hub repository.
 
 ``schedules.json`` is written by ``save_schedules``. The card, ``README.md``, puts the provenance of
-the schedules in words: what they are for, how they were found, their predicted errors, and the
+the schedules in words: what they are for, how they were found, their excess, and the
 Python that loads them.
 """
 
@@ -159,7 +159,7 @@ def card(schedules: Mapping[int, Schedule], name: str) -> str:
         "",
         *(f"- {called}: {value}" for called, value in facts if value),
         "",
-        "| NFE | steps | predicted error, nats per sequence |",
+        "| NFE | steps | excess of the few-step NLL, nats per sequence |",
         "|---|---|---|",
         *(
             f"| {nfe} | {kind(schedules[nfe])} | {predicted(schedules[nfe])} |"
@@ -189,7 +189,11 @@ def kind(schedule: Schedule) -> str:
 
 
 def predicted(schedule: Schedule) -> str:
-    cost, stderr = schedule.provenance.predicted_cost, schedule.provenance.predicted_cost_stderr
+    known = schedule.provenance
+    cost, stderr = known.error
     if cost is None:
         return "unknown"
-    return f"{cost:.4g}" if stderr is None else f"{cost:.4g} ± {stderr:.2g}"
+    text = f"{cost:.4g}" if stderr is None else f"{cost:.4g} ± {stderr:.2g}"
+    if known.excess_limit is None:
+        return f"{text} (by the model itself)"
+    return f"{text}, at most {known.excess_limit:.4g} (95%)"

@@ -16,7 +16,17 @@ from jumpsteps.process.noise import NoiseSchedule
 from jumpsteps.process.serialise import noise_from_text, noise_to_json
 from jumpsteps.version import __version__
 
-__all__ = ["Provenance"]
+__all__ = ["EVIDENCE", "Provenance"]
+
+EVIDENCE = (
+    "few_step_nll",
+    "few_step_nll_stderr",
+    "bits_per_token",
+    "excess",
+    "excess_stderr",
+    "excess_limit",
+)
+"""The fields of a ``Provenance`` that data vouch for."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,14 @@ class Provenance:
         sequences: how many sequences of it the search used.
         seed: of the search.
         model_calls: calls of the model that the search made.
-        predicted_cost: the search's own estimate of the run's error, nats per sequence.
+        few_step_nll: a bound of -log p of the search's data under a run, nats per sequence.
+        few_step_nll_stderr: its standard error over sequences.
+        bits_per_token: the same, in bits per free site.
+        excess: the few-step NLL above that of one site at a time, nats per sequence.
+        excess_stderr: its standard error.
+        excess_limit: its 95% upper limit.
+        predicted_cost: where costs were not measured by data, the run's error as the model itself
+            has it, nats per sequence.
         predicted_cost_stderr: its standard error.
         version: of jumpsteps.
     """
@@ -48,6 +65,12 @@ class Provenance:
     sequences: int | None = None
     seed: int | None = None
     model_calls: int | None = None
+    few_step_nll: float | None = None
+    few_step_nll_stderr: float | None = None
+    bits_per_token: float | None = None
+    excess: float | None = None
+    excess_stderr: float | None = None
+    excess_limit: float | None = None
     predicted_cost: float | None = None
     predicted_cost_stderr: float | None = None
     version: str = ""
@@ -97,8 +120,23 @@ class Provenance:
         )
 
     def with_error(self, cost: float | None, stderr: float | None) -> Self:
-        """The same, with a predicted error and its standard error, nats per sequence."""
-        return replace(self, predicted_cost=cost, predicted_cost_stderr=stderr)
+        """The same, with the error and its standard error as the model has them, nats per
+        sequence, and nothing measured by data.
+        """
+        nothing: dict[str, Any] = dict.fromkeys(EVIDENCE)
+        return replace(self, predicted_cost=cost, predicted_cost_stderr=stderr, **nothing)
+
+    def with_evidence(self, **measured: float) -> Self:
+        """The same, with all the fields of ``EVIDENCE``, measured by data."""
+        evidence: dict[str, Any] = {name: measured[name] for name in EVIDENCE}
+        return replace(self.with_error(None, None), **evidence)
+
+    @property
+    def error(self) -> tuple[float | None, float | None]:
+        """The excess and its standard error, or the error as the model has it."""
+        if self.excess is not None:
+            return self.excess, self.excess_stderr
+        return self.predicted_cost, self.predicted_cost_stderr
 
     def converted(self, forward: ForwardProcess) -> Self:
         """Of times made from counts, or counts from times: the sampler and the error are no longer

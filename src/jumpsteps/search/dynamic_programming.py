@@ -69,7 +69,7 @@ def shortest_path(costs: StepCosts, steps: int) -> Schedule:
 
 @dataclass(frozen=True)
 class ErrorCurve:
-    """The predicted error of the best schedules against their number of steps.
+    """The error of the best schedules against their number of steps.
 
     Attributes:
         steps: 1, 2, 3 ..., int64 [N].
@@ -83,7 +83,7 @@ class ErrorCurve:
 
 
 def error_curve(costs: StepCosts, max_steps: int) -> ErrorCurve:
-    """The predicted error of the cheapest schedules of 1 to ``max_steps`` steps.
+    """The error of the cheapest schedules of 1 to ``max_steps`` steps.
 
     Raises:
         ValueError: fewer than 1, or more steps than the grid has intervals.
@@ -94,7 +94,7 @@ def error_curve(costs: StepCosts, max_steps: int) -> ErrorCurve:
 
 
 def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:
-    """The cheapest schedule with the fewest steps whose predicted error is within a tolerance.
+    """The cheapest schedule with the fewest steps whose error is within a tolerance.
 
     Args:
         tolerance: nats per sequence.
@@ -110,6 +110,6 @@ def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:
             return schedule
         lowest = min(lowest, cost)
     raise ValueError(
-        f"no schedule on this grid has a predicted error of {tolerance:g} nats per sequence or "
+        f"no schedule on this grid has an error of {tolerance:g} nats per sequence or "
         f"less, the least is {lowest:.3g}; raise the tolerance, or the grid"
     )

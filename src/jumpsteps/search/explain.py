@@ -11,6 +11,9 @@ For a step t -> s:
 
 For enumerable models also :math:`\mathrm{KL}(p_0 \,\|\, q_0)`, the divergence of the data from the
 samples of a whole run that starts from the true distribution at t = 1.
+
+All but the last two trust the model. The few-step NLL of the run (``few_step_nll``) does not: it is
+measured on data, and a bound for any network.
 """
 
 from dataclasses import dataclass
@@ -22,9 +25,12 @@ import torch
 from jumpsteps.core.information import Floats, kl_divergence, standard_error
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.schedules.schedule import TimeSchedule
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION
+from jumpsteps.search.costs.few_step_nll import FewStepNLL, few_step_nll
 from jumpsteps.search.klub import Klub
 from jumpsteps.search.paths import Paths
 
@@ -61,11 +67,15 @@ class Explanation:
         steps: of its steps.
         tweedie, euler: KL(p_0 || q_0) of runs of these samplers, nats; None where the model
             cannot be enumerated.
+        few_step: the few-step NLL; None for a sampler whose step does not draw sites independently.
+        sampler: its name.
     """
 
     steps: tuple[StepErrors, ...]
     tweedie: float | None
     euler: float | None
+    few_step: FewStepNLL | None = None
+    sampler: str = ""
 
     def __str__(self) -> str:
         rows = [("step", "CDE", "context", "rates", "KLUB, middle")]
@@ -80,6 +90,8 @@ class Explanation:
         lines.append(line("sum", exact(sum(known) if known else None), context, rates))
         if self.tweedie is not None and self.euler is not None:
             lines.append(f"KL(data || samples): Tweedie {self.tweedie:.4f}, Euler {self.euler:.4f}")
+        if self.few_step is not None:
+            lines.append(f"{self.sampler}: {self.few_step}")
         return "\n".join(lines)
 
 
@@ -101,11 +113,13 @@ def explain(
     paths: Paths,
     schedules: list[TimeSchedule],
     *,
+    sampler: Sampler = Tweedie(),
     generator: torch.Generator,
 ) -> list[Explanation]:
     """Explain schedules for a model, on forward paths of data.
 
-    Two passes of 64 model evaluations serve all schedules; the KLUB adds two for each step. The
+    Two passes of 64 model evaluations serve all schedules; the KLUB adds two for each step, the
+    few-step NLL of the sampler one for each step and 64 for each schedule. The
     exact values of enumerable models are of runs without observed sites, so they are left out
     where the paths have any.
     """
@@ -138,7 +152,12 @@ def explain(
             )
             for t, s in pairwise(schedule.times)
         )
-        found.append(Explanation(steps, *divergences(truth, schedule)))
+        measured = (
+            None
+            if sampler.holds is None
+            else few_step_nll(reverse, paths, schedule, sampler, generator=generator)
+        )
+        found.append(Explanation(steps, *divergences(truth, schedule), measured, sampler.name))
     return found
 
 

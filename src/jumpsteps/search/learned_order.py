@@ -295,5 +295,7 @@ class LearnedOrder(ShortestPath):
             stationary=self.stationary,
             generator=generator,
         )
-        path = ShortestPath(self.evaluations, self.bandwidth, self.grid_intervals, order)
+        path = ShortestPath(
+            self.evaluations, self.bandwidth, self.grid_intervals, order, measure=self.measure
+        )
         return path.costs(reverse, paths, sampler, max_steps=max_steps, generator=generator)

@@ -9,6 +9,7 @@ import torch
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.paths import Paths
 
 __all__ = ["FoundSchedule", "Method", "PredictsErrors"]
@@ -16,17 +17,20 @@ __all__ = ["FoundSchedule", "Method", "PredictsErrors"]
 
 @dataclass(frozen=True)
 class FoundSchedule:
-    """A schedule and what the search that found it predicts of its error.
+    """A schedule and what the search that found it knows of its error.
 
     Attributes:
         schedule: the schedule.
-        cost: the predicted error of a run, nats per sequence; None if the search predicts none.
+        cost: the error of a run, nats per sequence; None if the search estimates none.
         stderr: the standard error of ``cost`` over the sequences of the search.
+        few_step: the few-step NLL on these sequences, of which ``cost`` is the excess; None if
+            costs were not measured by data.
     """
 
     schedule: Schedule
     cost: float | None = None
     stderr: float | None = None
+    few_step: FewStepNLL | None = None
 
 
 class Method(Protocol):
@@ -73,5 +77,5 @@ class PredictsErrors(Protocol):
         *,
         generator: torch.Generator,
     ) -> FoundSchedule:
-        """The fewest steps whose predicted error is at most ``tolerance`` nats per sequence."""
+        """The fewest steps whose error is at most ``tolerance`` nats per sequence."""
         ...

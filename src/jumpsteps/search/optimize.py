@@ -46,8 +46,8 @@ def optimize_schedule(
         reverse: the reverse process.
         data: integers [B, L], sequences like the training data; 16 to 64 usually suffice.
         nfe: numbers of model calls of a run.
-        tolerance: in place of ``nfe``, the largest predicted error, nats per sequence; the search
-            finds the fewest steps that meet it.
+        tolerance: in place of ``nfe``, the largest excess of the few-step NLL (or error as the
+            model has it), nats per sequence; the search finds the fewest steps that meet it.
         generator: draws the forward paths, on the device of ``data``.
         method: the search; ``ShortestPath()`` by default.
         sampler: the sampler of the run, the method's own by default. It decides whether the
@@ -110,8 +110,19 @@ def search(
 
 
 def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
-    """The schedule with what is known of its search, and its own predicted error."""
-    return replace(found.schedule, provenance=known.with_error(found.cost, found.stderr))
+    """The schedule with what is known of its search, and its own few-step NLL or error."""
+    measured = found.few_step
+    if measured is None:
+        return replace(found.schedule, provenance=known.with_error(found.cost, found.stderr))
+    evidence = known.with_evidence(
+        few_step_nll=measured.nll,
+        few_step_nll_stderr=measured.stderr,
+        bits_per_token=measured.bits_per_token,
+        excess=measured.excess,
+        excess_stderr=measured.excess_stderr,
+        excess_limit=measured.excess_limit,
+    )
+    return replace(found.schedule, provenance=evidence)
 
 
 class ProgressBar:

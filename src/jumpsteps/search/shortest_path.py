@@ -12,6 +12,9 @@ What a step costs depends on what the sampler holds fixed in it (``Sampler.holds
   clock found worse schedules (docs/schedules.md);
 * the rates (tau-leaping): ``path_costs`` with ``hold_time``;
 * the count (k-Gillespie): ``count_costs`` in a reveal order.
+
+Costs of the absorbing kernel are measured by data (``Measure``), so that the cheapest schedule is
+that of the least few-step NLL, whatever the network.
 """
 
 from collections.abc import Mapping
@@ -30,7 +33,7 @@ from jumpsteps.search.costs.by_count import count_costs
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import ErrorCorrection
 from jumpsteps.search.costs.information_profile import information_profile, time_grid
-from jumpsteps.search.costs.table import StepCosts
+from jumpsteps.search.costs.table import Measure, StepCosts
 from jumpsteps.search.dynamic_programming import fewest_steps, shortest_paths
 from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.paths import Paths
@@ -53,6 +56,8 @@ class ShortestPath:
             sampler.
         sites: at most so many sites are compared by ``path_costs``; its default if None.
         correction: the surviving fraction of errors; the kernel's default if None.
+        measure: whether costs of the absorbing kernel are measured by data or by the model; other
+            kernels, and tau-leaping, have those of ``path_costs``, the model's.
     """
 
     evaluations: int = 32
@@ -61,6 +66,7 @@ class ShortestPath:
     order: RevealOrder = Random()
     sites: int | None = None
     correction: ErrorCorrection | None = None
+    measure: Measure = Measure.DATA
 
     @property
     def name(self) -> str:
@@ -102,6 +108,7 @@ class ShortestPath:
                 evaluations=self.evaluations,
                 bandwidth=self.bandwidth,
                 grid_intervals=self.grid_intervals,
+                measure=self.measure,
                 generator=generator,
             )
         if self.order != Random():
@@ -111,7 +118,9 @@ class ShortestPath:
             )
         grid_intervals = max(self.grid_intervals, 4 * max_steps)
         if isinstance(reverse.forward, Absorbing) and sampler.holds is not Held.RATES:
-            profile = information_profile(reverse, paths, evaluations=self.evaluations)
+            profile = information_profile(
+                reverse, paths, evaluations=self.evaluations, measure=self.measure
+            )
             grid = time_grid(profile.forward, grid_intervals)
             return profile.smoothed(self.bandwidth).step_costs(grid)
         return path_costs(
@@ -149,7 +158,7 @@ class ShortestPath:
         *,
         generator: torch.Generator,
     ) -> FoundSchedule:
-        """The fewest steps whose predicted error is at most ``tolerance`` nats per sequence.
+        """The fewest steps whose error is at most ``tolerance`` nats per sequence.
 
         Raises:
             ValueError: as ``costs``, or no schedule on the grid is within the tolerance.
@@ -159,4 +168,4 @@ class ShortestPath:
 
 
 def predicted(costs: StepCosts, schedule: Schedule) -> FoundSchedule:
-    return FoundSchedule(schedule, *costs.predict(schedule))
+    return FoundSchedule(schedule, *costs.predict(schedule), costs.few_step(schedule))

@@ -10,21 +10,30 @@ the compounding decoding error (total correlation) of the sites that it reveals:
 have the entropy that they show one at a time, drawn independently h(t) each (Lavenant & Zanella
 2025, arXiv 2510.25544; Chen, Cong & Li 2025, arXiv 2511.04647). Each point of the curve takes one
 model evaluation.
+
+Measured by data (``Measure.DATA``) the curve is :math:`c(t) = E[-\log p(x_0^l \mid x_t)]`, and
+costs add up to the excess of the few-step NLL. The same evaluations give h, which has less noise:
+:math:`c = h + (c - h)`, and the second part, the calibration gap, is smoothed more widely, because
+it varies slowly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jumpsteps.core.information import Floats, standard_error
-from jumpsteps.denoiser.chunks import site_entropies
+from jumpsteps.denoiser.chunks import site_entropies, site_entropies_and_nll
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
-from jumpsteps.search.costs.smoothing import smooth_logarithm
-from jumpsteps.search.costs.table import StepCosts, steps_only
+from jumpsteps.search.costs.few_step_nll import FewStepNLL
+from jumpsteps.search.costs.nll_bounds import state_of_run
+from jumpsteps.search.costs.smoothing import GAP_BANDWIDTHS, local_line, smooth_logarithm
+from jumpsteps.search.costs.table import Measure, StepCosts, steps_only
 from jumpsteps.search.paths import Paths
 
 __all__ = ["InformationProfile", "ProfileCosts", "information_profile", "time_grid"]
@@ -38,16 +47,18 @@ FINER = 8
 
 @dataclass(frozen=True)
 class InformationProfile:
-    """The mean entropy of a masked site against the survival probability alpha.
+    """The mean uncertainty of a masked site against the survival probability alpha.
 
     Attributes:
         forward: the forward process.
         length: number of free sites, on average over the sequences.
         alpha: alpha at the evaluations, in (0, 1], increasing, [K].
         entropy: h there, nats, [K].
-        influence: each sequence's part in h - E h as measured, [K, B]; its standard deviation
-            over sequences gives every standard error, also of a smoothed profile.
+        influence: each sequence's part in curve - E curve as measured, [K, B]; its standard
+            deviation over sequences gives every standard error, also of a smoothed profile.
         model_calls: model evaluations that the estimate used.
+        gap: the calibration gap c - h, nats, [K]; None where the curve is h.
+        measured: where c was smoothed, the profile before, which few-step NLLs are read from.
     """
 
     forward: Absorbing
@@ -56,10 +67,17 @@ class InformationProfile:
     entropy: Floats
     influence: Floats
     model_calls: int
+    gap: Floats | None = None
+    measured: "InformationProfile | None" = None
+
+    @property
+    def curve(self) -> Floats:
+        """What costs are made of: h, or c where the profile is measured by data, [K]."""
+        return self.entropy if self.gap is None else self.entropy + self.gap
 
     @property
     def stderr(self) -> Floats:
-        """Standard error of the entropy, [K]."""
+        """Standard error of the curve, [K]."""
         return standard_error(self.influence)
 
     def alphas(self, times: Floats) -> Floats:
@@ -71,7 +89,8 @@ class InformationProfile:
 
         It has eight times as many points and continues to alpha = 1, because on a curve with
         corners the best schedules stop at the corners. Entropies below a thousandth of the largest
-        are raised to it before the logarithm.
+        are raised to it before the logarithm. The calibration gap is smoothed without a logarithm,
+        with ``GAP_BANDWIDTHS`` times the bandwidth.
 
         Args:
             bandwidth: standard deviation of the fit's Gaussian weights, in evaluations; 0 changes
@@ -87,12 +106,16 @@ class InformationProfile:
         influence = np.stack(
             [np.interp(alpha, self.alpha, column) for column in self.influence.T], -1
         )
-        return replace(self, alpha=alpha, entropy=entropy, influence=influence)
+        smooth = replace(self, alpha=alpha, entropy=entropy, influence=influence)
+        if self.gap is None:
+            return smooth
+        gap = local_line(at, wanted, GAP_BANDWIDTHS * bandwidth) @ self.gap
+        return replace(smooth, gap=gap, measured=self)
 
     def step_costs(self, grid: Floats) -> "ProfileCosts":
         """The table on any grid of decreasing times; h is interpolated linearly in alpha."""
         return ProfileCosts(
-            grid, steps_only(self.table(self.alphas(grid), self.entropy)), self.model_calls, self
+            grid, steps_only(self.table(self.alphas(grid), self.curve)), self.model_calls, self
         )
 
     def table(self, alpha: Floats, curve: Floats) -> Floats:
@@ -116,12 +139,45 @@ class InformationProfile:
         return fine, np.concatenate([[0.0], np.cumsum(steps)])
 
     def predict(self, schedule: Schedule) -> tuple[float, float]:
-        """The summed cost of a schedule and its standard error, nats per sequence."""
+        """The summed cost of a schedule and its standard error, nats per sequence.
+
+        By data it is the excess of ``few_step``.
+        """
+        if (measured := self.few_step(schedule)) is not None:
+            return measured.excess, measured.excess_stderr
+        total, parts = self.summed(schedule, self.table)
+        return total, float(standard_error(parts))
+
+    def summed(
+        self, schedule: Schedule, table: Callable[[Floats, Floats], Floats]
+    ) -> tuple[float, Floats]:
+        """The sum of a linear table over the steps of a schedule, and each sequence's part, [B]."""
         plan = schedule.plan(self.forward)
         alpha = self.alphas(np.asarray([plan[0].t, *(step.s for step in plan)]))
-        total = np.trace(self.table(alpha, self.entropy), 1)
-        parts = [np.trace(self.table(alpha, column), 1) for column in self.influence.T]
-        return float(total), float(standard_error(np.asarray(parts)))
+        parts = [np.trace(table(alpha, column), 1) for column in self.influence.T]
+        return float(np.trace(table(alpha, self.curve), 1)), np.asarray(parts)
+
+    def revealed(self, alpha: Floats, curve: Floats) -> Floats:
+        """L c_i (alpha_k - alpha_i), the NLL of the sites that a step i -> k reveals, [G, G]."""
+        height = np.interp(alpha, self.alpha, curve)
+        return self.length * height[:, None] * (alpha[None] - alpha[:, None])
+
+    def few_step(self, schedule: Schedule) -> FewStepNLL | None:
+        """The few-step NLL and its excess over one site at a time; None if the curve is h.
+
+        It is interpolated between the evaluations as measured, from the sequences of the search.
+        A step reveals a share (alpha_s - alpha_t) / (1 - alpha_1) of the sites.
+        """
+        if self.measured is not None:
+            return self.measured.few_step(schedule)
+        if self.gap is None:
+            return None
+        scale = 1 / (1 - float(self.forward.noise.alpha(1.0)))
+        (nll, each), (excess, extra) = (
+            self.summed(schedule, table) for table in (self.revealed, self.table)
+        )
+        bound, above = scale * (nll + centred(each)), scale * (excess + centred(extra))
+        return FewStepNLL(bound, bound - above, self.length, self.model_calls)
 
 
 @dataclass(frozen=True)
@@ -148,6 +204,13 @@ class ProfileCosts(StepCosts):
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         return self.profile.predict(schedule)
 
+    def few_step(self, schedule: Schedule) -> FewStepNLL | None:
+        return self.profile.few_step(schedule)
+
+
+def centred(parts: Floats) -> Floats:
+    return parts - parts.mean()
+
 
 def time_grid(forward: Absorbing, grid_intervals: int) -> Floats:
     """Times from 1 to 0, decreasing, [grid_intervals + 1]; see ``GRID_POWER``."""
@@ -160,7 +223,11 @@ def time_grid(forward: Absorbing, grid_intervals: int) -> Floats:
 
 @torch.no_grad()
 def information_profile(
-    reverse: ReverseProcess, paths: Paths, *, evaluations: int = 32
+    reverse: ReverseProcess,
+    paths: Paths,
+    *,
+    evaluations: int = 32,
+    measure: Measure = Measure.MODEL,
 ) -> InformationProfile:
     """Estimate the profile along forward paths of data.
 
@@ -168,9 +235,11 @@ def information_profile(
         reverse: an absorbing reverse process.
         paths: forward paths of B >= 2 sequences; observed sites do not count.
         evaluations: K, the model evaluations.
+        measure: of the curve: the entropy h, or c by data.
 
     Raises:
-        ValueError: the kernel is not absorbing, or there are fewer than two sequences.
+        ValueError: the kernel is not absorbing, there are fewer than two sequences, or a model that
+            excludes a token of data (by data).
     """
     forward = reverse.forward
     if not isinstance(forward, Absorbing):
@@ -179,31 +248,51 @@ def information_profile(
             f"got {forward.name}; use --method jys"
         )
     times = time_grid(forward, evaluations)[:-1]
-    measured = [masked_entropy(reverse, paths, t) for t in times.tolist()]
-    entropies, influences = zip(*measured, strict=True)
+    found = [masked_uncertainty(reverse, paths, t, measure) for t in times.tolist()]
+    entropy, gap, influence = (np.asarray(each) for each in zip(*found, strict=True))
     length = float(paths.free.sum(-1).double().mean())
     alpha = forward.noise.alpha(torch.from_numpy(times)).numpy()
+    by_data = measure is Measure.DATA
     return InformationProfile(
-        forward, length, alpha, np.asarray(entropies), np.stack(influences), evaluations
+        forward, length, alpha, entropy, influence, evaluations, gap if by_data else None
     )
 
 
-def masked_entropy(reverse: ReverseProcess, paths: Paths, t: float) -> tuple[float, Floats]:
-    """Mean entropy of the masked sites at t, and each sequence's influence on it [B]."""
-    x = paths(t)
+def masked_uncertainty(
+    reverse: ReverseProcess, paths: Paths, t: float, measure: Measure
+) -> tuple[float, float, Floats]:
+    """Mean entropy h of the masked sites at t, the gap c - h of the measure c to it, and each
+    sequence's influence on c, [B].
+    """
+    # A run starts with all sites masked, the forward process ends with few unmasked.
+    x = state_of_run(paths, t) if measure is Measure.DATA else paths(t)
     if len(x) < 2:
         raise ValueError(
             f"the standard error needs at least two sequences, got {len(x)}; pass more data"
         )
     masked = paths.movable(x)
     # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x_0.
-    entropy = site_entropies(reverse, x, t, masked)
-    total = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add(
-        0, masked.nonzero()[:, 0], entropy
-    )
-    count = masked.sum(-1).to(torch.float64)
+    if measure is Measure.DATA:
+        entropy, measured = site_entropies_and_nll(reverse, x, t, masked, paths.data)
+        check_finite(measured)
+    else:
+        entropy = measured = site_entropies(reverse, x, t, masked)
+    rows, count = masked.nonzero()[:, 0], masked.sum(-1).to(torch.float64)
     if not count.sum() > 0:
-        return 0.0, np.zeros(len(x))
-    mean = total.sum() / count.sum()
+        return 0.0, 0.0, np.zeros(len(x))
+    none = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    total, of_entropy = (none.index_add(0, rows, each) for each in (measured, entropy))
+    mean, mean_entropy = (float(each.sum() / count.sum()) for each in (total, of_entropy))
     influence = (total - mean * count) / count.mean()
-    return float(mean), influence.cpu().numpy()
+    return mean_entropy, mean - mean_entropy, influence.cpu().numpy()
+
+
+def check_finite(nll: Tensor) -> None:
+    """Raises ValueError for tokens of data that the model excludes."""
+    excluded = int(nll.isinf().sum())
+    if excluded:
+        raise ValueError(
+            f"the model gives probability zero to {excluded} tokens of the data, so costs measured "
+            "by data are infinite; leave such sequences out, or measure by the model "
+            "(Measure.MODEL)"
+        )

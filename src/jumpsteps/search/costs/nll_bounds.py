@@ -50,6 +50,7 @@ __all__ = [
     "key_ranks",
     "random_order_bound",
     "reference_grid",
+    "state_of_run",
     "times_bound",
 ]
 

@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from jumpsteps.core.information import Floats
 
-__all__ = ["local_plane", "smooth_logarithm"]
+__all__ = ["GAP_BANDWIDTHS", "local_line", "local_plane", "smooth_logarithm"]
+
+GAP_BANDWIDTHS = 3.0
+"""The calibration gap c - h varies more slowly along the noise than the entropy h, and is noisier:
+so many times the bandwidth."""
 
 
 def smooth_logarithm(curve: Floats, bandwidth: float, at: Floats, wanted: Floats) -> Floats:

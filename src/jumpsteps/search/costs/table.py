@@ -11,17 +11,35 @@ estimates give such a table, each from one pass over data:
 * ``information_profile``: absorbing kernel, times, frozen context; one curve gives every step;
 * ``by_count``: absorbing kernel, numbers of revealed sites in a reveal order;
 * ``by_path``: every kernel, times, frozen context or frozen rates.
+
+The first two measure what a step loses in one of two ways (``Measure``): by the negative
+log-likelihood of data, which holds for any network, or by the entropy of the model's own
+distributions, which holds for a calibrated one.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.costs.few_step_nll import FewStepNLL
 
-__all__ = ["StepCosts"]
+__all__ = ["Measure", "StepCosts"]
+
+
+class Measure(Enum):
+    """What the uncertainty of a masked site is measured by, for costs of the absorbing kernel."""
+
+    DATA = "data"
+    """-log p of the data's own symbol: costs add up to the excess of the few-step NLL, a bound for
+    any network."""
+
+    MODEL = "model"
+    """The entropy of the model's distribution, which is the same on average where the model is
+    calibrated, and has less noise."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,10 @@ class StepCosts(ABC):
     @abstractmethod
     def schedule(self, grid_points: list[int]) -> Schedule:
         """The schedule that visits these grid points, given by their indices."""
+
+    def few_step(self, schedule: Schedule) -> FewStepNLL | None:
+        """The few-step NLL of a schedule, where costs are measured by data; else None."""
+        return None
 
     @abstractmethod
     def predict(self, schedule: Schedule) -> tuple[float, float]:
