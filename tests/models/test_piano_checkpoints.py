@@ -1,6 +1,7 @@
 """The shipped piano networks: sizes, given bars, and their NLL bounds on a known melody."""
 
 import math
+import tomllib
 import wave
 from pathlib import Path
 
@@ -55,18 +56,20 @@ def song(tmp_path_factory):
     return path
 
 
-def test_every_shipped_checkpoint_is_built_in_whole_and_small():
-    folders = list(CHECKPOINTS.iterdir())
-    assert {folder.name for folder in folders} >= {"countdown", *NAMES}
-    for folder in folders:
-        assert folder.name in BUILT_IN
-        assert {file.name for file in folder.iterdir()} == {
-            "config.json",
-            "model.safetensors",
-            "README.md",
-        }
-        assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
-    assert sum(file.stat().st_size for file in CHECKPOINTS.rglob("*") if file.is_file()) <= 120e6
+def test_every_checkpoint_is_whole_and_small_and_the_wheel_holds_the_built_in_ones():
+    project = tomllib.loads((CHECKPOINTS.parent / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert {Path(path).name for path in wheel} == {"countdown", *NAMES} <= BUILT_IN.keys()
+    folders = {folder.name: folder for folder in CHECKPOINTS.iterdir()}
+    assert folders.keys() == {"countdown", *NAMES, "text-small"}
+    sizes = {}
+    for name, folder in folders.items():
+        files = {file.name: file.stat().st_size for file in folder.iterdir()}
+        assert files.keys() >= {"config.json", "model.safetensors", "README.md"}
+        sizes[name] = sum(files.values())
+    assert max(sizes.values()) <= 45e6
+    assert sum(sizes.values()) <= 125e6
+    assert sum(sizes[Path(path).name] for path in wheel) <= 60e6
 
 
 @pytest.mark.parametrize("name", NAMES)
