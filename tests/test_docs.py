@@ -128,3 +128,9 @@ def test_a_sampler_of_your_own_runs():
     )
     assert run.nfe == 2
     assert (run.samples < 32).all()
+
+
+def test_the_evidence_page_runs(capsys):
+    (block,) = blocks("docs/evidence.md")
+    exec(block, {})
+    assert re.match(r"few-step NLL [\d.]+ .* at most [\d.]+ \(95%\)\n", capsys.readouterr().out)

@@ -68,6 +68,7 @@ from jumpsteps.search.costs.information_profile import (
     time_grid,
 )
 from jumpsteps.search.costs.table import Measure, StepCosts
+from jumpsteps.search.doubts import DoubtfulInput
 from jumpsteps.search.dynamic_programming import (
     ErrorCurve,
     error_curve,
@@ -98,6 +99,7 @@ __all__ = [
     "CountKlub",
     "CountSchedule",
     "Dilated",
+    "DoubtfulInput",
     "Enumerable",
     "ErrorCorrection",
     "ErrorCurve",

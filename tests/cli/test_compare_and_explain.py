@@ -49,7 +49,7 @@ def test_explain_prints_a_table_for_each_schedule(tmp_path, capsys, monkeypatch)
 
 def test_only_times_are_explained(capsys):
     for asked in ("--schedules shortest-path-spread", "--order spread --schedules shortest-path"):
-        code, _, err = run(capsys, f"explain {EXACT} --nfe 2 --sequences 4", asked)
+        code, _, err = run(capsys, f"explain {EXACT} --nfe 2 --sequences 8", asked)
         assert (code, err) == (
             1,
             "error: only schedules of times can be explained; leave out those of counts\n",

@@ -23,7 +23,8 @@ from jumpsteps.schedules.fixed import uniform_counts
 from jumpsteps.schedules.orders import Fixed, Random, Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
-from jumpsteps.search.costs.by_count import count_costs, smoothed_gap
+from jumpsteps.search.costs.by_count import count_costs
+from jumpsteps.search.costs.calibration_gap import smoothed_gap
 from jumpsteps.search.costs.few_step_nll import few_step_nll
 from jumpsteps.search.costs.information_profile import information_profile, time_grid
 from jumpsteps.search.costs.table import Measure

@@ -1,8 +1,9 @@
 """The entry point: from arguments to a command and an exit code."""
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -24,6 +25,7 @@ from jumpsteps.cli.options import (
     TrainOptions,
 )
 from jumpsteps.models.tokenizer import first_line
+from jumpsteps.search.doubts import DoubtfulInput
 
 __all__ = ["main"]
 
@@ -37,6 +39,18 @@ COMMANDS: dict[type, Callable[[Any], None]] = {
 }
 
 
+def print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line on standard error, in place of Python's place and line of code."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 after an error that is printed, 130 if interrupted.
 
@@ -44,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse(arguments)
-        COMMANDS[type(options)](options)
+        with warnings.catch_warnings():
+            warnings.showwarning = print_warning
+            warnings.simplefilter("always", DoubtfulInput)
+            COMMANDS[type(options)](options)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

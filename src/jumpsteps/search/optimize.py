@@ -20,6 +20,7 @@ from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.doubts import doubt_data, doubt_found
 from jumpsteps.search.method import FoundSchedule, Method, PredictsErrors
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
@@ -60,6 +61,10 @@ def optimize_schedule(
     Returns:
         A schedule for each NFE, with its provenance.
 
+    Warns:
+        DoubtfulInput: few sequences, a length that is not the network's, entropies far from what
+            data say, errors below zero.
+
     Raises:
         ValueError: an NFE that the method or the sampler cannot give, a tolerance that no schedule
             meets, a sampler or kernel that the method does not serve, or tokens that data cannot
@@ -72,10 +77,12 @@ def optimize_schedule(
     if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    doubt_data(paths.data, reverse.model)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     with ProgressBar(counter, method.max_evaluations, shown=progress) as model:
         counted = replace(reverse, model=model)
         found = search(counted, paths, method, sampler, steps, tolerance, generator)
+    doubt_found(found, len(data))
     known = about.with_search(
         reverse.forward,
         method=method.name,

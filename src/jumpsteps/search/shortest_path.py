@@ -29,11 +29,16 @@ from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.search.costs.by_count import count_costs
+from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import ErrorCorrection
-from jumpsteps.search.costs.information_profile import information_profile, time_grid
-from jumpsteps.search.costs.table import Measure, StepCosts
+from jumpsteps.search.costs.information_profile import (
+    ProfileCosts,
+    information_profile,
+    time_grid,
+)
+from jumpsteps.search.costs.table import Calibration, Measure, StepCosts
+from jumpsteps.search.doubts import doubt_calibration
 from jumpsteps.search.dynamic_programming import fewest_steps, shortest_paths
 from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.paths import Paths
@@ -147,6 +152,7 @@ class ShortestPath:
     ) -> Mapping[int, FoundSchedule]:
         """The cheapest schedule for each number of steps; raises ValueError as ``costs``."""
         costs = self.costs(reverse, paths, sampler, max_steps=max(steps), generator=generator)
+        doubt_calibration(calibration_of(costs))
         return {n: predicted(costs, found) for n, found in shortest_paths(costs, steps).items()}
 
     def find_within(
@@ -164,7 +170,12 @@ class ShortestPath:
             ValueError: as ``costs``, or no schedule on the grid is within the tolerance.
         """
         costs = self.costs(reverse, paths, sampler, max_steps=1, generator=generator)
+        doubt_calibration(calibration_of(costs))
         return predicted(costs, fewest_steps(costs, tolerance))
+
+
+def calibration_of(costs: StepCosts) -> tuple[Calibration, ...]:
+    return costs.calibration if isinstance(costs, ProfileCosts | CountCosts) else ()
 
 
 def predicted(costs: StepCosts, schedule: Schedule) -> FoundSchedule:

@@ -33,10 +33,17 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.search.costs.calibration_gap import mean_over_ranks, smoothed_gap
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.costs.information_profile import check_finite
-from jumpsteps.search.costs.smoothing import GAP_BANDWIDTHS, local_line, smooth_logarithm
-from jumpsteps.search.costs.table import Measure, StepCosts, steps_only
+from jumpsteps.search.costs.smoothing import smooth_logarithm
+from jumpsteps.search.costs.table import (
+    NOISE_LEVELS,
+    Calibration,
+    Measure,
+    StepCosts,
+    steps_only,
+)
 from jumpsteps.search.paths import Paths
 
 __all__ = ["CountCosts", "count_costs"]
@@ -46,10 +53,6 @@ Counts = NDArray[np.int64]
 TIE_BREAK = 1e-3
 """Nats added to a step over all sites, to shorter ones by the square of their share: of schedules
 that cost the same the most uniform one is found."""
-
-GAP_OCTAVES = 0.5
-"""Bandwidth of the smoothing of the calibration gap over ranks, in octaves of their distance to
-the known ones."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,13 @@ class CountCosts(StepCosts):
         per_sequence: each sequence's cost of every step, [G, G, B].
         alone: the NLL of each sequence in single steps of the grid (one site at a time, where the
             grid has every number), [B]; None where costs are measured by the model.
+        calibration: entropies and -log p of data at three noise levels, if measured by data.
     """
 
     order: RevealOrder
     per_sequence: Floats
     alone: Floats | None = None
+    calibration: tuple[Calibration, ...] = ()
 
     @cached_property
     def stderr(self) -> Floats:
@@ -171,35 +176,91 @@ def count_costs(
             "pass more data"
         )
     sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
-    exchangeable = isinstance(order, Random)
-    counts = revealed_counts(sites, evaluations, exchangeable=exchangeable)
+    counts = revealed_counts(sites, evaluations, exchangeable=isinstance(order, Random))
     entropy, gap = uncertainties(reverse, paths, ranks, counts, measure)
     revealed = (
         np.arange(sites)
         if sites <= grid_intervals
         else np.unique(np.linspace(0, sites, grid_intervals + 1).astype(np.int64))[:-1]
     )
-    if exchangeable:
-        entropy = pooled_over_ranks(entropy, counts, bandwidth)
-    grid = sites - np.append(revealed, sites).astype(np.float64)
-    uneven = TIE_BREAK * ((grid[:, None] - grid[None]) / sites) ** 2
-    table = interpolated(entropy, counts, revealed, exchangeable=exchangeable)
-    per_sequence = total_correlations(table, revealed)
-    if gap is None:
+    measured = Measured(order, counts, entropy, gap)
+    costs = measured.by_model if measure is Measure.MODEL else measured.by_data
+    return costs(revealed, bandwidth)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the evaluations of one order gave, and the tables of costs that follow.
+
+    Attributes:
+        order: the reveal order.
+        counts: m, the numbers of known sites, [K].
+        entropy: by rank, [K, B, sites]; zero where known.
+        gap: the calibration gap, of the same shape; None where it was not measured.
+    """
+
+    order: RevealOrder
+    counts: Counts
+    entropy: Floats
+    gap: Floats | None
+
+    @property
+    def exchangeable(self) -> bool:
+        return isinstance(self.order, Random)
+
+    def by_model(self, revealed: Counts, bandwidth: float) -> CountCosts:
+        """Costs from entropies."""
+        entropy = self.entropy
+        if self.exchangeable:
+            entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
+        per_sequence = total_correlations(self.table(entropy, revealed), revealed)
+        grid, uneven = self.grid_and_ties(revealed)
         value = steps_only(np.maximum(per_sequence.mean(-1), 0) + uneven)
-        return CountCosts(grid, value, len(counts), order, per_sequence)
-    if exchangeable:
-        gap = mean_over_ranks(gap, counts)
-    smooth = entropy + smoothed_gap(gap, counts, bandwidth, exchangeable=exchangeable)
-    chosen = interpolated(
-        smooth.mean(1, keepdims=True), counts, revealed, exchangeable=exchangeable
-    )
-    table = interpolated(entropy + gap, counts, revealed, exchangeable=exchangeable)
-    per_sequence, alone = total_correlations(table, revealed), at_own_turn(table, revealed).sum(-1)
-    mean = total_correlations(chosen, revealed)[..., 0]
-    negative = np.minimum(mean + 2 * standard_error(per_sequence), 0)
-    value = steps_only(np.where(mean < 0, negative, mean) + uneven)
-    return CountCosts(grid, value, len(counts), order, per_sequence, alone)
+        return CountCosts(grid, value, len(self.counts), self.order, per_sequence)
+
+    def by_data(self, revealed: Counts, bandwidth: float) -> CountCosts:
+        """Costs from -log p of data; a negative one counts by as much as it is significant."""
+        assert self.gap is not None
+        entropy, smooth, gap = self.entropy, self.entropy, self.gap
+        if self.exchangeable:
+            entropy, smooth = (pooled_over_ranks(entropy, self.counts, h) for h in (0, bandwidth))
+            gap = mean_over_ranks(gap, self.counts)
+        table = self.table(entropy + gap, revealed)
+        per_sequence = total_correlations(table, revealed)
+        smooth = smooth.mean(1, keepdims=True) + smoothed_gap(
+            gap, self.counts, bandwidth, exchangeable=self.exchangeable
+        )
+        mean = total_correlations(self.table(smooth, revealed), revealed)[..., 0]
+        negative = np.minimum(mean + 2 * standard_error(per_sequence), 0)
+        grid, uneven = self.grid_and_ties(revealed)
+        value = steps_only(np.where(mean < 0, negative, mean) + uneven)
+        alone = at_own_turn(table, revealed).sum(-1)
+        return CountCosts(
+            grid, value, len(self.counts), self.order, per_sequence, alone, self.calibration()
+        )
+
+    def table(self, values: Floats, revealed: Counts) -> Floats:
+        return interpolated(values, self.counts, revealed, exchangeable=self.exchangeable)
+
+    def grid_and_ties(self, revealed: Counts) -> tuple[Floats, Floats]:
+        """The grid of masked sites [G], and what is added to costs to break ties [G, G]."""
+        sites = self.entropy.shape[-1]
+        grid = sites - np.append(revealed, sites).astype(np.float64)
+        return grid, TIE_BREAK * ((grid[:, None] - grid[None]) / sites) ** 2
+
+    def calibration(self) -> tuple[Calibration, ...]:
+        """Entropy and -log p of a masked site, at the evaluations next to ``NOISE_LEVELS``."""
+        assert self.gap is not None
+        sites, found = self.entropy.shape[-1], []
+        for level in NOISE_LEVELS:
+            k = int(np.abs(self.counts - (1 - level) * sites).argmin())
+            masked = sites - int(self.counts[k])
+            entropy, gap = (each[k].sum(-1) / masked for each in (self.entropy, self.gap))
+            stderr = float(standard_error(gap))
+            found.append(
+                Calibration(masked / sites, float(entropy.mean()), float(gap.mean()), stderr)
+            )
+        return tuple(found)
 
 
 def uncertainties(
@@ -246,56 +307,6 @@ def pooled_over_ranks(entropy: Floats, counts: Counts, bandwidth: float) -> Floa
         factor = smooth_logarithm(mean, bandwidth, at, at) / np.where(mean > 0, mean, 1.0)
         each = each * factor[:, None, None]
     return np.where(masked, each, 0.0)
-
-
-def mean_over_ranks(values: Floats, counts: Counts) -> Floats:
-    """Values [K, B, sites] of a random order: the mean over all masked ranks for each of them."""
-    masked = np.arange(values.shape[-1]) >= counts[:, None, None]
-    return np.where(masked, values.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True), 0.0)
-
-
-def smoothed_gap(gap: Floats, counts: Counts, bandwidth: float, *, exchangeable: bool) -> Floats:
-    """The mean calibration gap of [K, B, sites] with less noise, [K, 1, sites]; zero if revealed.
-
-    It is taken for a function of the number m of known ranks and, except in a random order, of the
-    distance j + 1 - m of rank j to them. It is smoothed over the evaluations, and over the
-    logarithm of the distance. What is left is shrunk towards zero by its
-    standard error e, by the factor 1 - (2 e / gap)^2 or 0: a calibrated model has the costs of its
-    entropies.
-    """
-    if bandwidth > 0:
-        gap = gap.copy()
-        for k, m in enumerate(counts.tolist() if not exchangeable else []):
-            if gap.shape[-1] - m < 3:
-                continue  # a line through two points or fewer smooths nothing
-            at = np.log(np.arange(1, gap.shape[-1] - m + 1, dtype=np.float64))
-            gap[k, :, m:] = gap[k, :, m:] @ local_line(at, at, GAP_OCTAVES * np.log(2)).T
-        gap = smoothed_over_counts(gap, counts, GAP_BANDWIDTHS * bandwidth)
-    masked = np.arange(gap.shape[-1]) >= counts[:, None, None]
-    mean, error = gap.mean(1, keepdims=True), standard_error(gap.transpose(0, 2, 1))[:, None]
-    share = 1 - np.divide(2 * error, mean, out=np.full_like(mean, 1.0), where=mean != 0) ** 2
-    return np.where(masked, mean * share.clip(0), 0.0)
-
-
-def smoothed_over_counts(gap: Floats, counts: Counts, bandwidth: float) -> Floats:
-    """[K, B, sites], each value replaced by that of a line through those at the same distance from
-    the known ranks in other evaluations.
-    """
-    sites, at = gap.shape[-1], np.arange(len(counts), dtype=np.float64)
-    distance = np.arange(sites)
-    shifted = np.zeros_like(gap)
-    for k, m in enumerate(counts.tolist()):
-        shifted[k, :, : sites - m] = gap[k, :, m:]
-    for n in range(2, len(counts) + 1):
-        # The n first evaluations are those that have ranks at these distances.
-        end = sites - counts[n] if n < len(counts) else 0
-        those = (distance < sites - counts[n - 1]) & (distance >= end)
-        fit = local_line(at[:n], at[:n], bandwidth)
-        shifted[:n, :, those] = np.einsum("kn,nbs->kbs", fit, shifted[:n, :, those])
-    smooth = np.zeros_like(gap)
-    for k, m in enumerate(counts.tolist()):
-        smooth[k, :, m:] = shifted[k, :, : sites - m]
-    return smooth
 
 
 def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Floats:

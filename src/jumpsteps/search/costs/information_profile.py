@@ -33,7 +33,13 @@ from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.costs.nll_bounds import state_of_run
 from jumpsteps.search.costs.smoothing import GAP_BANDWIDTHS, local_line, smooth_logarithm
-from jumpsteps.search.costs.table import Measure, StepCosts, steps_only
+from jumpsteps.search.costs.table import (
+    NOISE_LEVELS,
+    Calibration,
+    Measure,
+    StepCosts,
+    steps_only,
+)
 from jumpsteps.search.paths import Paths
 
 __all__ = ["InformationProfile", "ProfileCosts", "information_profile", "time_grid"]
@@ -79,6 +85,18 @@ class InformationProfile:
     def stderr(self) -> Floats:
         """Standard error of the curve, [K]."""
         return standard_error(self.influence)
+
+    @property
+    def calibration(self) -> tuple[Calibration, ...]:
+        """Entropy and -log p of a masked site at ``NOISE_LEVELS``; none if not measured by data."""
+        if self.measured is not None:
+            return self.measured.calibration
+        if self.gap is None:
+            return ()
+        alpha = self.alpha[0] + (1 - self.alpha[0]) * (1 - np.array(NOISE_LEVELS))
+        at = (np.interp(alpha, self.alpha, each) for each in (self.entropy, self.gap, self.stderr))
+        found = zip(NOISE_LEVELS, *(each.tolist() for each in at), strict=True)
+        return tuple(Calibration(*each) for each in found)
 
     def alphas(self, times: Floats) -> Floats:
         """alpha(t)."""
@@ -206,6 +224,10 @@ class ProfileCosts(StepCosts):
 
     def few_step(self, schedule: Schedule) -> FewStepNLL | None:
         return self.profile.few_step(schedule)
+
+    @property
+    def calibration(self) -> tuple[Calibration, ...]:
+        return self.profile.calibration
 
 
 def centred(parts: Floats) -> Floats:

@@ -27,7 +27,7 @@ from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 
-__all__ = ["Measure", "StepCosts"]
+__all__ = ["NOISE_LEVELS", "Calibration", "Measure", "StepCosts"]
 
 
 class Measure(Enum):
@@ -40,6 +40,32 @@ class Measure(Enum):
     MODEL = "model"
     """The entropy of the model's distribution, which is the same on average where the model is
     calibrated, and has less noise."""
+
+
+NOISE_LEVELS = (1.0, 0.5, 0.1)
+"""The shares of masked sites at which calibration is looked at."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the model believes of a masked site, and what data say, nats per site.
+
+    Attributes:
+        masked: the share of sites that are masked.
+        entropy: mean entropy of the model's distributions.
+        gap: mean -log p of data minus the entropy; zero for a calibrated model.
+        stderr: standard error of the gap over sequences.
+    """
+
+    masked: float
+    entropy: float
+    gap: float
+    stderr: float
+
+    @property
+    def nll(self) -> float:
+        """Mean -log p of data."""
+        return self.entropy + self.gap
 
 
 @dataclass(frozen=True)
