@@ -124,6 +124,7 @@ def times_cases():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize(("name", "sampler"), times_cases())
 def test_the_estimate_agrees_with_enumeration(name, sampler):
