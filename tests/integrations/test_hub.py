@@ -127,7 +127,7 @@ def test_a_card_leaves_out_unknown_facts(tmp_path):
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("- ")][3:] == ["- seed: 0"]
     assert "# Sampling schedules for a discrete diffusion model" in text
-    assert "| 4 | 1 (times) | 2 (by the model itself) |" in text
+    assert "| 4 | 1 (times) | 2 (an estimate, not a bound) |" in text
     assert f'from_pretrained("{tmp_path.name}")' in text
 
 

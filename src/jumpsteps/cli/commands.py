@@ -109,7 +109,7 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
         )
     elif known.predicted_cost is not None:
         error = f"{known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f}"
-        print(f"  error by the model itself {error} nats per sequence")
+        print(f"  estimated error {error} nats per sequence, not a bound")
 
 
 def sample_command(options: SampleOptions) -> None:

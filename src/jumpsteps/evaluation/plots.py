@@ -75,7 +75,7 @@ def plot_error_curve(path: Path | str, found: Mapping[int, Schedule], *, title: 
         xscale="log",
         yscale="log",
         xlabel="model calls (NFE)",
-        ylabel=f"{'excess' if by_data else 'error by the model'}, nats per sequence",
+        ylabel=f"{'excess' if by_data else 'estimated error'}, nats per sequence",
         title=title,
     )
     axes.set_xticks(list(found), [str(n) for n in found])

@@ -195,5 +195,5 @@ def predicted(schedule: Schedule) -> str:
         return "unknown"
     text = f"{cost:.4g}" if stderr is None else f"{cost:.4g} ± {stderr:.2g}"
     if known.excess_limit is None:
-        return f"{text} (by the model itself)"
+        return f"{text} (an estimate, not a bound)"
     return f"{text}, at most {known.excess_limit:.4g} (95%)"

@@ -49,8 +49,8 @@ class Provenance:
         excess: the few-step NLL above that of one site at a time, nats per sequence.
         excess_stderr: its standard error.
         excess_limit: its 95% upper limit.
-        predicted_cost: where costs were not measured by data, the run's error as the model itself
-            has it, nats per sequence.
+        predicted_cost: where the search gives no bound, its own estimate of the run's error, nats
+            per sequence.
         predicted_cost_stderr: its standard error.
         version: of jumpsteps.
     """
@@ -120,8 +120,8 @@ class Provenance:
         )
 
     def with_error(self, cost: float | None, stderr: float | None) -> Self:
-        """The same, with the error and its standard error as the model has them, nats per
-        sequence, and nothing measured by data.
+        """The same, with an error that is no bound and its standard error, nats per sequence, and
+        no few-step NLL.
         """
         nothing: dict[str, Any] = dict.fromkeys(EVIDENCE)
         return replace(self, predicted_cost=cost, predicted_cost_stderr=stderr, **nothing)
@@ -133,7 +133,7 @@ class Provenance:
 
     @property
     def error(self) -> tuple[float | None, float | None]:
-        """The excess and its standard error, or the error as the model has it."""
+        """The excess and its standard error, or those of the predicted cost."""
         if self.excess is not None:
             return self.excess, self.excess_stderr
         return self.predicted_cost, self.predicted_cost_stderr

@@ -47,8 +47,8 @@ def optimize_schedule(
         reverse: the reverse process.
         data: integers [B, L], sequences like the training data; 16 to 64 usually suffice.
         nfe: numbers of model calls of a run.
-        tolerance: in place of ``nfe``, the largest excess of the few-step NLL (or error as the
-            model has it), nats per sequence; the search finds the fewest steps that meet it.
+        tolerance: in place of ``nfe``, the largest excess of the few-step NLL (or estimated
+            error), nats per sequence; the search finds the fewest steps that meet it.
         generator: draws the forward paths, on the device of ``data``.
         method: the search; ``ShortestPath()`` by default.
         sampler: the sampler of the run, the method's own by default. It decides whether the

@@ -153,7 +153,9 @@ class ShortestPath:
         """The cheapest schedule for each number of steps; raises ValueError as ``costs``."""
         costs = self.costs(reverse, paths, sampler, max_steps=max(steps), generator=generator)
         doubt_calibration(calibration_of(costs))
-        return {n: predicted(costs, found) for n, found in shortest_paths(costs, steps).items()}
+        return {
+            n: predicted(costs, found, sampler) for n, found in shortest_paths(costs, steps).items()
+        }
 
     def find_within(
         self,
@@ -171,12 +173,18 @@ class ShortestPath:
         """
         costs = self.costs(reverse, paths, sampler, max_steps=1, generator=generator)
         doubt_calibration(calibration_of(costs))
-        return predicted(costs, fewest_steps(costs, tolerance))
+        return predicted(costs, fewest_steps(costs, tolerance), sampler)
 
 
 def calibration_of(costs: StepCosts) -> tuple[Calibration, ...]:
     return costs.calibration if isinstance(costs, ProfileCosts | CountCosts) else ()
 
 
-def predicted(costs: StepCosts, schedule: Schedule) -> FoundSchedule:
-    return FoundSchedule(schedule, *costs.predict(schedule), costs.few_step(schedule))
+def predicted(costs: StepCosts, schedule: Schedule, sampler: Sampler) -> FoundSchedule:
+    """The schedule with its error; with its few-step NLL, where that is of this sampler.
+
+    Euler's schedules have the costs of Tweedie's sampler, so they get no bound.
+    """
+    own = sampler.holds in (Held.CONTEXT, Held.COUNT)
+    few_step = costs.few_step(schedule) if own else None
+    return FoundSchedule(schedule, *costs.predict(schedule), few_step)
