@@ -76,6 +76,7 @@ from jumpsteps import (
     LogLinear,
     MarkovChain,
     MaskGIT,
+    Measure,
     Method,
     Mixture,
     NoiseSchedule,
@@ -377,8 +378,8 @@ def written(schedule: Schedule) -> dict[str, object]:
     return {
         "steps": schedule.times if isinstance(schedule, TimeSchedule) else schedule.counts,
         "calls": known.model_calls,
-        "cost": known.predicted_cost,
-        "stderr": known.predicted_cost_stderr,
+        "cost": known.error[0],
+        "stderr": known.error[1],
     }
 
 
@@ -768,13 +769,17 @@ def search_toys() -> Results:
     for kernel in KERNELS:
         reverse, data = toy(kernel), toy_data(kernel, 32)
         for name in ("tweedie", "euler", "tau-leaping"):
-            found = search(reverse, data, [1, 2, 4, 7], ShortestPath(), OF_TIMES[name][0])
+            found = search(
+                reverse, data, [1, 2, 4, 7], ShortestPath(measure=Measure.MODEL), OF_TIMES[name][0]
+            )
             yield f"{kernel}/shortest path, {name}", found
         for name, method in ALL_JYS.items():
             yield f"{kernel}/{name}", search(reverse, data, [2, 4], method)
         corrected = PredictorCorrector(Tweedie())
         yield f"{kernel}/jys, tweedie-corrected", search(reverse, data, [4], JYS(), corrected)
-        path = ShortestPath(12, 0.0, 40, correction=ErrorCorrection(0.3, 0.5))
+        path = ShortestPath(
+            12, 0.0, 40, correction=ErrorCorrection(0.3, 0.5), measure=Measure.MODEL
+        )
         yield f"{kernel}/shortest path, other settings", search(reverse, data, [3, 12], path)
 
 
@@ -784,11 +789,14 @@ def search_absorbing_toys() -> Results:
     reverse, data = toy("absorbing"), toy_data("absorbing", 32)
     counts = KGillespie()
     for name, order in ORDERS.items():
-        method = ShortestPath(order=order)
+        method = ShortestPath(order=order, measure=Measure.MODEL)
         yield f"shortest path, {name}", search(reverse, data, [1, 2, 3, 4], method, counts)
-    yield "learned order", search(reverse, data, [1, 2, 3, 4], LearnedOrder())
+    yield "learned order", search(reverse, data, [1, 2, 3, 4], LearnedOrder(measure=Measure.MODEL))
     yield "jys of counts", search(reverse, data, [1, 2, 4], JYS(), counts)
-    yield "shortest path, ancestral", search(reverse, data, [2, 4], ShortestPath(), Ancestral())
+    yield (
+        "shortest path, ancestral",
+        search(reverse, data, [2, 4], ShortestPath(measure=Measure.MODEL), Ancestral()),
+    )
     for name, rule in CLOSED.items():
         yield name, search(reverse, data, [1, 2, 4, 7], rule)
 
@@ -798,12 +806,14 @@ def search_exact_countdown() -> Results:
     """Every method of the absorbing kernel on sequences of 256 sites."""
     reverse, data = model("countdown-exact").reverse, data_of("countdown-exact", 6)
     for name, order in ORDERS.items():
-        method = ShortestPath(order=order)
+        method = ShortestPath(order=order, measure=Measure.MODEL)
         yield f"shortest path, {name}", search(reverse, data, [2, 8], method, KGillespie())
     for name in ("tweedie", "euler", "tau-leaping", "ancestral"):
-        found = search(reverse, data, [2, 8], ShortestPath(), OF_TIMES[name][0])
+        found = search(
+            reverse, data, [2, 8], ShortestPath(measure=Measure.MODEL), OF_TIMES[name][0]
+        )
         yield f"shortest path, {name}", found
-    learned = LearnedOrder(stationary=True)
+    learned = LearnedOrder(stationary=True, measure=Measure.MODEL)
     yield "learned order", search(reverse, data, [2, 8], learned)
     for name, other in (ALL_JYS | CLOSED).items():
         yield name, search(reverse, data, [4], other)
@@ -816,7 +826,13 @@ def search_other_countdown() -> Results:
         name = f"countdown-exact-{kernel}"
         reverse, data = model(name).reverse, data_of(name, 3)
         for sampler in ("tweedie", "tau-leaping"):
-            found = search(reverse, data, [4, 16], ShortestPath(16), OF_TIMES[sampler][0])
+            found = search(
+                reverse,
+                data,
+                [4, 16],
+                ShortestPath(16, measure=Measure.MODEL),
+                OF_TIMES[sampler][0],
+            )
             yield f"{kernel}/shortest path, {sampler}", found
         yield f"{kernel}/jys", search(reverse, data[:2], [2], JYS())
 
@@ -824,21 +840,38 @@ def search_other_countdown() -> Results:
 @group("search networks")
 def search_networks() -> Results:
     reverse, data = model("countdown").reverse, data_of("countdown", 2)
-    yield "countdown/shortest path", search(reverse, data, [4, 8], ShortestPath(16))
-    spread = ShortestPath(16, order=Spread())
+    yield (
+        "countdown/shortest path",
+        search(reverse, data, [4, 8], ShortestPath(16, measure=Measure.MODEL)),
+    )
+    spread = ShortestPath(16, order=Spread(), measure=Measure.MODEL)
     yield "countdown/shortest path, spread", search(reverse, data, [4, 8], spread)
     yield "countdown/jys", search(reverse, data, [2], JYS())
     mask = first_sites(256, 32)
     for name in ("piano-uniform", "piano-absorbing"):
-        found = search(model(name).reverse, melodies(2), [4], ShortestPath(6), given_mask=mask)
+        found = search(
+            model(name).reverse,
+            melodies(2),
+            [4],
+            ShortestPath(6, measure=Measure.MODEL),
+            given_mask=mask,
+        )
         yield f"{name}/shortest path, given", found
     found = search(
-        model("piano-uniform").reverse, melodies(2), [4], ShortestPath(6), TauLeaping(), mask
+        model("piano-uniform").reverse,
+        melodies(2),
+        [4],
+        ShortestPath(6, measure=Measure.MODEL),
+        TauLeaping(),
+        mask,
     )
     yield "piano-uniform/shortest path of tau-leaping, given", found
     for kernel in ("absorbing", "uniform"):
         data = torch.randint(4999, (8, 64), generator=seeded(0))
-        yield f"large-{kernel}/shortest path", search(large(kernel), data, [3], ShortestPath(5))
+        yield (
+            f"large-{kernel}/shortest path",
+            search(large(kernel), data, [3], ShortestPath(5, measure=Measure.MODEL)),
+        )
 
 
 @group("search with given sites")
@@ -847,16 +880,28 @@ def search_given() -> Results:
     one = first_sites(256, 200)
     each = torch.rand(data.shape, generator=seeded(6)).argsort(-1).argsort(-1) < 150
     for name, mask in (("one", one), ("each", each)):
-        yield f"times, {name}", search(reverse, data, [4], ShortestPath(), given_mask=mask)
-        spread = ShortestPath(order=Spread())
+        yield (
+            f"times, {name}",
+            search(reverse, data, [4], ShortestPath(measure=Measure.MODEL), given_mask=mask),
+        )
+        spread = ShortestPath(order=Spread(), measure=Measure.MODEL)
         yield f"spread, {name}", search(reverse, data, [4], spread, given_mask=mask)
         two = mask if mask.ndim == 1 else mask[:2]
         yield f"jys, {name}", search(reverse, data[:2], [2], JYS(), given_mask=two)
         yield f"jys of counts, {name}", search(reverse, data[:2], [2], JYS(), KGillespie(), two)
-    yield "learned order", search(reverse, data, [4], LearnedOrder(), given_mask=one)
+    yield (
+        "learned order",
+        search(reverse, data, [4], LearnedOrder(measure=Measure.MODEL), given_mask=one),
+    )
     for kernel in OTHERS:
         mask = torch.tensor([True, False, False, False])
-        found = search(toy(kernel), toy_data(kernel, 16), [4], ShortestPath(), given_mask=mask)
+        found = search(
+            toy(kernel),
+            toy_data(kernel, 16),
+            [4],
+            ShortestPath(measure=Measure.MODEL),
+            given_mask=mask,
+        )
         yield f"toy {kernel}", found
 
 
@@ -864,10 +909,13 @@ def search_given() -> Results:
 def search_tolerance() -> Results:
     for kernel in KERNELS:
         data = toy_data(kernel, 32)
-        yield f"toy {kernel}", search(toy(kernel), data, [], ShortestPath(), tolerance=0.3)
+        yield (
+            f"toy {kernel}",
+            search(toy(kernel), data, [], ShortestPath(measure=Measure.MODEL), tolerance=0.3),
+        )
     reverse, data = model("countdown-exact").reverse, data_of("countdown-exact", 6)
     for order in ("random", "spread", "golden"):
-        method = ShortestPath(order=ORDERS[order])
+        method = ShortestPath(order=ORDERS[order], measure=Measure.MODEL)
         yield f"countdown, {order}", search(reverse, data, [], method, KGillespie(), None, 20.0)
 
 

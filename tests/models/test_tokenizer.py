@@ -328,9 +328,10 @@ def model(tmp_path_factory):
 
 
 def command(capsys, *arguments):
-    """What a command prints that ends well."""
+    """What a command prints that ends well; the network is random, which a search doubts."""
     code, out, err = run(capsys, *arguments)
-    assert (code, err) == (0, [])
+    assert code == 0
+    assert all(line.startswith("warning: doubtful input") for line in err)
     return out
 
 

@@ -20,7 +20,12 @@ FEW_SEQUENCES = 8
 """Fewer sequences give intervals that are hardly intervals."""
 
 FAR = 0.2
-"""Entropies are far from -log p of data if they differ by this share of it, and significantly."""
+"""Entropies are far from -log p of data if they differ by this share of it, significantly, and by
+so much that it matters (``LEAST``)."""
+
+LEAST = 0.01
+"""Gaps times the share of masked sites that are below this share of -log p with all sites masked
+change no schedule."""
 
 
 class DoubtfulInput(UserWarning):
@@ -52,7 +57,11 @@ def length_of(network: nn.Module) -> int:
 
 def doubt_calibration(calibration: tuple[Calibration, ...]) -> None:
     """Warn of entropies that are far from what data say, with both at three noise levels."""
-    if not any(abs(one.gap) > max(FAR * one.nll, 4 * one.stderr) for one in calibration):
+    least = LEAST * max((one.nll for one in calibration), default=0.0)
+    if not any(
+        abs(one.gap) > max(FAR * one.nll, 4 * one.stderr, least / max(one.masked, 1e-9))
+        for one in calibration
+    ):
         return
     levels = ", ".join(
         f"{one.entropy:.2f} and {one.nll:.2f} with {100 * one.masked:.0f}% of the sites masked"

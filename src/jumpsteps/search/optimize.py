@@ -47,14 +47,12 @@ def optimize_schedule(
         reverse: the reverse process.
         data: integers [B, L], sequences like the training data; 16 to 64 usually suffice.
         nfe: numbers of model calls of a run.
-        tolerance: in place of ``nfe``, the largest excess of the few-step NLL (or estimated
-            error), nats per sequence; the search finds the fewest steps that meet it.
+        tolerance: in place of ``nfe``: the fewest steps with this excess NLL, nats per sequence.
         generator: draws the forward paths, on the device of ``data``.
         method: the search; ``ShortestPath()`` by default.
         sampler: the sampler of the run, the method's own by default. It decides whether the
             schedule has times or counts, and how many steps an NFE allows.
-        given_mask: bool [L] or [B, L], the sites that are observed when sampling; they stay as in
-            the data.
+        given_mask: bool [L] or [B, L], the observed sites, which stay as in the data.
         about: model and data, for the schedules' provenance.
         progress: show a progress bar of model calls on stderr.
 
@@ -62,13 +60,11 @@ def optimize_schedule(
         A schedule for each NFE, with its provenance.
 
     Warns:
-        DoubtfulInput: few sequences, a length that is not the network's, entropies far from what
-            data say, errors below zero.
+        DoubtfulInput: few sequences, another length, a miscalibrated model, errors below zero.
 
     Raises:
-        ValueError: an NFE that the method or the sampler cannot give, a tolerance that no schedule
-            meets, a sampler or kernel that the method does not serve, or tokens that data cannot
-            hold.
+        ValueError: an NFE or a tolerance that cannot be met, a sampler or kernel that the method
+            does not serve, or tokens that data cannot hold.
     """
     method = method or ShortestPath()
     sampler = sampler or method.sampler
