@@ -202,3 +202,18 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch, ter
     code, _, err = run(capsys, f"optimize {EXACT} --nfe 2 --sequences 2 -o", file)
     assert code == 0
     assert ("model calls" in err) == terminal
+
+
+def test_costs_are_measured_by_data_or_by_the_model(tmp_path, capsys):
+    file, searched = tmp_path / "s.json", f"optimize {EXACT} --nfe 4 --sequences 8"
+    fields = {}
+    for option in ("", "--measure data", "--measure model"):
+        assert run(capsys, searched, option, "-o", file)[0] == 0
+        fields[option] = entries(file)[0]
+    assert fields[""] == fields["--measure data"]
+    assert fields[""]["provenance"]["few_step_nll"] is not None
+    assert fields["--measure model"]["provenance"].get("few_step_nll") is None
+    assert fields["--measure model"]["times"] != fields[""]["times"]
+    code, _, err = run(capsys, searched, "--method jys --measure model -o", file)
+    assert code == 1
+    assert "method jys has no costs to measure" in err

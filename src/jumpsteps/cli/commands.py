@@ -51,6 +51,7 @@ from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.explain import explain
 from jumpsteps.search.paths import Paths
+from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.training.recipes import RECIPES, train_recipe
 
 __all__ = [
@@ -75,6 +76,11 @@ def optimize_command(options: OptimizeOptions) -> None:
     curve = None if options.curve is None else picture_file(options.curve)
     check_distinct(out, curve)
     device, method = device_named(options.model.device), method_named(options.method, options.order)
+    if options.search.measure is not None and not isinstance(method, ShortestPath):
+        raise ValueError(
+            f"method {method.name} has no costs to measure; leave out --measure, or use "
+            "--method shortest-path"
+        )
     sampler = sampler_named(options.sampler, options.order)
     found = search(
         load_model(options.model, device, options.observed.template),

@@ -16,6 +16,7 @@ from jumpsteps.cli.options import (
 )
 from jumpsteps.models import BUILT_IN
 from jumpsteps.sampling.registry import SAMPLERS
+from jumpsteps.search.costs.table import Measure
 from jumpsteps.training.recipes import RECIPES
 from jumpsteps.version import __version__
 
@@ -252,6 +253,12 @@ def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
         type=positive,
         default=64,
         help="sequences of data for each search, at most",
+    )
+    to.add_argument(
+        "--measure",
+        choices=[measure.value for measure in Measure],
+        help="what shortest paths of masked models minimise: the few-step NLL of the data, or the "
+        "model's own entropies; by default data",
     )
 
 

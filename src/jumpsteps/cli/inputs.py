@@ -21,6 +21,7 @@ from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.learned_order import LearnedOrder
 from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
@@ -266,6 +267,13 @@ def method_named(name: str, order: str | None) -> Method:
     return replace(shortest_path, order=pick("order", order, ORDERS))
 
 
+def measured(method: Method, measure: str | None) -> Method:
+    """The search with costs by data or by the model, if it has such costs and one is named."""
+    if measure is None or not isinstance(method, ShortestPath):
+        return method
+    return replace(method, measure=Measure(measure))
+
+
 def search(
     model: LoadedModel,
     method: Method,
@@ -285,7 +293,7 @@ def search(
         options.nfe,
         tolerance=tolerance,
         generator=generator,
-        method=method,
+        method=measured(method, options.measure),
         sampler=sampler,
         given_mask=given_mask,
         about=model.provenance(data=name),

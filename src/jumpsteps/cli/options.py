@@ -52,12 +52,13 @@ class ObservedOptions:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a search for schedules reads: budgets of model calls, and data."""
+    """What a search for schedules reads: budgets of model calls, data, and what costs are of."""
 
     nfe: tuple[int, ...]
     data: str | None
     text: str | None
     sequences: int
+    measure: str | None
 
     def __post_init__(self) -> None:
         check_exclusive(data=self.data, text=self.text)
