@@ -217,3 +217,6 @@ def test_costs_are_measured_by_data_or_by_the_model(tmp_path, capsys):
     code, _, err = run(capsys, searched, "--method jys --measure model -o", file)
     assert code == 1
     assert "method jys has no costs to measure" in err
+    code, _, err = run(capsys, "optimize toy-uniform --nfe 4 --measure model -o", file)
+    assert code == 1
+    assert "this model has the uniform kernel" in err

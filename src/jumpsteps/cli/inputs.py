@@ -14,6 +14,7 @@ from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, lo
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.tokenizer import Text
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
@@ -267,10 +268,19 @@ def method_named(name: str, order: str | None) -> Method:
     return replace(shortest_path, order=pick("order", order, ORDERS))
 
 
-def measured(method: Method, measure: str | None) -> Method:
-    """The search with costs by data or by the model, if it has such costs and one is named."""
+def measured(method: Method, measure: str | None, kernel: str) -> Method:
+    """The search with costs by data or by the model, if it has such costs and one is named.
+
+    Raises:
+        ValueError: a kernel whose costs are not measured by either.
+    """
     if measure is None or not isinstance(method, ShortestPath):
         return method
+    if kernel != Absorbing.name:
+        raise ValueError(
+            f"--measure is for the absorbing kernel, this model has the {kernel} kernel; "
+            "leave it out"
+        )
     return replace(method, measure=Measure(measure))
 
 
@@ -293,7 +303,7 @@ def search(
         options.nfe,
         tolerance=tolerance,
         generator=generator,
-        method=measured(method, options.measure),
+        method=measured(method, options.measure, model.reverse.forward.name),
         sampler=sampler,
         given_mask=given_mask,
         about=model.provenance(data=name),

@@ -64,7 +64,7 @@ class FewStepNLL:
     @property
     def stderr(self) -> float:
         """Standard error of ``nll`` over sequences; infinite if a sequence is excluded."""
-        return spread(self.per_sequence)
+        return bound_stderr(self.per_sequence)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -84,7 +84,7 @@ class FewStepNLL:
     @property
     def excess_stderr(self) -> float:
         """Standard error of ``excess`` over sequences."""
-        return spread(difference(self.per_sequence, self.reference))
+        return bound_stderr(difference(self.per_sequence, self.reference))
 
     @property
     def excess_interval(self) -> tuple[float, float]:
@@ -111,7 +111,7 @@ def difference(bound: Floats, reference: Floats) -> Floats:
     return np.where(finite, np.where(finite, bound, 0.0) - reference, np.inf)
 
 
-def spread(parts: Floats) -> float:
+def bound_stderr(parts: Floats) -> float:
     """Standard error of the mean of parts [B]; infinite if one is."""
     return float(standard_error(parts)) if np.isfinite(parts).all() else np.inf
 
