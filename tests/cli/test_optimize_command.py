@@ -189,10 +189,6 @@ def test_a_search_with_given_sites_is_that_of_the_library(tmp_path, capsys):
     code, _, err = run(capsys, f"optimize {EXACT}", counted, *files)
     assert code == 1
     assert "sequences have 96 to 192 free sites" in err
-    files = ["--given", given, "-o", tmp_path / "x.npz"]
-    code, _, err = run(capsys, f"sample {EXACT} -n 3", counted, *files)
-    assert code == 1
-    assert "the given sites leave 96 to 192 free, and a schedule of counts" in err
 
 
 @pytest.mark.parametrize("terminal", [False, True])

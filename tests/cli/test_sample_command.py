@@ -11,6 +11,9 @@ from builders.command_line import EXACT, given_file, run
 from jumpsteps import load
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.sampling.registry import SAMPLERS
+from jumpsteps.schedules.files import save_schedules
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import CountSchedule
 
 
 def optimized(capsys, file, options):
@@ -160,6 +163,31 @@ def test_given_sites_stay_in_every_sample(tmp_path, capsys, rows, sampler):
         code, _, err = run(capsys, f"sample {EXACT} --sampler {sampler} {steps}", *asked, "-n 4")
         assert (code, err.count("\n")) == (1, 1)
         assert "gives sites of 5 sequences, and -n asks for 4 samples; pass -n 5" in err
+
+
+def test_a_file_of_counts_serves_any_number_of_free_sites(tmp_path, capsys):
+    """One line says so: for a prompt, for sequences of different prompts, for few free sites."""
+    file, given, out = tmp_path / "s.json", tmp_path / "g.npz", tmp_path / "x.npz"
+    save_schedules(file, {4: CountSchedule([8, 56, 64, 128], order=Spread())})
+    tokens = np.arange(256)[::-1] % 32
+    asked = ["--schedule", file, "--nfe 4 -o", out]
+    assert run(capsys, f"sample {EXACT} -n 2", *asked)[0] == 0
+    for last, note, nfe in ((16, "16 that are free", 4), (2, "2 that are free, in 2 steps", 2)):
+        np.savez(given, tokens=tokens, mask=np.arange(256) < 256 - last)
+        code, _, err = run(capsys, f"sample {EXACT} -n 2", *asked, "--given", given)
+        assert (code, err.count("\n")) == (0, 1)
+        assert f"holds counts of 256 tokens; they are rescaled to the {note}" in err
+        assert np.load(out)["nfe"] == nfe
+    masks = np.arange(256) < np.array([[64], [128], [254]])
+    np.savez(given, tokens=np.where(masks, tokens, -1), mask=masks)
+    for options in (asked, ["--sampler k-gillespie --nfe 4 -o", out]):
+        code, _, err = run(capsys, f"sample {EXACT} -n 3", *options, "--given", given)
+        assert code == 0
+        samples = np.load(out)["samples"]
+        assert (samples == tokens)[masks].all()
+        assert np.load(out)["nfe"] == 4
+        rescaled = "rescaled to the 2 to 192 that are free\n"
+        assert err.endswith(rescaled) if options == asked else err == ""
 
 
 @pytest.fixture

@@ -346,7 +346,7 @@ def test_the_model_sees_the_given_sites(sampler: Sampler, name: str) -> None:
 
 
 @every_device
-@pytest.mark.parametrize(("sampler", "name"), TIMED + FREE)
+@every_case
 def test_nothing_left_to_draw(sampler: Sampler, name: str, device: str) -> None:
     tokens = torch.tensor([2, 0, 1, 1])
     made = record(sampler, name, device, given=Given(tokens, torch.ones(LENGTH, dtype=torch.bool)))
@@ -459,25 +459,6 @@ def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
             match=f"sampler {sampler.name} takes a {wanted}, got {found}; make one, or use",
         ):
             refuse(sampler, schedule)
-
-
-@pytest.mark.parametrize("sampler", [KGillespie(), MaskGIT()], ids=lambda sampler: sampler.name)
-def test_counts_must_sum_to_the_number_of_free_sites(sampler: Sampler) -> None:
-    for counts in ((3,), (1, 1, 1), (5,), (4, 4)):
-        with pytest.raises(
-            ValueError, match=f"counts sum to {sum(counts)}, the sequences have 4 to 4 masked sites"
-        ):
-            refuse(sampler, CountSchedule(counts))
-    for kind in ("batch", "sequence"):
-        with pytest.raises(
-            ValueError, match="counts sum to 4, the sequences have 2 to 2 masked sites"
-        ):
-            refuse(sampler, CountSchedule([4]), known_sites(kind))
-    for counts in ((2,), (1, 1), (4,)):
-        with pytest.raises(
-            ValueError, match=r"have 0 to 4 masked sites; .* the same number of observed sites"
-        ):
-            refuse(sampler, CountSchedule(counts), known_sites("uneven"))
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,7 @@ def test_what_cannot_be_counted_is_refused():
             ValueError, match="converted for the absorbing kernel, which masks; got uniform"
         ):
             convert()
-    with pytest.raises(ValueError, match="for 8 masked tokens, got length=9"):
-        CountSchedule([8]).tokens_per_step(9)
+    with pytest.raises(ValueError, match="at least one free site to reveal, got 0"):
+        CountSchedule([8]).tokens_per_step(0)
     with pytest.raises(ValueError, match="reveals in spread order"):
         CountSchedule([8], order=Spread()).to_times(cosine_noise)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.cli.designs import sized_for_template, template_sites
+from jumpsteps.cli.free_sites import free_sites, note_rescaled
 from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
 from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, load_tokens
@@ -212,23 +213,6 @@ def without_excluded(tokens: Tensor, model: LoadedModel) -> Tensor:
     return kept
 
 
-def free_sites(model: LoadedModel, given: Given | None) -> int:
-    """The number of sites that are not observed.
-
-    Raises:
-        ValueError: it differs from sequence to sequence.
-    """
-    if given is None:
-        return model.length
-    free = (~given.mask).sum(-1).unique().tolist()
-    if len(free) > 1:
-        raise ValueError(
-            f"the given sites leave {free[0]} to {free[-1]} free, and a schedule of counts needs "
-            "the same number in every sequence; give as many in each"
-        )
-    return int(free[0])
-
-
 def sampler_named(name: str | None, order: str | None) -> Sampler | None:
     """The sampler of this name; without one, k-Gillespie for an order, else None.
 
@@ -367,7 +351,8 @@ def schedule_named(
 ) -> Schedule:
     """A fixed schedule, or one from a file.
 
-    A schedule that was optimised for other weights is used, with a note on standard error.
+    A schedule that was optimised for other weights, or of counts of another number of free sites,
+    is used, with a note on standard error.
 
     Raises:
         ValueError: no such schedule, one for another kernel, or an order beside a file's own.
@@ -380,7 +365,7 @@ def schedule_named(
         if sampler.takes is not CountSchedule:
             return times(steps)
         reveal_order = pick("order", order or Random.name, ORDERS)
-        return counts(steps, free_sites(model, given), reveal_order)
+        return counts(steps, free_sites(model, given)[1], reveal_order)
     schedule = at_nfe(load_schedules(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None:
@@ -391,4 +376,6 @@ def schedule_named(
             f"note: {name} was optimised for {known.model!r}, not for these weights",
             file=sys.stderr,
         )
+    if isinstance(schedule, CountSchedule):
+        note_rescaled(name, schedule, free_sites(model, given))
     return schedule

@@ -32,7 +32,7 @@ def site_chunks(where: Tensor | SiteMask, numbers: int) -> Iterator[SiteMask]:
 def in_chunks(
     reverse: ReverseProcess,
     x: Tensor,
-    t: float,
+    t: Time,
     where: Tensor | SiteMask,
     draw: Callable[[Tensor, SiteMask], Tensor],
 ) -> Tensor:

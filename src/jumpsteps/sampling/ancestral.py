@@ -17,6 +17,7 @@ from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Held, Info, Sampler, movable_sites, nothing_clipped
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.schedules.schedule import Step
@@ -30,7 +31,7 @@ def absorbing(reverse: ReverseProcess) -> Absorbing:
 
 
 def reveal(
-    reverse: ReverseProcess, x: Tensor, t: float, where: Tensor, generator: torch.Generator
+    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor, generator: torch.Generator
 ) -> Tensor:
     """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model
     call.

@@ -28,8 +28,10 @@ from jumpsteps.schedules.schedule import CountSchedule, Step
 __all__ = ["EntropyBounded", "KGillespie", "MaskGIT"]
 
 
-def smallest(keys: Tensor, count: int) -> Tensor:
-    """bool [B, L]: the ``count`` smallest of each row."""
+def smallest(keys: Tensor, count: int | Tensor) -> Tensor:
+    """bool [B, L]: the ``count`` smallest of each row; a number, or one for each row, [B]."""
+    if isinstance(count, Tensor):
+        return keys.argsort(dim=-1, stable=True).argsort(-1) < count[:, None]
     chosen = keys.topk(count, largest=False).indices
     return torch.zeros_like(keys, dtype=torch.bool).scatter(-1, chosen, True)
 
@@ -63,15 +65,19 @@ class KGillespie(Sampler):
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         """The state is every site's rank, int64 [B, L], drawn once."""
-        ranks = step.order.ranks(*x.shape, generator=generator) if state is None else state
         masked = reverse.forward.movable(x)
+        ranks = step.order.free_ranks(masked, generator=generator) if state is None else state
         moving = smallest(torch.where(masked, ranks, x.shape[1]), count_of(step))
-        y = reveal(reverse, x, step.t, moving, generator)
+        y = reveal(reverse, x, step.model_time, moving, generator)
         return x.masked_scatter(moving, y), ranks, nothing_clipped(x)
 
 
-def count_of(step: Step) -> int:
-    """How many sites the step reveals; raises ValueError for a step of a ``TimeSchedule``."""
+def count_of(step: Step) -> int | Tensor:
+    """How many sites the step reveals, a number or [B].
+
+    Raises:
+        ValueError: a step of a ``TimeSchedule``.
+    """
     if step.count is None:
         raise ValueError("this sampler reveals a given number of sites; pass a CountSchedule")
     return step.count
@@ -112,19 +118,19 @@ class MaskGIT(Sampler):
         *,
         generator: torch.Generator,
     ) -> tuple[Tensor, None, Info]:
-        masked = reverse.forward.movable(x)
+        masked, time, count = reverse.forward.movable(x), step.model_time, count_of(step)
 
         def draw(output: Tensor, where: SiteMask) -> Tensor:
-            w = reverse.leave_one_out_from(output, x, step.t, where).to(torch.float64)
+            w = reverse.leave_one_out_from(output, x, time, where).to(torch.float64)
             y = categorical(w, generator=generator)[:, None]
             return torch.cat([y, w.gather(-1, y).log()], 1)
 
-        y, log_p = in_chunks(reverse, x, step.t, masked, draw).unbind(1)
-        left = masked.sum(-1, keepdim=True) - count_of(step)
+        y, log_p = in_chunks(reverse, x, time, masked, draw).unbind(1)
+        left = (masked.sum(-1) - count)[:, None]
         noise = gumbel(tuple(x.shape), generator=generator, device=x.device)
         confidence = self.temperature * left / x.shape[1] * noise
         confidence[masked] += log_p
-        kept = smallest(-confidence.masked_fill(~masked, -torch.inf), count_of(step))
+        kept = smallest(-confidence.masked_fill(~masked, -torch.inf), count)
         drawn = x.masked_scatter(masked, y.to(x.dtype))
         return torch.where(kept, drawn, x), None, nothing_clipped(x)
 

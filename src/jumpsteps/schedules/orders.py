@@ -14,7 +14,7 @@ Shapes: ranks are int64 [B, L], a permutation of 0..L-1 for each sequence; rank 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -58,6 +58,20 @@ class RevealOrder(ABC):
         return (
             self.keys(batch, length, generator=generator).argsort(dim=-1, stable=True).argsort(-1)
         )
+
+    def free_ranks(self, free: Tensor, *, generator: torch.Generator) -> Tensor:
+        """The rank of every free site among the free ones, int64 [B, L]; the others last.
+
+        Args:
+            free: bool [B, L], the sites that are neither observed nor revealed.
+        """
+        return ranks_among(free, self.ranks(*free.shape, generator=generator))
+
+
+def ranks_among(free: Tensor, keys: Tensor) -> Tensor:
+    """The ranks of the free sites by their keys, int64 [B, L]; the others last, left to right."""
+    last = torch.where(free, keys, keys.amax(-1, keepdim=True) + 1)
+    return last.argsort(dim=-1, stable=True).argsort(-1)
 
 
 @dataclass(frozen=True)
@@ -158,11 +172,13 @@ class Golden(RevealOrder):
 
 @dataclass(frozen=True)
 class Blocks(RevealOrder):
-    """Blocks from left to right (semi-autoregressive decoding), each in an ``inner`` order drawn
-    for it.
+    """Blocks of free sites from left to right (semi-autoregressive decoding), each in an ``inner``
+    order drawn for it.
+
+    Observed sites do not count, so after a prompt the first block starts at the prompt's end.
 
     Attributes:
-        size: of a block, in sites.
+        size: of a block, in free sites.
         inner: the order within a block.
     """
 
@@ -175,13 +191,20 @@ class Blocks(RevealOrder):
             raise ValueError(f"a block needs at least one site, got size={self.size}")
 
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        sites = torch.arange(length, device=generator.device).expand(batch, -1)
+        return self.keys_at(sites, generator)
+
+    def keys_at(self, position: Tensor, generator: torch.Generator) -> Tensor:
+        """The keys of sites by their positions in the sequence of blocks, int64 [B, L]."""
+        batch, length = position.shape
         blocks = -(-length // self.size)
-        inner = self.inner.ranks(batch * blocks, self.size, generator=generator).reshape(
-            batch, blocks * self.size
-        )
-        return inner[:, :length] + self.size * (
-            torch.arange(length, device=inner.device) // self.size
-        )
+        inner = self.inner.ranks(batch * blocks, self.size, generator=generator)
+        inner = inner.reshape(batch, blocks * self.size)
+        return inner.gather(-1, position) + self.size * (position // self.size)
+
+    def free_ranks(self, free: Tensor, *, generator: torch.Generator) -> Tensor:
+        position = (free.cumsum(-1) - 1).clamp_min(0)
+        return ranks_among(free, self.keys_at(position, generator))
 
 
 @dataclass(frozen=True)
@@ -230,13 +253,24 @@ class Mixture(RevealOrder):
             raise ValueError("a mixture needs at least one order, and a weight for each if any")
 
     def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+        return self.mixed(
+            batch, generator, lambda order: order.ranks(batch, length, generator=generator)
+        )
+
+    def free_ranks(self, free: Tensor, *, generator: torch.Generator) -> Tensor:
+        return self.mixed(
+            len(free), generator, lambda order: order.free_ranks(free, generator=generator)
+        )
+
+    def mixed(
+        self, batch: int, generator: torch.Generator, ranks: Callable[[RevealOrder], Tensor]
+    ) -> Tensor:
+        """The ranks by the order that is drawn for each sequence, [B, L]."""
         weights = torch.tensor(
             self.weights or [1.0] * len(self.orders), dtype=torch.float64, device=generator.device
         )
         which = categorical(weights.expand(batch, -1), generator=generator)
-        every = torch.stack(
-            [order.ranks(batch, length, generator=generator) for order in self.orders]
-        )
+        every = torch.stack([ranks(order) for order in self.orders])
         return every[which, torch.arange(batch, device=which.device)]
 
 

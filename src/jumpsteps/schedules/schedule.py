@@ -5,16 +5,20 @@ r"""Schedules: where the steps of a run are.
   the absorbing kernel.
 
 Either gives the counts that loops of other libraries need (``tokens_per_step``), and ``to_counts``
-and ``to_times`` turn one into the other. A schedule carries its ``Provenance``.
+and ``to_times`` turn one into the other. Counts serve any number of sites (``rescaled``), which may
+differ within a batch (``plan_for``). A schedule carries its ``Provenance``.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
+
+import torch
+from torch import Tensor
 
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.process.noise import LogLinear, NoiseSchedule
+from jumpsteps.process.noise import LogLinear, NoiseSchedule, Time
 from jumpsteps.schedules.conversion import (
     counts_between,
     masked_sites,
@@ -22,8 +26,13 @@ from jumpsteps.schedules.conversion import (
     time_of_masked,
     times_of_masked,
 )
-from jumpsteps.schedules.orders import Random, RevealOrder
+from jumpsteps.schedules.orders import Blocks, Random, RevealOrder
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.rescaling import (
+    blocks_of,
+    rescaled_counts,
+    rescaled_counts_in_blocks,
+)
 
 __all__ = ["CountSchedule", "Schedule", "Step", "TimeSchedule"]
 
@@ -33,15 +42,23 @@ class Step:
     """One step of a run.
 
     Attributes:
-        t, s: the time before and after.
-        count: how many sites are revealed; None for a step of a ``TimeSchedule``.
+        t, s: the time before and after; the latest of all sequences where they differ.
+        count: how many sites are revealed, or int64 [B] where sequences differ; None for a step of
+            a ``TimeSchedule``.
         order: which of the masked sites those are.
+        times: float64 [B], each sequence's own time before the step, where sequences differ.
     """
 
     t: float
     s: float
-    count: int | None = None
+    count: int | Tensor | None = None
     order: RevealOrder = Random()
+    times: Tensor | None = None
+
+    @property
+    def model_time(self) -> Time:
+        """The time that the model is conditioned on: t, or [B] where sequences differ."""
+        return self.t if self.times is None else self.times
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,8 @@ class TimeSchedule:
 class CountSchedule:
     """How many masked sites each step reveals, and in which order.
 
-    The counts are positive integers that sum to the number of free sites.
+    The counts are positive integers. They sum to the number of free sites that the schedule was
+    made for; a run with another number rescales them.
 
     Raises:
         ValueError: no step, or a count that is not a positive whole number.
@@ -158,8 +176,42 @@ class CountSchedule:
 
     @property
     def total(self) -> int:
-        """The number of free sites that it is for."""
+        """The number of free sites that it was made for."""
         return sum(self.counts)
+
+    @property
+    def blocks(self) -> list[tuple[int, ...]] | None:
+        """The counts of each block of a ``Blocks`` order, as loops that finish a block before the
+        next need them (LLaDA's, SDAR's); None in other orders, and where a step crosses from one
+        block into the next.
+        """
+        return blocks_of(self.counts, self.order.size) if isinstance(self.order, Blocks) else None
+
+    def rescaled(self, sites: int) -> "CountSchedule":
+        """The schedule for another number of free sites, in the same order.
+
+        Every step keeps its share of the sites, rounded, and reveals one at least. Where there are
+        fewer sites than steps, there are as many steps as sites. A schedule whose steps stay within
+        the blocks of its order keeps the counts of each block: more sites are more blocks, with the
+        counts of the last full one, and thus more steps. What was measured of the schedule's error
+        is no longer known.
+
+        Raises:
+            ValueError: no site.
+        """
+        if sites < 1:
+            raise ValueError(
+                f"there must be at least one free site to reveal, got {sites}; "
+                "leave some sites masked"
+            )
+        if sites == self.total:
+            return self
+        if isinstance(self.order, Blocks) and self.blocks is not None:
+            by_block = rescaled_counts_in_blocks(self.blocks, self.order.size, sites)
+            counts = tuple(chain(*by_block))
+        else:
+            counts = rescaled_counts(self.counts, sites)
+        return CountSchedule(counts, self.provenance.with_error(None, None), self.order)
 
     def plan(self, forward: ForwardProcess) -> list[Step]:
         """The steps, in order, with the times at which as many sites are masked on average."""
@@ -170,24 +222,42 @@ class CountSchedule:
             for t, s, n in zip(times, times[1:], self.counts, strict=False)
         ]
 
+    def plan_for(self, forward: ForwardProcess, free: Tensor) -> list[Step]:
+        """The steps of sequences with these numbers of free sites, int64 [B].
+
+        Each sequence follows the schedule rescaled to its own number. Where these differ, a
+        sequence with fewer steps than others is finished before them.
+        """
+        rows = free.tolist()
+        plans = {n: self.rescaled(n).plan(forward) if n else [] for n in set(rows)}
+        if len(plans) == 1:
+            return plans[rows[0]]
+        return [
+            self.step_of_rows([plans[n][i] if i < len(plans[n]) else None for n in rows], free)
+            for i in range(max(map(len, plans.values())))
+        ]
+
+    def step_of_rows(self, rows: list[Step | None], free: Tensor) -> Step:
+        """One step of the batch from the step of each sequence; None if that is finished."""
+        t, s = (max(times) for times in zip(*((r.t, r.s) for r in rows if r), strict=True))
+        counts = torch.tensor([r.count if r else 0 for r in rows], device=free.device)
+        times = torch.tensor([r.t if r else t for r in rows], dtype=torch.float64)
+        return Step(t, s, counts, self.order, times.to(free.device))
+
     def check_kernel(self, forward: ForwardProcess, model: str = "this model") -> None:
         """Raises ValueError if the schedule was found for another kernel or noise schedule."""
         self.provenance.check_forward(forward, model)
 
     def tokens_per_step(self, length: int) -> tuple[int, ...]:
-        """How many masked tokens each step reveals: the counts.
+        """How many masked tokens each step reveals: the counts, ``rescaled`` to this many.
+
+        Args:
+            length: masked tokens at the start, without those of a prompt.
 
         Raises:
-            ValueError: a ``length`` (masked tokens at the start, without the prompt) other than
-                ``total``.
+            ValueError: no token.
         """
-        if length != self.total:
-            raise ValueError(
-                f"the schedule is for {self.total} masked tokens, got length={length}; "
-                "optimise for as many, or rescale it: "
-                "schedule.to_times(forward).tokens_per_step(length)"
-            )
-        return self.counts
+        return self.rescaled(length).counts
 
     def to_times(self, forward: ForwardProcess) -> TimeSchedule:
         r"""The times along which a run from noise has as many sites masked on average, for samplers

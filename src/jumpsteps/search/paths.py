@@ -100,8 +100,8 @@ class Paths:
         counts = self.free.sum(-1)
         if (counts != counts[0]).any():
             raise ValueError(
-                f"sequences have {int(counts.min())} to {int(counts.max())} free sites; counts "
-                "need the same number in all sequences"
+                f"sequences have {int(counts.min())} to {int(counts.max())} free sites, and a "
+                "search for counts needs the same number in all; a run rescales what it finds"
             )
         return int(counts[0])
 
@@ -118,7 +118,4 @@ class Paths:
 
     def free_ranks(self, order: RevealOrder, *, generator: torch.Generator) -> Tensor:
         """The rank of every free site among the free ones, int64 [B, L]; observed ones last."""
-        ranks = order.ranks(*self.data.shape, generator=generator)
-        return (
-            torch.where(self.free, ranks, ranks.shape[1]).argsort(dim=-1, stable=True).argsort(-1)
-        )
+        return order.free_ranks(self.free, generator=generator)

@@ -150,7 +150,8 @@ def few_step_nll(
     Args:
         data: integers [B, L] of B >= 2 sequences, or forward paths of them. For a certificate they
             must be other sequences than those that the schedule was searched on.
-        schedule: from t = 1 to t = 0, or counts that sum to the number of free sites.
+        schedule: from t = 1 to t = 0, or counts, which are rescaled to the number of free sites of
+            each sequence, as in a run.
         sampler: one whose step draws sites independently, or k-Gillespie for counts.
         generator: draws paths and orders, on the device of ``data``.
         given_mask: bool [L] or [B, L], observed sites; with data that are not ``Paths``.
@@ -158,8 +159,7 @@ def few_step_nll(
 
     Raises:
         ValueError: a sampler without independent sites, a schedule of the other kind, for another
-            kernel or number of free sites, or that does not run from 1 to 0; fewer than two
-            sequences.
+            kernel, or that does not run from 1 to 0; fewer than two sequences.
     """
     forward = reverse.forward
     sampler.check(forward)
@@ -212,11 +212,6 @@ def check(schedule: Schedule, sampler: Sampler, paths: Paths, reference_calls: i
             raise ValueError(
                 f"the sites that {sampler.name} reveals depend on the symbols drawn, so the bound "
                 "does not hold; use k-gillespie"
-            )
-        if schedule.total != paths.sites:
-            raise ValueError(
-                f"the schedule's counts sum to {schedule.total}, the sequences have {paths.sites} "
-                "free sites"
             )
     elif (schedule.times[0], schedule.times[-1]) != (1.0, 0.0):
         raise ValueError(

@@ -39,6 +39,7 @@ from jumpsteps.denoiser.chunks import site_chunks, site_nll
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
@@ -137,7 +138,7 @@ def masked_from(paths: Paths, ranks: Tensor, first: Tensor | int) -> Tensor:
 
 
 def known_nll(
-    reverse: ReverseProcess, paths: Paths, hidden: Tensor, where: Tensor, t: float | Tensor
+    reverse: ReverseProcess, paths: Paths, hidden: Tensor, where: Tensor, t: Time
 ) -> Tensor:
     """-log p of data at the sites ``where``, with ``hidden`` masked, float64 [B, L]; zero
     elsewhere.
@@ -158,26 +159,33 @@ def counts_bound(
 ) -> Tensor:
     """The bound of a run along counts for each sequence, nats, float64 [B].
 
-    In a random order all masked sites are equally likely to be revealed by the step, and their mean
-    has less noise.
+    Every sequence has the counts rescaled to its own number of free sites. In a random order all
+    masked sites are equally likely to be revealed by the step, and their mean has less noise.
     """
+    sites = paths.free.sum(-1)
     total = torch.zeros(len(ranks), dtype=torch.float64, device=ranks.device)
-    known = 0
-    for step in schedule.plan(reverse.forward):
+    known = torch.zeros_like(sites)
+    for step in schedule.plan_for(reverse.forward, sites):
         assert step.count is not None
-        hidden, then = masked_from(paths, ranks, known), known + step.count
-        where = hidden if exchangeable else hidden & (ranks < then)
-        nll = known_nll(reverse, paths, hidden, where, step.t).sum(-1)
-        total += nll * (step.count / (schedule.total - known) if exchangeable else 1.0)
+        hidden, then = masked_from(paths, ranks, known[:, None]), known + step.count
+        where = hidden if exchangeable else hidden & (ranks < then[:, None])
+        nll = known_nll(reverse, paths, hidden, where, step.model_time).sum(-1)
+        total += nll * step.count / (sites - known).clamp_min(1) if exchangeable else nll
         known = then
     return total
 
 
-def times_of(paths: Paths, known: Tensor) -> Tensor:
-    """The model's time where so many free sites of each sequence are known, float64 [B]."""
+def times_of(paths: Paths, known: Tensor) -> Time:
+    """The model's time where so many free sites of each sequence are known: a number, or float64
+    [B] where sequences differ.
+
+    That of the last site where all are known, and the model is not asked about the sequence.
+    """
     sites = paths.free.sum(-1)
-    pairs = list(zip((sites - known).tolist(), sites.tolist(), strict=True))
+    pairs = list(zip((sites - known).clamp_min(1).tolist(), sites.tolist(), strict=True))
     times = {pair: time_of_masked(paths.forward, *pair) for pair in set(pairs)}
+    if len(times) == 1:
+        return times[pairs[0]]
     return torch.tensor([times[pair] for pair in pairs], dtype=torch.float64, device=known.device)
 
 
@@ -218,20 +226,21 @@ def fixed_order_bound(
     other half its difference from one site at a time: in each step at one rank of the step, drawn
     for each sequence, times the number of its ranks.
     """
-    sites = paths.sites
-    steps = sites if sites <= calls else calls // 2
+    sites = paths.free.sum(-1)
+    largest = int(sites.max())
+    steps = largest if largest <= calls else calls // 2
     ends = [k * sites // steps for k in range(steps + 1)]
     total = torch.zeros(len(ranks), dtype=torch.float64, device=ranks.device)
     for first, last in pairwise(ends):
-        hidden = masked_from(paths, ranks, first)
-        t = time_of_masked(paths.forward, sites - first, sites)
-        together = known_nll(reverse, paths, hidden, hidden & (ranks < last), t)
+        hidden, t = masked_from(paths, ranks, first[:, None]), times_of(paths, first)
+        together = known_nll(reverse, paths, hidden, hidden & (ranks < last[:, None]), t)
         total += together.sum(-1)
-        if last - first == 1:
+        if (last - first <= 1).all():
             continue
         u = uniform((len(ranks),), generator=generator, device=generator.device).to(ranks.device)
         known = first + ((last - first) * u).floor().to(torch.int64)
         hidden, site = masked_from(paths, ranks, known[:, None]), ranks == known[:, None]
         alone = known_nll(reverse, paths, hidden, site & paths.free, times_of(paths, known))
-        total += (last - first) * torch.where(site, alone - together, 0.0).sum(-1)
+        gap = torch.where(site, alone - together, 0.0).sum(-1)
+        total += torch.where(last > first, (last - first) * gap, 0.0)
     return total.nan_to_num(nan=torch.inf, posinf=torch.inf)
