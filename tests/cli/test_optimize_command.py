@@ -20,9 +20,29 @@ def test_schedules_say_where_they_come_from(tmp_path, capsys):
     code, out, _ = run(capsys, f"optimize {EXACT} --nfe 4 6 --sequences 4 -o", file)
     assert code == 0
     assert "32 model calls on 4 sequences" in out
+    assert "interpolated on the sequences of the search: no certificate" in out
+    assert "no certificate: it takes 16 sequences that did not choose the schedules" in out
     known = entries(file)[0]["provenance"]
     assert known["model"] == EXACT
     assert known["data"] == "countdown"
+
+
+def test_certificates_come_from_held_out_sequences(tmp_path, capsys):
+    file = tmp_path / "s.json"
+    searched = f"optimize {EXACT} --order spread --sequences 16 --nfe 4 8 64 -o"
+    code, out, _ = run(capsys, searched, file)
+    assert code == 0
+    known = [entry["provenance"] for entry in entries(file)]
+    assert [(one["sequences"], one["held_out"]) for one in known] == 2 * [(16, 16)] + [(16, None)]
+    assert known[2]["excess_limit"] is None
+    for one in known[:2]:
+        assert f"at most {one['excess_limit']:.2f} (95%, 16 held-out sequences)" in out
+    assert "no certificate at NFE 64: it takes more than 16 model calls" in out
+    np.save(tmp_path / "d.npy", countdowns(40))
+    data = ["--data", tmp_path / "d.npy", "-o", file]
+    assert run(capsys, f"optimize {EXACT} --order spread --nfe 4", *data)[0] == 0
+    known = entries(file)[0]["provenance"]
+    assert (known["sequences"], known["held_out"]) == (24, 16)
 
 
 def test_counts_are_optimised_written_and_used(tmp_path, capsys):
@@ -83,7 +103,8 @@ def test_an_order_is_learned(tmp_path, capsys):
     (entry,) = entries(learned)
     assert sorted(entry["order"]["permutation"]) == list(range(256))
     assert entry["provenance"]["method"] == "shortest-path-learned"
-    assert entry["provenance"]["model_calls"] == 16 + 28
+    assert entry["provenance"]["model_calls"] == 16 + 28 + 16
+    assert (entry["provenance"]["sequences"], entry["provenance"]["held_out"]) == (20, 16)
     chosen = ["--schedule", learned, "--nfe 2 -n 2 -o", tmp_path / "x.npz"]
     assert run(capsys, f"sample {EXACT}", *chosen)[0] == 0
 

@@ -131,7 +131,7 @@ def chain_data(sequences: int, seed: int) -> Tensor:
 def nll_of(reverse: ReverseProcess, method: ShortestPath, nfe: int) -> tuple[float, float]:
     """The few-step NLL of the schedule found, on other data, and what the search says of it."""
     found = optimize_schedule(
-        reverse, chain_data(64, 0), [nfe], generator=seeded(1), method=method
+        reverse, chain_data(64, 0), [nfe], generator=seeded(1), method=method, held_out=0
     )[nfe]
     fresh = few_step_nll(
         reverse, chain_data(400, 5), found, method.sampler, generator=seeded(6), reference_calls=2

@@ -71,9 +71,29 @@ def test_jys_levels_nest_and_cost_many_calls():
     assert found[8].provenance.model_calls > 2 * 32
 
 
+def test_a_third_of_the_data_vouches_for_what_the_rest_chose():
+    """The same schedules as from the sequences searched; certificates from the others."""
+    found = optimize_schedule(REVERSE, data(48), [4, 8], generator=seeded(0), held_out=16)
+    alone = optimize_schedule(REVERSE, data(48)[:32], [4, 8], generator=seeded(0), held_out=0)
+    for nfe, schedule in found.items():
+        known = schedule.provenance
+        assert (known.sequences, known.held_out, known.model_calls) == (32, 16, 32 + 16)
+        unknown = alone[nfe].provenance
+        assert (unknown.held_out, unknown.excess_limit, unknown.model_calls) == (None, None, 32)
+        assert known.few_step_nll == pytest.approx(unknown.few_step_nll, rel=0.2)
+    for sequences, expected in ((31, (31, None)), (32, (16, 16)), (60, (40, 20))):
+        one = optimize_schedule(REVERSE, data(sequences), [2], generator=seeded(0))[2].provenance
+        assert (one.sequences, one.held_out) == expected
+    model = ShortestPath(measure=Measure.MODEL)
+    one = optimize_schedule(REVERSE, data(48), [2], generator=seeded(0), method=model)[2]
+    assert (one.provenance.sequences, one.provenance.held_out) == (48, None)
+    with pytest.raises(ValueError, match="held_out=8 must be 0, or at least 16 and less than"):
+        optimize_schedule(REVERSE, data(48), [2], generator=seeded(0), held_out=8)
+
+
 def test_errors_fall_with_more_steps():
     """The excess where costs are measured by data, the error by the model else."""
-    found = optimize_schedule(REVERSE, data(), [1, 2, 4, 8, 16], generator=seeded(0))
+    found = optimize_schedule(REVERSE, data(48), [1, 2, 4, 8, 16], generator=seeded(0))
     known = [schedule.provenance for schedule in found.values()]
     assert all(b.excess < a.excess for a, b in pairwise(known))
     assert all(b.few_step_nll < a.few_step_nll for a, b in pairwise(known))

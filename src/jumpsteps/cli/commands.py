@@ -48,8 +48,11 @@ from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import save_schedules
+from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
+from jumpsteps.search.certificate import CERTIFICATE_CALLS
 from jumpsteps.search.explain import explain
+from jumpsteps.search.optimize import CERTIFIES
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.training.recipes import RECIPES, train_recipe
@@ -98,6 +101,23 @@ def optimize_command(options: OptimizeOptions) -> None:
     for nfe, schedule in found.items():
         print_schedule(nfe, schedule)
     print(f"{search_effort(found)}; written to {out}")
+    certificate_note(found)
+
+
+def certificate_note(found: Mapping[int, Schedule]) -> None:
+    """Say what it takes to certify the schedules that data measured and did not certify."""
+    known = {nfe: schedule.provenance for nfe, schedule in found.items()}
+    without = [n for n, one in known.items() if one.excess is not None and one.held_out is None]
+    if len(without) == len(found):
+        print(
+            f"no certificate: it takes {CERTIFIES} sequences that did not choose the schedules; "
+            "pass more --sequences, or more data"
+        )
+    elif without:
+        print(
+            f"no certificate at NFE {' '.join(map(str, without))}: it takes more than "
+            f"{CERTIFICATE_CALLS} model calls; search for fewer NFEs at a time"
+        )
 
 
 def print_schedule(nfe: int, schedule: Schedule) -> None:
@@ -111,11 +131,18 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
         print(
             f"  few-step NLL {known.few_step_nll:.2f} ±{known.few_step_nll_stderr:.2f} nats per "
             f"sequence ({known.bits_per_token:.3f} bits per token), excess {known.excess:.2f} "
-            f"±{known.excess_stderr:.2f}, at most {known.excess_limit:.2f} (95%)"
+            f"±{known.excess_stderr:.2f}, {certificate(known)}"
         )
     elif known.predicted_cost is not None:
         error = f"{known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f}"
         print(f"  estimated error {error} nats per sequence, not a bound")
+
+
+def certificate(known: Provenance) -> str:
+    """What is known of the excess's limit."""
+    if known.excess_limit is not None:
+        return f"at most {known.excess_limit:.2f} (95%, {known.held_out} held-out sequences)"
+    return "interpolated on the sequences of the search: no certificate"
 
 
 def sample_command(options: SampleOptions) -> None:

@@ -252,7 +252,8 @@ def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--sequences",
         type=positive,
         default=64,
-        help="sequences of data for each search, at most",
+        help="sequences of data for each search, at most; half as many more are held out for "
+        "certificates",
     )
     to.add_argument(
         "--measure",

@@ -25,8 +25,8 @@ from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.learned_order import LearnedOrder
-from jumpsteps.search.method import Method
-from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.method import MeasuresByData, Method
+from jumpsteps.search.optimize import CERTIFIES, optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = [
@@ -105,10 +105,10 @@ def text_of(model: LoadedModel, option: str, instead: str) -> Text:
 
 
 def data_named(
-    model: LoadedModel, options: SearchOptions, generator: torch.Generator
+    model: LoadedModel, options: SearchOptions, n: int, generator: torch.Generator
 ) -> tuple[Tensor, str]:
-    """Sequences for a search, int64 [B, L], and the name of the data."""
-    n, task = options.sequences, model.task
+    """At most n sequences, int64 [B, L], and the name of the data."""
+    task = model.task
     if options.text is not None:
         text = text_of(model, "--text", "--data")
         return load_text(options.text, text, model.length, n, generator)
@@ -166,8 +166,11 @@ def search_data(
     search: SearchOptions,
     observed: ObservedOptions,
     generator: torch.Generator,
+    held_out: int = 0,
 ) -> tuple[Tensor, Tensor | None, str]:
     """Sequences int64 [B, L], their observed sites, bool [L], [B, L] or None, and the data's name.
+
+    There are as many as a search asks for, and ``held_out`` more, where the data have so many.
 
     Masks of several sequences are assigned to the data in turn. Observed tokens are those of the
     data, not those of the prompt: a search only needs to know where the prompt ends, and the
@@ -177,7 +180,7 @@ def search_data(
         ValueError: sequences of another length than the model's, or none without tokens that the
             model excludes.
     """
-    tokens, name = data_named(model, search, generator)
+    tokens, name = data_named(model, search, search.sequences + held_out, generator)
     if tokens.shape[1] != model.length:
         raise ValueError(
             f"the data are sequences of {tokens.shape[1]} tokens, and {model.name!r} has "
@@ -280,19 +283,32 @@ def search(
     progress: bool = False,
 ) -> dict[int, Schedule]:
     """Schedules by ``method``: one for each NFE, or the shortest within ``tolerance``."""
-    tokens, given_mask, name = search_data(model, options, observed, generator)
+    method = measured(method, options.measure, model.reverse.forward.name)
+    held_out = 0
+    if isinstance(method, MeasuresByData) and method.measures_by_data(
+        model.reverse.forward, sampler or method.sampler
+    ):
+        held_out = certificate_sequences(options.sequences)
+    tokens, given_mask, name = search_data(model, options, observed, generator, held_out)
+    enough = len(tokens) == options.sequences + held_out
     return optimize_schedule(
         model.reverse,
         tokens,
         options.nfe,
         tolerance=tolerance,
         generator=generator,
-        method=measured(method, options.measure, model.reverse.forward.name),
+        method=method,
         sampler=sampler,
         given_mask=given_mask,
+        held_out=held_out if enough else None,
         about=model.provenance(data=name),
         progress=progress,
     )
+
+
+def certificate_sequences(sequences: int) -> int:
+    """How many sequences are drawn for certificates besides those of a search; 0 for none."""
+    return 0 if sequences < CERTIFIES else max(CERTIFIES, sequences // 2)
 
 
 def check_schedule_names(names: tuple[str, ...]) -> None:

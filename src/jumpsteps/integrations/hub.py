@@ -194,6 +194,8 @@ def predicted(schedule: Schedule) -> str:
     if cost is None:
         return "unknown"
     text = f"{cost:.4g}" if stderr is None else f"{cost:.4g} ± {stderr:.2g}"
-    if known.excess_limit is None:
+    if known.excess is None:
         return f"{text} (an estimate, not a bound)"
+    if known.excess_limit is None:
+        return f"{text} (interpolated, no certificate)"
     return f"{text}, at most {known.excess_limit:.4g} (95%)"

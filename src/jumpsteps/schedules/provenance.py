@@ -19,6 +19,7 @@ from jumpsteps.version import __version__
 __all__ = ["EVIDENCE", "Provenance"]
 
 EVIDENCE = (
+    "held_out",
     "few_step_nll",
     "few_step_nll_stderr",
     "bits_per_token",
@@ -40,15 +41,17 @@ class Provenance:
         sampler: the sampler that the schedule is for.
         model, model_hash: name and SHA-256 of the model's weights.
         data: name of the search's data.
-        sequences: how many sequences of it the search used.
+        sequences: how many sequences of it chose the schedule.
         seed: of the search.
         model_calls: calls of the model that the search made.
-        few_step_nll: a bound of -log p of the search's data under a run, nats per sequence.
+        held_out: how many other sequences vouch for the next six fields; None if these are
+            interpolated, on the sequences that chose the schedule.
+        few_step_nll: a bound of -log p of data under a run, nats per sequence.
         few_step_nll_stderr: its standard error over sequences.
         bits_per_token: the same, in bits per free site.
         excess: the few-step NLL above that of one site at a time, nats per sequence.
         excess_stderr: its standard error.
-        excess_limit: its 95% upper limit.
+        excess_limit: its 95% upper limit, the certificate; None without held-out sequences.
         predicted_cost: where the search gives no bound, its own estimate of the run's error, nats
             per sequence.
         predicted_cost_stderr: its standard error.
@@ -65,6 +68,7 @@ class Provenance:
     sequences: int | None = None
     seed: int | None = None
     model_calls: int | None = None
+    held_out: int | None = None
     few_step_nll: float | None = None
     few_step_nll_stderr: float | None = None
     bits_per_token: float | None = None
@@ -126,9 +130,10 @@ class Provenance:
         nothing: dict[str, Any] = dict.fromkeys(EVIDENCE)
         return replace(self, predicted_cost=cost, predicted_cost_stderr=stderr, **nothing)
 
-    def with_evidence(self, **measured: float) -> Self:
+    def with_evidence(self, *, held_out: int | None = None, **measured: float | None) -> Self:
         """The same, with all the fields of ``EVIDENCE``, measured by data."""
-        evidence: dict[str, Any] = {name: measured[name] for name in EVIDENCE}
+        known: dict[str, Any] = {"held_out": held_out} | measured
+        evidence = {name: known[name] for name in EVIDENCE}
         return replace(self.with_error(None, None), **evidence)
 
     @property

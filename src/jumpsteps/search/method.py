@@ -7,12 +7,13 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.paths import Paths
 
-__all__ = ["FoundSchedule", "Method", "PredictsErrors"]
+__all__ = ["FoundSchedule", "MeasuresByData", "Method", "PredictsErrors"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,27 @@ class FoundSchedule:
         schedule: the schedule.
         cost: the error of a run, nats per sequence; None if the search estimates none.
         stderr: the standard error of ``cost`` over the sequences of the search.
-        few_step: the few-step NLL on these sequences, of which ``cost`` is the excess; None if
-            costs were not measured by data.
+        few_step: the few-step NLL, of which ``cost`` is the excess; None if costs were not measured
+            by data. A search interpolates it on its own sequences.
+        held_out: on how many sequences that did not choose the schedule it was measured instead,
+            without interpolation.
     """
 
     schedule: Schedule
     cost: float | None = None
     stderr: float | None = None
     few_step: FewStepNLL | None = None
+    held_out: int | None = None
+
+    def certified(self, few_step: FewStepNLL) -> "FoundSchedule":
+        """The same, with the few-step NLL of held-out sequences."""
+        return FoundSchedule(
+            self.schedule,
+            few_step.excess,
+            few_step.excess_stderr,
+            few_step,
+            len(few_step.per_sequence),
+        )
 
 
 class Method(Protocol):
@@ -78,4 +92,13 @@ class PredictsErrors(Protocol):
         generator: torch.Generator,
     ) -> FoundSchedule:
         """The fewest steps whose error is at most ``tolerance`` nats per sequence."""
+        ...
+
+
+@runtime_checkable
+class MeasuresByData(Protocol):
+    """A search whose schedules have a few-step NLL, so that held-out data can certify it."""
+
+    def measures_by_data(self, forward: ForwardProcess, sampler: Sampler) -> bool:
+        """Whether they have one for this kernel and sampler."""
         ...

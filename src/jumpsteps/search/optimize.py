@@ -20,12 +20,16 @@ from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.certificate import CERTIFICATE_CALLS, certify
 from jumpsteps.search.doubts import doubt_data, doubt_found
-from jumpsteps.search.method import FoundSchedule, Method, PredictsErrors
+from jumpsteps.search.method import FoundSchedule, MeasuresByData, Method, PredictsErrors
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["optimize_schedule"]
+__all__ = ["CERTIFIES", "optimize_schedule"]
+
+CERTIFIES = 16
+"""Fewer held-out sequences give no certificate."""
 
 
 def optimize_schedule(
@@ -38,14 +42,19 @@ def optimize_schedule(
     method: Method | None = None,
     sampler: Sampler | None = None,
     given_mask: Tensor | None = None,
+    held_out: int | None = None,
     about: Provenance = Provenance(),
     progress: bool = False,
 ) -> dict[int, Schedule]:
     """Optimise times (or counts) for a model, on samples of its data.
 
+    Part of the data is held out: it chooses nothing, and gives the few-step NLL and the certificate
+    of schedules whose costs are measured by data (``certify``).
+
     Args:
         reverse: the reverse process.
-        data: integers [B, L], sequences like the training data; 16 to 64 usually suffice.
+        data: integers [B, L], sequences like the training data; 16 to 64 usually suffice for the
+            choice, and half as many for the certificate.
         nfe: numbers of model calls of a run.
         tolerance: in place of ``nfe``: the fewest steps with this excess NLL, nats per sequence.
         generator: draws the forward paths, on the device of ``data``.
@@ -53,6 +62,8 @@ def optimize_schedule(
         sampler: the sampler of the run, the method's own by default. It decides whether the
             schedule has times or counts, and how many steps an NFE allows.
         given_mask: bool [L] or [B, L], the observed sites, which stay as in the data.
+        held_out: how many sequences are held out, the last of the data: 0 or at least 16. By
+            default a third of 32 sequences or more, but at least 16, at random; else none.
         about: model and data, for the schedules' provenance.
         progress: show a progress bar of model calls on stderr.
 
@@ -64,7 +75,8 @@ def optimize_schedule(
 
     Raises:
         ValueError: an NFE or a tolerance that cannot be met, a sampler or kernel that the method
-            does not serve, or tokens that data cannot hold.
+            does not serve, tokens that data cannot hold, or a number of held-out sequences that
+            leaves none or gives no interval.
     """
     method = method or ShortestPath()
     sampler = sampler or method.sampler
@@ -72,18 +84,28 @@ def optimize_schedule(
     steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
     if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")
-    paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    by_data = isinstance(method, MeasuresByData) and method.measures_by_data(
+        reverse.forward, sampler
+    )
+    searched, rest = split(len(data), held_out if by_data else 0, generator)
+    everything = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    paths = everything.rows(searched)
     doubt_data(paths.data, reverse.model)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
-    with ProgressBar(counter, method.max_evaluations, shown=progress) as model:
+    calls = method.max_evaluations
+    if calls is not None and len(rest):
+        calls += CERTIFICATE_CALLS
+    with ProgressBar(counter, calls, shown=progress) as model:
         counted = replace(reverse, model=model)
         found = search(counted, paths, method, sampler, steps, tolerance, generator)
-    doubt_found(found, len(data))
+        if len(rest):
+            found = certified(counted, everything.rows(rest), found, generator)
+    doubt_found(found, len(searched))
     known = about.with_search(
         reverse.forward,
         method=method.name,
         sampler=sampler.name,
-        sequences=len(data),
+        sequences=len(searched),
         seed=generator.initial_seed(),
         model_calls=counter.calls,
     )
@@ -112,6 +134,39 @@ def search(
     return {sampler.calls(found.schedule.steps) or found.schedule.steps: found}
 
 
+def split(
+    sequences: int, held_out: int | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The rows that choose schedules and the rows that are held out, int64.
+
+    Raises:
+        ValueError: held-out sequences that leave none to search on, or too few for an interval.
+    """
+    rows = torch.arange(sequences)
+    if held_out is None:
+        held_out = 0 if sequences < 2 * CERTIFIES else max(CERTIFIES, sequences // 3)
+        if held_out:
+            rows = torch.randperm(sequences, generator=generator, device=generator.device).cpu()
+    elif held_out and not CERTIFIES <= held_out < sequences:
+        raise ValueError(
+            f"held_out={held_out} must be 0, or at least {CERTIFIES} and less than the "
+            f"{sequences} sequences of the data"
+        )
+    return rows[: sequences - held_out], rows[sequences - held_out :]
+
+
+def certified(
+    reverse: ReverseProcess,
+    paths: Paths,
+    found: Mapping[int, FoundSchedule],
+    generator: torch.Generator,
+) -> dict[int, FoundSchedule]:
+    """The schedules with few-step NLLs of held-out sequences, as far as calls allow."""
+    schedules = {nfe: one.schedule for nfe, one in found.items()}
+    measured = certify(reverse, paths, schedules, generator=generator)
+    return {n: one.certified(measured[n]) if n in measured else one for n, one in found.items()}
+
+
 def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
     """The schedule with what is known of its search, and its own few-step NLL or error."""
     measured = found.few_step
@@ -123,7 +178,8 @@ def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
         bits_per_token=measured.bits_per_token,
         excess=measured.excess,
         excess_stderr=measured.excess_stderr,
-        excess_limit=measured.excess_limit,
+        excess_limit=None if found.held_out is None else measured.excess_limit,
+        held_out=found.held_out,
     )
     return replace(found.schedule, provenance=evidence)
 

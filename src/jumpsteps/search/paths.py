@@ -82,6 +82,13 @@ class Paths:
         keys = uniform(tuple(data.shape), generator=generator, device=data.device)
         return cls(forward, data, ~known, at, keys.masked_fill(known, torch.inf))
 
+    def rows(self, rows: Tensor) -> "Paths":
+        """The paths of these sequences, int64 [n]."""
+        rows, at = rows.to(self.data.device), self.at
+        return Paths(
+            self.forward, self.data[rows], self.free[rows], lambda t: at(t)[rows], self.keys[rows]
+        )
+
     def __call__(self, t: Time) -> Tensor:
         """x_t, int64 [B, L]; observed sites clean."""
         return torch.where(self.free, self.at(t), self.data)

@@ -24,6 +24,7 @@ import torch
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
@@ -84,6 +85,12 @@ class ShortestPath:
     @property
     def max_evaluations(self) -> int:
         return self.evaluations
+
+    def measures_by_data(self, forward: ForwardProcess, sampler: Sampler) -> bool:
+        """For the absorbing kernel, and samplers whose own costs these are."""
+        return (
+            self.measure is Measure.DATA and isinstance(forward, Absorbing) and has_bound(sampler)
+        )
 
     def costs(
         self,
@@ -180,11 +187,15 @@ def calibration_of(costs: StepCosts) -> tuple[Calibration, ...]:
     return costs.calibration if isinstance(costs, ProfileCosts | CountCosts) else ()
 
 
+def has_bound(sampler: Sampler) -> bool:
+    """Whether costs by data are those of the sampler itself."""
+    return sampler.holds in (Held.CONTEXT, Held.COUNT)
+
+
 def predicted(costs: StepCosts, schedule: Schedule, sampler: Sampler) -> FoundSchedule:
     """The schedule with its error; with its few-step NLL, where that is of this sampler.
 
     Euler's schedules have the costs of Tweedie's sampler, so they get no bound.
     """
-    own = sampler.holds in (Held.CONTEXT, Held.COUNT)
-    few_step = costs.few_step(schedule) if own else None
+    few_step = costs.few_step(schedule) if has_bound(sampler) else None
     return FoundSchedule(schedule, *costs.predict(schedule), few_step)
