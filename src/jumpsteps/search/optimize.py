@@ -1,4 +1,4 @@
-"""Schedules for a model in one call, by any search."""
+"""Schedules for a model in one call, by any search, and their certificates."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -48,13 +48,9 @@ def optimize_schedule(
 ) -> dict[int, Schedule]:
     """Optimise times (or counts) for a model, on samples of its data.
 
-    Part of the data is held out: it chooses nothing, and gives the few-step NLL and the certificate
-    of schedules whose costs are measured by data (``certify``).
-
     Args:
         reverse: the reverse process.
-        data: integers [B, L], sequences like the training data; 16 to 64 usually suffice for the
-            choice, and half as many for the certificate.
+        data: integers [B, L], sequences like the training data; 16 to 64 usually suffice.
         nfe: numbers of model calls of a run.
         tolerance: in place of ``nfe``: the fewest steps with this excess NLL, nats per sequence.
         generator: draws the forward paths, on the device of ``data``.
@@ -62,8 +58,9 @@ def optimize_schedule(
         sampler: the sampler of the run, the method's own by default. It decides whether the
             schedule has times or counts, and how many steps an NFE allows.
         given_mask: bool [L] or [B, L], the observed sites, which stay as in the data.
-        held_out: how many sequences are held out, the last of the data: 0 or at least 16. By
-            default a third of 32 sequences or more, but at least 16, at random; else none.
+        held_out: sequences that choose nothing, and give few-step NLL and certificate (``certify``)
+            where the search has some: so many at the end of the data, 0 or at least 16. By default
+            a third, and at least 16, of 32 sequences or more, at random; of fewer none.
         about: model and data, for the schedules' provenance.
         progress: show a progress bar of model calls on stderr.
 
@@ -74,42 +71,52 @@ def optimize_schedule(
         DoubtfulInput: few sequences, another length, a miscalibrated model, errors below zero.
 
     Raises:
-        ValueError: an NFE or a tolerance that cannot be met, a sampler or kernel that the method
-            does not serve, tokens that data cannot hold, or a number of held-out sequences that
-            leaves none or gives no interval.
+        ValueError: an NFE, a tolerance or a number of held-out sequences that cannot be had, a
+            sampler or kernel that the method does not serve, or tokens that data cannot hold.
     """
     method = method or ShortestPath()
     sampler = sampler or method.sampler
-    sampler.check(reverse.forward)
-    steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
-    if bool(steps) == (tolerance is not None):
-        raise ValueError("name at least one NFE, or a tolerance in place of them")
-    by_data = isinstance(method, MeasuresByData) and method.measures_by_data(
-        reverse.forward, sampler
-    )
-    searched, rest = split(len(data), held_out if by_data else 0, generator)
-    everything = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
-    paths = everything.rows(searched)
-    doubt_data(paths.data, reverse.model)
+    steps = wanted_steps(reverse, sampler, nfe, tolerance)
+    bounded = isinstance(method, MeasuresByData)
+    bounded = bounded and method.measures_by_data(reverse.forward, sampler)
+    rows, rest = split(len(data), held_out if bounded else 0, generator)
+    paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    doubt_data(paths.data[rows], reverse.model)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
-    calls = method.max_evaluations
-    if calls is not None and len(rest):
-        calls += CERTIFICATE_CALLS
-    with ProgressBar(counter, calls, shown=progress) as model:
+    with ProgressBar(counter, most_calls(method, len(rest)), shown=progress) as model:
         counted = replace(reverse, model=model)
-        found = search(counted, paths, method, sampler, steps, tolerance, generator)
-        if len(rest):
-            found = certified(counted, everything.rows(rest), found, generator)
-    doubt_found(found, len(searched))
+        found = search(counted, paths.rows(rows), method, sampler, steps, tolerance, generator)
+        found = certified(counted, paths.rows(rest), found, generator)
+    doubt_found(found, len(rows))
     known = about.with_search(
         reverse.forward,
         method=method.name,
         sampler=sampler.name,
-        sequences=len(searched),
+        sequences=len(rows),
         seed=generator.initial_seed(),
         model_calls=counter.calls,
     )
     return {n: with_provenance(one, known) for n, one in found.items()}
+
+
+def wanted_steps(
+    reverse: ReverseProcess, sampler: Sampler, nfe: Iterable[int], tolerance: float | None
+) -> dict[int, int]:
+    """NFE -> steps; raises ValueError for a sampler that does not serve the kernel, or for neither
+    or both of an NFE and a tolerance.
+    """
+    sampler.check(reverse.forward)
+    steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
+    if bool(steps) == (tolerance is not None):
+        raise ValueError("name at least one NFE, or a tolerance in place of them")
+    return steps
+
+
+def most_calls(method: Method, held_out: int) -> int | None:
+    """Model calls of a search and its certificates, at most; None where that is not known."""
+    if method.max_evaluations is None:
+        return None
+    return method.max_evaluations + (CERTIFICATE_CALLS if held_out else 0)
 
 
 def search(
@@ -161,7 +168,9 @@ def certified(
     found: Mapping[int, FoundSchedule],
     generator: torch.Generator,
 ) -> dict[int, FoundSchedule]:
-    """The schedules with few-step NLLs of held-out sequences, as far as calls allow."""
+    """The schedules with few-step NLLs of held-out sequences, if any, as far as calls allow."""
+    if not len(paths.data):
+        return dict(found)
     schedules = {nfe: one.schedule for nfe, one in found.items()}
     measured = certify(reverse, paths, schedules, generator=generator)
     return {n: one.certified(measured[n]) if n in measured else one for n, one in found.items()}
