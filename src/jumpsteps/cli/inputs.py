@@ -25,7 +25,7 @@ from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.learned_order import LearnedOrder
-from jumpsteps.search.method import MeasuresByData, Method
+from jumpsteps.search.method import Method, measures_by_data
 from jumpsteps.search.optimize import CERTIFIES, optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 
@@ -285,9 +285,7 @@ def search(
     """Schedules by ``method``: one for each NFE, or the shortest within ``tolerance``."""
     method = measured(method, options.measure, model.reverse.forward.name)
     held_out = 0
-    if isinstance(method, MeasuresByData) and method.measures_by_data(
-        model.reverse.forward, sampler or method.sampler
-    ):
+    if measures_by_data(method, model.reverse.forward, sampler or method.sampler):
         held_out = certificate_sequences(options.sequences)
     tokens, given_mask, name = search_data(model, options, observed, generator, held_out)
     enough = len(tokens) == options.sequences + held_out

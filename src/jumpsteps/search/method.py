@@ -13,7 +13,7 @@ from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.paths import Paths
 
-__all__ = ["FoundSchedule", "MeasuresByData", "Method", "PredictsErrors"]
+__all__ = ["FoundSchedule", "MeasuresByData", "Method", "PredictsErrors", "measures_by_data"]
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,8 @@ class MeasuresByData(Protocol):
     def measures_by_data(self, forward: ForwardProcess, sampler: Sampler) -> bool:
         """Whether they have one for this kernel and sampler."""
         ...
+
+
+def measures_by_data(method: Method, forward: ForwardProcess, sampler: Sampler) -> bool:
+    """Whether schedules of this search have a few-step NLL for this kernel and sampler."""
+    return isinstance(method, MeasuresByData) and method.measures_by_data(forward, sampler)

@@ -22,7 +22,7 @@ from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.certificate import CERTIFICATE_CALLS, certify
 from jumpsteps.search.doubts import doubt_data, doubt_found
-from jumpsteps.search.method import FoundSchedule, MeasuresByData, Method, PredictsErrors
+from jumpsteps.search.method import FoundSchedule, Method, PredictsErrors, measures_by_data
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 
@@ -77,9 +77,8 @@ def optimize_schedule(
     method = method or ShortestPath()
     sampler = sampler or method.sampler
     steps = wanted_steps(reverse, sampler, nfe, tolerance)
-    bounded = isinstance(method, MeasuresByData)
-    bounded = bounded and method.measures_by_data(reverse.forward, sampler)
-    rows, rest = split(len(data), held_out if bounded else 0, generator)
+    certifiable = measures_by_data(method, reverse.forward, sampler)
+    rows, rest = split(len(data), held_out if certifiable else 0, generator)
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
     doubt_data(paths.data[rows], reverse.model)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
