@@ -55,12 +55,10 @@ def optimize_schedule(
         tolerance: in place of ``nfe``: the fewest steps with this excess NLL, nats per sequence.
         generator: draws the forward paths, on the device of ``data``.
         method: the search; ``ShortestPath()`` by default.
-        sampler: the sampler of the run, the method's own by default. It decides whether the
-            schedule has times or counts, and how many steps an NFE allows.
+        sampler: of the run, the method's own by default; it takes times or counts.
         given_mask: bool [L] or [B, L], the observed sites, which stay as in the data.
-        held_out: sequences that choose nothing, and give few-step NLL and certificate (``certify``)
-            where the search has some: so many at the end of the data, 0 or at least 16. By default
-            a third, and at least 16, of 32 sequences or more, at random; of fewer none.
+        held_out: so many sequences at the end choose nothing, and certify the schedules: 0, or at
+            least 16. By default a third, and at least 16, of 32 or more sequences, at random.
         about: model and data, for the schedules' provenance.
         progress: show a progress bar of model calls on stderr.
 
@@ -87,13 +85,9 @@ def optimize_schedule(
         found = search(counted, paths.rows(rows), method, sampler, steps, tolerance, generator)
         found = certified(counted, paths.rows(rest), found, generator)
     doubt_found(found, len(rows))
+    names, seed = {"method": method.name, "sampler": sampler.name}, generator.initial_seed()
     known = about.with_search(
-        reverse.forward,
-        method=method.name,
-        sampler=sampler.name,
-        sequences=len(rows),
-        seed=generator.initial_seed(),
-        model_calls=counter.calls,
+        reverse.forward, **names, sequences=len(rows), seed=seed, model_calls=counter.calls
     )
     return {n: with_provenance(one, known) for n, one in found.items()}
 
