@@ -20,6 +20,14 @@ from jumpsteps.denoiser.parameterisations import (
 )
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.metrics import Interval, mean_interval
+from jumpsteps.evaluation.race import race
+from jumpsteps.evaluation.race_result import Choice, Race
+from jumpsteps.evaluation.two_sample import (
+    Discrepancy,
+    OrdinalSimilarity,
+    histogram_similarity,
+    token_similarity,
+)
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.integrations.hub import ScheduleSet
@@ -42,7 +50,7 @@ from jumpsteps.sampling.loop import Simulation, simulate
 from jumpsteps.sampling.registry import *  # noqa: F403 (every sampler's class)
 from jumpsteps.sampling.registry import SAMPLER_CLASSES, SAMPLERS
 from jumpsteps.schedules.files import load_schedules, save_schedules
-from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
+from jumpsteps.schedules.fixed import cosine, cosine_counts, power, uniform, uniform_counts
 from jumpsteps.schedules.orders import (
     Blocks,
     Dilated,
@@ -56,6 +64,7 @@ from jumpsteps.schedules.orders import (
 )
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.candidates import race_candidates
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_path import PathCosts, path_costs
@@ -92,6 +101,7 @@ __all__ = [
     "SAMPLERS",
     "Absorbing",
     "Blocks",
+    "Choice",
     "ClosedForm",
     "Constant",
     "Cosine",
@@ -99,6 +109,7 @@ __all__ = [
     "CountKlub",
     "CountSchedule",
     "Dilated",
+    "Discrepancy",
     "DoubtfulInput",
     "Enumerable",
     "ErrorCorrection",
@@ -127,11 +138,13 @@ __all__ = [
     "Mixture",
     "Model",
     "NoiseSchedule",
+    "OrdinalSimilarity",
     "PathCosts",
     "Paths",
     "PosteriorReverse",
     "ProfileCosts",
     "Provenance",
+    "Race",
     "Random",
     "RateMatrix",
     "RevealOrder",
@@ -156,6 +169,7 @@ __all__ = [
     "explain",
     "few_step_nll",
     "fewest_steps",
+    "histogram_similarity",
     "information_profile",
     "learn_order",
     "load",
@@ -163,11 +177,15 @@ __all__ = [
     "mean_interval",
     "optimize_schedule",
     "path_costs",
+    "power",
+    "race",
+    "race_candidates",
     "save_schedules",
     "shortest_path",
     "shortest_paths",
     "simulate",
     "time_grid",
+    "token_similarity",
     "uniform",
     "uniform_counts",
 ]

@@ -18,7 +18,7 @@ from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.files import at_nfe, load_schedules, save_schedules
-from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
+from jumpsteps.schedules.fixed import cosine, cosine_counts, power, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
@@ -35,6 +35,15 @@ def test_uniform_and_cosine_times():
             assert schedule.times[0] == 1
             assert schedule.times[-1] == 0
             assert schedule.provenance.method == make.__name__
+
+
+def test_powers_of_uniform_times():
+    assert power(4, 2.0).times == (1.0, 0.5625, 0.25, 0.0625, 0.0)
+    assert power(7, 1.0).times == uniform(7).times
+    assert power(4, 0.5).provenance.method == "power 0.5"
+    for steps, exponent, words in ((0, 1.0, "at least 1"), (2, 0.0, "must be positive, got 0.0")):
+        with pytest.raises(ValueError, match=words):
+            power(steps, exponent)
 
 
 @pytest.mark.parametrize("make", [uniform, cosine])

@@ -22,6 +22,7 @@ class CallCounter:
     Attributes:
         model: the model.
         calls: so far.
+        sequences: that were evaluated, the sum of the calls' batches.
     """
 
     reads_site_mask: ClassVar[bool] = True
@@ -29,11 +30,14 @@ class CallCounter:
     def __init__(self, model: Callable[..., Any]) -> None:
         self.model = model
         self.calls = 0
+        self.sequences = 0
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         self.calls += 1
+        self.sequences += len(x)
         return call(self.model, x, t, where)
 
     def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         self.calls += 1
+        self.sequences += len(x)
         return evaluate(self.model, x, t, where)

@@ -12,20 +12,22 @@ from statistics import NormalDist
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from jumpsteps.evaluation.metrics import Interval
 
-__all__ = ["agreement", "hamming_distance", "pair_distance"]
+__all__ = ["PAIRS", "agreement", "hamming_distance", "pair_distance"]
+
+PAIRS = 2**24
+"""Sites of pairs of sequences that are compared at a time."""
 
 
 def agreement(x: Tensor, y: Tensor) -> Tensor:
     """The share of sites at which each x agrees with each y: int64 [n, L], [m, L] -> [n, m]."""
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"the sequences have {x.shape[1]} and {y.shape[1]} sites")
-    symbols = int(max(x.max(), y.max())) + 1
-    a, b = (one_hot(tokens, symbols).flatten(1).to(torch.float32) for tokens in (x, y))
-    return (a @ b.T).to(torch.float64) / x.shape[1]
+    rows = max(PAIRS // max(y.numel(), 1), 1)
+    equal = [(part[:, None] == y).sum(-1, dtype=torch.float64) for part in x.split(rows)]
+    return torch.cat(equal) / x.shape[1]
 
 
 def hamming_distance(x: Tensor) -> float:

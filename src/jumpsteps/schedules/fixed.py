@@ -1,9 +1,10 @@
-r"""Fixed schedules: uniform and cosine, in times and in counts. They need neither a model nor data.
+r"""Fixed schedules: uniform, cosine and powers. They need neither a model nor data.
 
 With the share of masked sites :math:`m(u)` after a share u of the N steps,
 
 * uniform: :math:`m(u) = 1 - u`;
-* cosine: :math:`m(u) = \cos(\pi u / 2)`, few sites first (MaskGIT, Chang et al. 2022).
+* cosine: :math:`m(u) = \cos(\pi u / 2)`, few sites first (MaskGIT, Chang et al. 2022);
+* power: :math:`m(u) = (1 - u)^p`, many sites first for p > 1, few for p < 1.
 
 In times, t takes the place of the masked share, which is the same for log-linear noise.
 """
@@ -16,7 +17,7 @@ from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
-__all__ = ["cosine", "cosine_counts", "uniform", "uniform_counts"]
+__all__ = ["cosine", "cosine_counts", "power", "uniform", "uniform_counts"]
 
 
 def uniform(steps: int) -> TimeSchedule:
@@ -30,6 +31,20 @@ def cosine(steps: int) -> TimeSchedule:
     check_steps(steps)
     times = [math.cos(0.5 * math.pi * i / steps) for i in range(steps)]
     return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
+
+
+def power(steps: int, exponent: float) -> TimeSchedule:
+    """t_i = (1 - i/N)^p: uniform for p = 1, short steps last for p > 1.
+
+    Raises:
+        ValueError: fewer than one step, an exponent that is not positive, or so large that times
+            coincide.
+    """
+    check_steps(steps)
+    if not exponent > 0:
+        raise ValueError(f"the exponent must be positive, got {exponent}")
+    times = [(1 - i / steps) ** exponent for i in range(steps)]
+    return TimeSchedule([*times, 0.0], Provenance(method=f"power {exponent:g}"))
 
 
 def uniform_counts(steps: int, total: int, order: RevealOrder = Random()) -> CountSchedule:

@@ -1,0 +1,151 @@
+"""What the schedules of a race share: the model, the sampler, random numbers and data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.joined_calls import run_together
+from jumpsteps.denoiser.model import Model
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.evaluation.two_sample import (
+    Discrepancy,
+    OrdinalSimilarity,
+    Similarity,
+    token_similarity,
+)
+from jumpsteps.process.gaussian import Gaussian
+from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.registry import default_sampler
+from jumpsteps.schedules.schedule import Schedule
+
+__all__ = ["Track", "default_similarity"]
+
+
+def default_similarity(forward: ForwardProcess) -> Similarity:
+    """``OrdinalSimilarity`` of an eighth of the symbols for the Gaussian kernel, whose symbols are
+    intensities; ``token_similarity`` for others.
+    """
+    if isinstance(forward, Gaussian):
+        return OrdinalSimilarity(forward.vocab_size / 8)
+    return token_similarity
+
+
+@dataclass(frozen=True)
+class Track:
+    """What the schedules of a race share: the model, the sampler, and data to compare with.
+
+    Attributes:
+        mask: bool [B, L], the observed sites.
+        groups: int64 [B], equal where the observed tokens are.
+        per_row: samples of a row of data that are drawn together; 2 where some row's observed
+            tokens are like those of no other.
+    """
+
+    reverse: ReverseProcess
+    data: Tensor
+    mask: Tensor
+    groups: Tensor
+    per_row: int
+    sampler: Sampler | None
+    similarity: Similarity
+    batch: int
+
+    @classmethod
+    def of(
+        cls,
+        reverse: ReverseProcess,
+        data: Tensor,
+        given_mask: Tensor | None,
+        sampler: Sampler | None,
+        similarity: Similarity,
+        batch: int,
+    ) -> "Track":
+        mask = torch.zeros_like(data, dtype=torch.bool)
+        if given_mask is not None:
+            mask = torch.as_tensor(given_mask, dtype=torch.bool, device=data.device)
+            if mask.shape not in (data.shape, data.shape[1:]):
+                raise ValueError(
+                    f"given_mask has shape {list(mask.shape)}, data {list(data.shape)}; "
+                    "pass [L], or [B, L] as the data"
+                )
+            mask = mask.expand(data.shape)
+        groups = data.masked_fill(~mask, -1).unique(dim=0, return_inverse=True)[1]
+        return cls(reverse, data, mask, groups, 1, sampler, similarity, batch)
+
+    def half(self, first: int) -> "Track":
+        """Every second row of the data, from this one on."""
+        groups = self.groups[first::2]
+        alone = bool((groups.bincount(minlength=1) == 1).any())
+        return replace(
+            self,
+            data=self.data[first::2],
+            mask=self.mask[first::2],
+            groups=groups,
+            per_row=2 if alone else 1,
+        )
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The rows of data that samples start .. stop - 1 belong to."""
+        return torch.arange(start, stop, device=self.data.device) // self.per_row % len(self.data)
+
+    def calls(self, schedules: int, samples: int) -> int:
+        """Model calls in each step of so many schedules with so many samples each."""
+        return -(-samples // max(self.batch // schedules, 1))
+
+    def draw(
+        self,
+        schedules: Mapping[str, Schedule],
+        start: int,
+        stop: int,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Samples start .. stop - 1 of every schedule, with the same random numbers."""
+        parts: dict[str, list[Tensor]] = {name: [] for name in schedules}
+        for rows in self.rows(start, stop).split(max(self.batch // len(schedules), 1)):
+            seed = int(
+                torch.randint(2**62, (), generator=generator, device=generator.device).item()
+            )
+            runs = [Run(self, schedule, rows, seed) for schedule in schedules.values()]
+            drawn = run_together(self.reverse.model, runs)
+            for name, samples in zip(schedules, drawn, strict=True):
+                parts[name].append(samples)
+        return {name: torch.cat(each) for name, each in parts.items()}
+
+    def discrepancy(self, samples: Tensor) -> Discrepancy:
+        """Of samples 0 .. n - 1."""
+        return Discrepancy.measure(
+            samples,
+            self.rows(0, len(samples)),
+            self.data,
+            groups=self.groups,
+            similarity=self.similarity,
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one schedule, as a function of the model."""
+
+    track: Track
+    schedule: Schedule
+    rows: Tensor
+    seed: int
+
+    def __call__(self, model: Model) -> Tensor:
+        track, rows = self.track, self.rows
+        given = None
+        if track.mask.any():
+            given = Given(track.data[rows], track.mask[rows])
+        return simulate(
+            replace(track.reverse, model=model),
+            track.sampler or default_sampler(self.schedule),
+            self.schedule,
+            (len(rows), track.data.shape[1]),
+            generator=torch.Generator(track.data.device).manual_seed(self.seed),
+            given=given,
+        ).samples

@@ -1,0 +1,157 @@
+"""The two-sample distance: without bias, with intervals that cover, also given observed sites."""
+
+import pytest
+import torch
+
+from builders.statistics import seeded
+from jumpsteps.evaluation.agreement import pair_distance
+from jumpsteps.evaluation.metrics import energy_distance
+from jumpsteps.evaluation.two_sample import (
+    Discrepancy,
+    OrdinalSimilarity,
+    difference,
+    histogram_similarity,
+    token_similarity,
+)
+from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
+
+SYMBOLS, LENGTH = 3, 3
+ORDINAL = OrdinalSimilarity(1.0)
+
+
+def law(seed):
+    """A random distribution of three sites."""
+    forward = Uniform(vocab_size=SYMBOLS, noise=LogLinear())
+    return Enumerable.random(forward, symbols=SYMBOLS, length=LENGTH, seed=seed, concentration=0.5)
+
+
+DATA, FAR = law(0), law(2)
+NEAR = Enumerable(DATA.forward, 0.7 * DATA.table + 0.3 * law(1).table)
+
+
+def exact(first, second, similarity):
+    """MMD^2 of two enumerated distributions."""
+    gap = (first.table - second.table).flatten()
+    return float(gap @ similarity(first.states, first.states) @ gap)
+
+
+def measured(truth, n, data, generator, **options):
+    samples = truth.sample_data(n, generator=generator)
+    return Discrepancy.measure(samples, torch.arange(n) % len(data), data, **options)
+
+
+def differences(first, second, similarity, rows, samples, repeats):
+    found = []
+    for seed in range(repeats):
+        generator = seeded(seed)
+        data = DATA.sample_data(rows, generator=generator)
+        a, b = (
+            measured(truth, samples, data, generator, similarity=similarity)
+            for truth in (first, second)
+        )
+        found.append(difference(a, b))
+    return found
+
+
+@pytest.mark.parametrize("similarity", [token_similarity, ORDINAL], ids=["tokens", "ordinal"])
+def test_differences_are_those_of_the_exact_mmd(similarity):
+    """Also with several samples for each row of data, and with rows without a sample."""
+    truth = exact(FAR, DATA, similarity) - exact(NEAR, DATA, similarity)
+    for rows, samples in ((12, 30), (30, 12)):
+        found = differences(FAR, NEAR, similarity, rows, samples, 150)
+        mean = torch.tensor([one.mean for one in found])
+        assert abs(float(mean.mean()) - truth) < 4 * float(mean.std()) / 150**0.5
+        assert abs(float(mean.mean())) > 8 * float(mean.std()) / 150**0.5
+
+
+def test_intervals_cover():
+    """At 95%: between 91% and 99% of 300 runs, which a correct one leaves with probability 0.003.
+    Equal distributions that are the data's have intervals that are too long.
+    """
+    truth = exact(FAR, DATA, token_similarity) - exact(NEAR, DATA, token_similarity)
+    found = differences(FAR, NEAR, token_similarity, 32, 48, 300)
+    assert 273 <= sum(one.low <= truth <= one.high for one in found) <= 297
+    same = differences(DATA, DATA, token_similarity, 32, 48, 300)
+    assert sum(one.low <= 0 <= one.high for one in same) >= 285
+    with pytest.raises(ValueError, match="different rows"):
+        difference(
+            Discrepancy(0.0, torch.zeros(2), torch.tensor([0, 1])),
+            Discrepancy(0.0, torch.zeros(2), torch.tensor([0, 2])),
+        )
+
+
+def test_without_a_row_is_the_distance_of_the_other_rows():
+    """With and without observed sites."""
+    generator = seeded(0)
+    data = DATA.sample_data(7, generator=generator)
+    rows = torch.arange(21) % 7
+    samples = NEAR.sample_data(21, generator=generator)
+    for groups in (None, data[:, 0]):
+        whole = Discrepancy.measure(samples, rows, data, groups=groups)
+        for k, row in enumerate(whole.rows.tolist()):
+            kept = torch.arange(7) != row
+            others = rows != row
+            left = Discrepancy.measure(
+                samples[others],
+                (kept.cumsum(0) - 1)[rows[others]],
+                data[kept],
+                groups=None if groups is None else groups[kept],
+            )
+            assert float(whole.without[k]) == pytest.approx(left.value)
+
+
+def test_the_distance_is_the_pair_distance_without_the_term_of_the_data():
+    x, y = (truth.sample_data(20, generator=seeded(3)) for truth in (NEAR, DATA))
+    found = Discrepancy.measure(x, torch.arange(20), y)
+    own = token_similarity(y, y)
+    data = float(own.sum() - own.trace()) / (20 * 19)
+    assert found.value + data == pytest.approx(pair_distance(x, y).mean)
+
+
+def test_given_tokens_the_distance_is_the_mean_of_the_conditional_ones():
+    """The first site is observed; two samples for each row, most rows alone in their group."""
+    share = DATA.table.sum((1, 2))
+    inner, conditional = DATA.states[: SYMBOLS**2].clone(), []
+    for v in range(SYMBOLS):
+        inner[:, 0] = v
+        k = token_similarity(inner, inner)
+        p, q = ((t.table[v] / t.table[v].sum()).flatten() for t in (NEAR, DATA))
+        conditional.append(float(p @ k @ p - 2 * p @ k @ q))
+    truth = float(share @ torch.tensor(conditional, dtype=torch.float64))
+    values = []
+    for seed in range(200):
+        generator = seeded(seed)
+        data = DATA.sample_data(8, generator=generator)
+        rows = torch.arange(16) // 2
+        tables = NEAR.table[data[rows, 0]].flatten(1)
+        drawn = tables.multinomial(1, generator=generator)[:, 0]
+        samples = torch.stack([data[rows, 0], drawn // SYMBOLS, drawn % SYMBOLS], 1)
+        values.append(Discrepancy.measure(samples, rows, data, groups=data[:, 0]).value)
+    mean = torch.tensor(values)
+    assert abs(float(mean.mean()) - truth) < 4 * float(mean.std()) / 200**0.5
+
+
+def test_histograms_have_the_energy_distance_of_the_metrics():
+    x, y = (torch.randint(0, 5, (n, 9), generator=seeded(n)) for n in (6, 8))
+    for neighbours in (1, 2):
+
+        def within(z, n=neighbours):
+            k = histogram_similarity(z, z, neighbours=n)
+            return float(k.sum() - k.trace()) / (len(z) * (len(z) - 1))
+
+        across = float(histogram_similarity(x, y, neighbours=neighbours).mean())
+        pairs = [z if neighbours == 1 else z[:, :-1] * 5 + z[:, 1:] for z in (x, y)]
+        expected = float(energy_distance(pairs[0][None], pairs[1][None], 25))
+        assert within(x) + within(y) - 2 * across == pytest.approx(expected)
+
+
+def test_too_few_samples_are_refused():
+    data = torch.zeros(3, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="draw more samples"):
+        Discrepancy.measure(data[:2], torch.arange(2), data)
+    with pytest.raises(ValueError, match="draw more samples"):
+        Discrepancy.measure(data, torch.arange(3), data, groups=torch.arange(3))
+    with pytest.raises(ValueError, match="bandwidth must be positive"):
+        OrdinalSimilarity(0.0)
