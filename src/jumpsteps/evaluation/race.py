@@ -68,13 +68,12 @@ def race(
 
     Args:
         reverse: the reverse process.
-        data: int64 [B, L], sequences that no search has seen. The first half chooses, the second
-            one is for the comparison with plain schedules.
+        data: int64 [B, L], sequences that no search has seen. Every second one chooses, the others
+            are for the comparison with plain schedules.
         schedules: name -> NFE -> schedule. An NFE that a name lacks is raced without it.
-        sampler: used with every schedule. The default is ``Tweedie`` for schedules of times and
-            ``KGillespie`` for schedules of counts.
-        given_mask: bool [L] or [B, L], the observed sites: samples have the tokens of the data
-            there.
+        sampler: used with every schedule; by default ``Tweedie`` for times, ``KGillespie`` for
+            counts.
+        given_mask: bool [L] or [B, L], the observed sites; samples have the data's tokens there.
         samples: most samples of a schedule, and those of the last comparison.
         max_calls: model calls at most; by default only ``samples`` limits them.
         similarity: of two sequences; ``default_similarity`` if None.
@@ -82,7 +81,7 @@ def race(
         level: family-wise confidence level.
         batch: sequences in a model call, those of all schedules together.
         generator: its seeds are those of all samples; on the device of the run.
-        progress: show a progress bar of model calls on stderr.
+        progress: show a progress bar of model calls.
 
     Raises:
         ValueError: no schedules, fewer than 8 sequences, numbers out of range, too few calls, or
@@ -106,14 +105,9 @@ def race(
         for nfe in budgets:
             entered = {name: by_nfe[nfe] for name, by_nfe in schedules.items() if nfe in by_nfe}
             first = run_race(track.half(0), entered, samples, allowed, level, generator)
-            found[nfe] = confirmed(track.half(1), first, samples, allowed, plain, level, generator)
-    return Race(
-        {nfe: stamped(choice, reverse.forward, sampler) for nfe, choice in found.items()},
-        level=level,
-        model_calls=counter.calls,
-        evaluated=counter.sequences,
-        sequences=len(data),
-    )
+            last = confirmed(track.half(1), first, samples, allowed, plain, level, generator)
+            found[nfe] = stamped(last, reverse.forward, sampler)
+    return Race(found, level, counter.calls, counter.sequences, len(data))
 
 
 def check(data: Tensor, budgets: list[int], samples: int, level: float, batch: int) -> None:
