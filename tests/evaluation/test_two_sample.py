@@ -133,7 +133,9 @@ def test_given_tokens_the_distance_is_the_mean_of_the_conditional_ones():
     assert abs(float(mean.mean()) - truth) < 4 * float(mean.std()) / 200**0.5
 
 
-def test_histograms_have_the_energy_distance_of_the_metrics():
+@pytest.mark.parametrize("pairs", [2**24, 14 * 3], ids=["at once", "three symbols at a time"])
+def test_histograms_have_the_energy_distance_of_the_metrics(pairs, monkeypatch):
+    monkeypatch.setattr("jumpsteps.evaluation.two_sample.PAIRS", pairs)
     x, y = (torch.randint(0, 5, (n, 9), generator=seeded(n)) for n in (6, 8))
     for neighbours in (1, 2):
 

@@ -1,10 +1,11 @@
 """Schedules to race: which there are, for every kernel and sampler, and what they cost."""
 
 import pytest
+import torch
 
 from builders.search import random_truth
 from builders.statistics import seeded
-from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
@@ -38,6 +39,7 @@ def test_kernels_that_revise_have_weaker_corrections_from_one_pass(sampler):
         found["shortest-path"][4].provenance.model_calls
     }
     assert found["shortest-path"][4].provenance.model_calls <= 32
+    assert "few-step-nll" in found
     for name, method in (
         ("shortest-path", ShortestPath()),
         ("shortest-path, no correction", ShortestPath(correction=NO_CORRECTION, evaluations=32)),
@@ -50,6 +52,24 @@ def test_kernels_that_revise_have_weaker_corrections_from_one_pass(sampler):
             assert found[name][4].provenance.predicted_cost == own[4].provenance.predicted_cost
         assert found[name][4].times == pytest.approx(own[4].times, abs=0.1)
     assert all(set(by_nfe) == {2, 4} for by_nfe in found.values())
+
+
+def test_no_nll_where_the_network_excludes_the_data():
+    truth = random_truth("uniform", length=4)
+
+    def certain(x, t):
+        logits = torch.full((*x.shape, 3), -torch.inf, dtype=torch.float64)
+        logits[..., 0] = 0
+        return logits
+
+    found = race_candidates(
+        LeaveOneOutReverse(truth.forward, certain),
+        truth.sample_data(32, generator=seeded(0)),
+        [2],
+        generator=seeded(1),
+    )
+    assert "few-step-nll" not in found
+    assert "shortest-path" in found
 
 
 def test_the_absorbing_kernel_has_times_and_orders():

@@ -39,6 +39,7 @@ from jumpsteps.cli.outputs import (
     text_file,
     write_samples,
 )
+from jumpsteps.cli.racing import race_schedules, recommendation
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
@@ -85,8 +86,16 @@ def optimize_command(options: OptimizeOptions) -> None:
             "--method shortest-path"
         )
     sampler = sampler_named(options.sampler, options.order)
+    model = load_model(options.model, device, options.observed.template)
+    if options.racing.race is not None:
+        found = race_schedules(options, model, device, sampler)
+        save_schedules(out, found)
+        for nfe, schedule in found.items():
+            print_schedule(nfe, schedule)
+        print(f"written to {out}")
+        return
     found = search(
-        load_model(options.model, device, options.observed.template),
+        model,
         method,
         options.search,
         options.observed,
@@ -102,6 +111,8 @@ def optimize_command(options: OptimizeOptions) -> None:
         print_schedule(nfe, schedule)
     print(f"{search_effort(found)}; written to {out}")
     certificate_note(found)
+    if (advice := recommendation(model)) is not None:
+        print(advice)
 
 
 def certificate_note(found: Mapping[int, Schedule]) -> None:

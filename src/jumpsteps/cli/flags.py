@@ -98,6 +98,21 @@ def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     optimize.add_argument(
         "--method", default="shortest-path", help=f"search method: {choices(METHODS)}"
     )
+    optimize.add_argument(
+        "--race",
+        metavar="N",
+        type=positive,
+        help="in place of one search: draw up to N samples by each of several schedules (64 to "
+        "256), and choose the one whose samples are nearest to data",
+    )
+    optimize.add_argument(
+        "--race-with",
+        metavar="SCHEDULE",
+        nargs="+",
+        default=[],
+        help=f"further schedules in the race: {schedule_names()}",
+    )
+    optimize.add_argument("--race-calls", type=positive, help="model calls of the race at most")
     optimize.add_argument("-o", "--out", default="schedules.json", help="JSON file of schedules")
 
 

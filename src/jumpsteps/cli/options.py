@@ -17,6 +17,7 @@ __all__ = [
     "ObservedOptions",
     "OptimizeOptions",
     "Options",
+    "RaceOptions",
     "SampleOptions",
     "SearchOptions",
     "TrainOptions",
@@ -73,12 +74,28 @@ class DemoOptions:
 
 
 @dataclass(frozen=True)
+class RaceOptions:
+    """The race of ``jumpsteps optimize``: samples of a schedule, further schedules, model calls."""
+
+    race: int | None
+    race_with: tuple[str, ...]
+    race_calls: int | None
+
+    def __post_init__(self) -> None:
+        if self.race is None and (self.race_with or self.race_calls is not None):
+            raise ValueError(
+                "--race-with and --race-calls are of a race; pass --race N (samples, 64 to 256)"
+            )
+
+
+@dataclass(frozen=True)
 class OptimizeOptions:
     """``jumpsteps optimize``."""
 
     model: ModelOptions
     observed: ObservedOptions
     search: SearchOptions
+    racing: RaceOptions
     sampler: str | None
     order: str | None
     seed: int
@@ -92,6 +109,15 @@ class OptimizeOptions:
         check_exclusive(nfe=self.search.nfe or None, tolerance=self.tolerance)
         if not self.search.nfe and self.tolerance is None:
             raise ValueError("pass --nfe (numbers of model calls) or --tolerance (an error)")
+        race = self.racing.race
+        check_exclusive(race=race, tolerance=self.tolerance)
+        check_exclusive(race=race, curve=self.curve)
+        check_exclusive(race=race, order=self.order)
+        check_exclusive(race=race, measure=self.search.measure)
+        if race is not None and self.method != "shortest-path":
+            raise ValueError(
+                f"a race chooses among several searches; add this one: --race-with {self.method}"
+            )
         check_not_negative(tolerance=self.tolerance)
 
 

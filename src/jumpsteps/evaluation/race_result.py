@@ -64,7 +64,7 @@ class Choice:
         unit = unit_of([abs(one.mean) for one in intervals if one is not None])
         width = max(len("schedule"), *map(len, self.runners))
         made = [
-            f"  {'schedule':{width}}  samples  {f'farther than the best, 1e{unit}':32}"
+            f"  {'schedule':{width}}  samples  {f'farther than the best, 1e{unit}':36}"
             "on new samples"
         ]
         ranked = sorted(
@@ -80,7 +80,7 @@ class Choice:
             first += ", dropped" * one.dropped
             second = text(self.again[name], unit) if name in self.again else ""
             mark = "*" if name == self.winner else " "
-            made.append(f"{mark} {name:{width}}  {one.samples:7d}  {first:32}{second}".rstrip())
+            made.append(f"{mark} {name:{width}}  {one.samples:7d}  {first:36}{second}".rstrip())
         return made
 
 

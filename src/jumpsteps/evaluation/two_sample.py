@@ -87,13 +87,22 @@ def histogram_similarity(x: Tensor, y: Tensor, *, neighbours: int = 1) -> Tensor
         symbols = int(max(x.max(), y.max())) + 1
         x, y = (tokens[:, :-1] * symbols + tokens[:, 1:] for tokens in (x, y))
     seen, ranks = torch.cat([x.flatten(), y.flatten()]).unique(return_inverse=True)
-    parts = ranks.split([x.numel(), y.numel()])
-    roots = []
-    for tokens, part in zip((x, y), parts, strict=True):
-        counts = torch.zeros(len(tokens), len(seen), dtype=torch.float64, device=x.device)
-        ones = torch.ones_like(tokens, dtype=torch.float64)
-        roots.append((counts.scatter_add(1, part.view_as(tokens), ones) / x.shape[1]).sqrt())
-    return -(1 - roots[0] @ roots[1].T).clamp_min(0).sqrt()
+    a, b = (
+        part.view_as(z) for part, z in zip(ranks.split([x.numel(), y.numel()]), (x, y), strict=True)
+    )
+    affinity = torch.zeros(len(x), len(y), dtype=torch.float64, device=x.device)
+    size = max(PAIRS // (len(x) + len(y)), 1)
+    for first in range(0, len(seen), size):
+        p, q = (roots_of_counts(part - first, min(size, len(seen) - first)) for part in (a, b))
+        affinity += p @ q.T
+    return -(1 - affinity / (x.shape[1] * y.shape[1]) ** 0.5).clamp_min(0).sqrt()
+
+
+def roots_of_counts(symbols: Tensor, size: int) -> Tensor:
+    """Square roots of how often each of the symbols 0 .. size - 1 occurs in each row, float64."""
+    known = (symbols >= 0) & (symbols < size)
+    counts = torch.zeros(len(symbols), size, dtype=torch.float64, device=symbols.device)
+    return counts.scatter_add(1, symbols.clamp(0, size - 1), known.to(counts)).sqrt()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ A race measures which of them is best (``evaluation.race``). They cost few model
 * uniform and cosine, without any;
 * times t_i = (1 - i/N)^p, between uniform ones and those of steep searches, without any;
 * kernels that revise tokens: shortest paths with error correction as measured, weaker, and none,
-  all from one pass over the data;
+  all from one pass over the data; and, for Tweedie's sampler and tau-leaping, the one of the least
+  few-step NLL (``costs.by_nll``) from another;
 * the absorbing kernel: shortest paths in times, and in counts by the spread and golden orders, a
   pass for each. Orders are left out where a sampler of times is named.
 
@@ -15,6 +16,7 @@ Schedules of other searches, such as Jump Your Steps, can join them in a race.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,12 +25,13 @@ from jumpsteps.denoiser.checks import CheckedModel
 from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Held, Sampler
-from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.fixed import cosine, cosine_counts, power, uniform, uniform_counts
 from jumpsteps.schedules.orders import Golden, Random, RevealOrder, Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.search.costs.by_nll import nll_costs
 from jumpsteps.search.costs.by_path import PathCosts
 from jumpsteps.search.costs.correction import NO_CORRECTION
 from jumpsteps.search.dynamic_programming import shortest_paths
@@ -61,7 +64,6 @@ def race_candidates(
     """Schedules to race, name -> NFE -> schedule.
 
     Args:
-        reverse: the reverse process.
         data: int64 [B, L], for the shortest paths; a race needs other sequences.
         nfe: numbers of model calls of a run.
         sampler: that is raced. By default Tweedie's for times and k-Gillespie for counts.
@@ -101,7 +103,8 @@ def race_candidates(
         }
     found = fixed_times(steps)
     if reverse.forward.revisable:
-        return found | corrected_paths(reverse, paths, steps, costs_of, about, generator)
+        found |= corrected_paths(reverse, paths, steps, costs_of, about, generator)
+        return found | nll_paths(reverse, paths, steps, costs_of, about, generator)
     found["shortest-path"] = searched(Random(), costs_of)
     if sampler is None:
         for order in ORDERS[1:]:
@@ -174,3 +177,31 @@ def corrected_paths(
             cost = known.with_error(*weighed.predict(by_steps[k]))
             made[name][n] = replace(by_steps[k], provenance=cost)
     return made
+
+
+def nll_paths(
+    reverse: ReverseProcess,
+    paths: Paths,
+    steps: Mapping[int, int],
+    sampler: Sampler,
+    about: Provenance,
+    generator: torch.Generator,
+) -> dict[str, dict[int, Schedule]]:
+    """The schedules of the least few-step NLL of this sampler's steps; none for other samplers than
+    Tweedie's and tau-leaping, nor where the network excludes the data.
+    """
+    if sampler not in (Tweedie(), TauLeaping()):
+        return {}
+    costs = nll_costs(reverse, paths, sampler, generator=generator)
+    if not np.isfinite(costs.value[np.triu_indices(len(costs.grid), 1)]).all():
+        return {}
+    known = about.with_search(
+        reverse.forward,
+        method="few-step-nll",
+        sampler=sampler.name,
+        sequences=len(paths.data),
+        seed=generator.initial_seed(),
+        model_calls=costs.model_calls,
+    )
+    found = shortest_paths(costs, sorted(set(steps.values())))
+    return {"few-step-nll": {n: replace(found[k], provenance=known) for n, k in steps.items()}}

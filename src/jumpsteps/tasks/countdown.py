@@ -6,12 +6,14 @@ often contradict each other. The metric is the fraction of neighbouring pairs th
 """
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.evaluation.two_sample import histogram_similarity
 from jumpsteps.exact.markov_chain import MarkovChain
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.gaussian import Gaussian
@@ -111,4 +113,5 @@ TASK = Task(
     metric=violations,
     metric_name="violation rate",
     show=show,
+    similarity=partial(histogram_similarity, neighbours=2),
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.metrics import hellinger_distance, histogram, outlier_share
+from jumpsteps.evaluation.two_sample import histogram_similarity
 from jumpsteps.tasks.music import dataset
 from jumpsteps.tasks.music.melody import GIVEN, LENGTH, REST, STEPS_PER_BAR, SYMBOLS, note_name
 from jumpsteps.tasks.music.midi import read_steps
@@ -36,6 +37,7 @@ __all__ = [
     "notes_in_key",
     "read_given",
     "show",
+    "similarity",
 ]
 
 MAJOR, HARMONIC_MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
@@ -81,6 +83,14 @@ def notes_in_key(samples: Tensor) -> Tensor:
     best = found.masked_fill(fits < fits.amax(-1, keepdim=True), -1).amax(-1)
     notes = made.sum(-1)
     return torch.where(notes > 0, best / notes.clamp_min(1), 1.0)
+
+
+def similarity(x: Tensor, y: Tensor) -> Tensor:
+    """Minus the Hellinger distances of the notes and of the neighbouring pairs of notes in the
+    generated bars, added: int64 [n, 256], [m, 256] -> float64 [n, m].
+    """
+    made, other = x[:, GIVEN:], y[:, GIVEN:]
+    return histogram_similarity(made, other) + histogram_similarity(made, other, neighbours=2)
 
 
 def pitch_classes(tokens: Tensor) -> Tensor:
@@ -179,4 +189,5 @@ TASK = Task(
     write=write_song,
     read_given=read_given,
     read_data=read_data,
+    similarity=similarity,
 )

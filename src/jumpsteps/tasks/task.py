@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.two_sample import Similarity
 
 __all__ = ["Task", "WriteSample"]
 
@@ -35,6 +36,8 @@ class Task:
         read_template: text -> observed sites, [L], from a sequence with gaps; None if the task has
             no such notation.
         file_suffixes: of files that hold all samples in the task's own format.
+        similarity: of two sequences, int64 [n, L] and [m, L] -> float64 [n, m], for a race
+            (``evaluation.two_sample``); None where the kernel's default fits.
         write_file: (path, int64 [n, L], n headers): writes such a file; None if there is no format.
     """
 
@@ -51,3 +54,4 @@ class Task:
     read_template: Callable[[str], Given] | None = None
     file_suffixes: tuple[str, ...] = ()
     write_file: Callable[[Path, Tensor, Sequence[str]], None] | None = None
+    similarity: Similarity | None = None
