@@ -8,7 +8,14 @@ from torch import Tensor
 
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core import draws as random
-from jumpsteps.core.draws import categorical, exponential, gumbel, poisson, uniform
+from jumpsteps.core.draws import (
+    RowDraws,
+    categorical,
+    exponential,
+    gumbel,
+    poisson,
+    uniform,
+)
 
 
 def instead_of_uniform(values: Tensor) -> Callable[..., Tensor]:
@@ -312,3 +319,27 @@ def test_gumbel_noise_reaches_beyond_float32(monkeypatch: pytest.MonkeyPatch) ->
     g = gumbel((3,), generator=seeded(0), device=torch.device("cpu"))
     expected = [53 * math.log(2), 12 * math.log(10), -math.log(53 * math.log(2))]
     torch.testing.assert_close(g, torch.tensor(expected, dtype=torch.float64), rtol=1e-11, atol=0)
+
+
+def test_draws_from_the_rows_of_a_table() -> None:
+    table = torch.tensor([[0.0, 2.0, 1.0, 0.0], [5.0, 0.0, 0.0, 3.0], [0.0, 0.0, 7.0, 0.0]])
+    rows = torch.arange(3).repeat(60_000).reshape(-1, 3)
+    draws = RowDraws(table).draw(rows, generator=seeded(4))
+    assert draws.shape == rows.shape
+    for row in range(3):
+        assert chi_square_p(draws[:, row], table[row].double() / table[row].sum()) > LEVEL
+
+
+def test_the_ends_of_a_row_stay_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least and the largest uniform number; symbols of weight zero at both ends."""
+    table = torch.tensor([0.0, 1.0, 1.0, 0.0]).repeat(300, 1)
+    for value, symbol in ((0.0, 1), (1 - 2.0**-53, 2)):
+        ends = torch.full((300,), value, dtype=torch.float64)
+        monkeypatch.setattr(random, "uniform", instead_of_uniform(ends))
+        assert (RowDraws(table).draw(torch.arange(300), generator=seeded(0)) == symbol).all()
+
+
+@pytest.mark.parametrize("row", [[0.0, 0.0], [1.0, -1.0], [1.0, math.nan], [math.inf, 1.0]])
+def test_a_table_with_a_row_that_is_no_distribution_is_refused(row: list[float]) -> None:
+    with pytest.raises(ValueError, match="a table to draw from has a row that is no distribution"):
+        RowDraws(torch.tensor([[1.0, 1.0], row]))

@@ -6,8 +6,10 @@ import pytest
 import torch
 from scipy.linalg import expm
 
+from builders.confident import Confident
 from builders.kernels import gaussian_rates
 from builders.processes import NOISE, SMALL, accurate, close, float64, relative
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Exponential
 from jumpsteps.process.rate_matrix import RateMatrix
@@ -91,10 +93,24 @@ def test_cifar10_ends_at_the_prior() -> None:
     ids=["256-0.01", "256-0.1", "24-0.003", "24-0.02"],
 )
 def test_small_gaussian_probabilities_are_precise(forward: Gaussian, t: float) -> None:
-    """The reverse rates divide by them. ``likelihood`` keeps what is above 1e-30 of its site."""
+    """The reverse rates divide by them."""
     expected = accurate(forward, t)
     assert float(expected.min()) < 1e-15
     relative(forward.transition(0.0, t), expected, rtol=1e-9, smallest=1e-30)
+
+
+@pytest.mark.parametrize("t", [1e-4, 1e-3, 0.01])
+def test_reverse_rates_of_a_float32_network_that_is_sure(t: float) -> None:
+    """They are the mean of those given x0, over the network's posterior, however small the
+    likelihoods are that it is divided by."""
+    x = torch.tensor([[0, 3, 128, 250, 255]])
+    model = Confident((-1.0, 1.0), switch=0.002)
+    rates = PosteriorReverse(CIFAR, model).rates(x, t)
+    q = CIFAR.transition(0.0, t)
+    given_data = torch.where(q[:, x[0], None] > 0, q[:, None] / q[:, x[0], None], 0)
+    odds = (model(x, t)[0].double().exp()[..., None] * given_data.movedim(0, 1)).sum(1)
+    expected = CIFAR.noise.rate(t) * CIFAR.rates_into(x[0]) * odds
+    relative(rates[0], expected, rtol=1e-5, smallest=1e-250)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from builders.processes import (
     accurate,
     close,
     float64,
+    relative,
 )
 from jumpsteps.process.noise import Geometric
 from jumpsteps.process.rate_matrix import (
@@ -66,13 +67,31 @@ def test_rates_of_a_small_matrix() -> None:
 
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])
-def test_likelihoods_can_be_divided_by(name: str) -> None:
-    """At t = 0 all but one are zero; they are raised to 1e-30 of the largest."""
+def test_a_posterior_is_divided_by_likelihoods_however_small(name: str) -> None:
+    """Without noise x0 is x; with little noise the least likely symbol has the largest weight."""
     forward = kernel(name, 5)
-    x = torch.arange(5)
-    likelihood = forward.likelihood(x, 0.0)
-    assert torch.equal(likelihood, torch.eye(5, dtype=torch.float64).clamp_min(1e-30))
-    assert (forward.likelihood(x, 1e-9) >= 1e-30).all()
+    x, flat = torch.arange(5), torch.zeros(5, 5)
+    eye = torch.eye(5, dtype=torch.float64)
+    assert torch.equal(forward.likelihood(x, 0.0), eye)
+    assert torch.equal(forward.leave_out(flat, x, 0.0).softmax(-1), eye)
+    w = forward.leave_out(flat, x, 1e-9).softmax(-1)
+    assert w.dtype == torch.float64
+    odds = 1 / forward.transition(0.0, 1e-9).T
+    relative(w, odds / odds.sum(-1, keepdim=True), rtol=1e-12)
+
+
+def test_symbols_without_a_likelihood_in_float64_are_left_out() -> None:
+    """A walk of 256 states needs up to 255 jumps: their probabilities go down to 1e-1000."""
+    ones = torch.ones(255)
+    forward = RateMatrix(matrix=birth_death(ones, ones), noise=NOISE)
+    x = torch.tensor([0, 100])
+    found = forward.likelihood(x, 0.01)
+    assert ((found == 0) | (found > 1e-281)).all()
+    assert int((found[0] > 0).sum()) in range(50, 120)
+    w = forward.leave_out(torch.zeros(2, 256), x, 0.01).softmax(-1)
+    rates = forward.reverse_rates(w, x, 0.01)
+    assert rates.isfinite().all()
+    assert (w[found == 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["gaussian", "rate-matrix"])

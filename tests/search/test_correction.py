@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from builders.confident import CIFAR, Confident, log_odds
 from builders.kernels import kernel
 from builders.statistics import seeded
 from jumpsteps.denoiser import chunks
@@ -19,6 +20,7 @@ from jumpsteps.search.costs.correction import (
     NO_CORRECTION,
     RARE_CORRUPTION,
     ErrorCorrection,
+    corruption_probability,
     corruption_time,
     with_false_acceptance,
 )
@@ -223,3 +225,24 @@ def test_errors():
         ErrorCorrection(0.0)
     with pytest.raises(ValueError, match="not measured yet"):
         ErrorCorrection().surviving_fraction(np.array([0.5]))
+
+
+def test_false_acceptance_of_a_network_that_is_sure():
+    """Most symbols have a probability below float32; by sums of logarithms over all symbols."""
+    reverse = PosteriorReverse(CIFAR, Confident((-2.0, 1.0)))
+    paths = Paths.draw(CIFAR, torch.tensor([[3, 100], [255, 190]]), generator=seeded(0))
+    times = [1.0, corruption_time(CIFAR, RARE_CORRUPTION)]
+    evaluations = PathEvaluations.draw(reverse, paths, 100, generator=seeded(1)).with_times(times)
+    found = with_false_acceptance(ErrorCorrection(), evaluations).false_acceptance
+
+    first, late = (
+        log_odds(reverse.model(x, t), x, t, x, 0.0).softmax(-1)
+        for x, t in ((paths(t).flatten(), t) for t in times)
+    )
+    x = paths(times[1]).flatten()
+    noised = log_odds(reverse.model(x, times[1]), x, times[1], x, times[1]).softmax(-1)
+    excess = (first - late).clamp_min(0)
+    accepted = float((excess * late * CIFAR.stay_probability(times[1]) / noised).sum())
+    wrong = float(excess.sum()) - accepted
+    expected = float(corruption_probability(CIFAR, times[1])) * accepted / wrong
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -1,9 +1,12 @@
 """Divergence rates of pairs of evaluated times, against enumeration; which sites they compare."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from builders.confident import CIFAR, Confident, log_odds
 from builders.kernels import kernel
 from builders.search import paths_of, random_truth
 from builders.statistics import seeded
@@ -138,3 +141,22 @@ def test_odds_of_masked_sites_differ_from_time_to_time_by_one_factor():
     factor = common_odds(forward, torch.tensor([0.3, 0.8], dtype=torch.float64))
     assert torch.allclose(odds[0] / odds[1], (factor[0] / factor[1]).expand(3), rtol=1e-12)
     assert common_odds(Uniform(vocab_size=4, noise=LogLinear()), torch.ones(1)) is None
+
+
+@pytest.mark.parametrize("hold_time", [False, True])
+def test_rates_of_a_network_that_is_sure(hold_time: bool) -> None:
+    """Most symbols have a probability below float32; by sums of logarithms over all jumps."""
+    reverse = PosteriorReverse(CIFAR, Confident((-1.0, 1.0), switch=0.003))
+    paths = Paths.draw(CIFAR, torch.tensor([[3, 100, 190]]), generator=seeded(0))
+    t, s = 0.004, 0.001
+    evaluations = PathEvaluations.draw(reverse, paths, 100, generator=seeded(1)).with_times([t, s])
+    (found,) = evaluations.divergence_rates(hold_time)
+
+    x_t, x_s, level = paths(t)[0], paths(s)[0], t if hold_time else s
+    own = log_odds(reverse.model(x_s, s), x_s, s, x_s, s)
+    step = log_odds(reverse.model(x_t, t), x_t, t, x_s, level)
+    faster = float(CIFAR.noise.rate(level) / CIFAR.noise.rate(s)) if hold_time else 1.0
+    into = CIFAR.rates_into(x_s)
+    fine, coarse = into * own.exp(), faster * into * step.exp()
+    phi = fine * (own - step - math.log(faster)) - fine + coarse
+    assert found[0, 1, 0] == pytest.approx(float(phi.sum()), rel=1e-6)

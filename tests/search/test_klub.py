@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from builders.confident import CIFAR, Confident, log_odds
 from builders.models import ExactLogScore, Tabulated
 from builders.statistics import seeded
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -219,3 +220,36 @@ def test_count_klub_counts_its_calls_and_refuses_bad_numbers():
     for bad in ((5, 0), (2, 2), (2, -1)):
         with pytest.raises(ValueError, match="an interval needs 0 <= n_t < n_u <= 4"):
             CountKlub(PosteriorReverse(forward, counter), paths, *bad)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("hold_time", [False, True])
+def test_rates_below_the_smallest_number_do_not_make_the_bound_infinite(
+    full: bool, hold_time: bool
+) -> None:
+    """Far jumps have rates of 1e-310 and less at s, and of less at u; their logarithms are finite.
+
+    The expectation is from sums of logarithms, over all jumps that a number can hold.
+    """
+    u, s, t = 0.0013, 0.0011, 0.001
+    reverse = PosteriorReverse(CIFAR, Confident((1.0, -3.0), switch=0.0012))
+    data = torch.randint(256, (2, 3), generator=seeded(1))
+    paths = Paths.draw(CIFAR, data, generator=seeded(0))
+    found = Klub(reverse, paths, u, t, full=full, hold_time=hold_time).values(s)
+
+    x_u, x_s = paths(u).flatten(), paths(s).flatten()
+    fine = log_rates(reverse.model(x_s, s), x_s, s, x_s, s)
+    coarse = log_rates(reverse.model(x_u, u), x_u, u, x_s, u if hold_time else s)
+    expected = fine.exp() * (fine - coarse)
+    if full:
+        expected = expected + coarse.exp() - fine.exp()
+    expected = torch.where(fine.isfinite() & coarse.isfinite(), expected, 0).sum(-1)
+    torch.testing.assert_close(found, (s - t) * expected.reshape(2, 3).sum(-1), rtol=1e-6, atol=0)
+
+
+def log_rates(
+    output: torch.Tensor, x: torch.Tensor, t: float, own: torch.Tensor, level: float
+) -> torch.Tensor:
+    """Logarithms of the reverse rates [K, V] out of ``own``, see ``log_odds``."""
+    into = CIFAR.noise.rate(level).log() + CIFAR.rates_into(own).log()
+    return into + log_odds(output, x, t, own, level)

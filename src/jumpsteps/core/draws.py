@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["categorical", "exponential", "gumbel", "poisson", "uniform"]
+__all__ = ["RowDraws", "categorical", "exponential", "gumbel", "poisson", "uniform"]
 
 MANY = 4096
 """The number of symbols from which on a draw takes two stages."""
@@ -86,6 +86,34 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
             "the model may have returned NaN, or given sites may have probability zero under it"
         )
     return drawn.reshape(weights.shape[:-1])
+
+
+class RowDraws:
+    """Draws from the rows of a table of unnormalised probabilities [R, V], many from each row.
+
+    The rows' distribution functions lie one after the other on [0, R], where one search finds the
+    symbol of a row: a draw reads log2(R V) numbers in place of V. Its resolution is R times that of
+    float64.
+
+    Raises:
+        ValueError: a row is negative, not finite, or sums to zero.
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        cumulative = weights.to(torch.float64).cumsum(-1)
+        total = cumulative[:, -1:]
+        if not (torch.isfinite(total).all() and (total > 0).all() and (weights >= 0).all()):
+            raise ValueError("a table to draw from has a row that is no distribution")
+        self.symbols = weights.shape[1]
+        starts = torch.arange(len(weights), device=weights.device, dtype=torch.float64)
+        self.cumulative = (starts[:, None] + cumulative / total).flatten()
+
+    def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+        """One symbol for each row index, int64 [...]; a symbol of weight zero is never drawn."""
+        u = uniform(tuple(rows.shape), generator=generator, device=rows.device)
+        start = rows.to(torch.float64)
+        found = torch.searchsorted(self.cumulative, below(start + u, start + 1), right=True)
+        return found - rows * self.symbols
 
 
 def run_sums(rows: Tensor, width: int) -> Tensor:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.site_mask import selected
-from jumpsteps.core.tensors import precise
 from jumpsteps.denoiser.reverse import ReverseProcess, Where, time_of_sites
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Time
@@ -73,7 +72,7 @@ class LeaveOneOutReverse(ReverseProcess):
 
     def leave_one_out_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
         self.check_symbols(output)
-        return output.to(precise(output)).softmax(-1)
+        return output.to(self.forward.weight_dtype(output)).softmax(-1)
 
 
 @dataclass(frozen=True)

@@ -128,11 +128,17 @@ class ForwardProcess(ABC):
         return self.movable(x)
 
     def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
-        """log w = log p(x0^l | x_t) - log q_{t|0}(x^l | x0), up to a constant; float32 at least."""
+        """log w = log p(x0^l | x_t) - log q_{t|0}(x^l | x0), up to a constant, in the dtype of
+        ``weight_dtype``.
+        """
         evidence = self.likelihood(x, t).log()
         return log_posterior - evidence.masked_fill(evidence == -torch.inf, torch.inf).to(
-            precise(log_posterior)
+            self.weight_dtype(log_posterior)
         )
+
+    def weight_dtype(self, value: Tensor) -> torch.dtype:
+        """The dtype of leave-one-out posteriors that are made of ``value``: float32 at least."""
+        return precise(value)
 
     def pull(self, log_probs: Tensor, t: Time) -> Tensor:
         """The w with w q_{t|0} proportional to exp(log_probs); log-score models need it.

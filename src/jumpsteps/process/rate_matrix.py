@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import categorical, poisson, uniform
+from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
 from jumpsteps.process.exit_rates import MatrixExit
 from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
 from jumpsteps.process.matrix_exponential import exponential_of_rates
@@ -27,9 +27,9 @@ from jumpsteps.process.noise import Time
 
 __all__ = ["MatrixKernel", "RateMatrix", "birth_death"]
 
-SMALLEST = 1e-30
-"""Likelihoods are at least this share of the largest one of their site: a network's posterior is
-divided by them."""
+SMALLEST = 1e-280
+"""A symbol whose likelihood is a smaller share of the largest one of its site counts as impossible:
+float64 has no digits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,13 @@ class MatrixKernel(ForwardProcess):
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
         matrices, which = self.transitions(0.0, t, x)
         column = matrices[which, :, x]
-        return column.clamp_min(SMALLEST * column.amax(-1, keepdim=True))
+        return column.masked_fill(column < SMALLEST * column.amax(-1, keepdim=True), 0)
+
+    def weight_dtype(self, value: Tensor) -> torch.dtype:
+        """Float64: likelihoods, which posteriors are divided by, go down to 1e-100 (Gaussian kernel
+        with 256 symbols), and float32 would round most of w and of w q_{t|0} to zero.
+        """
+        return torch.float64
 
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
         return self.transitions(s, t, x)[0][0].T.to(w)[x] * self.push(w, s)
@@ -113,24 +119,22 @@ class MatrixKernel(ForwardProcess):
         horizon = self.noise.total(1.0).to(device)
         jumps = poisson((self.max_exit_rate * horizon).expand(x0.shape), generator=generator)
         most = int(jumps.max()) if jumps.numel() else 0
-        clocks = horizon * uniform((*x0.shape, most), generator=generator, device=device)
+        clocks = uniform((*x0.shape, most), generator=generator, device=device).mul_(horizon)
         unused = torch.arange(most, device=device) >= jumps[..., None]
-        clocks = clocks.masked_fill(unused, torch.inf)
+        clocks.masked_fill_(unused, torch.inf)
         eye = torch.eye(self.vocab_size, dtype=torch.float64)
-        step = (eye + self.rate_matrix() / self.max_exit_rate).clamp_min(0).to(device)
-        states = torch.empty(*x0.shape, most + 1, dtype=torch.int32, device=device)
-        states[..., 0] = x = x0
+        step = RowDraws((eye + self.rate_matrix() / self.max_exit_rate).clamp_min(0).to(device))
+        dtype = torch.uint8 if self.vocab_size <= 256 else torch.int32
+        states = torch.empty(most + 1, *x0.shape, dtype=dtype, device=device)
+        states[0] = x = x0
         for i in range(most):
-            x = categorical(step[x], generator=generator)
-            states[..., i + 1] = x
+            x = step.draw(x, generator=generator)
+            states[i + 1] = x
 
         def at(t: Time) -> Tensor:
             elapsed = self.noise.total(t).to(device)[..., None]
-            return (
-                states.gather(-1, (clocks <= elapsed).sum(-1, keepdim=True))
-                .squeeze(-1)
-                .to(torch.int64)
-            )
+            passed = (clocks <= elapsed).sum(-1)
+            return states.gather(0, passed[None])[0].to(torch.int64)
 
         return at
 

@@ -84,14 +84,27 @@ class Klub:
         """
         if not self.t < s < self.u:
             raise ValueError(f"s must lie between t={self.t} and u={self.u}, got s={s}")
-        x = self.paths(s)
+        x, forward = self.paths(s), self.reverse.forward
         where = self.paths.movable(x)
-        fine = self.rates(self.reverse.leave_one_out(x, s, where=where), x[where], s)
-        coarse = self.rates(self.w[where[self.movable]], x[where], self.u if self.hold_time else s)
-        return (s - self.t) * log_ratios(fine, coarse, where, f"at s={s}", full=self.full)
+        level = self.u if self.hold_time else s
+        fine, fine_odds = self.rates(self.reverse.leave_one_out(x, s, where=where), x[where], s)
+        coarse, coarse_odds = self.rates(self.w[where[self.movable]], x[where], level)
+        faster = torch.log(forward.noise.rate(s) / forward.noise.rate(level))
+        ratios = fine_odds - coarse_odds + float(faster)
+        gain = log_ratios(fine, ratios, where, f"at s={s}")
+        if self.full:
+            gain += by_sequence((coarse - fine).sum(-1), where)
+        return (s - self.t) * gain
 
-    def rates(self, w: Tensor, x: Tensor, t: float) -> Tensor:
-        return self.reverse.forward.reverse_rates(w.to(torch.float64), x, t)
+    def rates(self, w: Tensor, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """Reverse rates out of x [K], and log p_t(y) / p_t(x), both float64 [K, V].
+
+        A rate may be too small for a number where its logarithm is not.
+        """
+        forward = self.reverse.forward
+        probs = forward.push(w.to(torch.float64), t)
+        own = probs.gather(-1, x[:, None])
+        return forward.jump_rates(probs / own, x, t), probs.log() - own.log()
 
     def __call__(self, s: float) -> float:
         """The mean over the sequences."""
@@ -142,31 +155,33 @@ class CountKlub:
                 f"n_s must lie between n_t={self.n_t} and n_u={self.n_u}, got n_s={n_s}"
             )
         where, fine = self.posterior(n_s)
-        coarse = self.p[where[self.masked]]
-        when = f"with {n_s} sites masked"
-        return (n_s - self.n_t) / n_s * log_ratios(fine, coarse, where, when, full=False)
+        ratios = fine.log() - self.p[where[self.masked]].log()
+        gain = log_ratios(fine, ratios, where, f"with {n_s} sites masked")
+        return (n_s - self.n_t) / n_s * gain
 
     def __call__(self, n_s: int) -> float:
         """The mean over the sequences."""
         return float(self.values(n_s).mean())
 
 
-def log_ratios(fine: Tensor, coarse: Tensor, where: Tensor, when: str, *, full: bool) -> Tensor:
+def log_ratios(fine: Tensor, ratios: Tensor, where: Tensor, when: str) -> Tensor:
     """sum fine log(fine / coarse) over the K selected sites, for each sequence, float64 [B].
 
     Args:
-        fine, coarse: rates or probabilities, [K, V].
+        fine: rates or probabilities, [K, V].
+        ratios: log(fine / coarse), [K, V]; read where ``fine`` is not zero.
         where: bool [B, L], the selected sites.
         when: for the error message.
-        full: add - fine + coarse.
     """
-    if ((fine > 0) & (coarse <= 0)).any():
+    if ((fine > 0) & (ratios == torch.inf)).any():
         raise ValueError(
             f"a jump {when} has rate zero from the interval's start, the bound is infinite; "
             "smooth the model"
         )
-    per_site = torch.xlogy(fine, fine / coarse.masked_fill(fine == 0, 1)).sum(-1)
-    if full:
-        per_site = per_site + (coarse - fine).sum(-1)
+    return by_sequence((fine * ratios).masked_fill(fine == 0, 0).sum(-1), where)
+
+
+def by_sequence(values: Tensor, where: Tensor) -> Tensor:
+    """Sums of values of the selected sites [K] over each sequence, float64 [B]."""
     total = torch.zeros(len(where), dtype=torch.float64, device=where.device)
-    return total.index_add(0, where.nonzero()[:, 0], per_site)
+    return total.index_add_(0, where.nonzero()[:, 0], values)

@@ -122,6 +122,8 @@ def with_false_acceptance(
         excess = (before - after).clamp_min(0)
         wrong += float(excess.sum(dtype=torch.float64))
         as_data = after * forward.stay_probability(late.t).to(after) / forward.push(after, late.t)
+        # A symbol of probability zero is never taken for data.
+        as_data = as_data.masked_fill(after == 0, 0)
         accepted += float((excess * as_data).sum(dtype=torch.float64))
     odds = max(float(corruption_probability(forward, late.t)) * accepted, SMALLEST)
     return replace(correction, false_acceptance=odds / max(wrong - accepted, SMALLEST))

@@ -22,6 +22,7 @@ from torch import Tensor
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.information import Floats
 from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.core.tensors import precise
 from jumpsteps.denoiser.chunks import site_chunks
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -127,10 +128,10 @@ class PathEvaluations:
         return None if clock is None else clock / clock[:, None]
 
     def leave_one_out(self, evaluation: EvaluationAt, where: SiteMask) -> Tensor:
-        """Leave-one-out posteriors [S, V] in the model's precision, float32 at least."""
+        """Leave-one-out posteriors [S, V], float32 at least."""
         output = evaluation.model(evaluation.x, evaluation.t, where)
         w = self.reverse.leave_one_out_from(output, evaluation.x, evaluation.t, where)
-        return w.to(torch.promote_types(evaluation.model.rows.dtype, torch.float32))
+        return w.to(precise(w))
 
 
 def common_odds(forward: ForwardProcess, t: Tensor) -> Tensor | None:
