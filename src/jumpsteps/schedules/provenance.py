@@ -52,6 +52,11 @@ class Provenance:
         excess: the few-step NLL above that of one site at a time, nats per sequence.
         excess_stderr: its standard error.
         excess_limit: its 95% upper limit, the certificate; None without held-out sequences.
+        order: name of the reveal order, if it was chosen among several.
+        runner_up: the next best one.
+        runner_up_difference: by how much the few-step NLL of the next best is higher, nats per
+            sequence, on sequences that chose no counts.
+        runner_up_half_width: of its 95% interval.
         predicted_cost: where the search gives no bound, its own estimate of the run's error, nats
             per sequence.
         predicted_cost_stderr: its standard error.
@@ -75,6 +80,10 @@ class Provenance:
     excess: float | None = None
     excess_stderr: float | None = None
     excess_limit: float | None = None
+    order: str = ""
+    runner_up: str = ""
+    runner_up_difference: float | None = None
+    runner_up_half_width: float | None = None
     predicted_cost: float | None = None
     predicted_cost_stderr: float | None = None
     version: str = ""

@@ -13,7 +13,33 @@ from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.paths import Paths
 
-__all__ = ["FoundSchedule", "MeasuresByData", "Method", "PredictsErrors", "measures_by_data"]
+__all__ = [
+    "FoundSchedule",
+    "MeasuresByData",
+    "Method",
+    "OrderChoice",
+    "PredictsErrors",
+    "measures_by_data",
+]
+
+
+@dataclass(frozen=True)
+class OrderChoice:
+    """A reveal order that was chosen among several by few-step NLL.
+
+    Attributes:
+        order: its name.
+        runner_up: the name of the next best.
+        difference: by how much the few-step NLL of the next best is higher, nats per sequence.
+        half_width: of the 95% interval of the difference.
+        sequences: on how many sequences that chose no counts.
+    """
+
+    order: str
+    runner_up: str
+    difference: float
+    half_width: float
+    sequences: int
 
 
 @dataclass(frozen=True)
@@ -28,6 +54,7 @@ class FoundSchedule:
             by data. A search interpolates it on its own sequences.
         held_out: on how many sequences that did not choose the schedule it was measured instead,
             without interpolation.
+        choice: how its order was chosen, if among several.
     """
 
     schedule: Schedule
@@ -35,6 +62,7 @@ class FoundSchedule:
     stderr: float | None = None
     few_step: FewStepNLL | None = None
     held_out: int | None = None
+    choice: OrderChoice | None = None
 
     def certified(self, few_step: FewStepNLL) -> "FoundSchedule":
         """The same, with the few-step NLL of held-out sequences."""
@@ -44,6 +72,7 @@ class FoundSchedule:
             few_step.excess_stderr,
             few_step,
             len(few_step.per_sequence),
+            self.choice,
         )
 
 

@@ -171,7 +171,15 @@ def certified(
 
 def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
     """The schedule with what is known of its search, and its own few-step NLL or error."""
-    measured = found.few_step
+    measured, choice = found.few_step, found.choice
+    if choice is not None:
+        known = replace(
+            known,
+            order=choice.order,
+            runner_up=choice.runner_up,
+            runner_up_difference=choice.difference,
+            runner_up_half_width=choice.half_width,
+        )
     if measured is None:
         return replace(found.schedule, provenance=known.with_error(found.cost, found.stderr))
     evidence = known.with_evidence(

@@ -36,7 +36,12 @@ from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.costs.calibration_gap import mean_over_ranks, smoothed_gap
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.costs.information_profile import check_finite
-from jumpsteps.search.costs.smoothing import smooth_logarithm
+from jumpsteps.search.costs.rank_tables import (
+    at_own_turn,
+    interpolated,
+    pooled_over_ranks,
+    total_correlations,
+)
 from jumpsteps.search.costs.table import (
     NOISE_LEVELS,
     Calibration,
@@ -46,7 +51,15 @@ from jumpsteps.search.costs.table import (
 )
 from jumpsteps.search.paths import Paths
 
-__all__ = ["CountCosts", "count_costs"]
+__all__ = [
+    "CountCosts",
+    "OrderEvaluations",
+    "count_costs",
+    "evaluate_orders",
+    "grid_counts",
+    "revealed_counts",
+    "start_uncertainties",
+]
 
 Counts = NDArray[np.int64]
 
@@ -177,19 +190,22 @@ def count_costs(
         )
     sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
     counts = revealed_counts(sites, evaluations, exchangeable=isinstance(order, Random))
-    entropy, gap = uncertainties(reverse, paths, ranks, counts, measure)
-    revealed = (
-        np.arange(sites)
-        if sites <= grid_intervals
-        else np.unique(np.linspace(0, sites, grid_intervals + 1).astype(np.int64))[:-1]
-    )
-    measured = Measured(order, counts, entropy, gap)
-    costs = measured.by_model if measure is Measure.MODEL else measured.by_data
-    return costs(revealed, bandwidth)
+    (evaluated,) = evaluate_orders(reverse, paths, [(order, ranks, counts)], measure)
+    costs = evaluated.by_model if measure is Measure.MODEL else evaluated.by_data
+    return costs(grid_counts(sites, grid_intervals), bandwidth)
+
+
+def grid_counts(sites: int, intervals: int) -> Counts:
+    """Numbers of known sites between which a search chooses, increasing from 0, without ``sites``:
+    every one where there are few.
+    """
+    if sites <= intervals:
+        return np.arange(sites)
+    return np.unique(np.linspace(0, sites, intervals + 1).astype(np.int64))[:-1]
 
 
 @dataclass(frozen=True)
-class Measured:
+class OrderEvaluations:
     """What the evaluations of one order gave, and the tables of costs that follow.
 
     Attributes:
@@ -207,6 +223,22 @@ class Measured:
     @property
     def exchangeable(self) -> bool:
         return isinstance(self.order, Random)
+
+    def rows(self, rows: slice) -> "OrderEvaluations":
+        """Those of some of the sequences."""
+        gap = None if self.gap is None else self.gap[:, rows]
+        return OrderEvaluations(self.order, self.counts, self.entropy[:, rows], gap)
+
+    def joined(self, other: "OrderEvaluations") -> "OrderEvaluations":
+        """Together with others of the same order and sequences, by data."""
+        assert self.gap is not None
+        assert other.gap is not None
+        counts, first = np.unique(np.append(self.counts, other.counts), return_index=True)
+        entropy, gap = (
+            np.concatenate(each)[first]
+            for each in ((self.entropy, other.entropy), (self.gap, other.gap))
+        )
+        return OrderEvaluations(self.order, counts, entropy, gap)
 
     def by_model(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """Costs from entropies."""
@@ -263,110 +295,69 @@ class Measured:
         return tuple(found)
 
 
+@torch.no_grad()
+def evaluate_orders(
+    reverse: ReverseProcess,
+    paths: Paths,
+    orders: list[tuple[RevealOrder, Tensor, Counts]],
+    measure: Measure,
+    *,
+    start: list[Tensor] | None = None,
+    states: int = 1,
+) -> list[OrderEvaluations]:
+    """Evaluate the model with the first m sites known, for every m of each order.
+
+    Args:
+        orders: each with its ranks of the free sites, int64 [B, L], and its counts m, increasing.
+        start: ``start_uncertainties``, which all orders share; evaluated if None.
+        states: evaluated in one model call; each has all B sequences.
+    """
+    wanted = [(ranks, m) for _, ranks, counts in orders for m in counts.tolist() if m or not start]
+    found: list[list[Tensor]] = []
+    for k in range(0, len(wanted), states):
+        found += uncertainties(reverse, paths, wanted[k : k + states], measure)
+    evaluated = []
+    for order, ranks, counts in orders:
+        tables = []
+        for m in counts.tolist():
+            each = start if start and m == 0 else found.pop(0)
+            tables.append([by_rank(one, ranks)[:, : paths.sites].cpu().numpy() for one in each])
+        entropy, *gap = (np.stack(each) for each in zip(*tables, strict=True))
+        evaluated.append(OrderEvaluations(order, counts, entropy, gap[0] if gap else None))
+    return evaluated
+
+
+def start_uncertainties(reverse: ReverseProcess, paths: Paths) -> list[Tensor]:
+    """Entropies and calibration gaps of all free sites with none known, [B, L]; one model call."""
+    return uncertainties(reverse, paths, [(paths.keys, 0)], Measure.DATA)[0]
+
+
 def uncertainties(
-    reverse: ReverseProcess, paths: Paths, ranks: Tensor, counts: Counts, measure: Measure
-) -> tuple[Floats, Floats | None]:
-    """Entropies of every free site with the first m known, by rank, [K, B, sites]; zero if known.
+    reverse: ReverseProcess, paths: Paths, states: list[tuple[Tensor, int]], measure: Measure
+) -> list[list[Tensor]]:
+    """Entropies of the masked sites of each state (ranks, m), float64 [B, L], zero elsewhere.
 
-    Also the calibration gap to -log p of data, of the same shape; None where it is not measured.
+    With them, where measured by data, the calibration gap to -log p of data. One model call.
     """
-    sites = paths.sites
-    found = []
-    for m in counts.tolist():
-        x = paths.with_masked(sites - m, ranks)
-        where = paths.movable(x)
-        t = time_of_masked(paths.forward, sites - m, sites)
-        if measure is Measure.MODEL:
-            parts = [site_entropies(reverse, x, t, where)]
-        else:
-            entropy, nll = site_entropies_and_nll(reverse, x, t, where, paths.data)
-            check_finite(nll)
-            parts = [entropy, nll - entropy]
-        found.append([by_rank(part, where, ranks)[:, :sites].cpu().numpy() for part in parts])
-    entropy_by_rank, *gap = (np.stack(each) for each in zip(*found, strict=True))
-    return entropy_by_rank, gap[0] if gap else None
+    sites, many = paths.sites, len(states)
+    x = torch.cat([paths.with_masked(sites - m, ranks) for ranks, m in states])
+    times = [time_of_masked(paths.forward, sites - m, sites) for _, m in states]
+    t = times[0] if many == 1 else torch.tensor(times, dtype=torch.float64, device=x.device)
+    if isinstance(t, Tensor):
+        t = t.repeat_interleave(len(paths.data))
+    where = paths.forward.movable(x) & paths.free.repeat(many, 1)
+    if measure is Measure.MODEL:
+        values = [site_entropies(reverse, x, t, where)]
+    else:
+        data = paths.data.repeat(many, 1)
+        entropy, nll = site_entropies_and_nll(reverse, x, t, where, data)
+        check_finite(nll)
+        values = [entropy, nll - entropy]
+    empty = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
+    tables = [empty.masked_scatter(where, each).chunk(many) for each in values]
+    return [list(each) for each in zip(*tables, strict=True)]
 
 
-def by_rank(values: Tensor, where: Tensor, ranks: Tensor) -> Tensor:
-    """Values [K] at the sites ``where`` in the order of their ranks, float64 [B, L], else zero."""
-    table = torch.zeros(ranks.shape, dtype=torch.float64, device=ranks.device)
-    table[where] = values
+def by_rank(table: Tensor, ranks: Tensor) -> Tensor:
+    """Values of sites [B, L] in the order of their ranks."""
     return torch.zeros_like(table).scatter(-1, ranks, table)
-
-
-def pooled_over_ranks(entropy: Floats, counts: Counts, bandwidth: float) -> Floats:
-    """Entropies [K, B, sites] of a random order: the mean over all masked ranks for each of them.
-
-    The ranks have the same distribution there. The means are smoothed over the K evaluations.
-    """
-    masked = np.arange(entropy.shape[-1]) >= counts[:, None, None]
-    each = entropy.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True)
-    mean = each.mean((1, 2))
-    if bandwidth > 0:
-        at = np.arange(len(mean), dtype=np.float64)
-        factor = smooth_logarithm(mean, bandwidth, at, at) / np.where(mean > 0, mean, 1.0)
-        each = each * factor[:, None, None]
-    return np.where(masked, each, 0.0)
-
-
-def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Floats:
-    """By how much H(x_j | first m) falls per site revealed, [K, B].
-
-    It is for ranks j between the k-th count and the next, which the next evaluation no longer
-    shows. Two neighbours estimate it: the entropies of the ranks behind, from this evaluation to
-    the next, and those of the same ranks, from the evaluation before to this one. A random order
-    takes the mean of both. Others take the lesser, because an order with levels (spread) has steep
-    falls from one level to the next and none within.
-    """
-    ahead, behind = np.full(entropy.shape[:2], np.inf), np.full(entropy.shape[:2], np.inf)
-    ends = np.append(counts, entropy.shape[-1])
-    for k in range(len(counts) - 1):
-        later = slice(ends[k + 1], ends[k + 2])
-        fall = (entropy[k, :, later] - entropy[k + 1, :, later]).mean(-1) / (ends[k + 1] - ends[k])
-        ahead[k], behind[k + 1] = fall, fall
-    lesser = np.where(ahead.mean(-1, keepdims=True) < behind.mean(-1, keepdims=True), ahead, behind)
-    both = np.isfinite(ahead) & np.isfinite(behind)
-    fall = np.where(both, 0.5 * (ahead + behind), lesser) if exchangeable else lesser
-    return np.where(np.isfinite(fall), fall, 0.0)
-
-
-def interpolated(
-    entropy: Floats, counts: Counts, revealed: Counts, *, exchangeable: bool
-) -> Floats:
-    """H(x_j | first m) for m in ``revealed`` [G] and all ranks j, [G, B, sites].
-
-    Linear in m between two evaluations; ranks that are revealed before the next evaluation fall
-    by ``entropy_slopes``. Entries with j < m have no meaning.
-    """
-    slope = entropy_slopes(entropy, counts, exchangeable=exchangeable)
-    ends = np.append(counts, entropy.shape[-1])
-    at = np.searchsorted(counts, revealed, side="right") - 1
-    beyond = (revealed - counts[at])[:, None, None]
-    share = beyond / np.diff(ends)[at][:, None, None]
-    after = entropy[np.minimum(at + 1, len(counts) - 1)]
-    between = (1 - share) * entropy[at] + share * after
-    soon = np.arange(entropy.shape[-1]) < ends[at + 1][:, None, None]
-    return np.where(soon, entropy[at] - beyond * slope[at][..., None], between)
-
-
-def total_correlations(table: Floats, revealed: Counts) -> Floats:
-    """Each sequence's cost of every step on the grid, [G, G, B], from entropies [G - 1, B, sites].
-
-    The sum over the step's ranks j of H(x_j | first m) - H(x_j | first j). Where the grid skips
-    numbers, the second entropy is that of the grid point before j.
-    """
-    ranks = np.arange(table.shape[-1])
-    excess = table - at_own_turn(table, revealed)[None]
-    excess = np.where(ranks >= revealed[:, None, None], excess, 0.0)
-    ends = np.append(revealed, table.shape[-1])
-    total = np.concatenate([np.zeros((*excess.shape[:2], 1)), excess.cumsum(-1)], -1)[..., ends]
-    return np.concatenate([total, np.zeros_like(total[:1])]).transpose(0, 2, 1)
-
-
-def at_own_turn(table: Floats, revealed: Counts) -> Floats:
-    """The entries of [G - 1, B, sites] at each rank's own turn, the grid point before it,
-    [B, sites].
-    """
-    ranks = np.arange(table.shape[-1])
-    turn = np.searchsorted(revealed, ranks, side="right") - 1
-    return table[turn, :, ranks].T
