@@ -64,6 +64,7 @@ from jumpsteps.schedules.orders import (
 )
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.candidates import race_candidates
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
@@ -100,6 +101,7 @@ __all__ = [
     "NO_CORRECTION",
     "SAMPLERS",
     "Absorbing",
+    "AutoOrder",
     "Blocks",
     "Choice",
     "ClosedForm",

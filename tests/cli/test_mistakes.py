@@ -87,7 +87,7 @@ def test_outputs_are_checked_before_any_work(tmp_path, capsys, monkeypatch, argu
 
     for name in ("commands.compare", "commands.run_demo", "commands.train_recipe"):
         monkeypatch.setattr(f"jumpsteps.cli.{name}", no_work)
-    monkeypatch.setattr("jumpsteps.cli.inputs.optimize_schedule", no_work)
+    monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", no_work)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("mine")
     code, _, err = run(capsys, arguments)
@@ -119,7 +119,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     def find(*args, **kwargs):
         raise MemoryError("Unable to allocate 1.16 TiB")
 
-    monkeypatch.setattr("jumpsteps.cli.inputs.optimize_schedule", find)
+    monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", find)
     code, _, err = run(capsys, f"optimize {EXACT} --nfe 100000")
     assert code == 1
     assert err == (
@@ -131,7 +131,7 @@ def test_an_interrupt_is_not_a_traceback(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jumpsteps.cli.inputs.optimize_schedule", interrupted)
+    monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", interrupted)
     code, _, err = run(capsys, f"optimize {EXACT} --nfe 2")
     assert (code, err) == (130, "interrupted\n")
 

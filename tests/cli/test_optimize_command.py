@@ -17,7 +17,8 @@ def entries(path):
 
 def test_schedules_say_where_they_come_from(tmp_path, capsys):
     file = tmp_path / "s.json"
-    code, out, _ = run(capsys, f"optimize {EXACT} --nfe 4 6 --sequences 4 -o", file)
+    searched = f"optimize {EXACT} --method shortest-path --nfe 4 6 --sequences 4 -o"
+    code, out, _ = run(capsys, searched, file)
     assert code == 0
     assert "32 model calls on 4 sequences" in out
     assert "interpolated on the sequences of the search: no certificate" in out
@@ -109,6 +110,52 @@ def test_an_order_is_learned(tmp_path, capsys):
     assert run(capsys, f"sample {EXACT}", *chosen)[0] == 0
 
 
+@pytest.mark.slow
+def test_the_best_order_is_the_default(tmp_path, capsys):
+    """Of masked models whose sampler counts; the next best is named with its difference."""
+    files = [tmp_path / f"{name}.json" for name in ("default", "order", "method")]
+    searched = f"optimize {EXACT} --nfe 2 4 --sequences 6"
+    for file, option in zip(files, ("", "--order auto", "--method auto"), strict=True):
+        code, out, _ = run(capsys, searched, option, "-o", file)
+        assert code == 0
+    known = [entry["provenance"] for entry in entries(files[0])]
+    assert [entries(file) for file in files[1:]] == 2 * [entries(files[0])]
+    for nfe, one in zip((2, 4), known, strict=True):
+        assert (one["method"], one["sampler"]) == ("auto", "k-gillespie")
+        assert one["model_calls"] <= 64
+        half = f"{one['runner_up_difference']:+.2f} ±{one['runner_up_half_width']:.2f}"
+        assert f"order {one['order']}; next best {one['runner_up']}, {half} nats" in out
+        assert f"tokens, in {one['order']} order" in out
+        assert f"at NFE {nfe}" in out
+    for option, method in (
+        ("--sampler tweedie", "shortest-path"),
+        ("--sampler k-gillespie", "auto"),
+        ("--measure model", "shortest-path"),
+    ):
+        assert run(capsys, searched, option, "-o", files[0])[0] == 0
+        assert entries(files[0])[0]["provenance"]["method"] == method
+    code, _, err = run(capsys, searched, "--order auto --measure model -o", files[0])
+    assert code == 1
+    assert "orders are compared by data" in err
+
+
+def test_data_that_cannot_compare_orders_have_times(tmp_path, capsys):
+    given, file = tmp_path / "g.npz", tmp_path / "s.json"
+    mask = np.arange(256) < np.array([64, 128])[:, None]
+    np.savez(given, tokens=np.zeros_like(mask, dtype=int), mask=mask)
+    for option, reason in (
+        (["--sequences 3"], "it takes 4 sequences to compare orders, the data have 3"),
+        (["--sequences 6 --given", given], "the given sites leave different numbers"),
+    ):
+        code, _, err = run(capsys, f"optimize {EXACT} --nfe 2 -o", file, *option)
+        assert code == 0
+        assert f"note: {reason}" in err
+        assert len(entries(file)[0]["times"]) == 3
+    code, _, err = run(capsys, f"optimize {EXACT} --nfe 2 --order auto --sequences 3 -o", file)
+    assert code == 1
+    assert "comparing orders needs at least 4 sequences, got 3" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -195,7 +242,7 @@ def test_a_search_with_given_sites_is_that_of_the_library(tmp_path, capsys):
     np.savez(given, tokens=np.zeros_like(mask, dtype=int), mask=mask)
     found = []
     for option in ([], ["--given", given]):
-        asked = ["--data", data, *option, "-o", file]
+        asked = ["--method shortest-path --data", data, *option, "-o", file]
         assert run(capsys, f"optimize {EXACT} --nfe 4", *asked)[0] == 0
         found += entries(file)
     assert found[1]["provenance"]["data"].endswith(", 104 of 256 sites given")  # rows 0, 1, 2, 0
@@ -222,7 +269,8 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch, ter
 
 
 def test_costs_are_measured_by_data_or_by_the_model(tmp_path, capsys):
-    file, searched = tmp_path / "s.json", f"optimize {EXACT} --nfe 4 --sequences 8"
+    file = tmp_path / "s.json"
+    searched = f"optimize {EXACT} --sampler tweedie --nfe 4 --sequences 8"
     fields = {}
     for option in ("", "--measure data", "--measure model"):
         assert run(capsys, searched, option, "-o", file)[0] == 0

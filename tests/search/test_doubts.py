@@ -95,7 +95,9 @@ def test_errors_below_zero():
 def test_the_command_prints_one_line(tmp_path, capsys):
     file = tmp_path / "s.json"
     code, out, err = run(
-        capsys, "optimize countdown-exact --nfe 2 --sequences 3 --device cpu -o", file
+        capsys,
+        "optimize countdown-exact --order spread --nfe 2 --sequences 3 --device cpu -o",
+        file,
     )
     assert code == 0
     assert "few-step NLL" in out

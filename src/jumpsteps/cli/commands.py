@@ -12,12 +12,9 @@ from jumpsteps.cli.inputs import (
     check_schedule_names,
     device_named,
     load_model,
-    method_named,
     observed_in_samples,
     sampler_named,
     schedule_named,
-    schedules_named,
-    search,
     search_data,
     seeded,
 )
@@ -40,6 +37,7 @@ from jumpsteps.cli.outputs import (
     write_samples,
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
+from jumpsteps.cli.searches import method_asked, schedules_named, search
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
@@ -50,7 +48,8 @@ from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import Schedule, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
+from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.certificate import CERTIFICATE_CALLS
 from jumpsteps.search.explain import explain
 from jumpsteps.search.optimize import CERTIFIES
@@ -79,8 +78,9 @@ def optimize_command(options: OptimizeOptions) -> None:
     out = output_file(options.out)
     curve = None if options.curve is None else picture_file(options.curve)
     check_distinct(out, curve)
-    device, method = device_named(options.model.device), method_named(options.method, options.order)
-    if options.search.measure is not None and not isinstance(method, ShortestPath):
+    device, method = device_named(options.model.device), method_asked(options.method, options.order)
+    has_costs = method is None or isinstance(method, ShortestPath | AutoOrder)
+    if method is not None and options.search.measure is not None and not has_costs:
         raise ValueError(
             f"method {method.name} has no costs to measure; leave out --measure, or use "
             "--method shortest-path"
@@ -136,8 +136,11 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
         print(f"NFE {nfe}: t = " + " ".join(f"{t:.4f}" for t in schedule.times))
     else:
         counts = " ".join(map(str, schedule.counts))
-        print(f"NFE {nfe}: {counts} tokens, in {schedule.order.name} order")
+        print(f"NFE {nfe}: {counts} tokens, in {order_of(schedule)} order")
     known = schedule.provenance
+    if known.runner_up_difference is not None:
+        difference = f"{known.runner_up_difference:+.2f} ±{known.runner_up_half_width:.2f}"
+        print(f"  order {known.order}; next best {known.runner_up}, {difference} nats at NFE {nfe}")
     if known.excess is not None:
         print(
             f"  few-step NLL {known.few_step_nll:.2f} ±{known.few_step_nll_stderr:.2f} nats per "
@@ -147,6 +150,11 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
     elif known.predicted_cost is not None:
         error = f"{known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f}"
         print(f"  estimated error {error} nats per sequence, not a bound")
+
+
+def order_of(schedule: CountSchedule) -> str:
+    """The order's name; that of its choice, where it was chosen among several (learned)."""
+    return schedule.provenance.order or schedule.order.name
 
 
 def certificate(known: Provenance) -> str:

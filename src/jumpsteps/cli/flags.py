@@ -96,7 +96,9 @@ def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--curve", metavar="FILE", help="also draw the excess against NFE, as a .png"
     )
     optimize.add_argument(
-        "--method", default="shortest-path", help=f"search method: {choices(METHODS)}"
+        "--method",
+        help=f"search method: {choices(METHODS)}; by default auto for masked models whose sampler "
+        "counts, else shortest-path",
     )
     optimize.add_argument(
         "--race",
@@ -207,7 +209,7 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--order",
         help="order in which a masked model reveals tokens, for samplers that follow counts: "
-        f"{choices(ORDERS)}; in searches also learned",
+        f"{choices(ORDERS)}; in searches also learned, and auto, the best of them",
     )
     to.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
 

@@ -1,7 +1,6 @@
 """From the values of flags to objects: a device, a model, data, observed sites, schedules."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +14,6 @@ from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, lo
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.tokenizer import Text
-from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
@@ -23,23 +21,15 @@ from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
-from jumpsteps.search.costs.table import Measure
-from jumpsteps.search.learned_order import LearnedOrder
-from jumpsteps.search.method import Method, measures_by_data
-from jumpsteps.search.optimize import CERTIFIES, optimize_schedule
-from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = [
     "batch_size",
     "check_schedule_names",
     "device_named",
     "load_model",
-    "method_named",
     "observed_in_samples",
     "sampler_named",
     "schedule_named",
-    "schedules_named",
-    "search",
     "search_data",
     "seeded",
 ]
@@ -233,82 +223,6 @@ def sampler_named(name: str | None, order: str | None) -> Sampler | None:
     return sampler
 
 
-def method_named(name: str, order: str | None) -> Method:
-    """The search of this name, in this reveal order if there is one.
-
-    Raises:
-        ValueError: no such method or order, or a method that does not search in this order.
-    """
-    method = pick("method", name, METHODS)
-    if order is None:
-        return method
-    shortest_path = ShortestPath()
-    if name == f"{shortest_path.name}-{order}":
-        return method
-    if name != shortest_path.name:
-        raise ValueError(
-            f"method {name} does not search in {order} order; use --method shortest-path, or "
-            "leave out --order"
-        )
-    if order == "learned":
-        return LearnedOrder()
-    return replace(shortest_path, order=pick("order", order, ORDERS))
-
-
-def measured(method: Method, measure: str | None, kernel: str) -> Method:
-    """The search with costs by data or by the model, if it has such costs and one is named.
-
-    Raises:
-        ValueError: a kernel whose costs are not measured by either.
-    """
-    if measure is None or not isinstance(method, ShortestPath):
-        return method
-    if kernel != Absorbing.name:
-        raise ValueError(
-            f"--measure is for the absorbing kernel, this model has the {kernel} kernel; "
-            "leave it out"
-        )
-    return replace(method, measure=Measure(measure))
-
-
-def search(
-    model: LoadedModel,
-    method: Method,
-    options: SearchOptions,
-    observed: ObservedOptions,
-    *,
-    sampler: Sampler | None,
-    generator: torch.Generator,
-    tolerance: float | None = None,
-    progress: bool = False,
-) -> dict[int, Schedule]:
-    """Schedules by ``method``: one for each NFE, or the shortest within ``tolerance``."""
-    method = measured(method, options.measure, model.reverse.forward.name)
-    held_out = 0
-    if measures_by_data(method, model.reverse.forward, sampler or method.sampler):
-        held_out = certificate_sequences(options.sequences)
-    tokens, given_mask, name = search_data(model, options, observed, generator, held_out)
-    enough = len(tokens) == options.sequences + held_out
-    return optimize_schedule(
-        model.reverse,
-        tokens,
-        options.nfe,
-        tolerance=tolerance,
-        generator=generator,
-        method=method,
-        sampler=sampler,
-        given_mask=given_mask,
-        held_out=held_out if enough else None,
-        about=model.provenance(data=name),
-        progress=progress,
-    )
-
-
-def certificate_sequences(sequences: int) -> int:
-    """How many sequences are drawn for certificates besides those of a search; 0 for none."""
-    return 0 if sequences < CERTIFIES else max(CERTIFIES, sequences // 2)
-
-
 def check_schedule_names(names: tuple[str, ...]) -> None:
     """Raises ValueError for a name that is no fixed schedule, no search method and no file."""
     for name in names:
@@ -322,36 +236,6 @@ def check_schedule_name(name: str) -> None:
             f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with "
             "'jumpsteps optimize'"
         )
-
-
-def schedules_named(
-    name: str,
-    model: LoadedModel,
-    options: SearchOptions,
-    observed: ObservedOptions,
-    given: Given | None,
-    *,
-    sampler: Sampler | None,
-    order: str | None,
-    generator: torch.Generator,
-    progress: bool = False,
-) -> dict[int, Schedule]:
-    """A schedule for each NFE: from a search, if this is a method, else fixed or from a file."""
-    if name in METHODS:
-        method = method_named(name, order)
-        return search(
-            model,
-            method,
-            options,
-            observed,
-            sampler=sampler,
-            generator=generator,
-            progress=progress,
-        )
-    return {
-        nfe: schedule_named(name, nfe, model, given, sampler=sampler, order=order)
-        for nfe in options.nfe
-    }
 
 
 def schedule_named(

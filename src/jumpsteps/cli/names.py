@@ -16,6 +16,7 @@ from jumpsteps.schedules.orders import (
     Spread,
 )
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.learned_order import LearnedOrder
@@ -31,6 +32,7 @@ SEARCHES: list[Method] = [
     ShortestPath(),
     *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
     LearnedOrder(),
+    AutoOrder(),
     JYS(),
     JYS(full=True),
     JYS(full=True, hold_time=False),

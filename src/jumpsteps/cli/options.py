@@ -99,7 +99,7 @@ class OptimizeOptions:
     sampler: str | None
     order: str | None
     seed: int
-    method: str
+    method: str | None
     tolerance: float | None
     out: str
     curve: str | None
@@ -114,7 +114,7 @@ class OptimizeOptions:
         check_exclusive(race=race, curve=self.curve)
         check_exclusive(race=race, order=self.order)
         check_exclusive(race=race, measure=self.search.measure)
-        if race is not None and self.method != "shortest-path":
+        if race is not None and self.method is not None:
             raise ValueError(
                 f"a race chooses among several searches; add this one: --race-with {self.method}"
             )

@@ -252,13 +252,13 @@ def between(counts: list[int], sites: int, more: int, order: RevealOrder) -> Cou
     """
     ends = [*counts, sites]
     for _ in range(more):
-        gaps = list(pairwise(ends))
+        gaps = [(first, last) for first, last in pairwise(ends) if last - first > 1]
+        if not gaps:
+            break
         if isinstance(order, Random):
             first, last = max(gaps, key=lambda gap: gap[1] - gap[0])
         else:
             first, last = max(gaps, key=lambda gap: (gap[1] / max(gap[0], 0.5), gap[1]))
-        if last - first < 2:
-            break
         ends = sorted([*ends, (first + last) // 2])
     return np.array(ends[:-1])
 
