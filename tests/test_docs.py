@@ -74,7 +74,7 @@ def test_models_conditioned_on_time_of_your_own_run():
 
 def test_the_interfaces_that_people_know_run():
     pytest.importorskip("diffusers")
-    *_, scheduler, loop = blocks("docs/models.md")
+    *_, scheduler, loop, by_block = blocks("docs/models.md")
     model, generator = jumpsteps.load("countdown-exact"), torch.Generator().manual_seed(0)
     names = {"model": model, "schedules": {8: uniform(8)}, "generator": generator}
     exec(scheduler, names)
@@ -96,6 +96,12 @@ def test_the_interfaces_that_people_know_run():
     }
     exec(loop, names)
     assert names["x"].shape == (1, 22)
+    assert torch.equal(names["x"][:, :2], prompt)
+    assert (names["x"] < 5).all()
+    order = jumpsteps.Blocks(8)
+    names["schedules"] = {64: jumpsteps.CountSchedule([3, 5, 1, 7], order=order)}
+    names["x"] = torch.cat([prompt, torch.full((1, 20), 9)], 1)
+    exec(by_block, names)
     assert torch.equal(names["x"][:, :2], prompt)
     assert (names["x"] < 5).all()
 

@@ -25,13 +25,13 @@ def shortest_paths(costs: StepCosts, steps: Iterable[int]) -> dict[int, Schedule
     """The cheapest schedule from the first grid point to the last, for each number of steps.
 
     Raises:
-        ValueError: a number of steps below 1, or more steps than the grid has intervals.
+        ValueError: a number of steps below 1 or the number of blocks, or more steps than the grid
+            has intervals.
     """
     wanted = sorted(set(steps))
     check_steps(costs, wanted)
-    found = {
-        n: path for n, path in enumerate(islice(best_paths(costs), wanted[-1]), 1) if n in wanted
-    }
+    paths = islice(best_paths(costs), wanted[-1] + 1 - costs.least_steps)
+    found = {n: path for n, path in enumerate(paths, costs.least_steps) if n in wanted}
     return {n: costs.schedule(path) for n, path in found.items()}
 
 
@@ -41,14 +41,22 @@ def check_steps(costs: StepCosts, wanted: list[int]) -> None:
         raise ValueError(
             f"a grid of {intervals} intervals has schedules of 1 to {intervals} steps, got {wanted}"
         )
+    if wanted[0] < costs.least_steps:
+        raise ValueError(
+            f"{costs.least_steps} blocks take {costs.least_steps} steps at least, got {wanted}; "
+            "raise the number of model calls, or make the blocks larger"
+        )
 
 
 def best_paths(costs: StepCosts) -> Iterator[list[int]]:
-    """The cheapest paths of 1, 2, 3, ... steps over the grid, as indices of grid points."""
+    """The cheapest paths of n, n + 1, n + 2, ... steps over the grid, as indices of grid points;
+    n is the least number that there is.
+    """
     best, last = costs.value[0], len(costs.grid) - 1
     came_from: list[np.ndarray] = []
-    for _ in range(last):
-        yield trace(came_from, last)
+    for n in range(1, last + 1):
+        if n >= costs.least_steps:
+            yield trace(came_from, last)
         through = best[:, None] + costs.value
         came_from.append(through.argmin(0))
         best = through.min(0)
@@ -72,7 +80,7 @@ class ErrorCurve:
     """The error of the best schedules against their number of steps.
 
     Attributes:
-        steps: 1, 2, 3 ..., int64 [N].
+        steps: 1, 2, 3 ... (from the number of blocks on), int64 [N].
         cost: nats per sequence, [N].
         stderr: its standard error over the sequences of the search, [N].
     """
@@ -86,11 +94,12 @@ def error_curve(costs: StepCosts, max_steps: int) -> ErrorCurve:
     """The error of the cheapest schedules of 1 to ``max_steps`` steps.
 
     Raises:
-        ValueError: fewer than 1, or more steps than the grid has intervals.
+        ValueError: fewer than 1 or the number of blocks, or more steps than the grid has intervals.
     """
-    found = shortest_paths(costs, range(1, max_steps + 1))
+    least = min(costs.least_steps, max_steps)
+    found = shortest_paths(costs, range(least, max_steps + 1))
     cost, stderr = zip(*(costs.predict(schedule) for schedule in found.values()), strict=True)
-    return ErrorCurve(np.arange(1, max_steps + 1), np.asarray(cost), np.asarray(stderr))
+    return ErrorCurve(np.arange(least, max_steps + 1), np.asarray(cost), np.asarray(stderr))
 
 
 def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:

@@ -19,6 +19,7 @@ that of the least few-step NLL, whatever the network.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -28,8 +29,9 @@ from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
-from jumpsteps.schedules.orders import Random, RevealOrder
+from jumpsteps.schedules.orders import Blocks, Random, RevealOrder
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.costs.by_block import block_costs
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import ErrorCorrection
@@ -64,6 +66,11 @@ class ShortestPath:
         correction: the surviving fraction of errors; the kernel's default if None.
         measure: whether costs of the absorbing kernel are measured by data or by the model; other
             kernels, and tau-leaping, have those of ``path_costs``, the model's.
+        within_blocks: for an order of ``Blocks``: no step crosses from one block into the next
+            (semi-autoregressive decoding), see ``block_costs``.
+
+    Raises:
+        ValueError: ``within_blocks`` with another order.
     """
 
     evaluations: int = 32
@@ -73,6 +80,14 @@ class ShortestPath:
     sites: int | None = None
     correction: ErrorCorrection | None = None
     measure: Measure = Measure.DATA
+    within_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.within_blocks and not isinstance(self.order, Blocks):
+            raise ValueError(
+                f"within_blocks is for an order of blocks, got {self.order.name}; "
+                "pass order=Blocks(size, inner)"
+            )
 
     @property
     def name(self) -> str:
@@ -113,16 +128,7 @@ class ShortestPath:
                 f"got {sampler.name}; choose one of these, or --method jys"
             )
         if sampler.holds is Held.COUNT:
-            return count_costs(
-                reverse,
-                paths,
-                self.order,
-                evaluations=self.evaluations,
-                bandwidth=self.bandwidth,
-                grid_intervals=self.grid_intervals,
-                measure=self.measure,
-                generator=generator,
-            )
+            return self.costs_of_counts(reverse, paths, generator)
         if self.order != Random():
             raise ValueError(
                 f"sampler {sampler.name} follows times, in random order; "
@@ -145,6 +151,23 @@ class ShortestPath:
             correction=self.correction,
             bandwidth=self.bandwidth,
             max_steps=max_steps,
+            generator=generator,
+        )
+
+    def costs_of_counts(
+        self, reverse: ReverseProcess, paths: Paths, generator: torch.Generator
+    ) -> CountCosts:
+        """The table for a sampler that counts sites, within blocks if those are to be kept."""
+        estimate = (
+            partial(block_costs, reverse, paths, self.order)
+            if self.within_blocks and isinstance(self.order, Blocks)
+            else partial(count_costs, reverse, paths, self.order)
+        )
+        return estimate(
+            evaluations=self.evaluations,
+            bandwidth=self.bandwidth,
+            grid_intervals=self.grid_intervals,
+            measure=self.measure,
             generator=generator,
         )
 

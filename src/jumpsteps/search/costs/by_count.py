@@ -78,12 +78,18 @@ class CountCosts(StepCosts):
         alone: the NLL of each sequence in single steps of the grid (one site at a time, where the
             grid has every number), [B]; None where costs are measured by the model.
         calibration: entropies and -log p of data at three noise levels, if measured by data.
+        blocks: how many blocks there are that no step crosses (``by_block``).
     """
 
     order: RevealOrder
     per_sequence: Floats
     alone: Floats | None = None
     calibration: tuple[Calibration, ...] = ()
+    blocks: int = 1
+
+    @property
+    def least_steps(self) -> int:
+        return self.blocks
 
     @cached_property
     def stderr(self) -> Floats:
@@ -96,7 +102,7 @@ class CountCosts(StepCosts):
         """The summed cost of a schedule on the grid and its standard error, nats per sequence.
 
         Raises:
-            ValueError: a schedule of times, or one that leaves the grid.
+            ValueError: a schedule of times, or one that leaves the grid or crosses a block.
         """
         total = self.summed(schedule)
         return float(total.mean()), float(standard_error(total))
@@ -122,6 +128,8 @@ class CountCosts(StepCosts):
         if not np.isin(masked, self.grid).all():
             raise ValueError("this schedule is not one of counts on the grid of these costs")
         points = np.searchsorted(-self.grid, -masked)
+        if not np.isfinite(self.value[points[:-1], points[1:]]).all():
+            raise ValueError("a step of this schedule crosses from one block into the next")
         total: Floats = self.per_sequence[points[:-1], points[1:]].sum(0)
         return total
 
@@ -178,6 +186,15 @@ def count_costs(
         ValueError: the kernel is not absorbing, there are fewer than two sequences, or a model that
             excludes a token of data (by data).
     """
+    check_counted(reverse, paths)
+    sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
+    counts = revealed_counts(sites, evaluations, exchangeable=isinstance(order, Random))
+    (evaluated,) = evaluate_orders(reverse, paths, [(order, ranks, counts)], measure)
+    return evaluated.costs(grid_counts(sites, grid_intervals), bandwidth)
+
+
+def check_counted(reverse: ReverseProcess, paths: Paths) -> None:
+    """Raises ValueError for a kernel without reveal orders, and for fewer than two sequences."""
     if not isinstance(reverse.forward, Absorbing):
         raise ValueError(
             f"reveal orders are for the absorbing kernel, got {reverse.forward.name}; "
@@ -188,11 +205,6 @@ def count_costs(
             f"the standard error needs at least two sequences, got {len(paths.data)}; "
             "pass more data"
         )
-    sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
-    counts = revealed_counts(sites, evaluations, exchangeable=isinstance(order, Random))
-    (evaluated,) = evaluate_orders(reverse, paths, [(order, ranks, counts)], measure)
-    costs = evaluated.by_model if measure is Measure.MODEL else evaluated.by_data
-    return costs(grid_counts(sites, grid_intervals), bandwidth)
 
 
 def grid_counts(sites: int, intervals: int) -> Counts:
@@ -239,6 +251,10 @@ class OrderEvaluations:
             for each in ((self.entropy, other.entropy), (self.gap, other.gap))
         )
         return OrderEvaluations(self.order, counts, entropy, gap)
+
+    def costs(self, revealed: Counts, bandwidth: float) -> CountCosts:
+        """The table on a grid of numbers of revealed sites, by what was measured."""
+        return (self.by_model if self.gap is None else self.by_data)(revealed, bandwidth)
 
     def by_model(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """Costs from entropies."""

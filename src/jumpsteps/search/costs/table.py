@@ -84,6 +84,11 @@ class StepCosts(ABC):
     model_calls: int
 
     @property
+    def least_steps(self) -> int:
+        """Fewer steps than these do not reach the end of the grid."""
+        return 1
+
+    @property
     @abstractmethod
     def stderr(self) -> Floats:
         """The standard error of ``value`` over sequences, [G, G]; computed on first use."""
