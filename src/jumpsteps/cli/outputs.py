@@ -134,6 +134,9 @@ def write_samples(
     if write is not None:
         write_each(write, file.parent, samples, given)
         files += f" and {file.with_name('sample-*')}"
+        if model.task is not None and model.task.write_all is not None:
+            model.task.write_all(file.with_name("samples"), samples)
+            files += f" and {file.with_name('samples.*')}"
     if model.task is not None:
         print(model.task.show(samples[0].cpu()))
         print(f"{model.task.metric_name}: {100 * float(model.task.metric(samples).mean()):.2f}%")

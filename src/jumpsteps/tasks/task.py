@@ -29,6 +29,8 @@ class Task:
         metric_name: what the metric measures.
         show: int64 [L] -> text.
         write: writes one sample to files, such as a picture; None if the task has no such formats.
+        write_all: (path, samples int64 [n, L]): writes one picture of all samples to path + suffix;
+            None if there is no such picture.
         read_given: (file, L) -> observed sites, [L] or [n, L], from a file of the task's own
             format; None if there is none.
         read_data: (path, n, generator) -> n sequences, int64 [n, L] on the generator's device, and
@@ -49,6 +51,7 @@ class Task:
     metric_name: str
     show: Callable[[Tensor], str]
     write: WriteSample | None = None
+    write_all: Callable[[Path, Tensor], None] | None = None
     read_given: Callable[[Path, int], Given] | None = None
     read_data: Callable[[Path, int, torch.Generator], tuple[Tensor, str]] | None = None
     read_template: Callable[[str], Given] | None = None
