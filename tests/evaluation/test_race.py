@@ -107,15 +107,6 @@ def test_observed_sites_are_those_of_the_data(masks):
     assert found.schedules[2].provenance.sampler == "tau-leaping"
 
 
-def test_rows_that_are_alone_get_two_samples_at_once():
-    reverse, data = setting("uniform", 32)
-    alone = Track.of(reverse, data, torch.tensor([True] * 2 + [False]), None, token_similarity, 9)
-    assert alone.half(0).per_row == 2
-    assert alone.half(0).rows(0, 4).tolist() == [0, 0, 1, 1]
-    free = Track.of(reverse, data, None, None, token_similarity, 9).half(0)
-    assert free.rows(14, 18).tolist() == [14, 15, 0, 1]
-
-
 def test_counts_and_times_race_together_and_two_calls_a_step_are_counted():
     reverse, data = setting("absorbing")
     spread = uniform_counts(3, 3, Spread())

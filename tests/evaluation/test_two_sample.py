@@ -75,62 +75,50 @@ def test_intervals_cover():
     assert 273 <= sum(one.low <= truth <= one.high for one in found) <= 297
     same = differences(DATA, DATA, token_similarity, 32, 48, 300)
     assert sum(one.low <= 0 <= one.high for one in same) >= 285
-    with pytest.raises(ValueError, match="different rows"):
-        difference(
-            Discrepancy(0.0, torch.zeros(2), torch.tensor([0, 1])),
-            Discrepancy(0.0, torch.zeros(2), torch.tensor([0, 2])),
-        )
+    with pytest.raises(ValueError, match="different data: 2 and 3 rows"):
+        difference(Discrepancy(0.0, torch.zeros(2)), Discrepancy(0.0, torch.zeros(3)))
 
 
 def test_without_a_row_is_the_distance_of_the_other_rows():
-    """With and without observed sites."""
-    generator = seeded(0)
-    data = DATA.sample_data(7, generator=generator)
-    rows = torch.arange(21) % 7
-    samples = NEAR.sample_data(21, generator=generator)
-    for groups in (None, data[:, 0]):
-        whole = Discrepancy.measure(samples, rows, data, groups=groups)
-        for k, row in enumerate(whole.rows.tolist()):
-            kept = torch.arange(7) != row
-            others = rows != row
-            left = Discrepancy.measure(
-                samples[others],
-                (kept.cumsum(0) - 1)[rows[others]],
-                data[kept],
-                groups=None if groups is None else groups[kept],
-            )
-            assert float(whole.without[k]) == pytest.approx(left.value)
+    """Also where rows have different numbers of samples."""
+    data = DATA.sample_data(7, generator=seeded(0))
+    rows = torch.arange(17) % 7
+    samples = NEAR.sample_data(17, generator=seeded(1))
+    whole = Discrepancy.measure(samples, rows, data)
+    for row in range(7):
+        kept, others = torch.arange(7) != row, rows != row
+        left = Discrepancy.measure(samples[others], (kept.cumsum(0) - 1)[rows[others]], data[kept])
+        assert float(whole.without[row]) == pytest.approx(left.value)
+
+
+def test_given_tokens_the_distance_is_that_of_the_joint_distribution():
+    """The first site is observed, and two samples share it: their rows are not compared with
+    themselves, which would be biased.
+    """
+    joint = DATA.table.sum((1, 2), keepdim=True) * NEAR.table / NEAR.table.sum((1, 2), keepdim=True)
+    p, q, k = joint.flatten(), DATA.table.flatten(), token_similarity(DATA.states, DATA.states)
+    truth = float(p @ k @ p - 2 * p @ k @ q)
+    values = []
+    for seed in range(300):
+        generator = seeded(seed)
+        data = DATA.sample_data(6, generator=generator)
+        rows = torch.arange(12) // 2
+        drawn = NEAR.table[data[rows, 0]].flatten(1).multinomial(1, generator=generator)[:, 0]
+        samples = torch.stack([data[rows, 0], drawn // SYMBOLS, drawn % SYMBOLS], 1)
+        values.append(Discrepancy.measure(samples, rows, data).value)
+    mean = torch.tensor(values)
+    assert abs(float(mean.mean()) - truth) < 4 * float(mean.std()) / 300**0.5
 
 
 def test_the_distance_is_the_pair_distance_without_the_term_of_the_data():
+    """With one sample for each row, but for the pairs of a sample and its row's data."""
     x, y = (truth.sample_data(20, generator=seeded(3)) for truth in (NEAR, DATA))
     found = Discrepancy.measure(x, torch.arange(20), y)
-    own = token_similarity(y, y)
+    own, across = token_similarity(y, y), token_similarity(x, y)
     data = float(own.sum() - own.trace()) / (20 * 19)
-    assert found.value + data == pytest.approx(pair_distance(x, y).mean)
-
-
-def test_given_tokens_the_distance_is_the_mean_of_the_conditional_ones():
-    """The first site is observed; two samples for each row, most rows alone in their group."""
-    share = DATA.table.sum((1, 2))
-    inner, conditional = DATA.states[: SYMBOLS**2].clone(), []
-    for v in range(SYMBOLS):
-        inner[:, 0] = v
-        k = token_similarity(inner, inner)
-        p, q = ((t.table[v] / t.table[v].sum()).flatten() for t in (NEAR, DATA))
-        conditional.append(float(p @ k @ p - 2 * p @ k @ q))
-    truth = float(share @ torch.tensor(conditional, dtype=torch.float64))
-    values = []
-    for seed in range(200):
-        generator = seeded(seed)
-        data = DATA.sample_data(8, generator=generator)
-        rows = torch.arange(16) // 2
-        tables = NEAR.table[data[rows, 0]].flatten(1)
-        drawn = tables.multinomial(1, generator=generator)[:, 0]
-        samples = torch.stack([data[rows, 0], drawn // SYMBOLS, drawn % SYMBOLS], 1)
-        values.append(Discrepancy.measure(samples, rows, data, groups=data[:, 0]).value)
-    mean = torch.tensor(values)
-    assert abs(float(mean.mean()) - truth) < 4 * float(mean.std()) / 200**0.5
+    between = float(across.sum() - across.trace()) / (20 * 19)
+    expected = pair_distance(x, y).mean + 2 * float(across.mean()) - 2 * between
+    assert found.value + data == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("pairs", [2**24, 14 * 3], ids=["at once", "three symbols at a time"])
@@ -151,9 +139,7 @@ def test_histograms_have_the_energy_distance_of_the_metrics(pairs, monkeypatch):
 
 def test_too_few_samples_are_refused():
     data = torch.zeros(3, 2, dtype=torch.int64)
-    with pytest.raises(ValueError, match="draw more samples"):
+    with pytest.raises(ValueError, match="got those of 2; draw more samples"):
         Discrepancy.measure(data[:2], torch.arange(2), data)
-    with pytest.raises(ValueError, match="draw more samples"):
-        Discrepancy.measure(data, torch.arange(3), data, groups=torch.arange(3))
     with pytest.raises(ValueError, match="bandwidth must be positive"):
         OrdinalSimilarity(0.0)

@@ -25,6 +25,7 @@ from jumpsteps.tasks.piano import (
     notes_in_key,
     read_given,
     show,
+    similarity,
 )
 from jumpsteps.training.recipes import RECIPES
 
@@ -624,3 +625,20 @@ def test_each_test_song_once():
     test = torch.arange(5)[:, None].expand(5, 256)
     data = PianoData("made up", test.to(torch.uint8), test, torch.tensor([3, 3, 1, 2, 1]))
     assert data.songs()[:, 0].tolist() == [0, 2, 3]
+
+
+def test_songs_are_similar_in_any_key():
+    """Notes count from the median given note, and intervals between neighbours."""
+    songs = torch.stack([torch.from_numpy(melody(16, seed)).reshape(-1) for seed in (0, 1)])
+    silent = torch.full((1, 256), REST)
+    higher = torch.where(songs == REST, REST, songs + 7)
+    both = torch.cat([songs, silent])
+    found = similarity(both, torch.cat([higher, silent]))
+    torch.testing.assert_close(found, similarity(both, both))
+    assert found.diagonal().abs().max() < 1e-7
+    assert found[0, 1] < -0.3
+    assert found[0, 2] < found[0, 1]
+    moved = songs[:1].clone()
+    moved[:, 32:] = torch.where(songs[:1, 32:] == REST, REST, songs[:1, 32:] + 1)
+    # All notes that are made differ from the given ones by a semitone more: intervals are the same.
+    assert -1 <= float(similarity(songs[:1], moved)) < -0.3

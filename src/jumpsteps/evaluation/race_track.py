@@ -41,16 +41,11 @@ class Track:
 
     Attributes:
         mask: bool [B, L], the observed sites.
-        groups: int64 [B], equal where the observed tokens are.
-        per_row: samples of a row of data that are drawn together; 2 where some row's observed
-            tokens are like those of no other.
     """
 
     reverse: ReverseProcess
     data: Tensor
     mask: Tensor
-    groups: Tensor
-    per_row: int
     sampler: Sampler | None
     similarity: Similarity
     batch: int
@@ -74,24 +69,15 @@ class Track:
                     "pass [L], or [B, L] as the data"
                 )
             mask = mask.expand(data.shape)
-        groups = data.masked_fill(~mask, -1).unique(dim=0, return_inverse=True)[1]
-        return cls(reverse, data, mask, groups, 1, sampler, similarity, batch)
+        return cls(reverse, data, mask, sampler, similarity, batch)
 
     def half(self, first: int) -> "Track":
         """Every second row of the data, from this one on."""
-        groups = self.groups[first::2]
-        alone = bool((groups.bincount(minlength=1) == 1).any())
-        return replace(
-            self,
-            data=self.data[first::2],
-            mask=self.mask[first::2],
-            groups=groups,
-            per_row=2 if alone else 1,
-        )
+        return replace(self, data=self.data[first::2], mask=self.mask[first::2])
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """The rows of data that samples start .. stop - 1 belong to."""
-        return torch.arange(start, stop, device=self.data.device) // self.per_row % len(self.data)
+        """The rows of data that samples start .. stop - 1 belong to, one after the other."""
+        return torch.arange(start, stop, device=self.data.device) % len(self.data)
 
     def calls(self, schedules: int, samples: int) -> int:
         """Model calls in each step of so many schedules with so many samples each."""
@@ -118,13 +104,8 @@ class Track:
 
     def discrepancy(self, samples: Tensor) -> Discrepancy:
         """Of samples 0 .. n - 1."""
-        return Discrepancy.measure(
-            samples,
-            self.rows(0, len(samples)),
-            self.data,
-            groups=self.groups,
-            similarity=self.similarity,
-        )
+        rows = self.rows(0, len(samples))
+        return Discrepancy.measure(samples, rows, self.data, self.similarity)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ type) has the squared maximum mean discrepancy (Gretton et al. 2012, Lemma 6)
 .. math:: \mathrm{MMD}^2 = E\,k(x, x') - 2 E\,k(x, y) + E\,k(y, y'),
 
 x, x' independent samples and y, y' independent data. The last term is that of the data alone. It
-cancels in the difference of two sets of samples, so it is left out (``Discrepancy``). Where sites
-are observed, sequences are compared only if they have the same observed tokens: the similarity is
-multiplied by 1 if these are equal, and else by 0. The mean over groups of equal observed tokens is
-then the mean distance of the conditional distributions.
+cancels in the difference of two sets of samples, so it is left out (``Discrepancy``).
 
-A *row* is a sequence of data with all samples that belong to it. Rows are independent, so the
-jackknife over rows (Efron & Stein 1981) gives the variance of a difference; it is too large rather
-than too small on average.
+A *row* is a sequence of data with all samples that belong to it. With observed sites, a sample has
+the tokens of its row's data there. Then the distance is that of the joint distributions of observed
+and sampled tokens: it sees whether samples fit what they are given. Only different rows are
+compared, so the estimate is unbiased whatever the samples of a row have in common. Rows are
+independent, and the jackknife over rows (Efron & Stein 1981) gives the variance of a difference; it
+is too large rather than too small on average.
 
 Similarities, int64 [n, L] and [m, L] -> float64 [n, m]:
 
@@ -111,13 +111,11 @@ class Discrepancy:
 
     Attributes:
         value: the unbiased estimate.
-        without: the estimate without each row, float64 [R], of the rows that count.
-        rows: which rows count, int64 [R].
+        without: the estimate without each row, float64 [B].
     """
 
     value: float
     without: Tensor
-    rows: Tensor
 
     @classmethod
     def measure(
@@ -125,8 +123,6 @@ class Discrepancy:
         samples: Tensor,
         rows: Tensor,
         data: Tensor,
-        *,
-        groups: Tensor | None = None,
         similarity: Similarity = token_similarity,
     ) -> "Discrepancy":
         """The discrepancy of n samples from B rows of data.
@@ -135,81 +131,39 @@ class Discrepancy:
             samples: int64 [n, L].
             rows: int64 [n], the row that each sample belongs to.
             data: int64 [B, L].
-            groups: int64 [B], equal where the observed tokens are; None if no site is observed.
 
         Raises:
-            ValueError: too few samples to leave a row out.
+            ValueError: samples of fewer than three rows.
         """
-        groups = (
-            torch.zeros_like(data[:, 0])
-            if groups is None
-            else groups.unique(return_inverse=True)[1]
-        )
-        within = similarity(samples, samples).fill_diagonal_(0)
-        across = similarity(samples, data)
-        same = groups[rows][:, None] == groups
-        member = (rows[:, None] == torch.arange(len(data), device=rows.device)).to(within)
-        among = member.T @ (within * (groups[rows][:, None] == groups[rows])) @ member
-        sums = Sums(among, member.T @ (across * same), member.sum(0), groups)
-        return sums.discrepancy()
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Sums of similarities, by rows: of their samples, and of their samples and data.
-
-    Attributes:
-        among: float64 [B, B], over pairs of different samples, zero between groups.
-        across: float64 [B, B], of the samples of a row and the data of a row.
-        counts: float64 [B], samples of each row.
-        groups: int64 [B], 0 .. G - 1.
-    """
-
-    among: Tensor
-    across: Tensor
-    counts: Tensor
-    groups: Tensor
-
-    def discrepancy(self) -> Discrepancy:
-        size = int(self.groups.max()) + 1
-        among, across, counts, data = (
-            torch.zeros(size, dtype=torch.float64, device=self.groups.device).index_add(
-                0, self.groups, values
-            )
-            for values in (
-                self.among.sum(1),
-                self.across.sum(1),
-                self.counts,
-                torch.ones_like(self.counts),
-            )
-        )
-        value, weight = weighted(among, across, counts, data)
-        counting = (weight[self.groups] > 0).nonzero()[:, 0]
-        group = self.groups[counting]
-        among_left = among[group] - (self.among.sum(1) + self.among.sum(0))[counting]
-        among_left += self.among.diagonal()[counting]
-        across_left = across[group] - (self.across.sum(1) + self.across.sum(0))[counting]
-        across_left += self.across.diagonal()[counting]
-        left = weighted(
-            among_left, across_left, counts[group] - self.counts[counting], data[group] - 1
-        )
-        total, weights = (value * weight).sum(), weight.sum()
-        weights_left = weights - weight[group] + left[1]
-        if len(counting) < 2 or not bool((weights_left > 0).all()):
+        member = (rows[:, None] == torch.arange(len(data), device=rows.device)).to(torch.float64)
+        n = member.sum(0)
+        if int((n > 0).sum()) < 3:
             raise ValueError(
-                "a two-sample distance needs two sequences of data with two samples each, or "
-                "three with one, for the same observed tokens; draw more samples"
+                "a two-sample distance needs samples of three rows of data at least, got those of "
+                f"{int((n > 0).sum())}; draw more samples"
             )
-        without = (total - (value * weight)[group] + left[0] * left[1]) / weights_left
-        return Discrepancy(float(total / weights), without, counting)
+        among = (member.T @ similarity(samples, samples) @ member).fill_diagonal_(0)
+        across = (member.T @ similarity(samples, data)).fill_diagonal_(0)
+        # Without a row, its line and its column are missing from every sum.
+        value = estimate(among.sum(), across.sum(), n.sum(), n.square().sum(), len(data))
+        without = estimate(
+            among.sum() - 2 * among.sum(1),
+            across.sum() - across.sum(1) - across.sum(0),
+            n.sum() - n,
+            n.square().sum() - n.square(),
+            len(data) - 1,
+        )
+        return cls(float(value), without)
 
 
-def weighted(among: Tensor, across: Tensor, counts: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
-    """The estimate of each group, and its weight: its rows of data, or 0 without two samples."""
-    known = (counts > 1) & (data > 0)
-    n, m = counts.clamp_min(2), data.clamp_min(1)
-    value = among / (n * (n - 1)) - 2 * across / (n * m)
-    return torch.where(known, value, 0.0), torch.where(known, data, 0.0)
+def estimate(among: Tensor, across: Tensor, samples: Tensor, squares: Tensor, rows: int) -> Tensor:
+    """E k(x, x') - 2 E k(x, y) from sums over pairs of different rows.
+
+    Args:
+        samples: the number of samples.
+        squares: the sum over rows of the square of their number.
+    """
+    return among / (samples.square() - squares) - 2 * across / (samples * (rows - 1))
 
 
 def difference(first: Discrepancy, second: Discrepancy, level: float = 0.95) -> Interval:
@@ -218,11 +172,14 @@ def difference(first: Discrepancy, second: Discrepancy, level: float = 0.95) -> 
     Both must have been measured with the same rows of data.
 
     Raises:
-        ValueError: other rows.
+        ValueError: other numbers of rows.
     """
-    if not torch.equal(first.rows, second.rows):
-        raise ValueError("the two discrepancies were measured with different rows of data")
-    value, count = first.value - second.value, len(first.rows)
+    if first.without.shape != second.without.shape:
+        raise ValueError(
+            "the two discrepancies were measured with different data: "
+            f"{len(first.without)} and {len(second.without)} rows"
+        )
+    value, count = first.value - second.value, len(first.without)
     without = first.without - second.without
     variance = float((without - without.mean()).square().sum()) * (count - 1) / count
     half = student_quantile(0.5 + level / 2, count - 1) * variance**0.5

@@ -86,11 +86,36 @@ def notes_in_key(samples: Tensor) -> Tensor:
 
 
 def similarity(x: Tensor, y: Tensor) -> Tensor:
-    """Minus the Hellinger distances of the notes and of the neighbouring pairs of notes in the
-    generated bars, added: int64 [n, 256], [m, 256] -> float64 [n, m].
+    """Minus the Hellinger distances of two features' histograms, added: int64 [n, 256], [m, 256] ->
+    float64 [n, m].
+
+    The features of the generated bars are the notes relative to the median note of the given bars,
+    and the intervals between neighbouring sixteenths. Neither depends on the key, so that different
+    songs can be compared.
     """
-    made, other = x[:, GIVEN:], y[:, GIVEN:]
-    return histogram_similarity(made, other) + histogram_similarity(made, other, neighbours=2)
+    return sum(
+        (histogram_similarity(f(x), f(y)) for f in (notes_from_given, intervals)),
+        torch.zeros(len(x), len(y), dtype=torch.float64, device=x.device),
+    )
+
+
+def notes_from_given(tokens: Tensor) -> Tensor:
+    """Semitones from the median given note, or from middle C without one, as symbols 0..255, and
+    256 for a rest: int64 [B, 256] -> int64 [B, 224].
+    """
+    given, made = tokens[:, :GIVEN], tokens[:, GIVEN:]
+    notes = given.to(torch.float64).masked_fill(given == REST, torch.nan)
+    centre = notes.nanmedian(1, keepdim=True).values.nan_to_num(60.0).to(torch.int64)
+    return torch.where(made == REST, 256, made - centre + 128)
+
+
+def intervals(tokens: Tensor) -> Tensor:
+    """Semitones between neighbouring sixteenths as symbols 0..255; 256, 257 and 258 where the
+    first, the second or both are rests: int64 [B, 256] -> int64 [B, 223].
+    """
+    before, after = tokens[:, GIVEN:-1], tokens[:, GIVEN + 1 :]
+    rests = (before == REST).to(torch.int64) + 2 * (after == REST).to(torch.int64)
+    return torch.where(rests > 0, 255 + rests, after - before + 128)
 
 
 def pitch_classes(tokens: Tensor) -> Tensor:
