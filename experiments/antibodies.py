@@ -10,17 +10,24 @@ literature. Measures of n samples:
 * Hamming: the mean share of designed sites at which two samples differ;
 * pairs: the distance of all pair frequencies from n samples drawn one at a time, times 1e4.
 
+Measures of the schedule, on sequences that no search saw:
+
+* few-step NLL, with half of its 95% interval;
+* excess over one residue at a time, and its 95% upper limit, the certificate.
+
 Searches see samples that the model draws one at a time, or real sequences of 118 residues (--data,
-whole chains only). The first title of every table says which. Small, on a CPU:
+whole chains only); half as many others of the same kind are held out. The first title of every
+table says which. Small, on a CPU:
 
-    python experiments/antibodies.py FOLDER OUT.json -n 16 --nfe 2 4 --sequences 16
+    python experiments/antibodies.py FOLDER OUT.json -n 16 --nfe 2 4 --sequences 16 \
+        --schedules uniform auto --antibodies
 
-OUT.json holds the tables of docs/antibodies.md.
+OUT.json holds the tables of docs/antibodies.md. It is written after every schedule.
 """
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,10 +44,13 @@ from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.fixed import cosine, uniform, uniform_counts
 from jumpsteps.schedules.orders import Golden, Spread
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.auto_order import AutoOrder
+from jumpsteps.search.certificate import certify
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.learned_order import LearnedOrder
 from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks.task import Task
 from results import Json, Table, device_name, table, write_results
@@ -75,9 +85,19 @@ SEARCHES: dict[str, Method] = {
     "shortest path, spread": ShortestPath(order=Spread()),
     "shortest path, golden": ShortestPath(order=Golden()),
     "shortest path, learned order": LearnedOrder(),
+    "auto": AutoOrder(),
 }
-DATA_SEED, SEARCH_SEED, SAMPLE_SEED, REFERENCE_SEED, NLL_SEED = range(5)
-FORMATS = {"nats": "{:.1f} ±{:.1f}", "Hamming": "{:.3f}", "pairs": "{:.1f} ±{:.1f}"}
+FIXED = {"uniform": uniform, "cosine": cosine}
+TITLES = [*FIXED, *SEARCHES]
+DATA_SEED, SEARCH_SEED, SAMPLE_SEED, REFERENCE_SEED, NLL_SEED, CERTIFICATE_SEED = range(6)
+CERTIFICATE_CALLS = 64
+FORMATS = {
+    "nats": "{:.1f} ±{:.1f}",
+    "Hamming": "{:.3f}",
+    "pairs": "{:.1f} ±{:.1f}",
+    "few-step NLL": "{:.1f} ±{:.1f}",
+    "excess": "{:.1f}, at most {:.1f}",
+}
 
 Cells = dict[str, list[float]]
 """Measure -> numbers of a cell."""
@@ -92,9 +112,11 @@ class Run:
     nfe: tuple[int, ...]
     n: int
     sequences: int
+    held_out: int
     batch: int
     evaluations: int
     device: torch.device
+    titles: tuple[str, ...]
 
     @property
     def free(self) -> Tensor:
@@ -144,35 +166,58 @@ class Run:
             "pairs": [1e4 * pairs.mean, 1e4 * (pairs.high - pairs.mean)],
         }
 
-    def schedules(self, data: Tensor) -> dict[str, dict[int, Schedule]]:
-        """Title -> NFE -> schedule; searches see ``data``."""
-        found: dict[str, dict[int, Schedule]] = {
-            "uniform": {n: uniform(n) for n in self.nfe},
-            "cosine": {n: cosine(n) for n in self.nfe},
-        }
-        for title, method in SEARCHES.items():
-            found[title] = optimize_schedule(
-                self.model.reverse,
-                data,
-                self.nfe,
-                generator=self.seeded(SEARCH_SEED),
-                method=method,
-                given_mask=~self.free,
-            )
-        return found
+    def schedules(self, title: str, data: Tensor) -> dict[int, Schedule]:
+        """NFE -> schedule; a search sees ``data`` but for those that are held out at their end."""
+        if title in FIXED:
+            return {n: FIXED[title](n) for n in self.nfe}
+        method, searched = SEARCHES[title], data[: len(data) - self.held_out]
+        by_data = isinstance(method, AutoOrder | ShortestPath)
+        return optimize_schedule(
+            self.model.reverse,
+            data if by_data else searched,
+            self.nfe,
+            generator=self.seeded(SEARCH_SEED),
+            method=method,
+            given_mask=~self.free,
+            held_out=self.held_out if by_data else 0,
+        )
 
-    def measured(self, data: Tensor) -> dict[str, dict[str, Cells]]:
-        """Schedule -> NFE, or "one at a time" -> measures."""
+    def certified(self, schedules: Mapping[int, Schedule], data: Tensor) -> dict[int, Cells]:
+        """NFE -> few-step NLL and excess on the held-out sequences."""
+        generator = self.seeded(CERTIFICATE_SEED)
+        paths = Paths.draw(
+            self.model.reverse.forward,
+            data[len(data) - self.held_out :],
+            generator=generator,
+            given_mask=~self.free,
+        )
+        found = certify(
+            self.model.reverse, paths, schedules, calls=CERTIFICATE_CALLS, generator=generator
+        )
+        return {
+            nfe: {
+                "few-step NLL": [one.nll, one.interval[1] - one.nll],
+                "excess": [one.excess, one.excess_limit],
+            }
+            for nfe, one in found.items()
+        }
+
+    def measured(self, data: Tensor) -> Iterator[tuple[str, dict[str, Cells]]]:
+        """Each schedule with NFE -> measures, and "one at a time" before them."""
         reference = self.one_at_a_time(self.n, REFERENCE_SEED)
-        cells: dict[str, dict[str, Cells]] = {}
-        for title, schedules in self.schedules(data).items():
-            cells[title] = {}
+        limit = self.measure(self.one_at_a_time(self.n, SAMPLE_SEED), reference)
+        yield "one at a time", {"all": limit}
+        for title in self.titles:
+            schedules = self.schedules(title, data)
+            certificates = self.certified(schedules, data)
+            cells: dict[str, Cells] = {}
             for nfe, schedule in schedules.items():
                 samples = self.sample(schedule, self.n, SAMPLE_SEED)
-                cells[title][str(nfe)] = self.measure(samples, reference)
-                print(title, nfe, cells[title][str(nfe)], flush=True)
-        limit = self.measure(self.one_at_a_time(self.n, SAMPLE_SEED), reference)
-        return cells | {"one at a time": {"all": limit}}
+                cells[str(nfe)] = self.measure(samples, reference) | certificates.get(nfe, {})
+                known = schedule.provenance
+                order = f"{known.order}, then {known.runner_up}" if known.order else ""
+                print(title, nfe, order, cells[str(nfe)], flush=True)
+            yield title, cells
 
 
 def task_of(model: LoadedModel) -> Task:
@@ -200,46 +245,61 @@ def tables_of(
     for measure, form in FORMATS.items():
         lines: list[Json] = []
         for case, rows in results.items():
-            limit = rows["one at a time"]["all"][measure]
+            limit = rows["one at a time"]["all"].get(measure)
             for title, row in rows.items():
                 if title != "one at a time":
-                    cells = [row[nfe][measure] if nfe in row else None for nfe in budgets]
+                    cells = [row[nfe].get(measure) if nfe in row else None for nfe in budgets]
                     lines.append([f"{case}, {title}", *cells, limit])
         head = [f"{measure}; searches on {data}", *budgets, "one at a time"]
-        made[f"{prefix}-{measure.lower()}"] = table(head, lines, form)
+        made[f"{prefix}-{measure.lower().replace(' ', '-')}"] = table(head, lines, form)
     return made
 
 
-def chains(run: Run, data_file: Path | None) -> dict[str, Table]:
+def chains(run: Run, data_file: Path | None, save: Callable[[dict[str, Table]], None]) -> None:
     """Whole heavy chains."""
+    wanted = run.sequences + run.held_out
     if data_file is None:
-        data, name = run.one_at_a_time(run.sequences, DATA_SEED), "own samples, one at a time"
+        data, name = run.one_at_a_time(wanted, DATA_SEED), "own samples, one at a time"
     else:
-        data, name = task_of(run.model).read_data(data_file, run.sequences, run.seeded(DATA_SEED))
-    about = f"{len(data)} sequences: {name}"
-    return tables_of("chains", about, {"heavy chain": run.measured(data)})
+        data, name = task_of(run.model).read_data(data_file, wanted, run.seeded(DATA_SEED))
+        run = replace(run, held_out=len(data) // 3)
+    rows: dict[str, dict[str, Cells]] = {}
+    for title, row in run.measured(data):
+        rows[title] = row
+        save(tables_of("chains", about(run, len(data), name), {"heavy chain": rows}))
 
 
-def designs(model: LoadedModel, names: list[str], sizes: dict[str, Json]) -> dict[str, Table]:
+def about(run: Run, sequences: int, name: str) -> str:
+    """Which data the searches saw, and which certify."""
+    return f"{sequences - run.held_out} sequences: {name}; certificates on {run.held_out} others"
+
+
+def designs(
+    model: LoadedModel, names: list[str], settings: Run, save: Callable[[dict[str, Table]], None]
+) -> None:
     """CDR-H3 of each antibody, and the bounds of the natural sequences."""
-    results, natural = {}, []
+    results: dict[str, dict[str, dict[str, Cells]]] = {}
+    natural: list[Json] = []
     for name in names:
         sequence, cdr = ANTIBODIES[name]
         fitted = model.resized(len(sequence))
         task = task_of(fitted)
         given = task.read_template(sequence.replace(cdr, "?" * len(cdr)))
-        whole = task.read_template(sequence + "?").tokens[None, :-1].to(sizes["device"])
-        budgets = tuple(n for n in sizes["nfe"] if n <= len(cdr))
-        run = Run(fitted, given, **(sizes | {"nfe": budgets}))
+        whole = task.read_template(sequence + "?").tokens[None, :-1].to(settings.device)
+        budgets = tuple(n for n in settings.nfe if n <= len(cdr))
+        run = replace(settings, model=fitted, given=given, nfe=budgets)
         repeated = whole.expand(16, -1)
-        bounds = [mean_interval(Run(fitted, g, **sizes).nll(repeated, 32)) for g in (None, given)]
+        bounds = [mean_interval(replace(run, given=g).nll(repeated, 32)) for g in (None, given)]
         values = [[bound.mean, bound.high - bound.mean] for bound in bounds]
         natural.append([name, str(len(sequence)), cdr, *values])
-        results[name] = run.measured(run.one_at_a_time(run.sequences, DATA_SEED))
-    about = f"{sizes['sequences']} sequences: own designs, one at a time"
-    head = ["antibody", "residues", "CDR-H3", "nats", "nats of CDR-H3 given the rest"]
-    tables = {"natural": table(head, natural, FORMATS["nats"])}
-    return tables | tables_of("designs", about, results)
+        head = ["antibody", "residues", "CDR-H3", "nats", "nats of CDR-H3 given the rest"]
+        data = run.one_at_a_time(run.sequences + run.held_out, DATA_SEED)
+        results[name] = {}
+        for title, row in run.measured(data):
+            results[name][title] = row
+            tables = {"natural": table(head, natural, FORMATS["nats"])}
+            seen = about(run, len(data), "own designs, one at a time")
+            save(tables | tables_of("designs", seen, results))
 
 
 def run() -> None:
@@ -254,33 +314,43 @@ def run() -> None:
     parser.add_argument("--length", type=int, default=118, help="residues of a whole chain")
     parser.add_argument("--evaluations", type=int, default=32, help="for the NLL of a sample")
     parser.add_argument("--antibodies", nargs="*", default=list(ANTIBODIES), choices=ANTIBODIES)
+    parser.add_argument("--schedules", nargs="+", default=TITLES, choices=TITLES, metavar="TITLE")
     args = parser.parse_args()
     device = torch.device(args.device)
     model = load(args.folder, device=device, length=args.length)
-    sizes: dict[str, Json] = {
-        "nfe": tuple(args.nfe),
-        "n": args.n,
-        "sequences": args.sequences,
-        "batch": 16 if device.type == "cpu" else 256,
-        "evaluations": args.evaluations,
-        "device": device,
-    }
-    tables = chains(Run(model, None, **sizes), args.data)
-    if args.antibodies:
-        tables |= designs(model, args.antibodies, sizes)
-    write_results(
-        args.out,
-        __file__,
-        tables,
-        model="AntiBERTy_md_smooth, antiberty 0.1.3",
-        model_hash=model.digest,
-        samples=args.n,
-        length=args.length,
-        search_sequences=args.sequences,
+    settings = Run(
+        model=model,
+        given=None,
+        nfe=tuple(args.nfe),
+        n=args.n,
+        sequences=args.sequences,
+        held_out=max(16, args.sequences // 2),
+        batch=16 if device.type == "cpu" else 256,
         evaluations=args.evaluations,
-        seeds="data 0, searches 1, samples 2, reference 3, bounds 4",
-        device=device_name(args.device),
+        device=device,
+        titles=tuple(args.schedules),
     )
+    tables: dict[str, Table] = {}
+
+    def save(made: dict[str, Table]) -> None:
+        tables.update(made)
+        write_results(
+            args.out,
+            __file__,
+            tables,
+            model="AntiBERTy_md_smooth, antiberty 0.1.3",
+            model_hash=model.digest,
+            samples=args.n,
+            length=args.length,
+            search_sequences=args.sequences,
+            evaluations=args.evaluations,
+            seeds="data 0, searches 1, samples 2, reference 3, bounds 4, certificates 5",
+            device=device_name(args.device),
+        )
+
+    chains(settings, args.data, save)
+    if args.antibodies:
+        designs(model, args.antibodies, settings, save)
     print(f"written to {args.out}")
 
 

@@ -74,12 +74,15 @@ def doubt_calibration(calibration: tuple[Calibration, ...]) -> None:
 
 
 def doubt_found(found: Mapping[int, FoundSchedule], sequences: int) -> None:
-    """Warn of errors whose 95% intervals lie below zero; ``sequences`` is what a search saw."""
+    """Warn of errors whose 95% intervals lie below zero, if they do by 0.01 nats.
+
+    ``sequences`` is how many a search saw.
+    """
     for nfe, one in found.items():
         if one.cost is None or one.stderr is None:
             continue
         half = half_width(one.stderr, one.held_out or sequences)
-        if one.cost + half < 0:
+        if one.cost + half < 0 and round(one.cost, 2) < 0:
             warn(
                 f"at NFE {nfe} the error {one.cost:.2f} ±{half:.2f} nats per sequence lies below "
                 "zero: the network predicts these data worse from more context"
