@@ -72,6 +72,9 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
         [0.2, 1.0, 2.0, 2.0]
     )
     assert [learning_rate(config, step) for step in (60, 110)] == pytest.approx([1.0, 0.0])
+    late = replace(config, decay_from=0.5)
+    rates = [learning_rate(late, step) for step in (0, 10, 55, 83, 110)]
+    assert rates == pytest.approx([0.2, 2.0, 2.0, 1 + math.cos(28 / 55 * math.pi), 0.0])
 
 
 def test_every_step_has_its_own_randomness():

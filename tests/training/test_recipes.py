@@ -11,10 +11,13 @@ import jumpsteps
 from builders.statistics import seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models.formats.native import build
+from jumpsteps.models.networks.unet import UNetConfig
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.schedules.fixed import uniform
+from jumpsteps.tasks.image_files import ImageData
 from jumpsteps.training import recipes as recipes
+from jumpsteps.training.cross_entropy import CrossEntropy
 from jumpsteps.training.recipes import RECIPES, FromFiles, train_recipe
 
 PIANO = ["piano-uniform", "piano-absorbing"]
@@ -167,3 +170,41 @@ def test_data_is_asked_for_where_it_is_needed(tmp_path):
     ):
         train_recipe(RECIPES["countdown"], tmp_path / "x", CPU, data=Path("here"))
     assert not (tmp_path / "x").exists()
+
+
+def colours(path, device):
+    """Images of one colour each."""
+    levels = torch.arange(0, 240, 20, dtype=torch.uint8)[:, None].expand(-1, 3072)
+    return ImageData("colours sha256:0123", levels, levels[:4]).to(device)
+
+
+@pytest.mark.slow
+def test_the_image_recipe_trains(tmp_path):
+    """The loss falls towards that of a site that its 3071 neighbours tell."""
+    recipe = replace(
+        RECIPES["cifar10-gaussian"],
+        network=UNetConfig(channels=8, multipliers=(1,), n_blocks=1, symmetric=True),
+        loss=CrossEntropy(times=8),
+        data=FromFiles(colours, "colours"),
+        config=replace(
+            RECIPES["cifar10-gaussian"].config,
+            learning_rate=2e-2,
+            warmup=5,
+            ema=0.8,
+            log_every=10,
+            evaluate_every=20,
+        ),
+    )
+    assert train_recipe(recipe, tmp_path, CPU, data=Path("x"), steps=20, batch=4, progress=False)
+    loss = log(tmp_path, "loss")
+    assert len(log(tmp_path, "held_out_loss")) == 1
+    assert loss[-1] < 0.9 * loss[0]
+    model = jumpsteps.load(tmp_path)
+    assert model.task.name == "images"
+    assert model.length == 3072
+
+
+def test_the_image_checkpoint_takes_at_most_45_megabytes():
+    recipe = RECIPES["cifar10-gaussian"]
+    network, _ = build(recipe.network, recipe.forward, recipe.output)
+    assert 40e6 < 2 * sum(p.numel() for p in network.parameters()) < 45e6

@@ -169,7 +169,8 @@ def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     train.add_argument("recipe", metavar="RECIPE", help=choices(RECIPES))
     train.add_argument(
         "--data",
-        help="for the piano recipes: a folder or zip of MIDI files, or a folder of arrays",
+        help="for the piano recipes: a folder or zip of MIDI files, or a folder of arrays; for the "
+        "image recipe: a folder of CIFAR-10, of .png files, or NAME_train.npz of JPEGs",
     )
     train.add_argument("--out", required=True, help="checkpoint folder")
     train.add_argument(

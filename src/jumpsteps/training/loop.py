@@ -18,6 +18,7 @@ from tqdm import tqdm
 from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.training.losses import Loss
+from jumpsteps.training.workers import ALONE, Workers
 
 __all__ = ["TrainConfig", "train"]
 
@@ -30,8 +31,10 @@ class TrainConfig:
     """Settings of a run, apart from network, data and loss.
 
     Attributes:
-        steps: optimiser steps. The learning rate warms up linearly and then decays to zero as a
-            cosine.
+        steps: optimiser steps. The learning rate warms up linearly, is constant, and then decays to
+            zero as a cosine.
+        batch: sequences per step, of all processes together.
+        decay_from: share of the steps after which the learning rate decays.
         ema: decay of the exponential moving average of the weights, which is what is kept.
         bf16: run the network under bfloat16 autocast.
         compile: compile the network with ``torch.compile``.
@@ -44,6 +47,7 @@ class TrainConfig:
     batch: int
     learning_rate: float = 1e-3
     warmup: int = 500
+    decay_from: float = 0.0
     weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.9999
@@ -98,12 +102,16 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     """The learning rate of a step."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    start = max(config.warmup, round(config.decay_from * config.steps))
+    progress = max(0, step - start) / max(1, config.steps - start)
     return 0.5 * config.learning_rate * (1 + math.cos(math.pi * progress))
 
 
-def generator_of_step(config: TrainConfig, step: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+def generator_of_step(
+    config: TrainConfig, step: int, device: torch.device, workers: Workers = ALONE
+) -> torch.Generator:
+    seed = (config.seed * 1_000_003 + step) * workers.count + workers.rank
+    return torch.Generator(device).manual_seed(seed)
 
 
 DROPOUT = 2**31
@@ -123,6 +131,7 @@ def train(
     *,
     evaluate: Callable[[], float] | None = None,
     progress: bool = True,
+    workers: Workers = ALONE,
 ) -> tuple[bool, dict[str, Tensor]]:
     """Train a network, or continue its training.
 
@@ -135,14 +144,17 @@ def train(
         data: (batch, generator) -> int64 [batch, L].
         evaluate: held-out loss, called every ``evaluate_every`` steps while the network has its
             averaged parameters. Its values are lines of their own: step, held_out_loss, seconds.
+        workers: the processes that train together. They must begin with the same weights.
 
     Returns:
         Whether the last step was reached, and the averaged parameters.
 
     Raises:
-        ValueError: ``out`` holds a run with other settings.
+        ValueError: ``out`` holds a run with other settings, or the batch cannot be divided among
+            the processes.
         FloatingPointError: the loss is not finite.
     """
+    workers.share(config.batch)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     optimizer = torch.optim.AdamW(
@@ -155,13 +167,17 @@ def train(
     state = State(0, 0.0, optimizer, network, average)
     if (out / "training.pt").exists():
         state.load(out / "training.pt", config)
-        forget_log_after(out / "metrics.jsonl", state.step)
+        workers.wait()
+        if workers.is_first:
+            forget_log_after(out / "metrics.jsonl", state.step)
     network.train()
     if config.compile:
         network.compile()
     with torch.random.fork_rng([device_of(network)] if device_of(network).type == "cuda" else []):
-        run(state, reverse, loss, data, config, out, evaluate, progress)
-    state.save(out / "training.pt", config)
+        run(state, reverse, loss, data, config, out, evaluate, progress, workers)
+    if workers.is_first:
+        state.save(out / "training.pt", config)
+    workers.wait()
     network.eval()
     return state.step == config.steps, average
 
@@ -179,6 +195,7 @@ def run(
     out: Path,
     evaluate: Callable[[], float] | None,
     progress: bool,
+    workers: Workers,
 ) -> None:
     """Optimiser steps until the last one or the time limit."""
     began, before = time.monotonic(), state.seconds
@@ -191,40 +208,57 @@ def run(
         disable=not progress,
     )
     for step in bar:
-        value, norm = optimise(state, reverse, loss, data, config)
-        losses.append(value)
+        value, norm = optimise(state, reverse, loss, data, config, workers)
+        if workers.is_first:
+            losses.append(value)
         state.step, state.seconds = step + 1, before + time.monotonic() - began
-        if state.step % config.log_every == 0:
-            log(
-                out,
-                state,
-                float(torch.stack(losses).mean()),
-                float(norm),
-                learning_rate(config, step),
-            )
-            losses.clear()
-        if evaluate is not None and (
-            state.step % config.evaluate_every == 0 or state.step == config.steps
+        if workers.is_first:
+            record(state, config, out, evaluate, losses, norm)
+        if config.max_seconds is not None and workers.first_says(
+            time.monotonic() - began > config.max_seconds, norm.device
         ):
-            write(out, state, {"held_out_loss": evaluated(state, evaluate)})
-        if state.step % config.save_every == 0:
-            state.save(out / "training.pt", config)
-        if config.max_seconds is not None and time.monotonic() - began > config.max_seconds:
             return
 
 
+def record(
+    state: State,
+    config: TrainConfig,
+    out: Path,
+    evaluate: Callable[[], float] | None,
+    losses: list[Tensor],
+    norm: Tensor,
+) -> None:
+    """Log, evaluate and save after a step, where they are due; what is logged leaves ``losses``."""
+    if state.step % config.log_every == 0:
+        rate = learning_rate(config, state.step - 1)
+        log(out, state, float(torch.stack(losses).mean()), float(norm), rate)
+        losses.clear()
+    if evaluate is not None and (
+        state.step % config.evaluate_every == 0 or state.step == config.steps
+    ):
+        write(out, state, {"held_out_loss": evaluated(state, evaluate)})
+    if state.step % config.save_every == 0:
+        state.save(out / "training.pt", config)
+
+
 def optimise(
-    state: State, reverse: ReverseProcess, loss: Loss, data: Data, config: TrainConfig
+    state: State,
+    reverse: ReverseProcess,
+    loss: Loss,
+    data: Data,
+    config: TrainConfig,
+    workers: Workers,
 ) -> tuple[Tensor, Tensor]:
     """One optimiser step on the loss per site; returns loss per sequence and gradient norm."""
     device = device_of(state.network)
-    generator = generator_of_step(config, state.step, device)
+    generator = generator_of_step(config, state.step, device, workers)
     torch.manual_seed(generator.initial_seed() + DROPOUT)
-    x0 = data(config.batch, generator)
+    x0 = data(workers.share(config.batch), generator)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
         value = loss(reverse, x0, generator=generator).mean()
     state.optimizer.zero_grad(set_to_none=True)
     (value / x0.shape[1]).backward()
+    workers.average([p.grad for p in state.network.parameters() if p.grad is not None])
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step)
@@ -232,7 +266,9 @@ def optimise(
     average_weights(
         state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step))
     )
-    return value.detach(), norm
+    value = value.detach()
+    workers.average([value])
+    return value, norm
 
 
 def average_weights(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:

@@ -11,14 +11,19 @@ from torch import Tensor
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import NetworkConfig, build, save_native
 from jumpsteps.models.networks.dit import DiTConfig
+from jumpsteps.models.networks.unet import UNet, UNetConfig
 from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, LogLinear
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.tasks import countdown, piano
+from jumpsteps.tasks import countdown, images, piano
+from jumpsteps.tasks.image_files import read_images
 from jumpsteps.tasks.music import dataset
+from jumpsteps.training.cross_entropy import CrossEntropy
 from jumpsteps.training.loop import Data, TrainConfig, train
 from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
+from jumpsteps.training.workers import Workers, workers_of_torchrun
 
 __all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
 
@@ -85,6 +90,10 @@ def read_piano(path: Path, device: torch.device) -> Corpus:
     return dataset.read_songs(path).to(device)
 
 
+def read_pictures(path: Path, device: torch.device) -> Corpus:
+    return read_images(path).to(device)
+
+
 def piano_network(vocab_size: int) -> DiTConfig:
     """A DiT of 5.5 million parameters.
 
@@ -114,6 +123,12 @@ PIANO_CONFIG = TrainConfig(
     warmup=1000,
     weight_decay=0.05,
     ema=0.9995,
+)
+
+IMAGE_DATA = FromFiles(
+    read_pictures,
+    "a folder of CIFAR-10's python batches, a folder of .png files, or a file NAME_train.npz of "
+    "JPEGs",
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -152,6 +167,24 @@ RECIPES: dict[str, Recipe] = {
         # The held-out loss rises from there on; that of the uniform kernel after 17,000 steps.
         config=replace(PIANO_CONFIG, steps=7000),
     ),
+    "cifar10-gaussian": Recipe(
+        task="images",
+        length=images.LENGTH,
+        forward=Gaussian(),
+        network=UNetConfig(channels=96, symmetric=True, dropout=0.05),
+        output="posterior",
+        loss=CrossEntropy(times=4096),
+        data=IMAGE_DATA,
+        config=TrainConfig(
+            steps=12_000,
+            batch=512,
+            learning_rate=7e-4,
+            warmup=500,
+            decay_from=0.5,
+            weight_decay=0.01,
+            ema=0.9995,
+        ),
+    ),
 }
 
 HELD_OUT = 1024
@@ -184,6 +217,22 @@ def train_recipe(
         ValueError: ``data`` is missing, or the recipe generates its own; ``out`` holds a run with
             other settings.
     """
+    with workers_of_torchrun(device) as (workers, own):
+        return train_with(workers, recipe, out, own, data, steps, batch, max_minutes, progress)
+
+
+def train_with(
+    workers: Workers,
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    data: Path | None,
+    steps: int | None,
+    batch: int | None,
+    max_minutes: float | None,
+    progress: bool,
+) -> bool:
+    """``train_recipe`` in one of several processes."""
     on_gpu = device.type == "cuda"
     config = replace(
         recipe.config,
@@ -197,14 +246,28 @@ def train_recipe(
     torch.manual_seed(config.seed)
     network, reverse = build(recipe.network, recipe.forward, recipe.output)
     network.to(device)
+    if isinstance(network, UNet):
+        for kernel in network.parameters():
+            if kernel.ndim == 4:  # Convolutions in bfloat16 are fastest in this layout.
+                kernel.data = kernel.data.to(memory_format=torch.channels_last)
     evaluate = (
         None
         if corpus is None
-        else held_out(reverse, recipe.loss, corpus.test.to(device), config.batch)
+        else held_out(reverse, recipe.loss, corpus.test.to(device), workers.share(config.batch))
     )
     done, average = train(
-        reverse, network, recipe.loss, draw, config, out, evaluate=evaluate, progress=progress
+        reverse,
+        network,
+        recipe.loss,
+        draw,
+        config,
+        out,
+        evaluate=evaluate,
+        progress=progress and workers.is_first,
+        workers=workers,
     )
+    if not workers.is_first:
+        return done
     network.load_state_dict(network.state_dict() | average)
     name = None if corpus is None else corpus.name
     save_native(

@@ -1,0 +1,91 @@
+"""Several processes that train one network, each with a part of every batch.
+
+    torchrun --nproc_per_node 2 -m jumpsteps train RECIPE --data PATH --out DIR
+
+One process per GPU, or per CPU core. Gradients are averaged after every backward pass, so that all
+processes have the same weights at all times; the first one writes the files. A process that was not
+started by torchrun trains alone.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["ALONE", "Workers", "workers_of_torchrun"]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What one process knows of the others.
+
+    Attributes:
+        rank: its number, 0..count - 1.
+        count: number of processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        """This process's part of a batch.
+
+        Raises:
+            ValueError: the batch cannot be divided equally.
+        """
+        if batch % self.count:
+            raise ValueError(
+                f"a batch of {batch} cannot be divided among {self.count} processes; "
+                f"pass --batch {max(1, batch // self.count) * self.count}"
+            )
+        return batch // self.count
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the processes."""
+        if self.count == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors]) / self.count
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def first_says(self, answer: bool, device: torch.device) -> bool:
+        """The answer of the first process, in all of them."""
+        if self.count == 1:
+            return answer
+        flag = torch.tensor(float(answer), device=device)
+        dist.broadcast(flag, 0)
+        return bool(flag)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+ALONE = Workers()
+
+
+@contextmanager
+def workers_of_torchrun(device: torch.device) -> Iterator[tuple[Workers, torch.device]]:
+    """The processes that torchrun started, and this one's device: a GPU of its own if it is one."""
+    if not dist.is_torchelastic_launched():
+        yield ALONE, device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Workers(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()

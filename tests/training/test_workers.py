@@ -1,0 +1,118 @@
+"""Several processes that train together."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from jumpsteps.training.loop import TrainConfig, generator_of_step
+from jumpsteps.training.workers import ALONE, Workers
+
+PROGRAM = """
+import json, sys, torch
+from pathlib import Path
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.training.loop import TrainConfig, train
+from jumpsteps.training.workers import workers_of_torchrun
+
+CONFIG = TrainConfig(steps=3, batch=8, learning_rate=0.1, warmup=0, bf16=False, log_every=1, ema=0)
+out = Path(sys.argv[1])
+with workers_of_torchrun(torch.device("cpu")) as (workers, device):
+    network = torch.nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(1.0)
+    seen = []
+
+    def data(n, generator):
+        seen.append([n, float(torch.rand(1, generator=generator))])
+        return torch.full((n, 1), workers.rank)
+
+    def loss(reverse, x0, *, generator):
+        return (network(x0.float()) ** 2).squeeze(1)
+
+    reverse = PosteriorReverse(Absorbing(vocab_size=3, noise=LogLinear()), lambda x, t: x)
+    done, average = train(
+        reverse, network, loss, data, CONFIG, out, progress=False, workers=workers
+    )
+    stop = workers.first_says(workers.is_first, device)
+    result = [workers.count, done, stop, seen, float(network.weight.detach())]
+    (out / f"rank{workers.rank}.json").write_text(json.dumps(result))
+"""
+
+
+def launch(folder, count):
+    """Run the program in processes with the environment that torchrun gives them."""
+    (folder / "program.py").write_text(PROGRAM)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_NUM_THREADS": "1",
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(folder / "program.py"), str(folder)],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-2000:]
+    return [json.loads((folder / f"rank{i}.json").read_text()) for i in range(count)]
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps(tmp_path):
+    """Data are 0 in one process and 1 in the other, so only averaged gradients move the first."""
+    first, second = launch(tmp_path, 2)
+    assert first[:3] == second[:3] == [2, True, True]
+    assert first[4] == second[4] < 0.9
+    for one, other in zip(first[3], second[3], strict=True):
+        assert one[0] == other[0] == 4
+        assert one[1] != other[1]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[0]["loss"] == pytest.approx(0.5)
+
+
+def test_a_process_alone():
+    tensor = torch.tensor([1.0, 2.0])
+    ALONE.average([tensor])
+    ALONE.wait()
+    assert tensor.tolist() == [1.0, 2.0]
+    assert ALONE.is_first
+    assert ALONE.share(7) == 7
+    assert ALONE.first_says(True, tensor.device)
+    assert not ALONE.first_says(False, tensor.device)
+
+
+def test_a_batch_that_cannot_be_divided():
+    assert Workers(1, 4).share(8) == 2
+    with pytest.raises(ValueError, match=r"batch of 10 cannot be divided among 4 .* --batch 8"):
+        Workers(1, 4).share(10)
+
+
+def test_no_two_processes_or_steps_share_a_seed():
+    config = TrainConfig(steps=9, batch=1)
+    device = torch.device("cpu")
+    seeds = {
+        generator_of_step(config, step, device, Workers(rank, 3)).initial_seed()
+        for step in range(5)
+        for rank in range(3)
+    }
+    assert len(seeds) == 15
+    alone = generator_of_step(config, 4, device)
+    assert alone.initial_seed() == generator_of_step(config, 4, device, ALONE).initial_seed() == 4
