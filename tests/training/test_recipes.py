@@ -1,6 +1,7 @@
 """The recipes for data from files, on networks so small that they train on a CPU in a second."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def colours(path, device):
 
 @pytest.mark.slow
 def test_the_image_recipe_trains(tmp_path):
-    """The loss falls towards that of a site that its 3071 neighbours tell."""
+    """20 steps lower the loss, which starts near that of uniform symbols, 3072 log 256."""
     recipe = replace(
         RECIPES["cifar10-gaussian"],
         network=UNetConfig(channels=8, multipliers=(1,), n_blocks=1, symmetric=True),
@@ -198,7 +199,8 @@ def test_the_image_recipe_trains(tmp_path):
     assert train_recipe(recipe, tmp_path, CPU, data=Path("x"), steps=20, batch=4, progress=False)
     loss = log(tmp_path, "loss")
     assert len(log(tmp_path, "held_out_loss")) == 1
-    assert loss[-1] < 0.9 * loss[0]
+    assert loss[-1] < 0.97 * loss[0]
+    assert loss[0] < 3072 * math.log(256) < 1.1 * loss[0]
     model = jumpsteps.load(tmp_path)
     assert model.task.name == "images"
     assert model.length == 3072
