@@ -22,6 +22,9 @@ table says which. Small, on a CPU:
     python experiments/antibodies.py FOLDER OUT.json -n 16 --nfe 2 4 --sequences 16 \
         --schedules uniform auto --antibodies
 
+The row "race" is that of the schedule which a race of all others chooses for each NFE, by the
+distance of all pair frequencies from other samples drawn one at a time. The choices are printed.
+
 OUT.json holds the tables of docs/antibodies.md. It is written after every schedule.
 """
 
@@ -38,6 +41,8 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.agreement import hamming_distance, pair_distance
 from jumpsteps.evaluation.any_order import any_order_nll
 from jumpsteps.evaluation.metrics import mean_interval
+from jumpsteps.evaluation.race import race
+from jumpsteps.evaluation.race_result import Race
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.registry import default_sampler
@@ -89,7 +94,9 @@ SEARCHES: dict[str, Method] = {
 }
 FIXED = {"uniform": uniform, "cosine": cosine}
 TITLES = [*FIXED, *SEARCHES]
-DATA_SEED, SEARCH_SEED, SAMPLE_SEED, REFERENCE_SEED, NLL_SEED, CERTIFICATE_SEED = range(6)
+DATA_SEED, SEARCH_SEED, SAMPLE_SEED, REFERENCE_SEED, NLL_SEED, CERTIFICATE_SEED, RACE_SEED = range(
+    7
+)
 CERTIFICATE_CALLS = 64
 FORMATS = {
     "nats": "{:.1f} ±{:.1f}",
@@ -98,6 +105,9 @@ FORMATS = {
     "few-step NLL": "{:.1f} ±{:.1f}",
     "excess": "{:.1f}, at most {:.1f}",
 }
+
+RACED = ("uniform", "cosine", "JYS")
+"""What a race compares its choice with again."""
 
 Cells = dict[str, list[float]]
 """Measure -> numbers of a cell."""
@@ -117,6 +127,7 @@ class Run:
     evaluations: int
     device: torch.device
     titles: tuple[str, ...]
+    racing: int
 
     @property
     def free(self) -> Tensor:
@@ -207,8 +218,10 @@ class Run:
         reference = self.one_at_a_time(self.n, REFERENCE_SEED)
         limit = self.measure(self.one_at_a_time(self.n, SAMPLE_SEED), reference)
         yield "one at a time", {"all": limit}
+        found: dict[str, dict[int, Schedule]] = {}
+        rows: dict[str, dict[str, Cells]] = {}
         for title in self.titles:
-            schedules = self.schedules(title, data)
+            schedules = found[title] = self.schedules(title, data)
             certificates = self.certified(schedules, data)
             cells: dict[str, Cells] = {}
             for nfe, schedule in schedules.items():
@@ -217,7 +230,26 @@ class Run:
                 known = schedule.provenance
                 order = f"{known.order}, then {known.runner_up}" if known.order else ""
                 print(title, nfe, order, cells[str(nfe)], flush=True)
+            rows[title] = cells
             yield title, cells
+        if self.racing:
+            chosen = self.race(found)
+            yield "race", {str(n): rows[title][str(n)] for n, title in chosen.items()}
+
+    def race(self, schedules: Mapping[str, Mapping[int, Schedule]]) -> dict[int, str]:
+        """NFE -> the title that a race of these schedules chooses."""
+        result: Race = race(
+            self.model.reverse,
+            self.one_at_a_time(max(16, self.sequences), RACE_SEED),
+            schedules,
+            given_mask=~self.free,
+            samples=self.racing,
+            plain=RACED,
+            batch=max(self.batch, 512),
+            generator=self.seeded(RACE_SEED),
+        )
+        print(result, flush=True)
+        return {nfe: choice.winner for nfe, choice in result.choices.items()}
 
 
 def task_of(model: LoadedModel) -> Task:
@@ -315,6 +347,7 @@ def run() -> None:
     parser.add_argument("--evaluations", type=int, default=32, help="for the NLL of a sample")
     parser.add_argument("--antibodies", nargs="*", default=list(ANTIBODIES), choices=ANTIBODIES)
     parser.add_argument("--schedules", nargs="+", default=TITLES, choices=TITLES, metavar="TITLE")
+    parser.add_argument("--race", type=int, default=256, help="samples in a race; 0 for no race")
     args = parser.parse_args()
     device = torch.device(args.device)
     model = load(args.folder, device=device, length=args.length)
@@ -329,6 +362,7 @@ def run() -> None:
         evaluations=args.evaluations,
         device=device,
         titles=tuple(args.schedules),
+        racing=args.race,
     )
     tables: dict[str, Table] = {}
 
@@ -344,7 +378,7 @@ def run() -> None:
             length=args.length,
             search_sequences=args.sequences,
             evaluations=args.evaluations,
-            seeds="data 0, searches 1, samples 2, reference 3, bounds 4, certificates 5",
+            seeds="data 0, searches 1, samples 2, reference 3, bounds 4, certificates 5, races 6",
             device=device_name(args.device),
         )
 

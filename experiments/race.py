@@ -46,6 +46,8 @@ SHOWN = {
 }
 METRICS = {"pairs": "energy distance of pairs", "hellinger": "Hellinger distance"}
 CHOICE = "the race's choice"
+CALLS_PER_STEP = 5
+"""At most, in a race."""
 
 Schedules = Mapping[str, Mapping[int, Schedule]]
 Values = dict[str, dict[int, dict[str, Tensor]]]
@@ -85,7 +87,9 @@ def run_race(
         sampler=sampler,
         given_mask=trial.given.mask[0],
         samples=n,
+        max_calls=CALLS_PER_STEP * sum({n for by_nfe in schedules.values() for n in by_nfe}),
         similarity=task.similarity,
+        batch=1024,
         generator=torch.Generator(device).manual_seed(seed),
     )
 

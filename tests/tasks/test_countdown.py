@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from builders.statistics import LEVEL, chi_square_p, seeded
@@ -55,3 +56,12 @@ def test_the_task_is_complete():
     task = TASKS["countdown"]
     assert task.metric(task.sample_data(3, seeded(0))).tolist() == [0, 0, 0]
     assert (task.length, task.symbols) == (256, 32)
+
+
+def test_sequences_are_similar_by_their_pairs_and_by_how_many_break_the_rule():
+    x = torch.tensor([[3, 2, 1, 0, 2], [2, 1, 0, 3, 2], [3, 3, 3, 3, 3]])
+    found = countdown.similarity(x, x)
+    assert found.diagonal().tolist() == [0, 0, 0]
+    # Three of four pairs are common to the first two, and none breaks the rule; all of the third's.
+    assert found[0, 1].item() == pytest.approx(-((1 - 3 / 4) ** 0.5))
+    assert found[0, 2].item() == -2

@@ -6,7 +6,6 @@ often contradict each other. The metric is the fraction of neighbouring pairs th
 """
 
 import math
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -31,6 +30,7 @@ __all__ = [
     "exact_reverse",
     "sample_data",
     "show",
+    "similarity",
     "violations",
 ]
 
@@ -73,8 +73,21 @@ def chain(symbols: int = SYMBOLS) -> tuple[Tensor, Tensor]:
 
 def violations(samples: Tensor) -> Tensor:
     """Fraction of the L - 1 neighbouring pairs that break the rule: int64 [B, L] -> float64 [B]."""
+    return broken(samples).to(torch.float64).mean(-1)
+
+
+def broken(samples: Tensor) -> Tensor:
+    """Whether each neighbouring pair breaks the rule: int64 [B, L] -> bool [B, L - 1]."""
     before, after = samples[:, :-1], samples[:, 1:]
-    return ((before > 0) & (after != before - 1)).to(torch.float64).mean(-1)
+    return (before > 0) & (after != before - 1)
+
+
+def similarity(x: Tensor, y: Tensor) -> Tensor:
+    """Minus the Hellinger distances of the neighbouring pairs' histograms, and of how many of them
+    break the rule, added: int64 [n, L], [m, L] -> float64 [n, m].
+    """
+    rule = histogram_similarity(broken(x).to(torch.int64), broken(y).to(torch.int64))
+    return histogram_similarity(x, y, neighbours=2) + rule
 
 
 def show(sample: Tensor) -> str:
@@ -113,5 +126,5 @@ TASK = Task(
     metric=violations,
     metric_name="violation rate",
     show=show,
-    similarity=partial(histogram_similarity, neighbours=2),
+    similarity=similarity,
 )

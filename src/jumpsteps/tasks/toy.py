@@ -56,4 +56,5 @@ TASK = Task(
     metric=countdown.violations,
     metric_name="violation rate",
     show=countdown.show,
+    similarity=countdown.similarity,
 )
