@@ -46,6 +46,7 @@ from jumpsteps.process.noise import (
 from jumpsteps.process.rate_matrix import RateMatrix
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.blocked_gibbs import Redraw
 from jumpsteps.sampling.loop import Simulation, simulate
 from jumpsteps.sampling.registry import *  # noqa: F403 (every sampler's class)
 from jumpsteps.sampling.registry import SAMPLER_CLASSES, SAMPLERS
@@ -77,6 +78,7 @@ from jumpsteps.search.costs.information_profile import (
     information_profile,
     time_grid,
 )
+from jumpsteps.search.costs.redraw_cost import redraw_cost
 from jumpsteps.search.costs.table import Measure, StepCosts
 from jumpsteps.search.doubts import DoubtfulInput
 from jumpsteps.search.dynamic_programming import (
@@ -149,6 +151,7 @@ __all__ = [
     "Race",
     "Random",
     "RateMatrix",
+    "Redraw",
     "RevealOrder",
     "ReverseProcess",
     "Sampler",
@@ -182,6 +185,7 @@ __all__ = [
     "power",
     "race",
     "race_candidates",
+    "redraw_cost",
     "save_schedules",
     "shortest_path",
     "shortest_paths",

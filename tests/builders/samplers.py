@@ -35,6 +35,10 @@ SAMPLERS: list[Sampler] = [
     jumpsteps.PredictorCorrector(jumpsteps.Tweedie(), corrections=2, size=0.7),
     jumpsteps.PredictorCorrector(jumpsteps.Euler(), corrections=1, size=0.3),
     *(jumpsteps.LeaveOneOutCorrector(corrections=2, sites=k) for k in (1, 2)),
+    jumpsteps.BlockedGibbs(redraws=(jumpsteps.Redraw(2, 0.5), jumpsteps.Redraw(1, 0.25, 0.5))),
+    jumpsteps.BlockedGibbs(
+        jumpsteps.Tweedie(), (jumpsteps.Redraw(2, 0.5, 0.3), jumpsteps.Redraw(1, 1.0))
+    ),
     jumpsteps.ThetaTrapezoidal(theta=0.4),
     jumpsteps.ThetaRK2(theta=0.2),
     jumpsteps.Ancestral(),

@@ -48,13 +48,13 @@ def test_the_same_seed_writes_the_same_samples(tmp_path, capsys):
 def test_every_sampler_samples_by_name(tmp_path, capsys):
     many_calls_or_another_kernel = {"first-hitting", "gillespie", "tau-leaping-ordinal"}
     for name in SAMPLERS.keys() - many_calls_or_another_kernel:
-        steps = "" if SAMPLERS[name].takes is None else "--nfe 4"
+        steps = "" if SAMPLERS[name].takes is None else f"--nfe {SAMPLERS[name].calls(3)}"
         file = tmp_path / f"{name}.npz"
         code, out, err = run(capsys, f"sample {EXACT} --sampler {name} {steps} -n 2 -o", file)
         assert (code, err) == (0, ""), name
         assert "violation rate" in out
         if steps:
-            assert np.load(file)["nfe"] <= 4
+            assert np.load(file)["nfe"] <= SAMPLERS[name].calls(3)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,32 @@ def test_a_file_of_counts_serves_any_number_of_free_sites(tmp_path, capsys):
         assert np.load(out)["nfe"] == 4
         rescaled = "rescaled to the 2 to 192 that are free\n"
         assert err.endswith(rescaled) if options == asked else err == ""
+
+
+def test_some_of_the_calls_correct(tmp_path, capsys):
+    file, out = tmp_path / "s.json", tmp_path / "x.npz"
+    save_schedules(file, {4: CountSchedule([8, 56, 64, 128], order=Spread())})
+    found = []
+    for options in ("", "--redraw-share 0.5"):
+        asked = [f"--nfe 6 --corrections 2 {options} -n 3 --schedule", file, "-o", out]
+        code, said, err = run(capsys, f"sample {EXACT}", *asked)
+        assert (code, err) == (0, "")
+        assert "6 model calls" in said
+        found.append(np.load(out)["samples"])
+        assert np.load(out)["nfe"] == 6
+    assert (found[0] != found[1]).any()
+    for options, message in (
+        (
+            "--nfe 2 --corrections 2",
+            "--corrections 2 leaves no model call of --nfe 2 for the steps",
+        ),
+        ("--nfe 4 --redraw-share 0.5", "--redraw-share is of a corrector; pass its calls with"),
+        ("--nfe 4 --corrections 1 --redraw-share 2", "share of sites must lie in (0, 1], got 2.0"),
+        ("--sampler first-hitting --corrections 1", "--schedule, and --corrections"),
+    ):
+        code, _, err = run(capsys, f"sample {EXACT} {options} -o", out)
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
 
 
 @pytest.fixture

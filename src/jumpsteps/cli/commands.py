@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jumpsteps.cli.correcting import steps_without, with_corrector
 from jumpsteps.cli.demo import run_demo
 from jumpsteps.cli.designs import is_sequence_file, write_designs
 from jumpsteps.cli.inputs import (
@@ -175,13 +176,16 @@ def sample_command(options: SampleOptions) -> None:
     if sampler is None or sampler.takes is not None:
         if options.nfe is None:
             raise ValueError("this sampler follows a schedule; pass the model calls with --nfe")
+        nfe = steps_without(options.corrector, options.nfe)
         schedule = schedule_named(
-            options.schedule, options.nfe, model, given, sampler=sampler, order=options.order
+            options.schedule, nfe, model, given, sampler=sampler, order=options.order
         )
         sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
-    elif options.nfe is not None or options.schedule != "uniform":
+        sampler = with_corrector(sampler, options.corrector)
+    elif (options.nfe, options.corrector.corrections, options.schedule) != (None, None, "uniform"):
         raise ValueError(
-            f"sampler {sampler.name} chooses its own steps; leave out --nfe and --schedule"
+            f"sampler {sampler.name} chooses its own steps; leave out --nfe and --schedule, and "
+            "--corrections"
         )
     samples, nfe = sample_batches(
         model.reverse,

@@ -128,6 +128,16 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample.add_argument(
         "--nfe", type=positive, help="model calls; not for samplers that choose their own steps"
     )
+    sample.add_argument(
+        "--corrections",
+        metavar="N",
+        type=positive,
+        help="N of the model calls correct: after the steps of the others, each draws a share of "
+        "the sites again, given the rest",
+    )
+    sample.add_argument(
+        "--redraw-share", type=float, help="the share of sites of a correction; by default 0.25"
+    )
     add_sampling(sample, n=16, text="number of samples")
     sample.add_argument(
         "-o",

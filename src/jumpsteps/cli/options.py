@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 __all__ = [
     "CompareOptions",
+    "CorrectorOptions",
     "DemoOptions",
     "ExplainOptions",
     "ModelOptions",
@@ -122,6 +123,18 @@ class OptimizeOptions:
 
 
 @dataclass(frozen=True)
+class CorrectorOptions:
+    """The corrector of a run: model calls that draw a share of the sites again."""
+
+    corrections: int | None
+    redraw_share: float | None
+
+    def __post_init__(self) -> None:
+        if self.redraw_share is not None and self.corrections is None:
+            raise ValueError("--redraw-share is of a corrector; pass its calls with --corrections")
+
+
+@dataclass(frozen=True)
 class SampleOptions:
     """``jumpsteps sample``."""
 
@@ -132,6 +145,7 @@ class SampleOptions:
     seed: int
     schedule: str
     nfe: int | None
+    corrector: CorrectorOptions
     n: int
     batch: int | None
     out: str

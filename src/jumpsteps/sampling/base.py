@@ -86,7 +86,6 @@ class Sampler(ABC):
     """
 
     kernels: ClassVar[tuple[str, ...] | None] = None
-    takes: ClassVar[type[TimeSchedule] | type[CountSchedule] | None] = TimeSchedule
     holds: ClassVar[Held | None] = None
     source: ClassVar[str] = ""
 
@@ -94,6 +93,10 @@ class Sampler(ABC):
     @abstractmethod
     def name(self) -> str:
         """A class attribute, or a property where it depends on the settings."""
+
+    @property
+    def takes(self) -> type[TimeSchedule] | type[CountSchedule] | None:
+        return TimeSchedule
 
     @property
     def order(self) -> str:

@@ -17,6 +17,7 @@ from jumpsteps.sampling.two_stage import ThetaTrapezoidal as ThetaTrapezoidal
 from jumpsteps.sampling.two_stage import ThetaRK2 as ThetaRK2
 from jumpsteps.sampling.corrector import PredictorCorrector as PredictorCorrector
 from jumpsteps.sampling.leave_one_out import LeaveOneOutCorrector as LeaveOneOutCorrector
+from jumpsteps.sampling.blocked_gibbs import BlockedGibbs as BlockedGibbs
 from jumpsteps.sampling.ancestral import Ancestral as Ancestral
 from jumpsteps.sampling.ancestral import ReMDM as ReMDM
 from jumpsteps.sampling.parallel_decoding import KGillespie as KGillespie
