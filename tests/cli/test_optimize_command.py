@@ -282,6 +282,10 @@ def test_costs_are_measured_by_data_or_by_the_model(tmp_path, capsys):
     code, _, err = run(capsys, searched, "--method jys --measure model -o", file)
     assert code == 1
     assert "method jys has no costs to measure" in err
-    code, _, err = run(capsys, "optimize toy-uniform --nfe 4 --measure model -o", file)
-    assert code == 1
-    assert "this model has the uniform kernel" in err
+    revised = {}
+    for option in ("", "--measure data", "--measure model"):
+        assert run(capsys, "optimize toy-uniform --nfe 4", option, "-o", file)[0] == 0
+        revised[option] = entries(file)[0]
+    assert revised[""] == revised["--measure model"]
+    assert revised[""]["provenance"].get("few_step_nll") is None
+    assert revised["--measure data"]["provenance"]["few_step_nll"] is not None

@@ -66,22 +66,16 @@ def default_method(
     return AutoOrder()
 
 
-def measured(method: Method, measure: str | None, kernel: str) -> Method:
+def measured(method: Method, measure: str | None) -> Method:
     """The search with costs by data or by the model, if it has such costs and one is named.
 
     Raises:
-        ValueError: a kernel whose costs are not measured by either, or orders compared by the
-            model.
+        ValueError: orders compared by the model.
     """
     if isinstance(method, AutoOrder) and measure == Measure.MODEL.value:
         raise ValueError("orders are compared by data; leave out --measure model, or name an order")
     if measure is None or not isinstance(method, ShortestPath):
         return method
-    if kernel != Absorbing.name:
-        raise ValueError(
-            f"--measure is for the absorbing kernel, this model has the {kernel} kernel; "
-            "leave it out"
-        )
     return replace(method, measure=Measure(measure))
 
 
@@ -101,7 +95,7 @@ def search(
     """
     forward = model.reverse.forward
     searched = method or default_method(model, options, sampler, tolerance)
-    searched = measured(searched, options.measure, forward.name)
+    searched = measured(searched, options.measure)
     held_out = 0
     if measures_by_data(searched, forward, sampler or searched.sampler):
         held_out = certificate_sequences(options.sequences)

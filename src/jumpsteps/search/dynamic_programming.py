@@ -25,13 +25,19 @@ def shortest_paths(costs: StepCosts, steps: Iterable[int]) -> dict[int, Schedule
     """The cheapest schedule from the first grid point to the last, for each number of steps.
 
     Raises:
-        ValueError: a number of steps below 1 or the number of blocks, or more steps than the grid
-            has intervals.
+        ValueError: a number of steps below 1 or the number of blocks, more steps than the grid
+            has intervals, or so few that every schedule costs infinitely much.
     """
     wanted = sorted(set(steps))
     check_steps(costs, wanted)
     paths = islice(best_paths(costs), wanted[-1] + 1 - costs.least_steps)
     found = {n: path for n, path in enumerate(paths, costs.least_steps) if n in wanted}
+    for n, path in found.items():
+        if not np.isfinite(costs.value[path[:-1], path[1:]]).all():
+            raise ValueError(
+                f"every schedule of {n} steps costs infinitely much: its steps exclude some of the "
+                "data; use more steps, or tweedie, whose steps exclude none"
+            )
     return {n: costs.schedule(path) for n, path in found.items()}
 
 

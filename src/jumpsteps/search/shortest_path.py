@@ -8,13 +8,15 @@ What a step costs depends on what the sampler holds fixed in it (``Sampler.holds
 
 * the context (Tweedie, ancestral): for the absorbing kernel the ``information_profile``, else
   ``path_costs``;
-* the rates up to the first jump (Euler): the same as for the context. Costs that count the frozen
-  clock found worse schedules (docs/schedules.md);
+* the rates up to the first jump (Euler): the same as for the context;
 * the rates (tau-leaping): ``path_costs`` with ``hold_time``;
 * the count (k-Gillespie): ``count_costs`` in a reveal order.
 
-Costs of the absorbing kernel are measured by data (``Measure``), so that the cheapest schedule is
-that of the least few-step NLL, whatever the network.
+Costs are measured by data or by the model (``Measure``). By data the cheapest schedule is that of
+the least few-step NLL, whatever the network: costs are those of the profile and of counts, and the
+``nll_costs`` of the sampler's own steps for every other kernel and sampler. The default is by
+data for the absorbing kernel. Where later steps revise tokens the few-step NLL counts in full what
+they correct, and its schedules are worse (docs/evidence.md), so the default is the model's.
 """
 
 from collections.abc import Mapping
@@ -33,6 +35,7 @@ from jumpsteps.schedules.orders import Blocks, Random, RevealOrder
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.by_block import block_costs
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
+from jumpsteps.search.costs.by_nll import nll_costs
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import ErrorCorrection
 from jumpsteps.search.costs.information_profile import (
@@ -64,8 +67,8 @@ class ShortestPath:
             sampler.
         sites: at most so many sites are compared by ``path_costs``; its default if None.
         correction: the surviving fraction of errors; the kernel's default if None.
-        measure: whether costs of the absorbing kernel are measured by data or by the model; other
-            kernels, and tau-leaping, have those of ``path_costs``, the model's.
+        measure: what costs are measured by; by default data, and the model where later steps revise
+            tokens.
         within_blocks: for an order of ``Blocks``: no step crosses from one block into the next
             (semi-autoregressive decoding), see ``block_costs``.
 
@@ -79,7 +82,7 @@ class ShortestPath:
     order: RevealOrder = Random()
     sites: int | None = None
     correction: ErrorCorrection | None = None
-    measure: Measure = Measure.DATA
+    measure: Measure | None = None
     within_blocks: bool = False
 
     def __post_init__(self) -> None:
@@ -101,11 +104,14 @@ class ShortestPath:
     def max_evaluations(self) -> int:
         return self.evaluations
 
+    def measure_for(self, forward: ForwardProcess) -> Measure:
+        """What costs are measured by."""
+        return self.measure or (Measure.MODEL if forward.revisable else Measure.DATA)
+
     def measures_by_data(self, forward: ForwardProcess, sampler: Sampler) -> bool:
-        """For the absorbing kernel, and samplers whose own costs these are."""
-        return (
-            self.measure is Measure.DATA and isinstance(forward, Absorbing) and has_bound(sampler)
-        )
+        """For the absorbing kernel, and samplers that reveal sites by the model's posterior."""
+        reveals = isinstance(forward, Absorbing) and sampler.holds in (Held.CONTEXT, Held.COUNT)
+        return reveals and self.measure_for(forward) is Measure.DATA
 
     def costs(
         self,
@@ -134,20 +140,44 @@ class ShortestPath:
                 f"sampler {sampler.name} follows times, in random order; "
                 f"for {self.order.name} order use k-gillespie"
             )
+        return self.costs_of_times(reverse, paths, sampler, max_steps, generator)
+
+    def costs_of_times(
+        self,
+        reverse: ReverseProcess,
+        paths: Paths,
+        sampler: Sampler,
+        max_steps: int,
+        generator: torch.Generator,
+    ) -> StepCosts:
+        """The table for a sampler that follows times."""
+        measure, holds = self.measure_for(reverse.forward), sampler.holds
         grid_intervals = max(self.grid_intervals, 4 * max_steps)
-        if isinstance(reverse.forward, Absorbing) and sampler.holds is not Held.RATES:
+        by_data, masks = measure is Measure.DATA, isinstance(reverse.forward, Absorbing)
+        if masks and (holds is Held.CONTEXT or (holds is Held.FIRST_JUMP and not by_data)):
             profile = information_profile(
-                reverse, paths, evaluations=self.evaluations, measure=self.measure
+                reverse, paths, evaluations=self.evaluations, measure=measure
             )
             grid = time_grid(profile.forward, grid_intervals)
             return profile.smoothed(self.bandwidth).step_costs(grid)
+        if by_data:
+            return nll_costs(
+                reverse,
+                paths,
+                sampler,
+                evaluations=self.evaluations,
+                grid_intervals=grid_intervals,
+                sites=self.sites,
+                bandwidth=self.bandwidth,
+                generator=generator,
+            )
         return path_costs(
             reverse,
             paths,
             evaluations=self.evaluations,
             grid_intervals=grid_intervals,
             sites=self.sites,
-            hold_time=sampler.holds is Held.RATES,
+            hold_time=holds is Held.RATES,
             correction=self.correction,
             bandwidth=self.bandwidth,
             max_steps=max_steps,
@@ -167,7 +197,7 @@ class ShortestPath:
             evaluations=self.evaluations,
             bandwidth=self.bandwidth,
             grid_intervals=self.grid_intervals,
-            measure=self.measure,
+            measure=self.measure_for(reverse.forward),
             generator=generator,
         )
 
@@ -183,9 +213,7 @@ class ShortestPath:
         """The cheapest schedule for each number of steps; raises ValueError as ``costs``."""
         costs = self.costs(reverse, paths, sampler, max_steps=max(steps), generator=generator)
         doubt_calibration(calibration_of(costs))
-        return {
-            n: predicted(costs, found, sampler) for n, found in shortest_paths(costs, steps).items()
-        }
+        return {n: predicted(costs, found) for n, found in shortest_paths(costs, steps).items()}
 
     def find_within(
         self,
@@ -203,22 +231,13 @@ class ShortestPath:
         """
         costs = self.costs(reverse, paths, sampler, max_steps=1, generator=generator)
         doubt_calibration(calibration_of(costs))
-        return predicted(costs, fewest_steps(costs, tolerance), sampler)
+        return predicted(costs, fewest_steps(costs, tolerance))
 
 
 def calibration_of(costs: StepCosts) -> tuple[Calibration, ...]:
     return costs.calibration if isinstance(costs, ProfileCosts | CountCosts) else ()
 
 
-def has_bound(sampler: Sampler) -> bool:
-    """Whether costs by data are those of the sampler itself."""
-    return sampler.holds in (Held.CONTEXT, Held.COUNT)
-
-
-def predicted(costs: StepCosts, schedule: Schedule, sampler: Sampler) -> FoundSchedule:
-    """The schedule with its error; with its few-step NLL, where that is of this sampler.
-
-    Euler's schedules have the costs of Tweedie's sampler, so they get no bound.
-    """
-    few_step = costs.few_step(schedule) if has_bound(sampler) else None
-    return FoundSchedule(schedule, *costs.predict(schedule), few_step)
+def predicted(costs: StepCosts, schedule: Schedule) -> FoundSchedule:
+    """The schedule with its error, and its few-step NLL where costs are measured by data."""
+    return FoundSchedule(schedule, *costs.predict(schedule), costs.few_step(schedule))

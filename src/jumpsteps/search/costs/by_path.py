@@ -45,9 +45,6 @@ from jumpsteps.search.paths import Paths
 
 __all__ = ["PathCosts", "path_costs"]
 
-SITES, NUMBERS = 2**13, 2**25
-"""The most sites that are compared by default, and the most sites times symbols."""
-
 
 @dataclass(frozen=True)
 class PathCosts(StepCosts):
@@ -216,7 +213,7 @@ def path_costs(
             change by less than their standard errors.
         grid_intervals: of the grid of the table, at least.
         sites: free sites at most at which rates are compared, spread over the sequences; see
-            ``SITES`` for the default.
+            ``some_free_sites`` for the default.
         hold_time: the step holds its rates fixed (tau-leaping); else its context alone.
         correction: the surviving fraction of errors. By default ``ErrorCorrection()`` for kernels
             that revise tokens and ``NO_CORRECTION`` for the absorbing one.
@@ -237,7 +234,6 @@ def path_costs(
         )
     if correction is None:
         correction = ErrorCorrection() if reverse.forward.revisable else NO_CORRECTION
-    sites = sites or min(SITES, NUMBERS // reverse.forward.vocab_size)
     compared = PathEvaluations.draw(reverse, paths, sites, generator=generator)
     precision = Precision(evaluations, grid_intervals, bandwidth, max_steps, hold_time)
     refinement = Refinement(compared, correction, precision)

@@ -30,7 +30,10 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.search.paths import Paths
 
-__all__ = ["EvaluationAt", "PathEvaluations"]
+__all__ = ["EvaluationAt", "PathEvaluations", "some_free_sites"]
+
+SITES, NUMBERS = 2**13, 2**25
+"""The most sites that are compared by default, and the most sites times symbols."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,10 @@ class PathEvaluations:
 
     @classmethod
     def draw(
-        cls, reverse: ReverseProcess, paths: Paths, sites: int, *, generator: torch.Generator
+        cls, reverse: ReverseProcess, paths: Paths, sites: int | None, *, generator: torch.Generator
     ) -> "PathEvaluations":
-        """No evaluations yet, of at most ``sites`` random sites, as many in every sequence."""
-        each = max(sites // len(paths.data), 1)
-        keys = uniform(tuple(paths.free.shape), generator=generator, device=paths.free.device)
-        keys = keys.masked_fill(~paths.free, torch.inf)
-        return cls(reverse, paths, paths.free & (keys.argsort(-1).argsort(-1) < each))
+        """No evaluations yet, of ``some_free_sites``."""
+        return cls(reverse, paths, some_free_sites(paths, sites, generator=generator))
 
     def with_times(self, times: list[float]) -> "PathEvaluations":
         """The same with evaluations at these times added: one model call for each."""
@@ -132,6 +132,18 @@ class PathEvaluations:
         output = evaluation.model(evaluation.x, evaluation.t, where)
         w = self.reverse.leave_one_out_from(output, evaluation.x, evaluation.t, where)
         return w.to(precise(w))
+
+
+def some_free_sites(paths: Paths, sites: int | None, *, generator: torch.Generator) -> Tensor:
+    """At most so many random free sites, as many in every sequence, bool [B, L].
+
+    The default is ``SITES``, and fewer for large vocabularies.
+    """
+    most = sites or min(SITES, NUMBERS // paths.forward.vocab_size)
+    each = max(most // len(paths.data), 1)
+    keys = uniform(tuple(paths.free.shape), generator=generator, device=paths.free.device)
+    keys = keys.masked_fill(~paths.free, torch.inf)
+    return paths.free & (keys.argsort(-1).argsort(-1) < each)
 
 
 def common_odds(forward: ForwardProcess, t: Tensor) -> Tensor | None:

@@ -21,6 +21,7 @@ import torch
 from jumpsteps.core.information import Floats
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.search.costs.correction import ErrorCorrection, corruption_probability
+from jumpsteps.search.costs.correlation import correlation, time_of_correlation
 from jumpsteps.search.costs.smoothing import local_plane
 
 __all__ = ["DivergenceTable"]
@@ -45,15 +46,10 @@ class DivergenceTable:
 
     def correlation(self, times: Floats) -> Floats:
         """rho(t)."""
-        total = self.forward.noise.total(
-            torch.from_numpy(np.ascontiguousarray(times, dtype=np.float64))
-        )
-        return torch.exp(-self.forward.spectral_gap * total).numpy()
+        return correlation(self.forward, times)
 
     def time_of_correlation(self, rho: Floats) -> Floats:
-        return self.forward.noise.inverse(
-            torch.from_numpy(-np.log(rho) / self.forward.spectral_gap)
-        ).numpy()
+        return time_of_correlation(self.forward, rho)
 
     @cached_property
     def nodes(self) -> Floats:

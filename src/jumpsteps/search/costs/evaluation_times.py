@@ -9,17 +9,23 @@ import heapq
 import math
 
 import numpy as np
-import torch
 
 from jumpsteps.core.information import Floats
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.search.costs.correction import RARE_CORRUPTION, corruption_time
+from jumpsteps.search.costs.correlation import correlation, time_of_correlation
 from jumpsteps.search.costs.divergence_table import DivergenceTable
 
-__all__ = ["costliest_times", "first_times"]
+__all__ = ["correlation_range", "costliest_times", "first_times"]
 
 LAST_NOISE = 1e-3
 """Jumps of a site that are expected before the last evaluated time; there are no rates at t = 0."""
+
+
+def correlation_range(forward: ForwardProcess) -> tuple[float, float]:
+    """rho at t = 1 and at the last evaluated time."""
+    last = math.exp(-forward.spectral_gap * LAST_NOISE / forward.max_exit_rate)
+    return float(correlation(forward, np.asarray(1.0))), last
 
 
 def first_times(forward: ForwardProcess, count: int, *, rare_corruption: bool) -> Floats:
@@ -28,12 +34,7 @@ def first_times(forward: ForwardProcess, count: int, *, rare_corruption: bool) -
     Args:
         rare_corruption: move one of the inner times to where false acceptance is measured.
     """
-    first, last = (
-        math.exp(-forward.spectral_gap * float(forward.noise.total(1.0))),
-        math.exp(-forward.spectral_gap * LAST_NOISE / forward.max_exit_rate),
-    )
-    total = -np.log(np.linspace(first, last, count)) / forward.spectral_gap
-    times = forward.noise.inverse(torch.from_numpy(total)).numpy()
+    times = time_of_correlation(forward, np.linspace(*correlation_range(forward), count))
     times[0], rare = 1.0, corruption_time(forward, RARE_CORRUPTION)
     if rare_corruption and times[-1] < rare < 1:
         times[1 + np.abs(times[1:-1] - rare).argmin()] = rare

@@ -47,7 +47,6 @@ from jumpsteps.search.paths import Paths
 
 __all__ = [
     "counts_bound",
-    "divergence_of_step",
     "fixed_order_bound",
     "key_ranks",
     "random_order_bound",
@@ -97,17 +96,10 @@ def step_divergence(reverse: ReverseProcess, paths: Paths, step: Step, sampler: 
     """KL(r(x_s | x_t, x_0) || sampler's step) of each sequence, float64 [B]; one model call."""
     x = state_of_run(paths, step.t)
     evaluated = replace(reverse, model=reverse.evaluate(x, step.t, paths.movable(x)))
-    return divergence_of_step(evaluated, paths, x, step, sampler, paths.free)
-
-
-def divergence_of_step(
-    evaluated: ReverseProcess, paths: Paths, x: Tensor, step: Step, sampler: Sampler, where: Tensor
-) -> Tensor:
-    """``step_divergence`` at the sites ``where``, from an evaluation of the model at x_t."""
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for chunk in site_chunks(where, evaluated.forward.vocab_size):
+    for chunk in site_chunks(paths.free, reverse.forward.vocab_size):
         drawn = sampler.site_distribution(evaluated, x, step, chunk.mask)
-        wanted = bridge_of_data(evaluated.forward, chunk.select(paths.data), chunk.select(x), step)
+        wanted = bridge_of_data(reverse.forward, chunk.select(paths.data), chunk.select(x), step)
         total.index_add_(0, chunk.rows, kl_divergence(wanted, drawn))
     return total
 
