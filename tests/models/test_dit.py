@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from builders.statistics import seeded
+from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.uniform import Uniform
 
 CONFIG = DiTConfig(vocab_size=11, hidden_size=24, n_blocks=2, n_heads=3, cond_dim=10)
 
@@ -177,6 +180,24 @@ def test_log_score_reading(network, t):
     assert torch.allclose(
         unscaled.double(), network(x, sigma.float()).scatter(-1, x[..., None], 0), atol=1e-4
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("times", [0.4, torch.tensor([0.2, 0.9, 0.5], dtype=torch.float64)])
+def test_chunks_of_an_evaluation_equal_the_output(network, times):
+    """Also where every sequence has its own time, and in micro-batches."""
+    for model in (
+        LogScoreNetwork(network, LogLinear()),
+        PosteriorNetwork(network, Uniform(vocab_size=11, noise=LogLinear())),
+    ):
+        x = torch.randint(11, (3, 8), generator=seeded(0))
+        where = torch.rand(x.shape, generator=seeded(1)) < 0.6
+        expected = model(x, times, where)
+        parts = MicroBatches(model)
+        parts.most = 2
+        for evaluation in (model.evaluate(x, times, where), parts.evaluate(x, times, where)):
+            chunks = [evaluation(x, times, chunk) for chunk in SiteMask.of(where).split(5)]
+            assert torch.allclose(torch.cat(chunks), expected, atol=1e-5)
 
 
 def test_sizes_that_do_not_fit_are_refused():

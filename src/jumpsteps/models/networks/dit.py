@@ -10,6 +10,7 @@ selects K sites.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -260,6 +261,33 @@ def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
     return noise.total(t).to(x.device, torch.float32).reshape(-1)
 
 
+def kept_states(
+    network: DiT,
+    x: Tensor,
+    sigma: Tensor,
+    where: Tensor | SiteMask,
+    read: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Evaluation:
+    """The trunk's hidden states at the selected sites, with their noise level where sequences have
+    their own; ``read(output, tokens, sigma)`` turns outputs [K, V] into the model's.
+    """
+    where = SiteMask.of(where)
+    hidden, c = selected(network.trunk(x, sigma), where), network.condition(sigma)
+    if len(sigma) == 1:
+        return Evaluation(
+            hidden, where, lambda rows, tokens: read(network.output_layer(rows, c), tokens, sigma)
+        )
+    parts = (hidden, c[where.rows], sigma[where.rows, None])
+    sizes, dtype = [part.shape[-1] for part in parts], hidden.dtype
+
+    def output(rows: Tensor, tokens: Tensor) -> Tensor:
+        states, levels, own = rows.split(sizes, -1)
+        return read(network.output_layer(states.to(dtype), levels.to(dtype)), tokens, own[:, 0])
+
+    wide = torch.promote_types(dtype, torch.float32)
+    return Evaluation(torch.cat([part.to(wide) for part in parts], -1), where, output)
+
+
 class PosteriorNetwork(nn.Module):
     """A DiT whose output is read as logits of p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
@@ -282,12 +310,10 @@ class PosteriorNetwork(nn.Module):
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs when they are read."""
-        where, level = SiteMask.of(where), self.level(x, t)
-        hidden, c = selected(self.network.trunk(x, level), where), self.network.condition(level)
-        return Evaluation(
-            hidden, where, lambda rows, tokens: self.read(self.network.output_layer(rows, c))
+        return kept_states(
+            self.network, x, self.level(x, t), where, lambda out, tokens, level: self.read(out)
         )
 
     def level(self, x: Tensor, t: Time) -> Tensor:
@@ -333,15 +359,9 @@ class LogScoreNetwork(nn.Module):
     def compile_trunk(self) -> None:
         self.network.compile_trunk()
 
-    def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs when they are read."""
-        where, sigma = SiteMask.of(where), noise_level(self.noise, x, t)
-        hidden, c = selected(self.network.trunk(x, sigma), where), self.network.condition(sigma)
-        return Evaluation(
-            hidden,
-            where,
-            lambda rows, tokens: self.read(self.network.output_layer(rows, c), tokens, sigma),
-        )
+        return kept_states(self.network, x, noise_level(self.noise, x, t), where, self.read)
 
     def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
         """Outputs [..., V], tokens ``own`` [...] and noise levels [...] to log-scores [..., V]."""
