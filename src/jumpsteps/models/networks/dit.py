@@ -261,19 +261,26 @@ def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
     return noise.total(t).to(x.device, torch.float32).reshape(-1)
 
 
+def one_for_each(t: Time) -> bool:
+    """Whether these are the times of the sequences, [B]."""
+    return isinstance(t, Tensor) and t.ndim > 0
+
+
 def kept_states(
     network: DiT,
     x: Tensor,
     sigma: Tensor,
     where: Tensor | SiteMask,
     read: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *,
+    each: bool,
 ) -> Evaluation:
-    """The trunk's hidden states at the selected sites, with their noise level where sequences have
-    their own; ``read(output, tokens, sigma)`` turns outputs [K, V] into the model's.
+    """The trunk's hidden states at the selected sites, with their noise level if it is one for each
+    sequence; ``read(output, tokens, sigma)`` turns outputs [K, V] into the model's.
     """
     where = SiteMask.of(where)
     hidden, c = selected(network.trunk(x, sigma), where), network.condition(sigma)
-    if len(sigma) == 1:
+    if not each:
         return Evaluation(
             hidden, where, lambda rows, tokens: read(network.output_layer(rows, c), tokens, sigma)
         )
@@ -312,8 +319,9 @@ class PosteriorNetwork(nn.Module):
 
     def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs when they are read."""
+        level, each = self.level(x, t), self.mask_id is None and one_for_each(t)
         return kept_states(
-            self.network, x, self.level(x, t), where, lambda out, tokens, level: self.read(out)
+            self.network, x, level, where, lambda out, tokens, own: self.read(out), each=each
         )
 
     def level(self, x: Tensor, t: Time) -> Tensor:
@@ -361,7 +369,8 @@ class LogScoreNetwork(nn.Module):
 
     def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
         """The trunk's hidden states at the selected sites; the head runs when they are read."""
-        return kept_states(self.network, x, noise_level(self.noise, x, t), where, self.read)
+        sigma = noise_level(self.noise, x, t)
+        return kept_states(self.network, x, sigma, where, self.read, each=one_for_each(t))
 
     def read(self, output: Tensor, own: Tensor, sigma: Tensor) -> Tensor:
         """Outputs [..., V], tokens ``own`` [...] and noise levels [...] to log-scores [..., V]."""
