@@ -147,6 +147,13 @@ def round_sizes(samples: int) -> list[int]:
     return sizes
 
 
+def interval_level(level: float, schedules: int, rounds: int) -> float:
+    """The level of a two-sided interval whose lower end is a bound at the family-wise level, in
+    comparisons of each schedule with the best in each round (Bonferroni).
+    """
+    return 1 - 2 * (1 - level) / max((schedules - 1) * rounds, 1)
+
+
 def run_race(
     track: Track,
     schedules: Mapping[str, Schedule],
@@ -159,7 +166,7 @@ def run_race(
     one is kept for the last comparison.
     """
     sizes = round_sizes(samples)
-    one_sided = (1 - level) / max((len(schedules) - 1) * len(sizes), 1)
+    each = interval_level(level, len(schedules), len(sizes))
     left, drawn, used = dict(schedules), 0, 0
     tokens = {name: torch.empty(0, track.data.shape[1], dtype=torch.int64) for name in schedules}
     runners: dict[str, Runner] = {}
@@ -170,7 +177,7 @@ def run_race(
         new = track.draw(left, drawn, size, generator)
         tokens = {name: torch.cat([tokens[name].to(new[name]), new[name]]) for name in left}
         drawn, used = size, used + calls
-        runners |= compared(track, left, tokens, 1 - 2 * one_sided)
+        runners |= compared(track, left, tokens, each)
         left = {name: one for name, one in left.items() if not runners[name].dropped}
         if len(left) == 1:
             break

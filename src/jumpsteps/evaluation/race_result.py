@@ -118,9 +118,9 @@ class Race:
 
 
 def unit_of(values: list[float]) -> int:
-    """The power of ten, a multiple of 3, in which the largest value is at least 1."""
+    """The power of ten, a multiple of 3, in which the largest value is at least 10."""
     largest = max(values, default=0.0)
-    return 3 * math.floor(math.log10(largest) / 3) if largest > 0 else 0
+    return 3 * math.floor((math.log10(largest) - 1) / 3) if largest > 0 else 0
 
 
 def text(interval: Interval, unit: int) -> str:
