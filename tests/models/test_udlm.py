@@ -195,7 +195,7 @@ def test_what_is_evaluated_is_read_like_the_model(tmp_path):
 def test_what_was_loaded_is_sampled(tmp_path):
     reverse = jumpsteps.load(write_folder(tmp_path / "model", UDLM, PUBLISHED)).reverse
     times = jumpsteps.TimeSchedule([1, 0.5, 0])
-    run = jumpsteps.simulate(reverse, jumpsteps.Tweedie(), times, (4, L), generator=seeded(0))
+    run = jumpsteps.simulate(reverse, jumpsteps.Tweedie(), times, (64, L), generator=seeded(0))
     assert run.nfe == 2
     assert run.samples.max() == V - 1  # the last symbol is no MASK
 

@@ -14,9 +14,11 @@ import math
 import torch
 from torch import Tensor
 
+from jumpsteps.core.tensors import precise
+
 __all__ = ["RowDraws", "categorical", "exponential", "gumbel", "poisson", "uniform"]
 
-MANY = 4096
+MANY = 256
 """The number of symbols from which on a draw takes two stages."""
 
 
@@ -32,12 +34,12 @@ def exponential(rate: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:
-    """One Poisson number for each mean >= 0, int64.
+    """One Poisson number for each mean >= 0, int64; of float32 means in float32, else in float64.
 
     Raises:
         ValueError: a mean is negative or not finite.
     """
-    mean = mean.to(torch.float64)
+    mean = mean if mean.dtype == torch.float32 else mean.to(torch.float64)
     if not (torch.isfinite(mean).all() and (mean >= 0).all()):
         raise ValueError(
             "cannot draw a Poisson number: a mean is negative or not finite; "
@@ -78,9 +80,11 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     drawn = torch.searchsorted(cumulative, threshold, right=True)
     if width > 1:
         before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
-        drawn = drawn * width + symbol_of_run(rows, drawn, width, threshold - before)
+        share = (threshold - before) / (cumulative.gather(-1, drawn) - before)
+        drawn = drawn * width + symbol_of_run(rows, drawn, width, share)
     # The check comes last, because it makes the CPU wait for a GPU.
-    if not (torch.isfinite(total).all() & (total > 0).all() & (weights >= 0).all()):
+    least = rows.amin() if rows.numel() else total.new_zeros(())
+    if not (torch.isfinite(total).all() & (total > 0).all() & (least >= 0)):
         raise ValueError(
             "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
             "the model may have returned NaN, or given sites may have probability zero under it"
@@ -100,13 +104,14 @@ class RowDraws:
     """
 
     def __init__(self, weights: Tensor) -> None:
-        cumulative = weights.to(torch.float64).cumsum(-1)
-        total = cumulative[:, -1:]
-        if not (torch.isfinite(total).all() and (total > 0).all() and (weights >= 0).all()):
+        cumulative = weights.cumsum(-1, dtype=torch.float64)
+        total = cumulative[:, -1:].clone()
+        least = weights.amin() if weights.numel() else total.new_zeros(())
+        if not (torch.isfinite(total).all() & (total > 0).all() & (least >= 0)):
             raise ValueError("a table to draw from has a row that is no distribution")
         self.symbols = weights.shape[1]
         starts = torch.arange(len(weights), device=weights.device, dtype=torch.float64)
-        self.cumulative = (starts[:, None] + cumulative / total).flatten()
+        self.cumulative = cumulative.div_(total).add_(starts[:, None]).flatten()
 
     def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
         """One symbol for each row index, int64 [...]; a symbol of weight zero is never drawn."""
@@ -117,21 +122,30 @@ class RowDraws:
 
 
 def run_sums(rows: Tensor, width: int) -> Tensor:
-    """Sums over runs of ``width`` neighbours, the last run shorter, float64 [K, runs]."""
+    """Sums over runs of ``width`` neighbours, the last run shorter, float64 [K, runs].
+
+    They are added up in the weights' own precision, float32 at least: PyTorch adds float32 numbers
+    in float64 only after it has written them out as such.
+    """
     if width == 1:
         return rows.to(torch.float64)
-    whole = rows.shape[1] // width * width
-    sums = rows[:, :whole].unflatten(1, (-1, width)).sum(-1, dtype=torch.float64)
-    return torch.cat([sums, rows[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)], 1)
+    whole, dtype = rows.shape[1] // width * width, precise(rows)
+    sums = rows[:, :whole].unflatten(1, (-1, width)).sum(-1, dtype=dtype)
+    if whole < rows.shape[1]:
+        sums = torch.cat([sums, rows[:, whole:].sum(-1, keepdim=True, dtype=dtype)], 1)
+    return sums.to(torch.float64)
 
 
-def symbol_of_run(rows: Tensor, run: Tensor, width: int, threshold: Tensor) -> Tensor:
-    """The symbol of its run [K, 1] that each threshold [K, 1] falls on, counted from its start."""
+def symbol_of_run(rows: Tensor, run: Tensor, width: int, share: Tensor) -> Tensor:
+    """The symbol of its run [K, 1] that each share [K, 1] of its sum falls on, counted from its
+    start.
+    """
     columns = run * width + torch.arange(width, device=rows.device)
     inside = columns < rows.shape[1]
     part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
     cumulative = part.cumsum(-1)
-    return torch.searchsorted(cumulative, below(threshold, cumulative[:, -1:]), right=True)
+    total = cumulative[:, -1:]
+    return torch.searchsorted(cumulative, below(share * total, total), right=True)
 
 
 def below(threshold: Tensor, total: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ more directly; all else follows in ``ReverseProcess``, with the same shapes.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from jumpsteps.core.site_mask import selected
@@ -34,8 +33,11 @@ class PosteriorReverse(ReverseProcess):
 
     def posterior_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
         self.check_symbols(output)
-        likelihood = self.forward.likelihood(selected(x, where), time_of_sites(t, x, where))
-        return output.masked_fill(likelihood <= 0, -torch.inf).softmax(-1)
+        sites, times = selected(x, where), time_of_sites(t, x, where)
+        return self.forward.possible(output, sites, times).softmax(-1)
+
+    def data_weights_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
+        return self.posterior_from(output, x, t, where)
 
     def leave_one_out_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
         self.check_symbols(output)
@@ -81,6 +83,8 @@ class LogScoreReverse(ReverseProcess):
 
     Source: Lou, Meng, Ermon (2024), Eq. 5.
     """
+
+    models_data = False
 
     def log_score_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
         self.check_symbols(output)

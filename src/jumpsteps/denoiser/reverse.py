@@ -26,7 +26,7 @@ Shapes: x is int64 [B, L]; t > 0 is a number or a tensor [B]; ``where`` is bool 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class ReverseProcess(ABC):
 
     forward: ForwardProcess
     model: Callable[..., Any]
+    models_data: ClassVar[bool] = True
+    """Whether the output is a distribution of x_0, so that rates are means over x_0."""
 
     # One call of the model.
 
@@ -122,10 +124,16 @@ class ReverseProcess(ABC):
         """``posterior`` from the model's output."""
         sites = selected(x, where)
         w = self.leave_one_out_from(output, x, t, where)
-        joint = w * self.forward.likelihood(sites, time_of_sites(t, x, where)).to(w)
-        frozen = ~self.forward.movable(sites)[..., None]
-        joint = torch.where(frozen, one_hot(sites, self.forward.vocab_size, joint.dtype), joint)
+        joint = self.forward.put_in(w, sites, time_of_sites(t, x, where))
+        if not self.forward.revisable:
+            known = one_hot(sites, self.forward.vocab_size, joint.dtype)
+            joint = torch.where(self.forward.movable(sites)[..., None], joint, known)
         return joint / joint.sum(-1, keepdim=True)
+
+    def data_weights_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
+        """p(x0^l | x_t) at sites that can move, unnormalised."""
+        w = self.leave_one_out_from(output, x, t, where)
+        return self.forward.put_in(w, selected(x, where), time_of_sites(t, x, where))
 
     def log_score_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
         """``log_score`` from the model's output."""

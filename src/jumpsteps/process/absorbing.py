@@ -117,6 +117,17 @@ class Absorbing(ForwardProcess):
         )
         return log_posterior.to(dtype).scatter(-1, x[..., None], own[..., None])
 
+    def put_in(self, w: Tensor, x: Tensor, t: Time) -> Tensor:
+        return w
+
+    def possible(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        return self.leave_out(log_posterior, x, t)
+
+    def sample_bridge(
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+    ) -> Tensor:
+        return x0
+
     def pull(self, log_probs: Tensor, t: Time) -> Tensor:
         log_w = log_probs.clone()
         log_w[..., self.mask_id] = -torch.inf

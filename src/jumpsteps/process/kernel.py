@@ -36,8 +36,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jumpsteps.core.tensors import like, precise
+from jumpsteps.core.draws import categorical, poisson
+from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
+from jumpsteps.process.given_data import JumpTables, draw_pairs
 from jumpsteps.process.noise import NoiseSchedule, Time
 
 __all__ = ["ForwardProcess"]
@@ -139,6 +141,55 @@ class ForwardProcess(ABC):
     def weight_dtype(self, value: Tensor) -> torch.dtype:
         """The dtype of leave-one-out posteriors that are made of ``value``: float32 at least."""
         return precise(value)
+
+    def put_in(self, w: Tensor, x: Tensor, t: Time) -> Tensor:
+        """p(x0^l | x_t), unnormalised, from the leave-one-out posterior w, at sites that can
+        move.
+        """
+        return w * self.likelihood(x, t).to(w)
+
+    def possible(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        """log p(x0^l | x_t) without symbols that cannot have become x, float32 at least."""
+        log_posterior = log_posterior.to(precise(log_posterior))
+        return log_posterior.masked_fill(self.likelihood(x, t) <= 0, -torch.inf)
+
+    def sample_bridge(
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+    ) -> Tensor:
+        """x_s given x_0 and x_t = x [K], at sites that ``draw_moving`` selected."""
+        data = one_hot(x0, self.vocab_size, torch.float64)
+        return categorical(self.bridge(data, x, t, s), generator=generator)
+
+    def exits(self, p: Tensor, x: Tensor, t: float) -> Tensor:
+        """p(x0) times the reverse rate of leaving x given x0, 1/time, [..., V].
+
+        Its sum over x0 is the reverse rate of leaving x where p = p(x0 | x_t).
+        """
+        q = self.transition(0.0, t).to(x.device)
+        tables = JumpTables.of(q, self.rates_between.to(x.device))
+        return p * (float(self.noise.rate(t)) * tables.exits.to(p))[x]
+
+    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: torch.Generator) -> Tensor:
+        """Where the reverse process jumps from x at time t, given x_0 [K], if it jumps."""
+        q = self.transition(0.0, t).to(x.device)
+        tables = JumpTables.of(q, self.rates_between.to(x.device))
+        return draw_pairs(x0, x, self.vocab_size, tables.jumps, generator=generator)
+
+    def sample_jump_sum(
+        self, p: Tensor, x: Tensor, t: float, h: float, *, generator: torch.Generator
+    ) -> Tensor:
+        """x plus the sum of all jumps' displacements in a duration h of the reverse rates of t.
+
+        One jump at a time, each by its data. p is p(x0 | x_t = x), normalised.
+        """
+        weights = h * self.exits(p, x, t)
+        left = poisson(weights.sum(-1), generator=generator)
+        moved = x.clone()
+        while bool((sites := left.nonzero()[:, 0]).numel()):
+            x0 = categorical(weights[sites], generator=generator)
+            moved[sites] += self.sample_jump(x0, x[sites], t, generator=generator) - x[sites]
+            left[sites] -= 1
+        return moved
 
     def pull(self, log_probs: Tensor, t: Time) -> Tensor:
         """The w with w q_{t|0} proportional to exp(log_probs); log-score models need it.

@@ -13,17 +13,20 @@ distinct time.
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
+from jumpsteps.core.tensors import precise
 from jumpsteps.process.exit_rates import MatrixExit
+from jumpsteps.process.given_data import draw_pairs
 from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
 from jumpsteps.process.matrix_exponential import exponential_of_rates
 from jumpsteps.process.noise import Time
+from jumpsteps.process.time_tables import TimeTables
 
 __all__ = ["MatrixKernel", "RateMatrix", "birth_death"]
 
@@ -102,6 +105,41 @@ class MatrixKernel(ForwardProcess):
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
         return self.transitions(s, t, x)[0][0].T.to(w)[x] * self.push(w, s)
 
+    def possible(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        if isinstance(t, Tensor) and t.ndim:
+            return super().possible(log_posterior, x, t)
+        log_posterior = log_posterior.to(precise(log_posterior))
+        impossible = time_tables(self, x.device).impossible(float(t))
+        if impossible is None:
+            return log_posterior
+        return log_posterior.masked_fill(impossible[x], -torch.inf)
+
+    def sample_bridge(
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+    ) -> Tensor:
+        if s == 0:
+            return x0
+        first, then = time_tables(self, x.device).between((0.0, s), (s, t))
+
+        def rows(x0: Tensor, x: Tensor) -> Tensor:
+            return first[x0] * then.T[x]
+
+        return draw_pairs(x0, x, self.vocab_size, rows, generator=generator)
+
+    def exits(self, p: Tensor, x: Tensor, t: float) -> Tensor:
+        leaving = float(self.noise.rate(t)) * time_tables(self, x.device).jumps(t).exits.to(p)
+        return leaving[x].mul_(p)
+
+    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: torch.Generator) -> Tensor:
+        jumps = time_tables(self, x.device).jumps(t).jumps
+        return draw_pairs(x0, x, self.vocab_size, jumps, generator=generator)
+
+    def sample_jump_sum(
+        self, p: Tensor, x: Tensor, t: float, h: float, *, generator: torch.Generator
+    ) -> Tensor:
+        noise = h * float(self.noise.rate(t))
+        return x + time_tables(self, x.device).near(t).sums(p, x, noise, generator=generator)
+
     def sample_prior(
         self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
     ) -> Tensor:
@@ -137,6 +175,11 @@ class MatrixKernel(ForwardProcess):
             return states.gather(0, passed[None])[0].to(torch.int64)
 
         return at
+
+
+@lru_cache(maxsize=8)
+def time_tables(kernel: MatrixKernel, device: torch.device) -> TimeTables:
+    return TimeTables(kernel.rate_matrix().to(device), kernel.noise.total, SMALLEST)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

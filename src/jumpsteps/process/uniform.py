@@ -93,6 +93,48 @@ class Uniform(ForwardProcess):
         dtype = precise(log_posterior)
         return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
 
+    def put_in(self, w: Tensor, x: Tensor, t: Time) -> Tensor:
+        alpha = self.noise.alpha(t).to(x.device)
+        more = (1 + self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
+        own = w.gather(-1, x[..., None])
+        return w.scatter(-1, x[..., None], own * more.to(w))
+
+    def possible(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
+        if bool((self.noise.alpha(t) < 1).all()):
+            return log_posterior.to(precise(log_posterior))
+        return super().possible(log_posterior, x, t)
+
+    def sample_bridge(
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+    ) -> Tensor:
+        """Each of the two steps 0 -> s -> t keeps the symbol, or replaces it by a uniform one."""
+        first, then = float(self.noise.alpha(s)), float(self.survival(s, t))
+        both = (x0 == x) * (first * then * self.vocab_size)
+        keep_x, keep_x0, neither = then * (1 - first), first * (1 - then), (1 - first) * (1 - then)
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        u = u * (both + (keep_x + keep_x0 + neither))
+        other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
+        replaced = torch.where(u < both + (keep_x + keep_x0), x0, other)
+        return torch.where(u < both + keep_x, x, replaced)
+
+    def exits(self, p: Tensor, x: Tensor, t: float) -> Tensor:
+        more = self.more_likely(t)
+        rate = float(self.noise.rate(t)) / self.vocab_size
+        own = p.gather(-1, x[..., None]) * (rate * (self.vocab_size - 1) / (1 + more))
+        return (p * (rate * (self.vocab_size - 1 + more))).scatter(-1, x[..., None], own)
+
+    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: torch.Generator) -> Tensor:
+        more, others = self.more_likely(t), self.vocab_size - 1
+        u = uniform(tuple(x.shape), generator=generator, device=x.device)
+        other = torch.randint(others, tuple(x.shape), generator=generator, device=x.device)
+        other = other + (other >= x)  # Uniform among the symbols that differ from x.
+        return torch.where((x0 != x) & (u * (others + more) < more), x0, other)
+
+    def more_likely(self, t: float) -> float:
+        """q_{t|0}(x | x) / q_{t|0}(y | x) - 1, y differing from x."""
+        alpha = float(self.noise.alpha(t))
+        return self.vocab_size * alpha / (1 - alpha)
+
     def pull(self, log_probs: Tensor, t: Time) -> Tensor:
         """By the inverse of q_{t|0}; negative parts of an inexact distribution are cut off."""
         probs = log_probs.softmax(-1)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import categorical, poisson
+from jumpsteps.core.draws import categorical, poisson, uniform
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
@@ -63,14 +63,15 @@ class Tweedie(Sampler):
         *,
         generator: torch.Generator,
     ) -> tuple[Tensor, None, Info]:
-        moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
+        moving = SiteMask(reverse.forward.draw_moving(x, step.t, step.s, generator=generator))
 
         def draw(output: Tensor, where: SiteMask) -> Tensor:
-            probs = drawn_from(reverse, output, x, step, where)
-            return categorical(probs, generator=generator)
+            weights = reverse.data_weights_from(output, x, step.t, where)
+            return categorical(weights, generator=generator)
 
-        y = in_chunks(reverse, x, step.t, moving, draw)
-        return x.masked_scatter(moving, y), None, nothing_clipped(x)
+        x0, own = in_chunks(reverse, x, step.t, moving, draw), moving.select(x)
+        y = reverse.forward.sample_bridge(x0, own, step.t, step.s, generator=generator)
+        return x.masked_scatter(moving.mask, y), None, nothing_clipped(x)
 
     def site_distribution(
         self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
@@ -152,6 +153,12 @@ class Euler(Sampler):
         if step.s == 0:
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
+        if jumps_by_data(reverse):
+            site, jump, total = first_jumps_by_data(reverse, x, step, generator)
+            u = uniform(tuple(total.shape), generator=generator, device=x.device)
+            y = torch.where(u < total, jump, site)
+            clipped = count_sites(x, movable, total > 1)
+            return x.masked_scatter(movable, y), None, Info(clipped=clipped)
 
         def draw(output: Tensor, where: SiteMask) -> Tensor:
             probs, total = self.one_jump(reverse, output, x, step, where)
@@ -195,6 +202,34 @@ def jump_means(
 ) -> Tensor:
     """h times the reverse rates of the selected sites, float64 [K, V]."""
     return (step.t - step.s) * reverse.rates_from(output, x, step.t, where).to(torch.float64)
+
+
+def jumps_by_data(reverse: ReverseProcess) -> bool:
+    """Whether a jump is drawn by its data first, x_0 before y.
+
+    It is where the model tells of data, and the kernel jumps between all symbols.
+    """
+    return reverse.models_data and reverse.forward.revisable
+
+
+def first_jumps_by_data(
+    reverse: ReverseProcess, x: Tensor, step: Step, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The movable sites of x, where each jumps if it does, int64 [K], and its mean number of jumps
+    in the step, float64 [K]; one model call.
+    """
+    movable = SiteMask(reverse.forward.movable(x))
+
+    def draw(output: Tensor, where: SiteMask) -> Tensor:
+        p = reverse.posterior_from(output, x, step.t, where)
+        rates = reverse.forward.exits(p, where.select(x), step.t)
+        x0 = categorical(rates, generator=generator)
+        return torch.stack([x0.to(torch.float64), rates.sum(-1).to(torch.float64)], 1)
+
+    x0, rate = in_chunks(reverse, x, step.t, movable, draw).unbind(1)
+    site = movable.select(x)
+    y = reverse.forward.sample_jump(x0.to(torch.int64), site, step.t, generator=generator)
+    return site, y, (step.t - step.s) * rate
 
 
 @dataclass(frozen=True)
@@ -243,13 +278,34 @@ class TauLeaping(Sampler):
         if step.s == 0:
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
-        jump = self.add_jumps if self.ordinal else self.single_jumps
+        by_data = jumps_by_data(reverse)
+        if by_data and not self.ordinal:
+            site, jump, total = first_jumps_by_data(reverse, x, step, generator)
+            y = torch.where(poisson(total, generator=generator) == 1, jump, site)
+            return x.masked_scatter(movable, y), None, nothing_clipped(x)
+        jumps = self.add_jumps if self.ordinal else self.single_jumps
 
         def draw(output: Tensor, where: SiteMask) -> Tensor:
-            return jump(jump_means(reverse, output, x, step, where), where.select(x), generator)
+            if by_data:
+                return self.add_by_data(reverse, output, x, step, where, generator)
+            return jumps(jump_means(reverse, output, x, step, where), where.select(x), generator)
 
         y = in_chunks(reverse, x, step.t, movable, draw)
         return x.masked_scatter(movable, y), None, nothing_clipped(x)
+
+    def add_by_data(
+        self,
+        reverse: ReverseProcess,
+        output: Tensor,
+        x: Tensor,
+        step: Step,
+        where: SiteMask,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """``add_jumps`` by the data of each jump, for the selected sites."""
+        p, h = reverse.posterior_from(output, x, step.t, where), step.t - step.s
+        moved = reverse.forward.sample_jump_sum(p, where.select(x), step.t, h, generator=generator)
+        return moved.clamp(0, reverse.forward.vocab_size - 1)
 
     def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
         """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one

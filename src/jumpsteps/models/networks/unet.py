@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.time_features import time_features, time_tensor
 from jumpsteps.process.noise import Time
@@ -294,33 +295,50 @@ def truncated_logistic(
     return torch.logaddexp(mass, floor + math.log(FLOOR))
 
 
+class LogisticHead(nn.Module):
+    """Location and log-scale of each site to log-probabilities of intensities, in float32."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., 2] to [..., V]."""
+        location, log_scale = rows.float().unbind(-1)
+        masses = truncated_logistic(
+            location, log_scale, self.config.vocab_size, symmetric=self.config.symmetric
+        )
+        return masses.log_softmax(-1)
+
+
 class UNetPosterior(nn.Module):
     """The network's output as log p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
     For kernels without MASK.
     """
 
+    reads_site_mask = True
+
     def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network = network
+        self.head = LogisticHead(network.config)
 
-    def forward(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+    def compile_trunk(self) -> None:
+        """Compile the network, and the head to one pass over its output."""
+        self.network.compile(dynamic=False)
+        self.head.compile()
+
+    def forward(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
-        rows = self.network(x, time_tensor(t, x.device))
-        return self.read(rows if where is None else rows[where])
+        return self.read(selected(self.network(x, time_tensor(t, x.device)), where))
 
-    def evaluate(self, x: Tensor, t: float, where: Tensor) -> Evaluation:
+    def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
         """Location and log-scale at the selected sites: two numbers per site instead of V."""
-        return Evaluation(
-            self.network(x, time_tensor(t, x.device))[where],
-            where,
-            lambda rows, tokens: self.read(rows),
-        )
+        rows = selected(self.network(x, time_tensor(t, x.device)), where)
+        return Evaluation(rows, where, lambda rows, tokens: self.read(rows))
 
     def read(self, rows: Tensor) -> Tensor:
         """Location and log-scale [..., 2] to log-probabilities [..., V]."""
-        location, log_scale = rows.float().unbind(-1)
-        config = self.network.config
-        return truncated_logistic(
-            location, log_scale, config.vocab_size, symmetric=config.symmetric
-        ).log_softmax(-1)
+        output: Tensor = self.head(rows)
+        return output

@@ -1,0 +1,160 @@
+r"""Steps of sites whose data x_0 are known, for kernels that are known by their matrix of rates.
+
+A site that is drawn from a mixture over x_0 is drawn by its data first, :math:`x_0 \sim p(x_0 \mid
+x_t)`, and then given them:
+
+.. math:: p(x_s = y \mid x_t = x, x_0) \propto q_{s|0}(y \mid x_0)\, q_{t|s}(x \mid y), \qquad
+    \hat R_t(x \to y \mid x_0) = R_t(y, x) \frac{q_{t|0}(y \mid x_0)}{q_{t|0}(x \mid x_0)}
+
+(Campbell et al. 2022, Eq. 7 and App. H). No posterior is divided by a likelihood, so float32 is
+enough for p, and no product of matrices is needed: the second draw reads one row of a table, which
+is made once for each distinct pair (x_0, x_t).
+
+``JumpTables`` serves sums of many jumps (ordinal tau-leaping). Jumps to the 2 W nearest symbols
+have means that are read from one product of matrices,
+
+.. math:: m(y) = h\, R_t(y, x) \sum_{x_0} \frac{p(x_0)}{q_{t|0}(x \mid x_0)} q_{t|0}(y \mid x_0),
+
+over the x_0 whose likelihood float32 can divide by. All other jumps, farther ones and those of
+unlikely x_0, are rare, and drawn one by one: a sum of Poisson processes is a Poisson process.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jumpsteps.core.draws import RowDraws, categorical, poisson
+
+__all__ = ["JumpTables", "NearJumps", "draw_pairs"]
+
+NUMBERS = 2**25
+"""Numbers in the largest table of pairs."""
+
+SMALLEST = 1e-25
+"""The smallest likelihood, as a share of the largest of its site, that float32 divides by."""
+
+RARE = 1e-4
+"""The share of all jumps, at most, that are longer than the nearest 2 W in a forward process."""
+
+
+def draw_pairs(
+    x0: Tensor,
+    x: Tensor,
+    symbols: int,
+    rows: Callable[[Tensor, Tensor], Tensor],
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    """One symbol for each site, from a distribution that depends on its x0 and x alone, int64 [K].
+
+    Args:
+        x0, x: int64 [K].
+        symbols: V.
+        rows: pairs (x0, x), int64 [P] each, to their unnormalised distributions, float64 [P, V].
+    """
+    drawn = []
+    for part0, part in zip(x0.split(NUMBERS // symbols), x.split(NUMBERS // symbols), strict=True):
+        pairs, which = (part0 * symbols + part).unique(return_inverse=True)
+        table = RowDraws(rows(pairs // symbols, pairs % symbols))
+        drawn.append(table.draw(which, generator=generator))
+    return torch.cat(drawn) if drawn else torch.empty_like(x)
+
+
+@dataclass(frozen=True)
+class JumpTables:
+    """The reverse jumps of one site at one time, given its data; rates are per unit of noise.
+
+    Attributes:
+        q: q_{t|0}, float64 [V, V].
+        into: R_b(y, x) as row x and column y, zero at y = x, float64 [V, V].
+        exits: the rate of leaving x given x0, row x, float32 [V, V].
+    """
+
+    q: Tensor
+    into: Tensor
+    exits: Tensor
+
+    @classmethod
+    def of(cls, q: Tensor, rates_between: Tensor) -> "JumpTables":
+        """From q_{t|0} and R_b without its diagonal, both [V, V]."""
+        leaving = torch.where(q > 0, q @ rates_between / q, 0.0)
+        return cls(q, rates_between.T, leaving.T.to(torch.float32))
+
+    def jumps(self, x0: Tensor, x: Tensor) -> Tensor:
+        """Where pairs (x0, x) [P] jump, unnormalised, float64 [P, V]."""
+        return self.into[x] * self.q[x0]
+
+
+@dataclass(frozen=True)
+class NearJumps:
+    """The means of jumps to the nearest symbols, see the module's docstring.
+
+    Attributes:
+        tables: all jumps.
+        distance: of the near symbols, int64 [2 W].
+        likely: whether float32 divides by the likelihood of x0, row x, bool [V, V].
+        inverse: 1 / q_{t|0}(x | x0) at the likely x0, zero elsewhere, row x, float32 [V, V].
+        rates: R_b(x + distance, x), float32 [V, 2 W].
+        rare: the rate of all other jumps given x0, row x, float32 [V, V].
+    """
+
+    tables: JumpTables
+    distance: Tensor
+    likely: Tensor
+    inverse: Tensor
+    rates: Tensor
+    rare: Tensor
+
+    @classmethod
+    def of(cls, tables: JumpTables) -> "NearJumps":
+        q, into = tables.q, tables.into
+        symbols = torch.arange(len(q), device=q.device)
+        apart = (symbols - symbols[:, None]).abs()
+        by_distance = torch.zeros(len(q), dtype=q.dtype, device=q.device)
+        by_distance = by_distance.scatter_reduce(0, apart.flatten(), into.flatten(), "amax")
+        beyond = by_distance.flip(0).cumsum(0).flip(0)
+        width = max(int((beyond > RARE * beyond[0]).sum()) - 1, 1)
+        steps = torch.arange(1, width + 1, device=q.device)
+        distance = torch.cat([-steps.flip(0), steps])
+        likelihood = q.T
+        likely = likelihood >= SMALLEST * likelihood.amax(-1, keepdim=True)
+        inverse = torch.where(likely, 1 / likelihood, 0.0)
+        target = symbols[:, None] + distance
+        inside = (target >= 0) & (target < len(q))
+        rates = torch.where(inside, into.gather(1, target.clamp(0, len(q) - 1)), 0.0)
+        far = torch.where(apart > width, into, 0.0)
+        far_rates = torch.where(likelihood > 0, far @ q.T / likelihood, 0.0)
+        rare = torch.where(likely, far_rates, tables.exits.to(q.dtype))
+        float32 = (part.to(torch.float32) for part in (inverse, rates, rare))
+        return cls(tables, distance, likely, *float32)
+
+    def sums(self, p: Tensor, x: Tensor, noise: float, *, generator: torch.Generator) -> Tensor:
+        """The sum of all jumps' displacements, int64 [K].
+
+        Args:
+            p: p(x0 | x_t = x), [K, V], normalised; read in float32.
+            x: int64 [K].
+            noise: h sigma(t), the length of the step.
+        """
+        p = p.to(self.inverse)
+        probs = self.inverse[x].mul_(p) @ self.tables.q.to(p)
+        target = (x[:, None] + self.distance).clamp_(0, len(self.likely) - 1)
+        mean = probs.gather(-1, target).mul_(self.rates[x]).mul_(noise)
+        total = (poisson(mean, generator=generator) * self.distance).sum(-1)
+        rare = self.rare[x].mul_(p)
+        left = poisson(noise * rare.sum(-1), generator=generator)
+        while bool((sites := left.nonzero()[:, 0]).numel()):
+            x0 = categorical(rare[sites], generator=generator)
+            y = draw_pairs(x0, x[sites], p.shape[-1], self.rare_jumps, generator=generator)
+            total[sites] += y - x[sites]
+            left[sites] -= 1
+        return total
+
+    def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:
+        """Where pairs (x0, x) [P] jump if not near, unnormalised, float64 [P, V]."""
+        symbols = torch.arange(len(self.likely), device=x.device)
+        width = len(self.distance) // 2
+        near = self.likely[x, x0][:, None] & ((symbols - x[:, None]).abs() <= width)
+        return self.tables.jumps(x0, x).masked_fill(near, 0)

@@ -1,0 +1,169 @@
+"""Sites drawn by their data first, against the distributions that they are drawn from."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from builders.confident import CIFAR, Confident
+from builders.processes import (
+    PROCESSES,
+    SMALL,
+    all_states,
+    base_matrix,
+    close,
+    data_weights,
+    matrix,
+)
+from builders.statistics import LEVEL, chi_square_p, seeded
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.process import given_data
+from jumpsteps.process.given_data import JumpTables, NearJumps
+from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie, added_jumps
+from jumpsteps.schedules.schedule import Step
+
+REVISABLE = {name: forward for name, forward in PROCESSES.items() if forward.revisable}
+every_revisable = pytest.mark.parametrize("forward", REVISABLE.values(), ids=REVISABLE.keys())
+every_time = pytest.mark.parametrize("t", [0.01, 0.4, 1.0])
+
+
+def pairs(forward: ForwardProcess) -> tuple[Tensor, Tensor]:
+    """All x0 and x, x changing first, int64 [V V] each."""
+    x = all_states(forward)
+    return x.repeat_interleave(len(x)), x.repeat(len(x))
+
+
+def rates_given_data(forward: ForwardProcess, t: float) -> Tensor:
+    """R_t(y, x) q(y | x0) / q(x | x0) by scipy, zero at y = x, [x0, x, y]."""
+    q = matrix(forward, 0.0, t)
+    into = torch.from_numpy(base_matrix(forward)).T.clone().fill_diagonal_(0)
+    return float(forward.noise.rate(t)) * into * q[:, None] / q[:, :, None]
+
+
+@every_revisable
+@every_time
+def test_rates_of_leaving_given_data(forward: ForwardProcess, t: float) -> None:
+    v, (x0, x) = forward.vocab_size, pairs(forward)
+    data = torch.eye(v, dtype=torch.float64)[x0]
+    found = forward.exits(data, x, t)
+    expected = rates_given_data(forward, t).sum(-1).flatten()[:, None] * data
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    p = data_weights(forward, v)
+    rates = rates_given_data(forward, t)
+    expected = torch.einsum("xd,dxy->x", p, rates)
+    torch.testing.assert_close(
+        forward.exits(p, all_states(forward), t).sum(-1), expected, rtol=1e-6, atol=1e-9
+    )
+
+
+@every_revisable
+@every_time
+def test_jumps_given_data(forward: ForwardProcess, t: float) -> None:
+    v, (x0, x) = forward.vocab_size, pairs(forward)
+    y = forward.sample_jump(x0.repeat(3000), x.repeat(3000), t, generator=seeded(0))
+    rates = rates_given_data(forward, t)
+    joint = rates / rates.sum(-1, keepdim=True) / v**2
+    cells = (x0.repeat(3000) * v + x.repeat(3000)) * v + y
+    assert chi_square_p(cells, joint.flatten()) > LEVEL
+
+
+@every_revisable
+@pytest.mark.parametrize(("s", "t"), [(0.0, 0.3), (0.2, 0.7), (0.9, 1.0)])
+def test_bridges_given_data(forward: ForwardProcess, s: float, t: float) -> None:
+    v, (x0, x) = forward.vocab_size, pairs(forward)
+    y = forward.sample_bridge(x0.repeat(3000), x.repeat(3000), t, s, generator=seeded(0))
+    joint = matrix(forward, 0.0, s)[:, None] * matrix(forward, s, t).T
+    joint = joint / joint.sum(-1, keepdim=True) / v**2
+    cells = (x0.repeat(3000) * v + x.repeat(3000)) * v + y
+    assert chi_square_p(cells, joint.clamp_min(0).flatten()) > LEVEL
+
+
+@every_revisable
+@every_time
+def test_the_own_symbol_is_put_in(forward: ForwardProcess, t: float) -> None:
+    x = all_states(forward)
+    w = data_weights(forward, len(x))
+    joint = w * matrix(forward, 0.0, t).T
+    found = forward.put_in(w, x, t)
+    close(found / found.sum(-1, keepdim=True), joint / joint.sum(-1, keepdim=True))
+    assert torch.equal(forward.possible(w.log(), x, t), w.log())
+
+
+@pytest.mark.parametrize("name", ["uniform-Constant", "gaussian-5-Constant", "circle-Constant"])
+def test_without_noise_the_data_are_known(name: str) -> None:
+    forward = PROCESSES[name]
+    x, flat = all_states(forward), torch.zeros(forward.vocab_size, forward.vocab_size)
+    for time in (0.0, torch.zeros(len(x), dtype=torch.float64)):
+        found = forward.possible(flat, x, time).softmax(-1)
+        assert torch.equal(found, torch.eye(forward.vocab_size))
+
+
+def jump_means(forward: ForwardProcess, p: Tensor, x: Tensor, t: float, h: float) -> Tensor:
+    """h times the reverse rates of sites with posterior p [K, V], from float64 matrices."""
+    q = forward.transition(0.0, t)
+    odds = (p.double() / q.T[x]) @ q
+    return h * float(forward.noise.rate(t)) * forward.rates_into(x) * odds
+
+
+SUMS = [
+    ("uniform", PROCESSES["uniform-Constant"], 0.5, 0.3),
+    ("circle", PROCESSES["circle-Constant"], 0.5, 0.4),
+    ("gaussian", SMALL, 0.3, 0.05),
+    ("gaussian-early", SMALL, 0.003, 0.002),
+]
+
+
+@pytest.mark.parametrize(
+    ("forward", "t", "h"), [case[1:] for case in SUMS], ids=[c[0] for c in SUMS]
+)
+@pytest.mark.parametrize("rare", ["few", "many"])
+def test_sums_of_jumps(
+    forward: ForwardProcess, t: float, h: float, rare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their distribution at the ends of the range and inside it. Once with most jumps drawn one by
+    one."""
+    if rare == "many":
+        monkeypatch.setattr(given_data, "RARE", 0.7)
+        monkeypatch.setattr(given_data, "SMALLEST", 1e-3)
+        t = t * 1.0001  # Tables of a time are kept.
+    v = forward.vocab_size
+    x = torch.tensor([0, v // 3, v - 1])
+    p = data_weights(forward, 3, seed=1).to(torch.float32)
+    expected = added_jumps(jump_means(forward, p, x, t, h), x)
+    many = torch.arange(3).repeat(40_000)
+    y = forward.sample_jump_sum(p[many], x[many], t, h, generator=seeded(2)).clamp(0, v - 1)
+    probs = (expected / 3).flatten()
+    assert chi_square_p(many * v + y, probs / probs.sum()) > LEVEL
+
+
+@pytest.mark.parametrize("t", [1e-3, 0.01, 0.1, 0.5, 1.0])
+def test_near_and_rare_jumps_are_all_jumps(t: float) -> None:
+    """Of CIFAR-10's kernel, in float32, from the largest to the smallest noise."""
+    near = NearJumps.of(JumpTables.of(CIFAR.transition(0.0, t), CIFAR.rates_between))
+    x = torch.tensor([0, 3, 128, 250, 255])
+    p = data_weights(CIFAR, 5).to(torch.float32)
+    means = jump_means(CIFAR, p, x, t, 1.0) / float(CIFAR.noise.rate(t))
+    close_by = (p * near.inverse[x]) @ near.tables.q.to(p)
+    target = (x[:, None] + near.distance).clamp(0, 255)
+    found = (close_by.gather(-1, target) * near.rates[x]).sum(-1) + (p * near.rare[x]).sum(-1)
+    torch.testing.assert_close(found.double(), means.sum(-1), rtol=1e-5, atol=0)
+    assert (p * near.rare[x]).sum() < found.sum()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sampler",
+    [Tweedie(), Euler(), TauLeaping(), TauLeaping(ordinal=True)],
+    ids=lambda sampler: sampler.name,
+)
+@pytest.mark.parametrize(("t", "s"), [(0.5, 0.49), (0.01, 0.005)])
+def test_a_step_of_256_intensities(sampler: Sampler, t: float, s: float) -> None:
+    """Samples, in float32 and by data, against the float64 distribution of the same step."""
+    reverse = PosteriorReverse(CIFAR, Confident((2.0, 2.0)))
+    x = torch.tensor([[2, 90, 250]])
+    probs = sampler.site_distribution(reverse, x, Step(t, s))[0]
+    many = x.expand(20_000, -1)
+    y, _, _ = sampler.step(reverse, many, Step(t, s), None, generator=seeded(3))
+    for site in range(3):
+        assert chi_square_p(y[:, site], probs[site] / probs[site].sum()) > LEVEL
