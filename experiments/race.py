@@ -181,7 +181,8 @@ def tables_of(
 ) -> dict[str, Table]:
     heads = [f"NFE {nfe[0]}", *map(str, nfe[1:])]
     cell = "{:.1f} ±{:.1f}"
-    again = {metric: ["two references", None, interval(floor[metric])] for metric in METRICS}
+    rest = [None] * (len(nfe) - 1)
+    again = {metric: ["two references", None, interval(floor[metric]), *rest] for metric in METRICS}
     return {
         **{
             metric: table(["sampler", "times", *heads], [*rows[metric], again[metric]], cell)
