@@ -35,12 +35,13 @@ from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.ancestral import ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import sample_batches
-from jumpsteps.sampling.blocked_gibbs import BlockedGibbs, Redraw
+from jumpsteps.sampling.blocked_gibbs import BlockedGibbs
 from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.leave_one_out import LeaveOneOutCorrector
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.orders import Golden, Random, RevealOrder, Spread
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.redraw_cost import redraw_cost
 from jumpsteps.search.optimize import optimize_schedule
@@ -62,7 +63,7 @@ def seeded(seed: int, device: str) -> torch.Generator:
 
 
 def corrected(calls: int, share: Fraction, sets: RevealOrder = Golden()) -> BlockedGibbs:
-    return BlockedGibbs(KGillespie(), (Redraw(calls, float(share)),), sets)
+    return BlockedGibbs(KGillespie(), (Redraw(calls, float(share), sets=sets),))
 
 
 def plans(counts: dict[int, Schedule], length: int) -> dict[str, Plan]:
@@ -149,8 +150,7 @@ def costs(model: LoadedModel, data: Tensor, device: str) -> Table:
             found = redraw_cost(
                 model.reverse,
                 data,
-                Redraw(share=float(share)),
-                sets=sets,
+                Redraw(share=float(share), sets=sets),
                 generator=seeded(5, device),
             )
             row.append([found.excess, half_width(found.excess_stderr, len(data))])

@@ -46,10 +46,9 @@ from jumpsteps.process.noise import (
 from jumpsteps.process.rate_matrix import RateMatrix
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.blocked_gibbs import Redraw
 from jumpsteps.sampling.loop import Simulation, simulate
 from jumpsteps.sampling.registry import *  # noqa: F403 (every sampler's class)
-from jumpsteps.sampling.registry import SAMPLER_CLASSES, SAMPLERS
+from jumpsteps.sampling.registry import SAMPLER_CLASSES, SAMPLERS, default_sampler
 from jumpsteps.schedules.files import load_schedules, save_schedules
 from jumpsteps.schedules.fixed import cosine, cosine_counts, power, uniform, uniform_counts
 from jumpsteps.schedules.orders import (
@@ -64,10 +63,12 @@ from jumpsteps.schedules.orders import (
     Spread,
 )
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.candidates import race_candidates
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
+from jumpsteps.search.corrector_candidates import corrector_candidates
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_path import PathCosts, path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
@@ -165,9 +166,11 @@ __all__ = [
     "TimeSchedule",
     "Uniform",
     "__version__",
+    "corrector_candidates",
     "cosine",
     "cosine_counts",
     "count_costs",
+    "default_sampler",
     "equal_entropy",
     "equal_error",
     "error_curve",

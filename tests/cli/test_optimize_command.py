@@ -9,6 +9,7 @@ import torch
 from builders.command_line import EXACT, countdowns, run
 from jumpsteps import load, optimize_schedule
 from jumpsteps.cli.sequence_files import load_tokens
+from jumpsteps.schedules.files import load_schedules
 
 
 def entries(path):
@@ -289,3 +290,29 @@ def test_costs_are_measured_by_data_or_by_the_model(tmp_path, capsys):
     assert revised[""] == revised["--measure model"]
     assert revised[""]["provenance"].get("few_step_nll") is None
     assert revised["--measure data"]["provenance"]["few_step_nll"] is not None
+
+
+@pytest.mark.slow
+def test_a_race_divides_the_calls_between_steps_and_corrections(tmp_path, capsys, recwarn):
+    file, out = tmp_path / "s.json", tmp_path / "x.npz"
+    asked = f"optimize {EXACT} --nfe 4 --corrector auto --race 16 --sequences 8 -o"
+    code, said, _ = run(capsys, asked, file)
+    assert code == 0
+    assert "steps alone" in said
+    assert "1/2 of the calls correct 1/4 of the sites, golden" in said
+    (schedule,) = load_schedules(file).values()
+    assert schedule.steps + sum(redraw.calls for redraw in schedule.redraws) == 4
+    assert ("corrections of" in said) == bool(schedule.redraws)
+    code, _, err = run(capsys, f"sample {EXACT} --nfe 4 -n 2 --schedule", file, "-o", out)
+    assert (code, err) == (0, "")
+    assert np.load(out)["nfe"] == 4
+    for options, message in (
+        ("--nfe 4 --method jys", "--corrector and --method exclude each other"),
+        ("--nfe 4 --sequences 7", "24 sequences of data or more, got 21"),
+    ):
+        code, _, err = run(capsys, f"optimize {EXACT} --corrector auto {options} -o", file)
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
+    kernel = "countdown-exact-uniform --corrector auto --nfe 4 -o"
+    code, _, err = run(capsys, f"optimize {kernel}", file)
+    assert (code, "for the absorbing kernel, this model has the uniform" in err) == (1, True)

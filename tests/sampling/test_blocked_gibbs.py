@@ -22,13 +22,14 @@ from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.sampling.blocked_gibbs import BlockedGibbs, Redraw, sets_of
+from jumpsteps.sampling.blocked_gibbs import BlockedGibbs, sets_of
 from jumpsteps.sampling.event_driven import FirstHitting
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.orders import Fixed, Golden, Random, RevealOrder, Sequential, Spread
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
 every_kernel = pytest.mark.parametrize("name", ALL_KERNELS)
@@ -37,10 +38,8 @@ EVERY_SET = [Random(), Golden(), Sequential(), Fixed((2, 0, 1))]
 
 def call(truth: Enumerable, share: float, s: float, sets: RevealOrder = Random()) -> Tensor:
     """The exact matrix of one call at the time s."""
-    sampler = BlockedGibbs(sets=sets)
-    return sampler.redraw_matrix(
-        posterior_reverse(truth), truth.states, Redraw(share=share, time=s), s
-    )
+    redraw = Redraw(share=share, time=s, sets=sets)
+    return BlockedGibbs().redraw_matrix(posterior_reverse(truth), truth.states, redraw, s)
 
 
 @every_kernel
@@ -150,7 +149,7 @@ def test_runs_have_their_exact_distribution(sets: RevealOrder, share: float) -> 
     truth = enumerable("absorbing", length=3, seed=2)
     schedule = CountSchedule([2, 1], order=Fixed((0, 1, 2)))
     count = max(1, round(3 * share))
-    sampler = BlockedGibbs(redraws=(Redraw(1, share, 0.5), Redraw(2, share)), sets=sets)
+    sampler = BlockedGibbs(redraws=(Redraw(1, share, 0.5, sets), Redraw(2, share, sets=sets)))
     run = simulate(timeless(truth), sampler, schedule, (100_000, 3), generator=seeded(3))
     assert run.nfe == 5 == sampler.calls(2)
     first = distribution_in_groups(truth.table, [(0, 1)])[:, :, :1]
@@ -244,7 +243,7 @@ def test_masked_sites_stay_masked_and_the_model_is_told_of_the_hidden_ones() -> 
 
 def test_corrections_are_made_once_and_when_they_are_due() -> None:
     redraw = Redraw(2, 0.5, 0.3)
-    assert [redraw.due(Step(t, s)) for t, s in ((1.0, 0.5), (0.5, 0.3), (0.3, 0.0))] == [
+    assert [redraw.due(t, s) for t, s in ((1.0, 0.5), (0.5, 0.3), (0.3, 0.0))] == [
         False,
         True,
         False,

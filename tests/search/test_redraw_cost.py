@@ -8,8 +8,9 @@ from builders.samplers import enumerable
 from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.sampling.blocked_gibbs import Redraw, sets_of
+from jumpsteps.sampling.blocked_gibbs import sets_of
 from jumpsteps.schedules.orders import Fixed, Golden, Random
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.search.costs.redraw_cost import redraw_cost
 
 TRUTH = Enumerable.random(kernel("absorbing", 3), symbols=3, length=4, seed=4, concentration=0.3)
@@ -39,8 +40,7 @@ def test_the_excess_is_the_total_correlation(sets, calls):
         found = redraw_cost(
             REVERSE,
             data,
-            Redraw(share=count / 4),
-            sets=sets,
+            Redraw(share=count / 4, sets=sets),
             generator=seeded(1),
             reference_calls=calls,
         )
@@ -49,7 +49,7 @@ def test_the_excess_is_the_total_correlation(sets, calls):
         assert found.excess_stderr < 0.1 * exact
         assert found.sites == count
         assert found.model_calls == 1 + min(calls, count)
-    one = redraw_cost(REVERSE, data[:50], Redraw(share=0.1), sets=sets, generator=seeded(1))
+    one = redraw_cost(REVERSE, data[:50], Redraw(share=0.1, sets=sets), generator=seeded(1))
     assert one.excess == pytest.approx(0, abs=1e-12)
 
 

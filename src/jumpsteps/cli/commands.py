@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jumpsteps.cli.correcting import steps_without, with_corrector
+from jumpsteps.cli.correcting import corrector_plans, steps_without, with_corrector
 from jumpsteps.cli.demo import run_demo
 from jumpsteps.cli.designs import is_sequence_file, write_designs
 from jumpsteps.cli.inputs import (
@@ -88,8 +88,11 @@ def optimize_command(options: OptimizeOptions) -> None:
         )
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
-    if options.racing.race is not None:
-        found = race_schedules(options, model, device, sampler)
+    if options.racing.race is not None or options.corrector is not None:
+        if options.corrector is not None:
+            found = corrector_plans(options, model, device)
+        else:
+            found = race_schedules(options, model, device, sampler)
         save_schedules(out, found)
         for nfe, schedule in found.items():
             print_schedule(nfe, schedule)
@@ -138,6 +141,11 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
     else:
         counts = " ".join(map(str, schedule.counts))
         print(f"NFE {nfe}: {counts} tokens, in {order_of(schedule)} order")
+    for redraw in schedule.redraws:
+        print(
+            f"  then {redraw.calls} corrections of {redraw.share:g} of the sites, "
+            f"{redraw.sets.name} sets"
+        )
     known = schedule.provenance
     if known.runner_up_difference is not None:
         difference = f"{known.runner_up_difference:+.2f} ±{known.runner_up_half_width:.2f}"
@@ -180,6 +188,8 @@ def sample_command(options: SampleOptions) -> None:
         schedule = schedule_named(
             options.schedule, nfe, model, given, sampler=sampler, order=options.order
         )
+        if schedule.redraws:
+            sampler = sampler or default_sampler(schedule)
         sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
         sampler = with_corrector(sampler, options.corrector)
     elif (options.nfe, options.corrector.corrections, options.schedule) != (None, None, "uniform"):

@@ -115,6 +115,12 @@ def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help=f"further schedules in the race: {schedule_names()}",
     )
     optimize.add_argument("--race-calls", type=positive, help="model calls of the race at most")
+    optimize.add_argument(
+        "--corrector",
+        choices=["auto"],
+        help="auto: divide the calls of each NFE between steps and corrections by a race, in the "
+        "order of --order (golden by default)",
+    )
     optimize.add_argument("-o", "--out", default="schedules.json", help="JSON file of schedules")
 
 

@@ -102,6 +102,7 @@ class OptimizeOptions:
     seed: int
     method: str | None
     tolerance: float | None
+    corrector: str | None
     out: str
     curve: str | None
 
@@ -110,6 +111,11 @@ class OptimizeOptions:
         check_exclusive(nfe=self.search.nfe or None, tolerance=self.tolerance)
         if not self.search.nfe and self.tolerance is None:
             raise ValueError("pass --nfe (numbers of model calls) or --tolerance (an error)")
+        check_exclusive(corrector=self.corrector, tolerance=self.tolerance)
+        check_exclusive(corrector=self.corrector, method=self.method)
+        check_exclusive(corrector=self.corrector, sampler=self.sampler)
+        check_exclusive(corrector=self.corrector, curve=self.curve)
+        check_exclusive(corrector=self.corrector, race_with=self.racing.race_with or None)
         race = self.racing.race
         check_exclusive(race=race, tolerance=self.tolerance)
         check_exclusive(race=race, curve=self.curve)

@@ -82,11 +82,13 @@ class Sampler(ABC):
         kernels: names of the kernels that it serves; None for all.
         takes: the kind of schedule that it follows; None for a sampler that chooses its own steps.
         holds: what its step holds fixed; None where the step is not of one of these forms.
+        corrects: whether it makes the corrections of a schedule (``Redraw``).
         source: author and year of the paper.
     """
 
     kernels: ClassVar[tuple[str, ...] | None] = None
     holds: ClassVar[Held | None] = None
+    corrects: ClassVar[bool] = False
     source: ClassVar[str] = ""
 
     @property

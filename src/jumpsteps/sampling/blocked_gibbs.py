@@ -37,40 +37,10 @@ from jumpsteps.sampling.leave_one_out import conditional, hide
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Fixed, Golden, Random, RevealOrder, Sequential
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
-__all__ = ["BlockedGibbs", "Redraw"]
-
-
-@dataclass(frozen=True)
-class Redraw:
-    """Calls of a blocked Gibbs sampler at one time of a run.
-
-    Attributes:
-        calls: of the model, each with sites of its own.
-        share: of the free sites that each call draws again; one site at least.
-        time: the first step that ends at this time or earlier is followed by the calls; 0 for the
-            last step.
-
-    Raises:
-        ValueError: calls below 1, a share outside (0, 1], or a time outside [0, 1).
-    """
-
-    calls: int = 8
-    share: float = 0.25
-    time: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.calls != int(self.calls) or self.calls < 1:
-            raise ValueError(f"a corrector makes 1 call or more, got {self.calls}")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"the share of sites must lie in (0, 1], got {self.share}")
-        if not 0 <= self.time < 1:
-            raise ValueError(f"the time of a corrector must lie in [0, 1), got {self.time}")
-
-    def due(self, step: Step) -> bool:
-        """Whether the calls follow this step."""
-        return step.s <= self.time < step.t
+__all__ = ["BlockedGibbs"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +59,8 @@ class BlockedGibbs(Sampler):
 
     Attributes:
         predictor: any sampler that follows a schedule.
-        redraws: when, how often and how many sites.
-        sets: the order whose first ranks are drawn together, with a new random shift for each call.
+        redraws: when, how often and which sites. A schedule that carries its own is followed by
+            ``default_sampler`` of it.
 
     Raises:
         ValueError: a predictor that chooses its own steps, or no redraws.
@@ -98,7 +68,7 @@ class BlockedGibbs(Sampler):
 
     predictor: Sampler = KGillespie()
     redraws: tuple[Redraw, ...] = (Redraw(),)
-    sets: RevealOrder = Golden()
+    corrects = True
     source = "Gonzalez et al. 2011"
 
     def __post_init__(self) -> None:
@@ -153,7 +123,7 @@ class BlockedGibbs(Sampler):
 
     def evaluation_times(self, step: Step) -> list[float]:
         """The times of the states; with MASK the model is told of the masks of a call, too."""
-        due = sum(redraw.calls for redraw in self.redraws if redraw.due(step))
+        due = sum(redraw.calls for redraw in self.redraws if redraw.due(step.t, step.s))
         return self.predictor.evaluation_times(step) + [step.s] * due
 
     def check(self, forward: ForwardProcess) -> None:
@@ -173,7 +143,7 @@ class BlockedGibbs(Sampler):
         generator: torch.Generator,
     ) -> tuple[Tensor, Any, Info]:
         inner, free = state if state is not None else (None, torch.ones_like(x, dtype=torch.bool))
-        due = [redraw for redraw in self.redraws if redraw.due(step)]
+        due = [redraw for redraw in self.redraws if redraw.due(step.t, step.s)]
         before = due if corrects_before(reverse, step) else []
         for redraw in before:
             x = self.redraw(reverse, x, redraw, step.t, free, generator)
@@ -195,7 +165,7 @@ class BlockedGibbs(Sampler):
         count = (redraw.share * free.sum(-1)).round().clamp_min(1)
         t = model_time(reverse.forward, redraw.share, s)
         for _ in range(redraw.calls):
-            ranks = self.sets.free_ranks(free, generator=generator)
+            ranks = redraw.sets.free_ranks(free, generator=generator)
             chosen = revealed(reverse, x, free & (ranks < count[:, None]))
             hidden = hide(reverse, x, chosen)
 
@@ -214,7 +184,7 @@ class BlockedGibbs(Sampler):
         """
         matrix = self.predictor.transition_matrix(reverse, states, step)
         early = corrects_before(reverse, step)
-        for redraw in [redraw for redraw in self.redraws if redraw.due(step)]:
+        for redraw in [redraw for redraw in self.redraws if redraw.due(step.t, step.s)]:
             once = self.redraw_matrix(reverse, states, redraw, step.t if early else step.s)
             calls = torch.linalg.matrix_power(once, redraw.calls)
             matrix = calls @ matrix if early else matrix @ calls
@@ -228,7 +198,7 @@ class BlockedGibbs(Sampler):
         """
         count = max(1, round(redraw.share * states.shape[1]))
         total = torch.zeros(len(states), len(states), dtype=torch.float64)
-        for probability, sites in sets_of(self.sets, states.shape[1], count):
+        for probability, sites in sets_of(redraw.sets, states.shape[1], count):
             chosen = torch.zeros_like(states, dtype=torch.bool)
             chosen[:, list(sites)] = True
             chosen = revealed(reverse, states, chosen)

@@ -134,6 +134,11 @@ def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -
             f"sampler {sampler.name} takes a {wanted.__name__}, got {found}; "
             f"make one, or use {other}"
         )
+    if schedule.redraws and not sampler.corrects:
+        raise ValueError(
+            f"the schedule has corrections, which {sampler.name} does not make; leave the sampler "
+            "out, or pass default_sampler(schedule)"
+        )
     schedule.check_kernel(forward)
     return schedule.plan(forward)
 

@@ -42,6 +42,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 def default_sampler(schedule: Schedule) -> Sampler:
     """Tweedie's sampler for times, k-Gillespie for counts: their steps have the same distribution,
-    the one with times and the other with numbers of sites.
+    the one with times and the other with numbers of sites. With the corrections of the schedule.
     """
-    return KGillespie() if isinstance(schedule, CountSchedule) else Tweedie()
+    predictor = KGillespie() if isinstance(schedule, CountSchedule) else Tweedie()
+    return BlockedGibbs(predictor, schedule.redraws) if schedule.redraws else predictor

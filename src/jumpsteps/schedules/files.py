@@ -11,6 +11,7 @@ from typing import Any
 from jumpsteps.core.files import read_json, write_json
 from jumpsteps.schedules.orders import order_from_json, order_to_json
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.redraws import redraw_from_json, redraw_to_json
 from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
 
 __all__ = ["load_schedules", "save_schedules"]
@@ -39,6 +40,8 @@ def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
         written: dict[str, Any] = {"times": list(schedule.times)}
     else:
         written = {"counts": list(schedule.counts), "order": order_to_json(schedule.order)}
+    if schedule.redraws:
+        written["redraws"] = [redraw_to_json(redraw) for redraw in schedule.redraws]
     return {"nfe": nfe, **written, "provenance": schedule.provenance.to_json()}
 
 
@@ -78,23 +81,21 @@ def read_schedule(entry: Mapping[str, Any]) -> Schedule:
         KeyError, TypeError: missing or misplaced parts.
     """
     provenance = Provenance.from_json(entry.get("provenance", {}))
-    schedule: Schedule = (
-        TimeSchedule(entry["times"], provenance)
-        if "times" in entry
-        else read_counts(entry, provenance)
-    )
-    if entry["nfe"] < schedule.steps:
+    redraws = [redraw_from_json(redraw) for redraw in entry.get("redraws", [])]
+    schedule: Schedule
+    if "times" in entry:
+        schedule = TimeSchedule(entry["times"], provenance, redraws)
+    else:
+        order = order_from_json(entry.get("order", {"type": "random"}))
+        schedule = CountSchedule(entry["counts"], provenance, order, redraws)
+    calls = schedule.steps + sum(redraw.calls for redraw in redraws)
+    if entry["nfe"] < calls:
+        corrected = " and corrections" if redraws else ""
         raise ValueError(
-            f"NFE {entry['nfe']} is less than the {schedule.steps} steps of its schedule; "
+            f"NFE {entry['nfe']} is less than the {calls} steps{corrected} of its schedule; "
             "optimise again"
         )
     return schedule
-
-
-def read_counts(entry: Mapping[str, Any], provenance: Provenance) -> CountSchedule:
-    return CountSchedule(
-        entry["counts"], provenance, order_from_json(entry.get("order", {"type": "random"}))
-    )
 
 
 def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Schedule:

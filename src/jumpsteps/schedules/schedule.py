@@ -28,6 +28,7 @@ from jumpsteps.schedules.conversion import (
 )
 from jumpsteps.schedules.orders import Blocks, Random, RevealOrder
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.rescaling import (
     blocks_of,
     rescaled_counts,
@@ -65,14 +66,23 @@ class Step:
 class TimeSchedule:
     """Strictly decreasing times in [0, 1], as Python floats (float64).
 
+    Attributes:
+        redraws: corrections between or after the steps.
+
     Raises:
         ValueError: fewer than two times, a time outside [0, 1], or times that do not decrease.
     """
 
     times: tuple[float, ...]
     provenance: Provenance = Provenance()
+    redraws: tuple[Redraw, ...] = ()
 
-    def __init__(self, times: Iterable[float], provenance: Provenance = Provenance()) -> None:
+    def __init__(
+        self,
+        times: Iterable[float],
+        provenance: Provenance = Provenance(),
+        redraws: Iterable[Redraw] = (),
+    ) -> None:
         values = tuple(float(t) for t in times)
         if len(values) < 2:
             raise ValueError(f"a time schedule needs at least two times, got {list(values)}")
@@ -86,6 +96,7 @@ class TimeSchedule:
                 )
         object.__setattr__(self, "times", values)
         object.__setattr__(self, "provenance", provenance)
+        object.__setattr__(self, "redraws", tuple(redraws))
 
     @property
     def steps(self) -> int:
@@ -145,6 +156,10 @@ class CountSchedule:
     The counts are positive integers. They sum to the number of free sites that the schedule was
     made for; a run with another number rescales them.
 
+    Attributes:
+        order: the order in which sites are revealed.
+        redraws: corrections between or after the steps.
+
     Raises:
         ValueError: no step, or a count that is not a positive whole number.
     """
@@ -152,12 +167,14 @@ class CountSchedule:
     counts: tuple[int, ...]
     provenance: Provenance = Provenance()
     order: RevealOrder = Random()
+    redraws: tuple[Redraw, ...] = ()
 
     def __init__(
         self,
         counts: Iterable[int],
         provenance: Provenance = Provenance(),
         order: RevealOrder = Random(),
+        redraws: Iterable[Redraw] = (),
     ) -> None:
         values = tuple(counts)
         if not values or any(int(n) != n or n < 1 for n in values):
@@ -168,6 +185,7 @@ class CountSchedule:
         object.__setattr__(self, "counts", tuple(int(n) for n in values))
         object.__setattr__(self, "provenance", provenance)
         object.__setattr__(self, "order", order)
+        object.__setattr__(self, "redraws", tuple(redraws))
 
     @property
     def steps(self) -> int:
@@ -211,7 +229,8 @@ class CountSchedule:
             counts = tuple(chain(*by_block))
         else:
             counts = rescaled_counts(self.counts, sites)
-        return CountSchedule(counts, self.provenance.with_error(None, None), self.order)
+        about = self.provenance.with_error(None, None)
+        return CountSchedule(counts, about, self.order, self.redraws)
 
     def plan(self, forward: ForwardProcess) -> list[Step]:
         """The steps, in order, with the times at which as many sites are masked on average."""

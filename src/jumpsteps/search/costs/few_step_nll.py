@@ -207,6 +207,8 @@ def check(schedule: Schedule, sampler: Sampler, paths: Paths, reference_calls: i
             f"sampler {sampler.name} does not follow a {type(schedule).__name__}; use tweedie for "
             "times and k-gillespie for counts"
         )
+    if schedule.redraws:
+        raise ValueError("the bound is of steps without corrections; leave out the redraws")
     if isinstance(schedule, CountSchedule):
         if sampler.holds is not Held.COUNT:
             raise ValueError(

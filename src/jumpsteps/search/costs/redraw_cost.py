@@ -18,8 +18,8 @@ from torch import Tensor
 from jumpsteps.core.draws import uniform
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.sampling.blocked_gibbs import Redraw
-from jumpsteps.schedules.orders import Golden, Random, RevealOrder
+from jumpsteps.schedules.orders import Random
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.costs.nll_bounds import known_nll
 from jumpsteps.search.paths import Paths
@@ -33,7 +33,6 @@ def redraw_cost(
     data: Paths | Tensor | NDArray[np.integer],
     redraw: Redraw,
     *,
-    sets: RevealOrder = Golden(),
     generator: torch.Generator,
     given_mask: Tensor | None = None,
     reference_calls: int = 32,
@@ -43,8 +42,7 @@ def redraw_cost(
     Args:
         reverse: an absorbing reverse process.
         data: integers [B, L] of B >= 2 sequences, or forward paths of them.
-        redraw: its share of the free sites is measured, for one call.
-        sets: the order whose first ranks are redrawn.
+        redraw: its share of the free sites and its sets, of which one call is measured.
         generator: draws sets and orders, on the device of ``data``.
         given_mask: bool [L] or [B, L], observed sites; with data that are not ``Paths``.
         reference_calls: model evaluations of the reference at most; it is unbiased where there are
@@ -68,7 +66,7 @@ def redraw_cost(
         )
     free = paths.free.sum(-1)
     count = (redraw.share * free).round().clamp_min(1).to(torch.int64)
-    chosen = sets.free_ranks(paths.free, generator=generator) < count[:, None]
+    chosen = redraw.sets.free_ranks(paths.free, generator=generator) < count[:, None]
     turn = Random().free_ranks(chosen, generator=generator)
 
     def nll(known: Tensor) -> Tensor:
