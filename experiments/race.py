@@ -165,7 +165,8 @@ def run_sampler(
         races.append(one)
     shown = {name: schedules[name] for name in SHOWN} | {CHOICE: races[0].schedules}
     more = {
-        f"seed {seed}": one.schedules for seed, one in zip(args.seeds[1:], races[1:], strict=True)
+        f"{CHOICE}, seed {seed}": one.schedules
+        for seed, one in zip(args.seeds[1:], races[1:], strict=True)
     }
     values = measured(trial, sampler, shown | more, by)
     for metric in METRICS:
