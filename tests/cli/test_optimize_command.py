@@ -10,6 +10,7 @@ from builders.command_line import EXACT, countdowns, run
 from jumpsteps import load, optimize_schedule
 from jumpsteps.cli.sequence_files import load_tokens
 from jumpsteps.schedules.files import load_schedules
+from jumpsteps.schedules.orders import Blocks, Golden
 
 
 def entries(path):
@@ -316,3 +317,24 @@ def test_a_race_divides_the_calls_between_steps_and_corrections(tmp_path, capsys
     kernel = "countdown-exact-uniform --corrector auto --nfe 4 -o"
     code, _, err = run(capsys, f"optimize {kernel}", file)
     assert (code, "for the absorbing kernel, this model has the uniform" in err) == (1, True)
+
+
+def test_blocks_are_decoded_one_after_the_other(tmp_path, capsys):
+    file = tmp_path / "s.json"
+    asked = f"optimize {EXACT} --sequences 4 --block-size 64 --nfe 12 -o"
+    for order in ("", "--order golden"):
+        code, said, _ = run(capsys, asked, file, order)
+        assert code == 0
+        assert "tokens, in blocks order" in said
+        (schedule,) = load_schedules(file).values()
+        assert [sum(block) for block in schedule.blocks] == [64] * 4
+        assert schedule.steps == 12
+    assert schedule.order == Blocks(64, Golden())
+    for options, message in (
+        ("--nfe 3", "4 blocks take 4 steps at least, got [3]; raise"),
+        ("--nfe 8 --method jys", "method jys knows no blocks; leave out --block-size"),
+        ("--nfe 8 --order learned", "there is no order within blocks 'learned'"),
+    ):
+        code, _, err = run(capsys, f"optimize {EXACT} --block-size 64 {options} -o", file)
+        assert code == 1
+        assert message in err

@@ -38,7 +38,7 @@ from jumpsteps.cli.outputs import (
     write_samples,
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
-from jumpsteps.cli.searches import method_asked, schedules_named, search
+from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
@@ -79,7 +79,9 @@ def optimize_command(options: OptimizeOptions) -> None:
     out = output_file(options.out)
     curve = None if options.curve is None else picture_file(options.curve)
     check_distinct(out, curve)
-    device, method = device_named(options.model.device), method_asked(options.method, options.order)
+    device, method = device_named(options.model.device), None
+    if options.block_size is None:
+        method = method_asked(options.method, options.order)
     has_costs = method is None or isinstance(method, ShortestPath | AutoOrder)
     if method is not None and options.search.measure is not None and not has_costs:
         raise ValueError(
@@ -88,6 +90,8 @@ def optimize_command(options: OptimizeOptions) -> None:
         )
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
+    if options.block_size is not None:
+        method = method_in_blocks(options.method, options.order, options.block_size, model.length)
     if options.racing.race is not None or options.corrector is not None:
         if options.corrector is not None:
             found = corrector_plans(options, model, device)

@@ -116,6 +116,13 @@ def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     optimize.add_argument("--race-calls", type=positive, help="model calls of the race at most")
     optimize.add_argument(
+        "--block-size",
+        metavar="N",
+        type=positive,
+        help="decode blocks of N tokens one after the other: no step crosses from one into the "
+        "next, and --order is that within a block",
+    )
+    optimize.add_argument(
         "--corrector",
         choices=["auto"],
         help="auto: divide the calls of each NFE between steps and corrections by a race, in the "

@@ -103,6 +103,7 @@ class OptimizeOptions:
     method: str | None
     tolerance: float | None
     corrector: str | None
+    block_size: int | None
     out: str
     curve: str | None
 
@@ -115,6 +116,8 @@ class OptimizeOptions:
         check_exclusive(corrector=self.corrector, method=self.method)
         check_exclusive(corrector=self.corrector, sampler=self.sampler)
         check_exclusive(corrector=self.corrector, curve=self.curve)
+        check_exclusive(block_size=self.block_size, corrector=self.corrector)
+        check_exclusive(block_size=self.block_size, race=self.racing.race)
         check_exclusive(corrector=self.corrector, race_with=self.racing.race_with or None)
         race = self.racing.race
         check_exclusive(race=race, tolerance=self.tolerance)

@@ -13,6 +13,7 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.sampling.base import Held, Sampler
+from jumpsteps.schedules.orders import Blocks, Random
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.auto_order import LEAST_SEQUENCES, AutoOrder
 from jumpsteps.search.costs.table import Measure
@@ -21,7 +22,10 @@ from jumpsteps.search.method import Method, measures_by_data
 from jumpsteps.search.optimize import CERTIFIES, optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["method_asked", "method_named", "schedules_named", "search"]
+__all__ = ["method_asked", "method_in_blocks", "method_named", "schedules_named", "search"]
+
+EVALUATIONS_OF_BLOCK = 4
+"""Model evaluations of each block at least."""
 
 
 def method_asked(name: str | None, order: str | None) -> Method | None:
@@ -50,6 +54,19 @@ def method_named(name: str, order: str | None) -> Method:
     if order == AutoOrder().name:
         return AutoOrder()
     return replace(shortest_path, order=pick("order", order, ORDERS))
+
+
+def method_in_blocks(name: str | None, order: str | None, size: int, length: int) -> Method:
+    """The shortest path whose steps keep to blocks of ``size`` tokens, each in this order.
+
+    Raises:
+        ValueError: another method, or an order that blocks do not have.
+    """
+    if name not in (None, ShortestPath().name):
+        raise ValueError(f"method {name} knows no blocks; leave out --block-size, or --method")
+    inner = Random() if order is None else pick("order within blocks", order, ORDERS)
+    evaluations = max(ShortestPath.evaluations, EVALUATIONS_OF_BLOCK * -(-length // size))
+    return ShortestPath(evaluations, order=Blocks(size, inner), within_blocks=True)
 
 
 def default_method(
