@@ -23,7 +23,7 @@ def test_schedules_say_where_they_come_from(tmp_path, capsys):
     code, out, _ = run(capsys, searched, file)
     assert code == 0
     assert "32 model calls on 4 sequences" in out
-    assert "interpolated on the sequences of the search: no certificate" in out
+    assert "on the sequences of the search: no certificate" in out
     assert "no certificate: it takes 16 sequences that did not choose the schedules" in out
     known = entries(file)[0]["provenance"]
     assert known["model"] == EXACT

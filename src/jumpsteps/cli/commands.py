@@ -44,6 +44,7 @@ from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
 from jumpsteps.evaluation.results import save_results
 from jumpsteps.models import LoadedModel
+from jumpsteps.sampling.base import Held
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
@@ -127,7 +128,10 @@ def certificate_note(found: Mapping[int, Schedule]) -> None:
     """Say what it takes to certify the schedules that data measured and did not certify."""
     known = {nfe: schedule.provenance for nfe, schedule in found.items()}
     without = [n for n, one in known.items() if one.excess is not None and one.held_out is None]
-    if len(without) == len(found):
+    sampler = SAMPLERS.get(next(iter(known.values())).sampler)
+    if without and (sampler is None or sampler.holds not in (Held.CONTEXT, Held.COUNT)):
+        print("no certificate for this sampler: measure few_step_nll on other sequences")
+    elif len(without) == len(found):
         print(
             f"no certificate: it takes {CERTIFIES} sequences that did not choose the schedules; "
             "pass more --sequences, or more data"
@@ -174,7 +178,7 @@ def certificate(known: Provenance) -> str:
     """What is known of the excess's limit."""
     if known.excess_limit is not None:
         return f"at most {known.excess_limit:.2f} (95%, {known.held_out} held-out sequences)"
-    return "interpolated on the sequences of the search: no certificate"
+    return "on the sequences of the search: no certificate"
 
 
 def sample_command(options: SampleOptions) -> None:

@@ -194,13 +194,21 @@ class AutoOrder:
         return bounds
 
     def schedules(self, evaluated: OrderEvaluations, steps: list[int]) -> dict[int, FoundSchedule]:
-        """By number of steps, the counts that all sequences choose."""
-        grid = grid_counts(evaluated.entropy.shape[-1], max(self.grid_intervals, *steps))
-        costs = evaluated.by_data(grid, self.bandwidth)
-        return {
-            n: FoundSchedule(one, *costs.predict(one), costs.few_step(one))
-            for n, one in shortest_paths(costs, steps).items()
-        }
+        """By number of steps, the counts that all sequences choose: between evaluated numbers of
+        known sites where these are twice the steps or more, else on a finer grid.
+        """
+        finer = grid_counts(evaluated.entropy.shape[-1], max(self.grid_intervals, *steps))
+        found: dict[int, FoundSchedule] = {}
+        for grid, interpolated in ((evaluated.counts, False), (finer, True)):
+            those = [n for n in steps if (2 * n > len(evaluated.counts)) == interpolated]
+            if not those:
+                continue
+            costs = evaluated.by_data(grid, self.bandwidth)
+            found |= {
+                n: FoundSchedule(one, *costs.predict(one), costs.few_step(one))
+                for n, one in shortest_paths(costs, those).items()
+            }
+        return found
 
 
 def check(reverse: ReverseProcess, paths: Paths, sampler: Sampler) -> None:
