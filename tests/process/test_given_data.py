@@ -99,6 +99,14 @@ def test_without_noise_the_data_are_known(name: str) -> None:
         assert torch.equal(found, torch.eye(forward.vocab_size))
 
 
+def test_pairs_in_parts_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = PROCESSES["gaussian-5-Constant"]
+    x0, x = (part.repeat(20) for part in pairs(forward))
+    whole = forward.sample_bridge(x0, x, 0.7, 0.2, generator=seeded(0))
+    monkeypatch.setattr(given_data, "NUMBERS", 5 * 7)
+    assert torch.equal(forward.sample_bridge(x0, x, 0.7, 0.2, generator=seeded(0)), whole)
+
+
 def jump_means(forward: ForwardProcess, p: Tensor, x: Tensor, t: float, h: float) -> Tensor:
     """h times the reverse rates of sites with posterior p [K, V], from float64 matrices."""
     q = forward.transition(0.0, t)

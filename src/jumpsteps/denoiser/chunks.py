@@ -4,7 +4,8 @@ The outputs of all sites are L V numbers per sequence, 200 MB at the size of a s
 A network is a trunk and a head, :math:`\mathrm{out}^l = \mathrm{head}(h^l)` with :math:`h =
 \mathrm{trunk}(x_t, t)`, and a draw or an entropy depends on the output of one site alone. So the
 hidden states h are kept (``model.Evaluation``), and head and draw run chunk by chunk. Results do
-not depend on the size of the chunks.
+not depend on the size of the chunks, but for samples of ordinal tau-leaping: a site takes as many
+random numbers as it has rare jumps.
 """
 
 from collections.abc import Callable, Iterator

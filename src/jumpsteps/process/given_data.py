@@ -35,7 +35,7 @@ NUMBERS = 2**25
 SMALLEST = 1e-25
 """The smallest likelihood, as a share of the largest of its site, that float32 divides by."""
 
-RARE = 1e-4
+RARE = 1e-8
 """The share of all jumps, at most, that are longer than the nearest 2 W in a forward process."""
 
 
@@ -54,12 +54,14 @@ def draw_pairs(
         symbols: V.
         rows: pairs (x0, x), int64 [P] each, to their unnormalised distributions, float64 [P, V].
     """
+    # There are V^2 pairs at most; where their table would be too large, sites come in parts.
+    most = max(len(x), 1) if symbols**3 <= NUMBERS else NUMBERS // symbols
     drawn = []
-    for part0, part in zip(x0.split(NUMBERS // symbols), x.split(NUMBERS // symbols), strict=True):
+    for part0, part in zip(x0.split(most), x.split(most), strict=True):
         pairs, which = (part0 * symbols + part).unique(return_inverse=True)
         table = RowDraws(rows(pairs // symbols, pairs % symbols))
         drawn.append(table.draw(which, generator=generator))
-    return torch.cat(drawn) if drawn else torch.empty_like(x)
+    return torch.cat(drawn)
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,11 @@ class NearJumps:
         mean = probs.gather(-1, target).mul_(self.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.distance).sum(-1)
         rare = self.rare[x].mul_(p)
-        left = poisson(noise * rare.sum(-1), generator=generator)
-        while bool((sites := left.nonzero()[:, 0]).numel()):
-            x0 = categorical(rare[sites], generator=generator)
-            y = draw_pairs(x0, x[sites], p.shape[-1], self.rare_jumps, generator=generator)
-            total[sites] += y - x[sites]
-            left[sites] -= 1
-        return total
+        times = poisson(noise * rare.sum(-1), generator=generator)
+        site = torch.arange(len(x), device=x.device).repeat_interleave(times)  # Of each jump.
+        x0 = categorical(rare[site], generator=generator)
+        y = draw_pairs(x0, x[site], p.shape[-1], self.rare_jumps, generator=generator)
+        return total.index_add_(0, site, y - x[site])
 
     def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:
         """Where pairs (x0, x) [P] jump if not near, unnormalised, float64 [P, V]."""
