@@ -1,5 +1,7 @@
 """Sites drawn by their data first, against the distributions that they are drawn from."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
@@ -175,3 +177,18 @@ def test_a_step_of_256_intensities(sampler: Sampler, t: float, s: float) -> None
     y, _, _ = sampler.step(reverse, many, Step(t, s), None, generator=seeded(3))
     for site in range(3):
         assert chi_square_p(y[:, site], probs[site] / probs[site].sum()) > LEVEL
+
+
+def test_threads_share_the_tables_of_a_kernel() -> None:
+    """Each at its own times: what is made for one must not take away what another reads."""
+    forward = PROCESSES["gaussian-5-Constant"]
+    x = all_states(forward)
+
+    def walk(first: int) -> list[Tensor]:
+        times = [0.9 - 0.013 * first - 0.1 * step for step in range(8)]
+        return [forward.sample_bridge(x, x, t, t / 2, generator=seeded(first)) for t in times]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(walk, range(8)))
+    for found, first in zip(together, range(8), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(found, walk(first), strict=True))

@@ -17,11 +17,13 @@ __all__ = ["TimeTables"]
 KEPT = 6
 """Tables of each kind."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
 class TimeTables:
-    """What steps read of a kernel at times.
+    """What steps read of a kernel at times. Several threads may share it: a dictionary of tables is
+    replaced, never changed.
 
     Args:
         rates: R_b, float64 [V, V], on the device.
@@ -43,13 +45,14 @@ class TimeTables:
         """q_{t|s} for pairs (s, t), float64 [V, V] each; those that are not kept are made
         together.
         """
-        new = [pair for pair in times if pair not in self.matrices]
+        known = dict(self.matrices)
+        new = [pair for pair in times if pair not in known]
         if new:
             elapsed = torch.stack([self.total(t) - self.total(s) for s, t in new])
-            made = exponential_of_rates(self.rates, elapsed)
-            for pair, matrix in zip(new, made, strict=True):
-                keep(self.matrices, pair, matrix)
-        return [self.matrices[pair] for pair in times]
+            made = dict(zip(new, exponential_of_rates(self.rates, elapsed), strict=True))
+            self.matrices = latest(known | made)
+            known |= made
+        return [known[pair] for pair in times]
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -57,33 +60,32 @@ class TimeTables:
         """Where a likelihood is a smaller share than ``smallest`` of the largest of its site, bool
         [V, V], row x and column x0; None if it never is.
         """
-        if t not in self.masks:
+        known = self.masks
+        if t not in known:
             likelihood = self.between((0.0, t))[0].T
             mask = likelihood < self.smallest * likelihood.amax(-1, keepdim=True)
-            keep(self.masks, t, mask if bool(mask.any()) else None)
-        return self.masks[t]
+            self.masks = known = latest(known | {t: mask if bool(mask.any()) else None})
+        return known[t]
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def jumps(self, t: float) -> JumpTables:
-        if t not in self.jump_tables:
+        known = self.jump_tables
+        if t not in known:
             between = self.rates - self.rates.diagonal().diag()
-            keep(self.jump_tables, t, JumpTables.of(self.between((0.0, t))[0], between))
-        return self.jump_tables[t]
+            made = JumpTables.of(self.between((0.0, t))[0], between)
+            self.jump_tables = known = latest(known | {t: made})
+        return known[t]
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def near(self, t: float) -> NearJumps:
-        if t not in self.near_jumps:
-            keep(self.near_jumps, t, NearJumps.of(self.jumps(t)))
-        return self.near_jumps[t]
+        known = self.near_jumps
+        if t not in known:
+            self.near_jumps = known = latest(known | {t: NearJumps.of(self.jumps(t))})
+        return known[t]
 
 
-K = TypeVar("K")
-
-
-def keep(tables: dict[K, T], key: K, value: T) -> None:
-    """Put the value into the tables, and let the oldest go if there are too many."""
-    tables[key] = value
-    if len(tables) > KEPT:
-        del tables[next(iter(tables))]
+def latest(tables: dict[K, T]) -> dict[K, T]:
+    """The last few entries."""
+    return dict(list(tables.items())[-KEPT:])
