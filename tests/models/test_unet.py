@@ -8,6 +8,7 @@ import torch
 from builders.statistics import seeded
 from builders.tauldr_checkpoints import UNET_CONFIG
 from builders.tauldr_reference import PlainUNet, random_weights
+from jumpsteps.denoiser.checks import check_mode
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior, truncated_logistic
 from jumpsteps.process.gaussian import Gaussian
@@ -164,6 +165,15 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(model(X, 0.4), model(X, 0.4))
     model.train()
     assert not torch.equal(model(X, 0.4), model(X, 0.4))
+
+
+def test_a_network_that_is_set_to_eval_can_be_sampled():
+    """Whatever the mode of what is around it."""
+    model = UNetPosterior(unet())
+    check_mode(model)
+    model.train()
+    with pytest.raises(ValueError, match="is in train mode"):
+        check_mode(model)
 
 
 @pytest.mark.parametrize(

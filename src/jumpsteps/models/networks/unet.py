@@ -301,6 +301,11 @@ class LogisticHead(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.training = False
+
+    def train(self, mode: bool = True) -> "LogisticHead":
+        """It has no train mode, so that ``eval()`` of the U-Net alone is enough to sample."""
+        return self
 
     def forward(self, rows: Tensor) -> Tensor:
         """[..., 2] to [..., V]."""
