@@ -1,6 +1,6 @@
 """Blocked Gibbs at equal numbers of model calls, against steps alone and other correctors.
 
-    python experiments/corrector.py MODEL OUT.json [--device cuda] [-n 256] [--plans NAME ...]
+    python experiments/corrector.py MODEL OUT.json [--device cuda] [-n 256] [--long]
 
 MODEL is `countdown-exact`, `countdown`, a folder of a CountDown network, or the folder of the
 package antiberty (docs/antibodies.md). Measures of n samples (seed 1, the same for every plan):
@@ -52,6 +52,7 @@ STEPS = (4, 8, 16, 32)
 SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))
 PLANS = [(4, 4, SHARES[1]), *((8, 8, share) for share in SHARES)]
 PLANS += [(16, 16, share) for share in SHARES[:2]]
+LONG = [(16, calls, share) for calls in (112, 240, 496, 1008) for share in SHARES[:2]]
 PLANS += [(8, 24, SHARES[1]), (16, 48, SHARES[0]), (16, 48, SHARES[1]), (8, 56, SHARES[1])]
 
 Plan = tuple[Sampler, Schedule]
@@ -66,10 +67,10 @@ def corrected(calls: int, share: Fraction, sets: RevealOrder = Golden()) -> Bloc
     return BlockedGibbs(KGillespie(), (Redraw(calls, float(share), sets=sets),))
 
 
-def plans(counts: dict[int, Schedule], length: int) -> dict[str, Plan]:
-    """What is compared, by title, in the order of their calls."""
+def plans(counts: dict[int, Schedule], length: int, long: bool) -> dict[str, Plan]:
+    """What is compared, by title."""
     made: dict[str, Plan] = {f"{n}, golden": (KGillespie(), counts[n]) for n in STEPS}
-    for steps, calls, share in PLANS:
+    for steps, calls, share in PLANS + LONG * long:
         made[f"{steps} + {calls} of {share}"] = corrected(calls, share), counts[steps]
     for sets in (Spread(), Random()):
         title = f"8 + 8 of 1/4, {sets.name} sites"
@@ -166,6 +167,7 @@ def run() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-n", type=int, default=256)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--long", action="store_true", help="also up to 1,024 calls")
     parser.add_argument("--plans", nargs="*", help="titles; by default all")
     args = parser.parse_args()
     model = load(args.model, device=args.device)
@@ -181,7 +183,7 @@ def run() -> None:
     titles, measure = measures_of(model, data, args.device, args.batch)
     formats = {"model calls": "{}", "entropy": "{:.3f}", "Hamming": "{:.3f}"}
     rows: list[Json] = [["data", None, *measure(data)]]
-    made, cost = plans(counts, model.length), costs(model, searched[64:], args.device)
+    made, cost = plans(counts, model.length, args.long), costs(model, searched[64:], args.device)
     for title, (sampler, schedule) in made.items():
         if args.plans and title not in args.plans:
             continue

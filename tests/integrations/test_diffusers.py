@@ -32,6 +32,7 @@ from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
 from jumpsteps.schedules.fixed import cosine, uniform
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 diffusers = pytest.importorskip("diffusers")
@@ -288,6 +289,10 @@ def test_bad_configs_are_refused(tmp_path, change, message):
 
 def test_schedules_that_do_not_belong_are_refused():
     reverse = reverse_of("absorbing")
+    with pytest.raises(ValueError, match="schedule for 3 steps has corrections"):
+        JumpStepsScheduler.from_reverse(
+            reverse, {3: TimeSchedule([1.0, 0.0], redraws=(Redraw(2),))}
+        )
     with pytest.raises(ValueError, match=r"schedule for 2 steps has counts, .*to_times"):
         JumpStepsScheduler.from_reverse(reverse, {2: CountSchedule([1, 3])})
     with pytest.raises(

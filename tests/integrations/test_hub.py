@@ -14,6 +14,7 @@ from jumpsteps.schedules.files import load_schedules
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 FOUND = Provenance(
@@ -118,6 +119,14 @@ def test_the_card_says_what_the_provenance_says(tmp_path):
         "| 2 | 2 (times) | 12.35 ± 0.32, at most 13 (95%) |",
         "| 8 | 2 (counts of 8 tokens, spread order) | unknown |",
     ]
+
+
+def test_a_card_names_corrections(tmp_path):
+    plan = CountSchedule([3, 5], order=Spread(), redraws=(Redraw(4), Redraw(2, 0.5)))
+    ScheduleSet({8: plan}).save_pretrained(tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| 2 (counts of 8 tokens, spread order), and 6 corrections |" in text
+    assert ScheduleSet.from_pretrained(tmp_path) == {8: plan}
 
 
 def test_a_card_leaves_out_unknown_facts(tmp_path):

@@ -308,12 +308,19 @@ def build_sampler(content: Mapping[str, Any]) -> Sampler:
 
 
 def read_times(entry: Mapping[str, Any], forward: ForwardProcess) -> TimeSchedule:
-    """A schedule of times from its JSON entry; raises ValueError for counts or another kernel."""
+    """A schedule of times from its JSON entry; raises ValueError for counts, corrections or another
+    kernel.
+    """
     schedule = read_schedule(entry)
     if not isinstance(schedule, TimeSchedule):
         raise ValueError(
             f"the schedule for {entry['nfe']} steps has counts, and a step of diffusers follows "
             "times; use schedule.to_times(forward)"
+        )
+    if schedule.redraws:
+        raise ValueError(
+            f"the schedule for {entry['nfe']} steps has corrections, which a step of diffusers "
+            "does not make; leave out the redraws"
         )
     schedule.check_kernel(forward, "the scheduler")
     return schedule

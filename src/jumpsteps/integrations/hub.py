@@ -183,9 +183,12 @@ def distinct(schedules: list[Schedule], field: str) -> str:
 
 
 def kind(schedule: Schedule) -> str:
+    calls = sum(redraw.calls for redraw in schedule.redraws)
+    corrections = f", and {calls} corrections" if calls else ""
     if isinstance(schedule, CountSchedule):
-        return f"{schedule.steps} (counts of {schedule.total} tokens, {schedule.order.name} order)"
-    return f"{schedule.steps} (times)"
+        counts = f"counts of {schedule.total} tokens, {schedule.order.name} order"
+        return f"{schedule.steps} ({counts}){corrections}"
+    return f"{schedule.steps} (times){corrections}"
 
 
 def predicted(schedule: Schedule) -> str:
