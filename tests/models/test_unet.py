@@ -205,3 +205,15 @@ def test_the_defaults_are_those_of_the_published_model():
     with torch.device("meta"):
         network = UNet(UNetConfig())
     assert sum(p.numel() for p in network.parameters()) == 35_749_766
+
+
+@torch.no_grad()
+def test_a_compiled_head_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior = UNetPosterior(unet())
+    expected = posterior(X, T)
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    monkeypatch.setattr(UNet, "compile", lambda self, **options: compiled.append(self))
+    posterior.compile_trunk()
+    assert len(compiled) == 2
+    assert torch.equal(posterior(X, T), expected)

@@ -18,7 +18,7 @@ from builders.processes import (
 )
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.process import given_data
+from jumpsteps.process import given_data, time_tables
 from jumpsteps.process.given_data import JumpTables, NearJumps
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Sampler
@@ -179,8 +179,10 @@ def test_a_step_of_256_intensities(sampler: Sampler, t: float, s: float) -> None
         assert chi_square_p(y[:, site], probs[site] / probs[site].sum()) > LEVEL
 
 
-def test_threads_share_the_tables_of_a_kernel() -> None:
-    """Each at its own times: what is made for one must not take away what another reads."""
+def test_threads_share_the_tables_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at its own times: what is made for one must not take away what another reads, even where
+    fewer tables are kept than one step reads."""
+    monkeypatch.setattr(time_tables, "KEPT", 1)
     forward = PROCESSES["gaussian-5-Constant"]
     x = all_states(forward)
 

@@ -295,25 +295,12 @@ def truncated_logistic(
     return torch.logaddexp(mass, floor + math.log(FLOOR))
 
 
-class LogisticHead(nn.Module):
-    """Location and log-scale of each site to log-probabilities of intensities, in float32."""
-
-    def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.training = False
-
-    def train(self, mode: bool = True) -> "LogisticHead":
-        """It has no train mode, so that ``eval()`` of the U-Net alone is enough to sample."""
-        return self
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """[..., 2] to [..., V]."""
-        location, log_scale = rows.float().unbind(-1)
-        masses = truncated_logistic(
-            location, log_scale, self.config.vocab_size, symmetric=self.config.symmetric
-        )
-        return masses.log_softmax(-1)
+def log_probabilities(rows: Tensor, size: int, symmetric: bool) -> Tensor:
+    """Location and log-scale of each site [..., 2] to log-probabilities of intensities, float32
+    [..., size].
+    """
+    location, log_scale = rows.float().unbind(-1)
+    return truncated_logistic(location, log_scale, size, symmetric=symmetric).log_softmax(-1)
 
 
 class UNetPosterior(nn.Module):
@@ -327,12 +314,12 @@ class UNetPosterior(nn.Module):
     def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network = network
-        self.head = LogisticHead(network.config)
+        self.head = log_probabilities
 
     def compile_trunk(self) -> None:
         """Compile the network, and the head to one pass over its output."""
         self.network.compile(dynamic=False)
-        self.head.compile()
+        self.head = torch.compile(log_probabilities)
 
     def forward(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
@@ -345,5 +332,5 @@ class UNetPosterior(nn.Module):
 
     def read(self, rows: Tensor) -> Tensor:
         """Location and log-scale [..., 2] to log-probabilities [..., V]."""
-        output: Tensor = self.head(rows)
-        return output
+        config = self.network.config
+        return self.head(rows, config.vocab_size, config.symmetric)
