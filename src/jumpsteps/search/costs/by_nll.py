@@ -35,6 +35,7 @@ from jumpsteps.search.costs.correlation import correlation, time_of_correlation
 from jumpsteps.search.costs.divergence import some_free_sites
 from jumpsteps.search.costs.evaluation_times import correlation_range
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
+from jumpsteps.search.costs.information_profile import time_grid
 from jumpsteps.search.costs.nll_bounds import (
     bridge_of_data,
     prior_divergence,
@@ -276,11 +277,16 @@ def nll_costs(
 
 
 def row_times(forward: ForwardProcess, count: int) -> Floats:
-    """Times from 1, decreasing, [count]: equally spaced in the sum of rho, log(1 - rho) and half of
-    log(rho), each scaled to its range. Costs of kernels that revise tokens go on changing towards
-    both ends.
+    """Times from 1, decreasing, [count].
+
+    Absorbing kernel: those of the information profile, and the last one. Others: equally spaced in
+    the sum of rho, log(1 - rho) and half of log(rho), each scaled to its range, because their costs
+    go on changing towards both ends.
     """
     first, last = correlation_range(forward)
+    if isinstance(forward, Absorbing):
+        end = time_of_correlation(forward, np.asarray([last]))
+        return np.append(time_grid(forward, count - 1)[:-1], end)
     rho = np.union1d(np.geomspace(first, last, 4096), 1 - np.geomspace(1 - first, 1 - last, 4096))
     place = sum(
         weight * (each - each[0]) / (each[-1] - each[0])
