@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from builders.asked import Asked
 from builders.kernels import kernel
 from builders.samplers import enumerable
 from builders.statistics import seeded
@@ -58,6 +59,20 @@ def test_observed_sites_are_given():
     data = TRUTH.sample_data(3000, generator=seeded(0))
     found = redraw_cost(REVERSE, data, Redraw(share=1.0), generator=seeded(1), given_mask=mask)
     assert found.excess == pytest.approx(total_correlation((1, 2)), abs=4 * found.excess_stderr)
+
+
+def test_the_model_is_conditioned_on_the_masks_of_the_call():
+    """Of four sites two are masked, and then one: shares 1/2, 1/2 and 1/4."""
+    asked = Asked(lambda x, t, where: TRUTH(x, 0.5, where))
+    reverse = PosteriorReverse(TRUTH.forward, asked)
+    data = TRUTH.sample_data(2, generator=seeded(0))
+    redraw_cost(reverse, data, Redraw(share=0.5), generator=seeded(1))
+    alpha = TRUTH.forward.noise.alpha
+    assert [[round(1 - float(alpha(t)), 6) for t in times] for times in asked.times] == [
+        [0.5, 0.5],
+        [0.5, 0.5],
+        [0.25, 0.25],
+    ]
 
 
 def test_errors():
