@@ -19,7 +19,7 @@ def load_shipped(name: str, device: torch.device) -> LoadedModel:
     """A trained checkpoint of the package.
 
     Checkpoints lie in the folder ``checkpoints`` of the installed package, or at the root of a
-    source tree.
+    source tree. Large ones are in the source tree only.
 
     Raises:
         ValueError: the checkpoint is not installed.
@@ -29,7 +29,7 @@ def load_shipped(name: str, device: torch.device) -> LoadedModel:
         if folder.is_dir():
             return load_native(folder, read_json(folder / "config.json"), name, device)
     raise ValueError(
-        f"the checkpoint {name!r} is not installed; reinstall jumpsteps, "
+        f"the checkpoint {name!r} is not installed; run jumpsteps from a clone of its repository, "
         f"or 'jumpsteps train {name} --out DIR'"
     )
 
@@ -71,6 +71,7 @@ BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
     "countdown-exact-gaussian": partial(load_countdown_exact, "gaussian"),
     "piano-uniform": partial(load_shipped, "piano-uniform"),
     "piano-absorbing": partial(load_shipped, "piano-absorbing"),
+    "cifar10-gaussian": partial(load_shipped, "cifar10-gaussian"),
     "toy-absorbing": partial(load_toy, "absorbing"),
     "toy-uniform": partial(load_toy, "uniform"),
     "toy-gaussian": partial(load_toy, "gaussian"),

@@ -176,11 +176,11 @@ RECIPES: dict[str, Recipe] = {
         loss=CrossEntropy(times=4096),
         data=IMAGE_DATA,
         config=TrainConfig(
-            steps=12_000,
+            steps=9_100,
             batch=512,
             learning_rate=7e-4,
             warmup=500,
-            decay_from=0.5,
+            decay_from=0.64,
             weight_decay=0.01,
             ema=0.9995,
         ),
