@@ -279,14 +279,13 @@ def nll_costs(
 def row_times(forward: ForwardProcess, count: int) -> Floats:
     """Times from 1, decreasing, [count].
 
-    Absorbing kernel: those of the information profile, and the last one. Others: equally spaced in
-    the sum of rho, log(1 - rho) and half of log(rho), each scaled to its range, because their costs
-    go on changing towards both ends.
+    Absorbing kernel: those of the information profile. Others: equally spaced in the sum of rho,
+    log(1 - rho) and half of log(rho), each scaled to its range, because their costs go on changing
+    towards both ends.
     """
-    first, last = correlation_range(forward)
     if isinstance(forward, Absorbing):
-        end = time_of_correlation(forward, np.asarray([last]))
-        return np.append(time_grid(forward, count - 1)[:-1], end)
+        return time_grid(forward, count)[:-1]
+    first, last = correlation_range(forward)
     rho = np.union1d(np.geomspace(first, last, 4096), 1 - np.geomspace(1 - first, 1 - last, 4096))
     place = sum(
         weight * (each - each[0]) / (each[-1] - each[0])
