@@ -90,6 +90,7 @@ from jumpsteps.search.dynamic_programming import (
     shortest_paths,
 )
 from jumpsteps.search.explain import Explanation, StepErrors, explain
+from jumpsteps.search.explain_counts import CountExplanation, CountStep, explain_counts
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.klub import CountKlub, Klub
 from jumpsteps.search.learned_order import LearnedOrder, learn_order
@@ -111,8 +112,10 @@ __all__ = [
     "Constant",
     "Cosine",
     "CountCosts",
+    "CountExplanation",
     "CountKlub",
     "CountSchedule",
+    "CountStep",
     "Dilated",
     "Discrepancy",
     "DoubtfulInput",
@@ -175,6 +178,7 @@ __all__ = [
     "equal_error",
     "error_curve",
     "explain",
+    "explain_counts",
     "few_step_nll",
     "fewest_steps",
     "histogram_similarity",

@@ -47,13 +47,14 @@ def test_explain_prints_a_table_for_each_schedule(tmp_path, capsys, monkeypatch)
     assert not any(tmp_path.iterdir())
 
 
-def test_only_times_are_explained(capsys):
-    for asked in ("--schedules shortest-path-spread", "--order spread --schedules shortest-path"):
-        code, _, err = run(capsys, f"explain {EXACT} --nfe 2 --sequences 8", asked)
-        assert (code, err) == (
-            1,
-            "error: only schedules of times can be explained; leave out those of counts\n",
-        )
+def test_counts_are_explained_beside_times(capsys):
+    asked = "--schedules uniform shortest-path-spread"
+    code, out, _ = run(capsys, f"explain {EXACT} --nfe 2 --sequences 8", asked)
+    assert code == 0
+    times, counts = out.split("shortest-path-spread, 2 steps\n")
+    assert "KLUB, middle" in times
+    assert "few-step NLL" in counts
+    assert "k-gillespie: few-step NLL" in counts
 
 
 def test_a_comparison_with_given_sites(tmp_path, capsys):

@@ -54,6 +54,7 @@ from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
 from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.certificate import CERTIFICATE_CALLS
 from jumpsteps.search.explain import explain
+from jumpsteps.search.explain_counts import explain_counts
 from jumpsteps.search.optimize import CERTIFIES
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
@@ -317,9 +318,6 @@ def explain_command(options: ExplainOptions) -> None:
             progress=sys.stderr.isatty(),
         )
         schedules |= {f"{name}, {nfe} steps": found[nfe] for nfe in options.search.nfe}
-    times = [schedule for schedule in schedules.values() if isinstance(schedule, TimeSchedule)]
-    if len(times) < len(schedules):
-        raise ValueError("only schedules of times can be explained; leave out those of counts")
     generator = seeded(options.seed, device)
     tokens, given_mask, data = search_data(model, options.search, options.observed, generator)
     forward = model.reverse.forward
@@ -329,10 +327,20 @@ def explain_command(options: ExplainOptions) -> None:
         f"{options.search.sequences} sequences of {data}"
     )
     print("errors in nats per sequence ± standard error")
-    explanations = explain(
-        model.reverse, paths, times, sampler=sampler or Tweedie(), generator=generator
+    times = [schedule for schedule in schedules.values() if isinstance(schedule, TimeSchedule)]
+    explained = iter(
+        explain(model.reverse, paths, times, sampler=sampler or Tweedie(), generator=generator)
+        if times
+        else ()
     )
-    for name, explanation in zip(schedules, explanations, strict=True):
+    for name, schedule in schedules.items():
+        explanation = (
+            next(explained)
+            if isinstance(schedule, TimeSchedule)
+            else explain_counts(
+                model.reverse, paths, schedule.rescaled(paths.sites), generator=generator
+            )
+        )
         print(f"\n{name}\n{explanation}")
 
 
