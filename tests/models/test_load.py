@@ -246,7 +246,8 @@ def test_unknown_names_say_what_is_known():
 def test_a_shipped_checkpoint_that_is_not_there_says_what_to_do():
     with pytest.raises(
         ValueError,
-        match=r"^the checkpoint 'poetry' is not installed; run jumpsteps from a clone.* 'jumpsteps train",
+        match=r"^the checkpoint 'poetry' is not installed; run jumpsteps from a clone"
+        r".* 'jumpsteps train",
     ):
         load_shipped("poetry", torch.device("cpu"))
 
