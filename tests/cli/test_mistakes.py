@@ -68,6 +68,8 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, 
     [
         (f"optimize {EXACT} --nfe 2 -o file/s.json", "because file is a file"),
         (f"optimize {EXACT} --nfe 2 -o new/", "new/ is a folder; name a file to write to"),
+        (f"optimize {EXACT} --nfe 2 -o /dev/null", "/dev/null is no regular file"),
+        (f"sample {EXACT} --nfe 2 -o /dev/null", "/dev/null is no regular file"),
         (f"optimize {EXACT} --nfe 2 --curve c", "c is not the name of a picture; end it in .png"),
         (f"optimize {EXACT} --nfe 2 --curve c.txt", "c.txt is not the name of a picture"),
         (f"optimize {EXACT} --nfe 2 -o c.png --curve ./c.png", "two outputs would be written to"),

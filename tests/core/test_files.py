@@ -1,7 +1,12 @@
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from jumpsteps.core.files import replacing, write_json
+from jumpsteps.core.files import check_replaceable, replacing, write_json
 from jumpsteps.evaluation.metrics import mean_interval
 
 
@@ -23,6 +28,65 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         write_json(target, {"x": object()})
     assert target.read_text() == "new"
     assert [p.name for p in target.parent.iterdir()] == ["x.txt"]
+
+
+def test_links_are_written_through(tmp_path):
+    kept, link = tmp_path / "kept.txt", tmp_path / "link.txt"
+    kept.write_text("old")
+    link.symlink_to("kept.txt")
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert kept.read_text() == "new"
+    link.unlink()
+    link.symlink_to(tmp_path / "later" / "x.txt")
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "later" / "x.txt").read_text() == "new"
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(ValueError, match="a link to itself"), replacing(link):
+        pass
+
+
+def test_only_regular_files_are_replaced(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(ValueError, match="is no regular file"), replacing(path):
+            pass
+    assert pipe.is_fifo()
+    with pytest.raises(ValueError, match="/dev/null is no regular file"):
+        check_replaceable("/dev/null")
+
+
+KILLED = """
+import os, signal, sys
+from jumpsteps.core.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_write_removes_what_a_kill_left(tmp_path):
+    """Not the temporary file of a program that still writes, nor files of other names."""
+    target, other = tmp_path / "x.txt", tmp_path / ".x-backup01.txt"
+    other.write_text("mine")
+    (tmp_path / "run.py").write_text(KILLED)
+    path = os.pathsep.join(part for part in sys.path if part)
+    command = [sys.executable, str(tmp_path / "run.py"), str(target)]
+    assert subprocess.run(command, env={"PYTHONPATH": path}).returncode == -signal.SIGKILL
+    (tmp_path / "run.py").unlink()
+    assert len(list(tmp_path.iterdir())) == 2
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            second.write_text("second")
+            assert set(tmp_path.iterdir()) == {first, second, other}
+    assert target.read_text() == "first"
+    assert set(tmp_path.iterdir()) == {target, other}
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from jumpsteps.cli.sequence_files import save_samples, save_text
+from jumpsteps.core.files import check_replaceable
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import new_figure
 from jumpsteps.models import LoadedModel
@@ -26,13 +27,15 @@ def output_file(name: str) -> Path:
     """The path of a file that can be written; folders that are missing are made when it is.
 
     Raises:
-        ValueError: an empty name, a folder, or a path below a file.
+        ValueError: an empty name, a folder, a device or a pipe, a path below a file, or a folder
+            where nothing may be written.
     """
     path = Path(name)
     if not name:
         raise ValueError("the name of an output is empty; name a file to write to")
     if is_folder_name(name) or path.is_dir():
         raise ValueError(f"{name} is a folder; name a file to write to")
+    check_replaceable(path)
     check_parents(path)
     return path
 
@@ -41,14 +44,15 @@ def output_folder(name: str) -> Path:
     """The path of a folder that is there or can be made.
 
     Raises:
-        ValueError: an empty name, a file, or a path below a file.
+        ValueError: an empty name, a file, a path below a file, or a folder where nothing may be
+            written.
     """
     path = Path(name)
     if not name:
         raise ValueError("the name of an output is empty; name a folder to write to")
     if path.exists() and not path.is_dir():
         raise ValueError(f"{name} is a file; name a folder to write to")
-    check_parents(path)
+    check_parents(path / "file")
     return path
 
 
@@ -76,6 +80,9 @@ def check_parents(path: Path) -> None:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise ValueError(f"{path} cannot be written, because {parent} is a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{folder} is a folder where you may not write; name another place")
 
 
 def is_folder_name(name: str) -> bool:

@@ -4,33 +4,86 @@ Content goes to a temporary file in the same folder, which then takes the place 
 one step of the file system. A program that is stopped half-way leaves the old file as it was.
 """
 
+import glob
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "replacing", "write_json"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["check_replaceable", "read_json", "replacing", "write_json"]
+
+
+def check_replaceable(path: Path | str) -> Path:
+    """The file that writing to ``path`` replaces: the target, if that is a symbolic link.
+
+    Raises:
+        ValueError: a device, a pipe or a socket, or a circle of links.
+    """
+    try:
+        target = Path(path).resolve()
+    except RuntimeError:  # Python 3.11 and 3.12; later versions return the link itself.
+        target = Path(path)
+    if target.is_symlink():
+        raise ValueError(f"{path} is a link to itself; name another file to write to")
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise ValueError(f"{path} is no regular file (a device?); name a file to write to")
+    return target
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside ``path``, which replaces it if the block ends without an error."""
-    target = Path(path)
+    """A temporary path beside ``path``, which replaces it if the block ends without an error.
+
+    A symbolic link stays, and the file that it points to is replaced. Temporary files that killed
+    programs left of the same target are removed.
+
+    Raises:
+        ValueError: ``path`` is no regular file.
+    """
+    target = check_replaceable(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-    )
-    os.close(handle)
+    prefix = f".{target.stem}.jumpsteps-"
+    remove_abandoned(target.parent, prefix, target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=target.suffix)
     temporary = Path(name)
     try:
+        lock(handle)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(target)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove the temporary files of this name that no living program has locked."""
+    for path in folder.glob(f"{glob.escape(prefix)}????????{glob.escape(suffix)}"):
+        with suppress(OSError), open(path, "r+b") as file:
+            if lock(file.fileno()):
+                path.unlink()
+
+
+def lock(handle: int) -> bool:
+    """Whether this program has the lock of an open file now; it ends when the file is closed.
+
+    Always False on systems without ``flock``, where nothing is known of other programs.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_json(
