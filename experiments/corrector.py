@@ -159,6 +159,14 @@ def costs(model: LoadedModel, data: Tensor, device: str) -> Table:
     return table(["share", "golden", "spread", "random"], rows)
 
 
+def command(args: argparse.Namespace) -> str:
+    """What repeats the run."""
+    name, size = Path(args.model).name, f"-n {args.n} --batch {args.batch}"
+    titles = " ".join(f'"{title}"' for title in args.plans or [])
+    chosen = (" --long" if args.long else "") + (f" --plans {titles}" if titles else "")
+    return f"python experiments/corrector.py {name} OUT.json {size}{chosen}"
+
+
 def run() -> None:
     """Print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -202,7 +210,7 @@ def run() -> None:
             args.out,
             __file__,
             {"plans": compared, "costs": cost},
-            command=f"python experiments/corrector.py {Path(args.model).name} OUT.json -n {args.n}",
+            command=command(args),
             model=Path(args.model).name,
             seeds={"search": 0, "samples": 1, "data": 3},
             samples=args.n,

@@ -22,6 +22,8 @@ from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear
 from jumpsteps.sampling.blocked_gibbs import BlockedGibbs, sets_of
 from jumpsteps.sampling.event_driven import FirstHitting
 from jumpsteps.sampling.loop import simulate
@@ -248,12 +250,23 @@ def test_corrections_are_made_once_and_when_they_are_due() -> None:
         True,
         False,
     ]
+    late = Redraw(time=0.9999)
+    assert [late.due(t, s) for t, s in ((1.0, 0.99), (0.99, 0.0))] == [True, False]
     sampler = BlockedGibbs(Tweedie(), (redraw, Redraw(4)))
     assert sampler.calls(8) == 14
     assert sampler.steps(14) == 8
     assert sampler.evaluation_times(Step(0.5, 0.2)) == [0.5, 0.2, 0.2]
     assert sampler.name == "tweedie-blocked-gibbs"
     assert (sampler.takes, BlockedGibbs().takes) == (TimeSchedule, CountSchedule)
+
+
+@pytest.mark.parametrize("masked", [16, 32, 48, 0])
+def test_corrections_at_a_share_of_masks_follow_the_step_that_leaves_it(masked: int) -> None:
+    """Of 64 sites, with log-linear noise, which has half of them masked at t = 0.5005."""
+    plan = CountSchedule([16] * 4).plan(Absorbing(vocab_size=4, noise=LogLinear()))
+    redraw = Redraw(time=masked / 64)
+    due = [redraw.due(step.t, step.s) for step in plan]
+    assert due == [left == masked for left in (48, 32, 16, 0)]
 
 
 @pytest.mark.parametrize(

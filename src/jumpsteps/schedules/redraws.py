@@ -8,6 +8,10 @@ from jumpsteps.schedules.orders import Golden, RevealOrder, order_from_json, ord
 
 __all__ = ["Redraw", "redraw_from_json", "redraw_to_json"]
 
+TOLERANCE = 2e-3
+"""Log-linear noise, whose survival ends at eps = 1e-3, has a share m of the sites masked at the
+time m / (1 - eps), up to 0.001 later than m. Corrections at the time m shall follow that step."""
+
 
 @dataclass(frozen=True)
 class Redraw:
@@ -16,8 +20,8 @@ class Redraw:
     Attributes:
         calls: of the model, each with sites of its own.
         share: of the free sites that each call draws again; one site at least.
-        time: the first step that ends at this time or earlier is followed by the calls; 0 for the
-            last step.
+        time: the first step that ends at this time (to 0.002) or earlier is followed by the calls;
+            0 for the last step.
         sets: the order whose first ranks are drawn together, with a new random shift for each call.
 
     Raises:
@@ -39,7 +43,8 @@ class Redraw:
 
     def due(self, t: float, s: float) -> bool:
         """Whether the calls follow the step from t to s."""
-        return s <= self.time < t
+        latest = min(self.time + TOLERANCE, 0.5 * (self.time + 1)) if self.time > 0 else 0.0
+        return s <= latest < t
 
 
 def redraw_to_json(redraw: Redraw) -> dict[str, Any]:
