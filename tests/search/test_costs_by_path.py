@@ -257,3 +257,34 @@ def test_errors():
         path_costs(
             replace(reverse, forward=forward, model=contradictory), paths, generator=seeded(0)
         )
+
+
+@pytest.mark.parametrize("measure", list(Measure), ids=lambda one: one.value)
+def test_no_step_ends_between_the_least_time_and_zero(measure):
+    truth = random_truth("uniform", length=3)
+    times: list[float] = []
+
+    def watched(x, t, where=None):
+        times.append(float(t))
+        return truth(x, t, where)
+
+    reverse = PosteriorReverse(truth.forward, watched)
+    data = truth.sample_data(32, generator=seeded(0))
+    found = {}
+    for t_min in (0.0, 0.2):
+        times.clear()
+        found[t_min] = optimize_schedule(
+            reverse,
+            data,
+            [6],
+            generator=seeded(1),
+            method=ShortestPath(12, measure=measure, t_min=t_min),
+        )[6].times
+        assert min(times) >= t_min - 1e-9
+    assert found[0.0][-2] < 0.2 <= found[0.2][-2]
+    absorbing = random_truth("absorbing", length=3)
+    masked = PosteriorReverse(absorbing.forward, absorbing)
+    with pytest.raises(ValueError, match=r"t_min=0.2 is for kernels that revise tokens"):
+        optimize_schedule(masked, data, [2], generator=seeded(1), method=ShortestPath(t_min=0.2))
+    with pytest.raises(ValueError, match=r"t_min must be a time in \[0, 1\), got 1"):
+        ShortestPath(t_min=1.0)

@@ -71,9 +71,12 @@ class ShortestPath:
             tokens.
         within_blocks: for an order of ``Blocks``: no step crosses from one block into the next
             (semi-autoregressive decoding), see ``block_costs``.
+        t_min: for kernels that revise tokens: no step ends between this time and 0. Costs count
+            every detail in nats, so on images they would spend most steps on the last bits of
+            intensities.
 
     Raises:
-        ValueError: ``within_blocks`` with another order.
+        ValueError: ``within_blocks`` with another order, or ``t_min`` outside [0, 1).
     """
 
     evaluations: int = 32
@@ -84,8 +87,11 @@ class ShortestPath:
     correction: ErrorCorrection | None = None
     measure: Measure | None = None
     within_blocks: bool = False
+    t_min: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.t_min < 1:
+            raise ValueError(f"t_min must be a time in [0, 1), got {self.t_min}")
         if self.within_blocks and not isinstance(self.order, Blocks):
             raise ValueError(
                 f"within_blocks is for an order of blocks, got {self.order.name}; "
@@ -133,6 +139,11 @@ class ShortestPath:
                 "the shortest path serves tweedie, ancestral, euler, tau-leaping and k-gillespie, "
                 f"got {sampler.name}; choose one of these, or --method jys"
             )
+        if self.t_min and not reverse.forward.revisable:
+            raise ValueError(
+                f"t_min={self.t_min:g} is for kernels that revise tokens, this model has the "
+                f"{reverse.forward.name} kernel; leave it out"
+            )
         if sampler.holds is Held.COUNT:
             return self.costs_of_counts(reverse, paths, generator)
         if self.order != Random():
@@ -169,6 +180,7 @@ class ShortestPath:
                 grid_intervals=grid_intervals,
                 sites=self.sites,
                 bandwidth=self.bandwidth,
+                t_min=self.t_min,
                 generator=generator,
             )
         return path_costs(
@@ -181,6 +193,7 @@ class ShortestPath:
             correction=self.correction,
             bandwidth=self.bandwidth,
             max_steps=max_steps,
+            t_min=self.t_min,
             generator=generator,
         )
 

@@ -243,6 +243,7 @@ def nll_costs(
     grid_intervals: int = 256,
     sites: int | None = None,
     bandwidth: float = 2.0,
+    t_min: float = 0.0,
     generator: torch.Generator,
 ) -> NllCosts:
     """Estimate the table of a sampler's own steps from forward paths of data.
@@ -256,6 +257,8 @@ def nll_costs(
         sites: free sites at most at which steps are compared, spread over the sequences; see
             ``some_free_sites`` for the default.
         bandwidth: of the smoothing over times, see ``NllTable.smoothed``.
+        t_min: no step ends between this time and 0, and the model is not evaluated there; for
+            kernels that revise tokens.
         generator: chooses the sites.
 
     Raises:
@@ -272,11 +275,11 @@ def nll_costs(
     forward = reverse.forward
     compared = SiteMask(some_free_sites(paths, sites, generator=generator))
     measure = StepMeasurement(reverse, paths, sampler, compared)
-    rows = [measure.row(t) for t in row_times(forward, evaluations).tolist()]
+    rows = [measure.row(t) for t in row_times(forward, evaluations, t_min).tolist()]
     return NllCosts.on_grid(measure.table(rows), bandwidth, grid_intervals)
 
 
-def row_times(forward: ForwardProcess, count: int) -> Floats:
+def row_times(forward: ForwardProcess, count: int, t_min: float) -> Floats:
     """Times from 1, decreasing, [count].
 
     Absorbing kernel: those of the information profile. Others: equally spaced in the sum of rho,
@@ -285,7 +288,7 @@ def row_times(forward: ForwardProcess, count: int) -> Floats:
     """
     if isinstance(forward, Absorbing):
         return time_grid(forward, count)[:-1]
-    first, last = correlation_range(forward)
+    first, last = correlation_range(forward, t_min)
     rho = np.union1d(np.geomspace(first, last, 4096), 1 - np.geomspace(1 - first, 1 - last, 4096))
     place = sum(
         weight * (each - each[0]) / (each[-1] - each[0])

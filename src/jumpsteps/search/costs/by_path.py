@@ -60,10 +60,17 @@ class PathCosts(StepCosts):
 
     @classmethod
     def on_grid(
-        cls, table: DivergenceTable, final: DivergenceTable, grid_intervals: int
+        cls,
+        table: DivergenceTable,
+        final: DivergenceTable,
+        grid_intervals: int,
+        t_min: float = 0.0,
     ) -> "PathCosts":
-        """The costs on a grid of so many intervals at least."""
+        """The costs on a grid of so many intervals at least, without times between ``t_min`` and
+        0.
+        """
         grid = table.grid(grid_intervals)
+        grid = grid[(grid >= t_min) | (grid == 0)]
         cost = table.step_costs(grid, table.node_rates.mean(-1))
         cost[:, -1] = final.step_costs(grid, final.node_rates.mean(-1))[:, -1]
         surviving = table.surviving_fraction(grid)
@@ -111,6 +118,7 @@ class Precision:
     bandwidth: float
     max_steps: int | None
     hold_time: bool
+    t_min: float
 
 
 class Refinement:
@@ -139,6 +147,7 @@ class Refinement:
                 evaluations.reverse.forward,
                 min(most, max(most // 4, 3)),
                 rare_corruption=correction.false_acceptance is None,
+                t_min=precision.t_min,
             )
         )
 
@@ -157,7 +166,8 @@ class Refinement:
     def costs(self) -> PathCosts:
         """The costs from all evaluations so far."""
         table, final = (one.smoothed(self.precision.bandwidth) for one in self.tables)
-        return PathCosts.on_grid(table, final, self.precision.grid_intervals)
+        precision = self.precision
+        return PathCosts.on_grid(table, final, precision.grid_intervals, precision.t_min)
 
     def next_times(self) -> Floats:
         """Times in the costliest intervals: twice as many in all, as far as evaluations allow."""
@@ -201,6 +211,7 @@ def path_costs(
     correction: ErrorCorrection | None = None,
     bandwidth: float = 2.0,
     max_steps: int | None = 64,
+    t_min: float = 0.0,
     generator: torch.Generator,
 ) -> PathCosts:
     """Estimate the table of path costs from forward paths of data.
@@ -219,6 +230,7 @@ def path_costs(
             that revise tokens and ``NO_CORRECTION`` for the absorbing one.
         bandwidth: of the smoothing over pairs of times, see ``DivergenceTable.smoothed``.
         max_steps: the most steps of a schedule that is wanted; None to use all evaluations.
+        t_min: no step ends between this time and 0, and the model is not evaluated there.
         generator: chooses the sites.
 
     Raises:
@@ -235,7 +247,7 @@ def path_costs(
     if correction is None:
         correction = ErrorCorrection() if reverse.forward.revisable else NO_CORRECTION
     compared = PathEvaluations.draw(reverse, paths, sites, generator=generator)
-    precision = Precision(evaluations, grid_intervals, bandwidth, max_steps, hold_time)
+    precision = Precision(evaluations, grid_intervals, bandwidth, max_steps, hold_time, t_min)
     refinement = Refinement(compared, correction, precision)
     while not refinement.settled():
         refinement.add_times(refinement.next_times())

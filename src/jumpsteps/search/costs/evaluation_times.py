@@ -22,19 +22,23 @@ LAST_NOISE = 1e-3
 """Jumps of a site that are expected before the last evaluated time; there are no rates at t = 0."""
 
 
-def correlation_range(forward: ForwardProcess) -> tuple[float, float]:
-    """rho at t = 1 and at the last evaluated time."""
+def correlation_range(forward: ForwardProcess, t_min: float = 0.0) -> tuple[float, float]:
+    """rho at t = 1 and at the last evaluated time, which is ``t_min`` if that comes earlier."""
     last = math.exp(-forward.spectral_gap * LAST_NOISE / forward.max_exit_rate)
-    return float(correlation(forward, np.asarray(1.0))), last
+    first, end = correlation(forward, np.asarray([1.0, t_min])).tolist()
+    return first, min(last, end)
 
 
-def first_times(forward: ForwardProcess, count: int, *, rare_corruption: bool) -> Floats:
+def first_times(
+    forward: ForwardProcess, count: int, *, rare_corruption: bool, t_min: float = 0.0
+) -> Floats:
     """Times equally spaced in rho, decreasing from 1 to that of ``LAST_NOISE``, [count].
 
     Args:
         rare_corruption: move one of the inner times to where false acceptance is measured.
+        t_min: the last time, if that of ``LAST_NOISE`` is smaller.
     """
-    times = time_of_correlation(forward, np.linspace(*correlation_range(forward), count))
+    times = time_of_correlation(forward, np.linspace(*correlation_range(forward, t_min), count))
     times[0], rare = 1.0, corruption_time(forward, RARE_CORRUPTION)
     if rare_corruption and times[-1] < rare < 1:
         times[1 + np.abs(times[1:-1] - rare).argmin()] = rare
