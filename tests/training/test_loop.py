@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 from dataclasses import replace
 
 import pytest
@@ -217,6 +218,69 @@ def test_other_settings_do_not_resume(tmp_path):
         ValueError, match=r"trained with batch=16, this run has 8; use the same settings"
     ):
         run(tmp_path, replace(CONFIG, batch=8))
+
+
+def test_a_log_that_a_kill_cut_off_does_not_stop_the_run(tmp_path):
+    """The cut line and the lines of steps that are run again are left out."""
+    run(tmp_path, replace(CONFIG, max_seconds=0.0))
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1, "loss": 2.0}\n{"step": 4, "loss": 1.0}\n{"step": 8, "lo')
+    assert run(tmp_path)[0]
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == [1, 4, 8, 12]
+
+
+def test_a_run_that_was_killed_before_its_first_save_logs_every_step_once(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4, "loss": 1.0}\n')
+    run(tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 5000, -1])
+def test_a_damaged_state_is_one_line(tmp_path, kept):
+    run(tmp_path, replace(CONFIG, steps=1))
+    file = tmp_path / "training.pt"
+    content = file.read_bytes()[:kept]
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"training\.pt is damaged.*remove it and start") as caught:
+        run(tmp_path, replace(CONFIG, steps=1))
+    assert "\n" not in str(caught.value)
+    assert file.read_bytes() == content
+
+
+def test_a_file_of_something_else_is_not_resumed(tmp_path):
+    torch.save({"step": 3}, tmp_path / "training.pt")
+    with pytest.raises(ValueError, match="not the state of a run"):
+        run(tmp_path)
+
+
+def test_the_run_of_another_network_is_not_resumed(tmp_path):
+    run(tmp_path)
+    network, reverse = build(
+        DiTConfig(vocab_size=4, hidden_size=32, n_blocks=1, n_heads=2, cond_dim=8),
+        FORWARD,
+        "posterior",
+    )
+    with pytest.raises(ValueError, match="is the run of another network; name another") as caught:
+        train(reverse, network, MaskedCrossEntropy(), alternating, CONFIG, tmp_path, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_state(tmp_path):
+    """The system's limit of the size of a file stands for the full disk."""
+    run(tmp_path, replace(CONFIG, max_seconds=0.0))
+    before = (tmp_path / "training.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"training\.pt|File too large") as caught:
+            run(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "training.pt").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"training.pt", "metrics.jsonl"}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

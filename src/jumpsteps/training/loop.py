@@ -4,12 +4,15 @@ All randomness of optimiser step k, dropout included, is seeded by (seed, k). On
 that is stopped and resumed therefore gives the same weights, to the bit, as an uninterrupted one.
 """
 
+import errno
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ from tqdm import tqdm
 
 from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.models.tokenizer import first_line
 from jumpsteps.training.losses import Loss
 from jumpsteps.training.workers import ALONE, Workers
 
@@ -80,10 +84,15 @@ class State:
             "average": self.average,
         }
         with replacing(path) as temporary:
-            torch.save(content, temporary)
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:  # Of torch's own writer, where the disk is full.
+                raise OSError(
+                    f"{path} cannot be written ({first_line(error)}); make room on the disk"
+                ) from None
 
     def load(self, path: Path, config: TrainConfig) -> None:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = read_state(path)
         for key in ("steps", "batch", "learning_rate", "warmup", "ema", "seed"):
             if content["config"][key] != getattr(config, key):
                 raise ValueError(
@@ -91,11 +100,39 @@ class State:
                     f"this run has {getattr(config, key)}; "
                     "use the same settings to resume, or another folder to start again"
                 )
+        try:
+            self.network.load_state_dict(content["network"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError):
+            raise ValueError(
+                f"{path} is the run of another network; name another folder for this one"
+            ) from None
         self.step, self.seconds = content["step"], content["seconds"]
-        self.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
         for name, value in content["average"].items():
             self.average[name].copy_(value)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The content of a file of ``State.save``.
+
+    Raises:
+        ValueError: an empty or damaged file, or one of something else.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except (EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError):
+        content = None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # Torch's reader has it of a zip file that was cut off.
+            raise
+        content = None
+    parts = {"step", "seconds", "config", "network", "optimizer", "average"}
+    if not isinstance(content, dict) or not parts <= content.keys():
+        raise ValueError(
+            f"{path} is damaged, or not the state of a run; put a copy in its place, or remove it "
+            "and start again"
+        )
+    return content
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -168,8 +205,8 @@ def train(
     if (out / "training.pt").exists():
         state.load(out / "training.pt", config)
         workers.wait()
-        if workers.is_first:
-            forget_log_after(out / "metrics.jsonl", state.step)
+    if workers.is_first:
+        forget_log_after(out / "metrics.jsonl", state.step)
     network.train()
     if config.compile:
         network.compile()
@@ -313,8 +350,16 @@ def write(out: Path, state: State, values: dict[str, float]) -> None:
 
 
 def forget_log_after(path: Path, step: int) -> None:
-    """Remove log lines of later steps, which will be run again."""
+    """Remove log lines of later steps, which will be run again, and lines cut off by a kill."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        lines = [line for line in path.read_text().splitlines() if step_of(line) <= step]
         with replacing(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in lines))
+
+
+def step_of(line: str) -> float:
+    """The step of a log line; infinity for a line that is not whole."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
