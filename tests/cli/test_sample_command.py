@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import CountSchedule
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 
 def optimized(capsys, file, options):
@@ -256,6 +257,48 @@ def test_a_task_writes_each_sample_into_a_folder(tmp_path, capsys, monkeypatch, 
     assert torch.equal(torch.stack([sample for sample, _ in sung.values()]), samples)
     assert (samples[:, :3] == torch.tensor([7, 6, 5])).all()
     assert all(torch.equal(mask, torch.arange(256) < 3) for _, mask in sung.values())
+
+
+def test_a_run_with_fewer_samples_leaves_no_files_of_an_earlier_one(tmp_path, capsys, sung):
+    """Files of other names, or of another kind, stay."""
+    out = tmp_path / "out"
+    out.mkdir()
+    mine = {"sample-notes.txt", "sample-11.flac", "other.txt"}
+    for name in mine:
+        (out / name).write_text("mine")
+    for n in (10, 3):
+        assert run(capsys, f"sample m --nfe 1 -n {n} -o", out)[0] == 0
+    written = {"samples.npz", "sample-1.txt", "sample-2.txt", "sample-3.txt"}
+    assert {path.name for path in out.iterdir()} == mine | written
+
+
+@pytest.mark.parametrize("name", ["tune.wav", "x.npy", "x.json"])
+def test_tokens_are_not_written_under_the_name_of_another_kind_of_file(
+    tmp_path, capsys, monkeypatch, sung, name
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, f"sample m --nfe 1 -n 1 -o {name}")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"{name} would not be a {Path(name).suffix} file; end it in .npz, or a folder" in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_schedule_must_end_at_0(tmp_path, capsys):
+    save_schedules(tmp_path / "s.json", {2: TimeSchedule((1.0, 0.5, 0.1))})
+    asked = f"sample {EXACT} --nfe 2 -n 1 --schedule", tmp_path / "s.json"
+    code, _, err = run(capsys, *asked, "-o", tmp_path / "x.npz")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "ends at t = 0.1, which leaves noise in the samples; end it at 0" in err
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_an_order_that_the_sampler_does_not_follow_is_refused(tmp_path, capsys):
+    save_schedules(tmp_path / "s.json", {2: CountSchedule((100, 156), order=Spread())})
+    asked = f"sample {EXACT} --nfe 2 -n 1 --schedule", tmp_path / "s.json"
+    code, _, err = run(capsys, *asked, "--sampler maskgit -o", tmp_path / "x.npz")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "reveals tokens in spread order, and sampler maskgit chooses its own" in err
+    assert not (tmp_path / "x.npz").exists()
 
 
 def test_a_task_gets_the_given_sites_of_each_sample(tmp_path, capsys, sung):

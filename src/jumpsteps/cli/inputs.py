@@ -16,11 +16,11 @@ from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.tokenizer import Text
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
-from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
 from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
-from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
 
 __all__ = [
     "batch_size",
@@ -253,7 +253,8 @@ def schedule_named(
     is used, with a note on standard error.
 
     Raises:
-        ValueError: no such schedule, one for another kernel, or an order beside a file's own.
+        ValueError: no such schedule, one for another kernel, one that does not end at t = 0, an
+            order beside a file's own, or a sampler that does not follow that.
     """
     check_schedule_name(name)
     if name in FIXED:
@@ -268,6 +269,7 @@ def schedule_named(
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None:
         raise ValueError(f"{name} holds its own order; leave out --order")
+    check_whole(name, nfe, schedule, sampler)
     known = schedule.provenance
     if known.model_hash and known.model_hash != model.digest:
         print(
@@ -277,3 +279,19 @@ def schedule_named(
     if isinstance(schedule, CountSchedule):
         note_rescaled(name, schedule, free_sites(model, given))
     return schedule
+
+
+def check_whole(name: str, nfe: int, schedule: Schedule, sampler: Sampler | None) -> None:
+    """Raises ValueError for times that end above 0, and an order that the sampler ignores."""
+    if isinstance(schedule, TimeSchedule):
+        end = schedule.times[-1]
+        if end != 0:
+            raise ValueError(
+                f"the schedule for NFE {nfe} of {name} ends at t = {end:g}, which leaves noise in "
+                "the samples; end it at 0"
+            )
+    elif isinstance(sampler, MaskGIT) and schedule.order != Random():
+        raise ValueError(
+            f"{name} reveals tokens in {schedule.order.name} order, and sampler {sampler.name} "
+            "chooses its own; use k-gillespie"
+        )

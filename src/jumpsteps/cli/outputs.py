@@ -37,6 +37,7 @@ def output_file(name: str) -> Path:
         raise ValueError(f"{name} is a folder; name a file to write to")
     check_replaceable(path)
     check_parents(path)
+    check_writable(path.parent)
     return path
 
 
@@ -52,7 +53,8 @@ def output_folder(name: str) -> Path:
         raise ValueError("the name of an output is empty; name a folder to write to")
     if path.exists() and not path.is_dir():
         raise ValueError(f"{name} is a file; name a folder to write to")
-    check_parents(path / "file")
+    check_parents(path)
+    check_writable(path)
     return path
 
 
@@ -80,7 +82,12 @@ def check_parents(path: Path) -> None:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise ValueError(f"{path} cannot be written, because {parent} is a file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ValueError if nothing may be written to the folder, or it may not be made."""
+    path = folder.absolute()
+    folder = next(one for one in (path, *path.parents) if one.exists())
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{folder} is a folder where you may not write; name another place")
 
@@ -96,12 +103,17 @@ def sample_files(out: str, model: LoadedModel) -> tuple[Path, WriteSample | None
     that ends in / or has no suffix.
 
     Raises:
-        ValueError: a folder where a file is needed, or the other way round.
+        ValueError: a folder where a file is needed, or the other way round; a file of another kind.
     """
     path = Path(out)
     write = None if model.task is None else model.task.write
     if write is None or not (is_folder_name(out) or path.is_dir() or not path.suffix):
-        return output_file(out), None
+        kinds = (".npz", *(() if model.task is None else model.task.file_suffixes))
+        file = output_file(out)
+        if file.suffix and file.suffix.lower() not in kinds:
+            folder = "" if write is None else ", or a folder for files of each sample"
+            raise ValueError(f"{out} would not be a {file.suffix} file; end it in .npz{folder}")
+        return file, None
     if path.exists() and not path.is_dir():
         raise ValueError(
             f"{path} is a file, and the samples need a folder; name another folder, or a .npz file "
@@ -151,8 +163,17 @@ def write_samples(
 
 
 def write_each(write: WriteSample, folder: Path, samples: Tensor, given: Given | None) -> None:
-    """Write sample-1, sample-2, ..., all numbers with as many digits as the last one."""
+    """Write sample-1, sample-2, ..., all numbers with as many digits as the last one.
+
+    Files of those names that an earlier run left, with higher numbers or other digits, are removed.
+    """
     digits = len(str(len(samples)))
+    names = {f"sample-{i:0{digits}d}" for i in range(1, len(samples) + 1)}
     masks = [None] * len(samples) if given is None else given.mask.expand(samples.shape).cpu()
     for i, (sample, mask) in enumerate(zip(samples.cpu(), masks, strict=True), 1):
         write(folder / f"sample-{i:0{digits}d}", sample, mask)
+    kinds = {path.suffix for path in folder.glob("sample-*") if path.stem in names}
+    for path in folder.glob("sample-*"):
+        number = path.stem.removeprefix("sample-")
+        if path.stem not in names and path.suffix in kinds and number.isdecimal():
+            path.unlink()
