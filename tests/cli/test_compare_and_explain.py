@@ -7,6 +7,10 @@ import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
+from jumpsteps.schedules.files import save_schedules
+from jumpsteps.schedules.orders import Golden
+from jumpsteps.schedules.redraws import Redraw
+from jumpsteps.schedules.schedule import CountSchedule
 from jumpsteps.tasks.countdown import violations
 
 
@@ -34,6 +38,22 @@ def test_a_comparison_samples_from_the_seed_after_that_of_the_search(tmp_path, c
     tokens = torch.from_numpy(np.load(samples)["samples"])
     (row,) = json.loads(results.read_text())["rows"]
     assert row["metric"]["mean"] == float(violations(tokens).mean())
+
+
+def test_a_comparison_follows_the_corrections_of_a_plan(tmp_path, capsys):
+    plan, results = tmp_path / "plan.json", tmp_path / "r.json"
+    counts = CountSchedule([128, 128], order=Golden(), redraws=(Redraw(calls=2),))
+    save_schedules(plan, {4: counts})
+    code, out, _ = run(
+        capsys, f"compare {EXACT} --nfe 4 -n 4 --schedules uniform {plan} -o {results}"
+    )
+    assert code == 0
+    assert [row["nfe"] for row in json.loads(results.read_text())["rows"]] == [4, 4]
+    assert str(plan) in out
+    asked = f"compare {EXACT} --nfe 4 -n 4 --sampler k-gillespie --schedules {plan} -o {results}"
+    code, _, err = run(capsys, asked)
+    assert code == 1
+    assert "the schedule has corrections, which k-gillespie does not make" in err
 
 
 def test_explain_prints_a_table_for_each_schedule(tmp_path, capsys, monkeypatch):
