@@ -1158,7 +1158,7 @@ def training() -> Results:
             torch.manual_seed(0)
             network, reverse = build(tiny, recipe.forward, recipe.output)
             arguments = (reverse, network, recipe.loss, data, config, folder)
-            _, average = train(*arguments, evaluate=lambda: 1.0, progress=False)
+            _, average, _ = train(*arguments, evaluate=lambda: 1.0, progress=False)
             log = (Path(folder) / "metrics.jsonl").read_text().splitlines()
         yield f"{name}/parameters", dict(sorted(average.items()))
         lines = [json.loads(line) for line in log]

@@ -11,11 +11,10 @@ from jumpsteps.models.formats.native import build
 from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
+from jumpsteps.training.config import TrainConfig, learning_rate
 from jumpsteps.training.loop import (
-    TrainConfig,
     average_weights,
     generator_of_step,
-    learning_rate,
     train,
 )
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy
@@ -43,7 +42,7 @@ def fresh(output="posterior", dropout=0.0):
 
 def run(out, config=CONFIG, output="posterior", loss=None):
     network, reverse = fresh(output)
-    done, average = train(
+    done, average, _ = train(
         reverse, network, loss or MaskedCrossEntropy(), alternating, config, out, progress=False
     )
     return done, network, average
@@ -133,7 +132,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
             progress=False,
         )
 
-    _, whole = run_in(tmp_path / "whole", alternating, counted())
+    _, whole, _ = run_in(tmp_path / "whole", alternating, counted())
     calls = 0
 
     def dying(n, generator):
@@ -146,8 +145,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     with pytest.raises(Stopped):
         run_in(tmp_path / "cut", dying, counted())
     torch.manual_seed(123)
-    done, resumed = run_in(tmp_path / "cut", alternating, counted())
+    done, resumed, step = run_in(tmp_path / "cut", alternating, counted())
     assert done
+    assert step == 12
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     logs = [
         [json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()]
@@ -194,7 +194,7 @@ def test_held_out_losses_are_of_the_averaged_weights(tmp_path):
         return 1.0 + len(seen)
 
     arguments = reverse, network, MaskedCrossEntropy(), alternating, config, tmp_path / "evaluated"
-    _, average = train(*arguments, evaluate=evaluate, progress=False)
+    _, average, _ = train(*arguments, evaluate=evaluate, progress=False)
     assert all(torch.equal(plain[name], average[name]) for name in plain)
     assert all(torch.equal(seen[-1][name], average[name]) for name in average)
     assert any(not torch.equal(p, average[name]) for name, p in network.named_parameters())

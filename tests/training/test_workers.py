@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from jumpsteps.training.loop import TrainConfig, generator_of_step
+from jumpsteps.training.config import TrainConfig
+from jumpsteps.training.loop import generator_of_step
 from jumpsteps.training.workers import ALONE, Workers
 
 PROGRAM = """
@@ -18,7 +19,8 @@ from pathlib import Path
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
-from jumpsteps.training.loop import TrainConfig, train
+from jumpsteps.training.config import TrainConfig
+from jumpsteps.training.loop import train
 from jumpsteps.training.workers import workers_of_torchrun
 
 CONFIG = TrainConfig(steps=3, batch=8, learning_rate=0.1, warmup=0, bf16=False, log_every=1, ema=0)
@@ -36,10 +38,10 @@ with workers_of_torchrun(torch.device("cpu")) as (workers, device):
         return (network(x0.float()) ** 2).squeeze(1)
 
     reverse = PosteriorReverse(Absorbing(vocab_size=3, noise=LogLinear()), lambda x, t: x)
-    done, average = train(
+    done, average, step = train(
         reverse, network, loss, data, CONFIG, out, progress=False, workers=workers
     )
-    stop = workers.first_says(workers.is_first, device)
+    stop = workers.of_first(0.5 + workers.rank, device) == 0.5
     result = [workers.count, done, stop, seen, float(network.weight.detach())]
     (out / f"rank{workers.rank}.json").write_text(json.dumps(result))
 """
@@ -95,8 +97,7 @@ def test_a_process_alone():
     assert tensor.tolist() == [1.0, 2.0]
     assert ALONE.is_first
     assert ALONE.share(7) == 7
-    assert ALONE.first_says(True, tensor.device)
-    assert not ALONE.first_says(False, tensor.device)
+    assert ALONE.of_first(0.1, tensor.device) == 0.1
 
 
 def test_a_batch_that_cannot_be_divided():

@@ -354,8 +354,14 @@ def train_command(options: TrainOptions) -> None:
         data=None if options.data is None else Path(options.data),
         steps=options.steps,
         batch=options.batch,
+        warmup=options.warmup,
         max_minutes=options.max_minutes,
+        finish=options.finish,
+        start_from=None if options.start_from is None else Path(options.start_from),
+        from_step=options.from_step,
+        resume=options.resume,
         progress=sys.stderr.isatty(),
+        say=print,
     )
     state = "finished" if done else "stopped early; run the same command to continue"
     print(f"{state}; checkpoint in {out}")

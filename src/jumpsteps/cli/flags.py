@@ -197,12 +197,39 @@ def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     train.add_argument("--out", required=True, help="checkpoint folder")
     train.add_argument(
-        "--steps", type=positive, help="optimiser steps; by default those of the recipe"
+        "--steps",
+        type=positive,
+        help="optimiser steps, of all pieces together; by default those of the recipe",
     )
     train.add_argument(
         "--batch", type=positive, help="sequences per optimiser step; by default the recipe's"
     )
+    train.add_argument(
+        "--warmup", type=int, help="steps in which the learning rate rises; by default the recipe's"
+    )
     train.add_argument("--max-minutes", type=float, help="stop after this time")
+    train.add_argument(
+        "--finish",
+        action="store_true",
+        help="let the learning rate decay to zero at --max-minutes, and end the training there",
+    )
+    train.add_argument(
+        "--start-from",
+        metavar="FOLDER",
+        help="a checkpoint of the same recipe, whose weights replace random ones; the optimiser is "
+        "new, steps count on",
+    )
+    train.add_argument(
+        "--from-step",
+        metavar="K",
+        type=int,
+        help="steps that are behind --start-from; by default those that its config.json names",
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="only continue the training in --out; without one, stop with an error",
+    )
 
 
 def schedule_names() -> str:

@@ -211,10 +211,17 @@ class TrainOptions:
     out: str
     steps: int | None
     batch: int | None
+    warmup: int | None
     max_minutes: float | None
+    finish: bool
+    start_from: str | None
+    from_step: int | None
+    resume: bool
 
     def __post_init__(self) -> None:
-        check_not_negative(max_minutes=self.max_minutes)
+        check_not_negative(
+            max_minutes=self.max_minutes, warmup=self.warmup, from_step=self.from_step
+        )
 
 
 Options = (

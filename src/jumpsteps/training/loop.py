@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,58 +21,43 @@ from tqdm import tqdm
 from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import first_line
+from jumpsteps.training.config import TrainConfig, learning_rate
 from jumpsteps.training.losses import Loss
 from jumpsteps.training.workers import ALONE, Workers
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["Result", "train"]
 
 Data = Callable[[int, torch.Generator], Tensor]
 """(batch, generator) -> int64 [batch, L] on the generator's device."""
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a run, apart from network, data and loss.
+class Result(NamedTuple):
+    """What training returns.
 
     Attributes:
-        steps: optimiser steps. The learning rate warms up linearly, is constant, and then decays to
-            zero as a cosine.
-        batch: sequences per step, of all processes together.
-        decay_from: share of the steps after which the learning rate decays.
-        ema: decay of the exponential moving average of the weights, which is what is kept.
-        bf16: run the network under bfloat16 autocast.
-        compile: compile the network with ``torch.compile``.
-        log_every, save_every, evaluate_every: intervals in steps. The last step also saves and
-            evaluates.
-        max_seconds: stop after this time; the run can be resumed.
+        done: whether the last step, or the time at which to finish, was reached.
+        average: the averaged parameters.
+        step: steps of the plan that were taken, those before ``first_step`` included.
     """
 
-    steps: int
-    batch: int
-    learning_rate: float = 1e-3
-    warmup: int = 500
-    decay_from: float = 0.0
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.9999
-    seed: int = 0
-    bf16: bool = True
-    compile: bool = False
-    log_every: int = 100
-    save_every: int = 2000
-    evaluate_every: int = 1000
-    max_seconds: float | None = None
+    done: bool
+    average: dict[str, Tensor]
+    step: int
 
 
 @dataclass
 class State:
-    """State of a run between optimiser steps."""
+    """State of a run between optimiser steps.
+
+    ``finished`` says that the learning rate has decayed to zero.
+    """
 
     step: int
     seconds: float
     optimizer: torch.optim.Optimizer
     network: nn.Module
     average: dict[str, Tensor]
+    finished: bool = False
 
     def save(self, path: Path, config: TrainConfig) -> None:
         content = {
@@ -82,6 +67,7 @@ class State:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
+            "finished": self.finished,
         }
         with replacing(path) as temporary:
             try:
@@ -93,10 +79,11 @@ class State:
 
     def load(self, path: Path, config: TrainConfig) -> None:
         content = read_state(path)
-        for key in ("steps", "batch", "learning_rate", "warmup", "ema", "seed"):
-            if content["config"][key] != getattr(config, key):
+        saved = {"first_step": 0} | content["config"]
+        for key in ("steps", "batch", "learning_rate", "warmup", "ema", "seed", "first_step"):
+            if saved[key] != getattr(config, key):
                 raise ValueError(
-                    f"{path} was trained with {key}={content['config'][key]}, "
+                    f"{path} was trained with {key}={saved[key]}, "
                     f"this run has {getattr(config, key)}; "
                     "use the same settings to resume, or another folder to start again"
                 )
@@ -108,6 +95,7 @@ class State:
                 f"{path} is the run of another network; name another folder for this one"
             ) from None
         self.step, self.seconds = content["step"], content["seconds"]
+        self.finished = content.get("finished", False)
         for name, value in content["average"].items():
             self.average[name].copy_(value)
 
@@ -135,15 +123,6 @@ def read_state(path: Path) -> dict[str, Any]:
     return content
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    start = max(config.warmup, round(config.decay_from * config.steps))
-    progress = max(0, step - start) / max(1, config.steps - start)
-    return 0.5 * config.learning_rate * (1 + math.cos(math.pi * progress))
-
-
 def generator_of_step(
     config: TrainConfig, step: int, device: torch.device, workers: Workers = ALONE
 ) -> torch.Generator:
@@ -169,7 +148,7 @@ def train(
     evaluate: Callable[[], float] | None = None,
     progress: bool = True,
     workers: Workers = ALONE,
-) -> tuple[bool, dict[str, Tensor]]:
+) -> Result:
     """Train a network, or continue its training.
 
     Writes two files. ``out/training.pt`` holds the state, from which a later call with the same
@@ -182,9 +161,6 @@ def train(
         evaluate: held-out loss, called every ``evaluate_every`` steps while the network has its
             averaged parameters. Its values are lines of their own: step, held_out_loss, seconds.
         workers: the processes that train together. They must begin with the same weights.
-
-    Returns:
-        Whether the last step was reached, and the averaged parameters.
 
     Raises:
         ValueError: ``out`` holds a run with other settings, or the batch cannot be divided among
@@ -201,7 +177,7 @@ def train(
         weight_decay=config.weight_decay,
     )
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
-    state = State(0, 0.0, optimizer, network, average)
+    state = State(config.first_step, 0.0, optimizer, network, average)
     if (out / "training.pt").exists():
         state.load(out / "training.pt", config)
         workers.wait()
@@ -216,11 +192,15 @@ def train(
         state.save(out / "training.pt", config)
     workers.wait()
     network.eval()
-    return state.step == config.steps, average
+    return Result(state.finished or state.step == config.steps, average, state.step)
 
 
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
+
+
+CLOCK_EVERY = 5
+"""Steps between two looks at the clock of several processes, which then wait for each other."""
 
 
 def run(
@@ -235,7 +215,9 @@ def run(
     workers: Workers,
 ) -> None:
     """Optimiser steps until the last one or the time limit."""
-    began, before = time.monotonic(), state.seconds
+    if state.finished:
+        return
+    began, before, first, share = time.monotonic(), state.seconds, state.step, 0.0
     losses: list[Tensor] = []
     bar = tqdm(
         range(state.step, config.steps),
@@ -245,16 +227,21 @@ def run(
         disable=not progress,
     )
     for step in bar:
-        value, norm = optimise(state, reverse, loss, data, config, workers)
+        value, norm = optimise(
+            state, reverse, loss, data, config, workers, learning_rate(config, step, share)
+        )
         if workers.is_first:
             losses.append(value)
         state.step, state.seconds = step + 1, before + time.monotonic() - began
         if workers.is_first:
             record(state, config, out, evaluate, losses, norm)
-        if config.max_seconds is not None and workers.first_says(
-            time.monotonic() - began > config.max_seconds, norm.device
-        ):
-            return
+        every = 1 if workers.count == 1 else CLOCK_EVERY
+        if config.max_seconds is not None and (step - first) % every == 0:
+            elapsed = workers.of_first(time.monotonic() - began, norm.device)
+            share = min(1.0, elapsed / max(config.max_seconds, 1e-9))
+            if elapsed > config.max_seconds:
+                state.finished = config.finish
+                return
 
 
 def record(
@@ -267,7 +254,7 @@ def record(
 ) -> None:
     """Log, evaluate and save after a step, where they are due; what is logged leaves ``losses``."""
     if state.step % config.log_every == 0:
-        rate = learning_rate(config, state.step - 1)
+        rate = state.optimizer.param_groups[0]["lr"]
         log(out, state, float(torch.stack(losses).mean()), float(norm), rate)
         losses.clear()
     if evaluate is not None and (
@@ -285,6 +272,7 @@ def optimise(
     data: Data,
     config: TrainConfig,
     workers: Workers,
+    rate: float,
 ) -> tuple[Tensor, Tensor]:
     """One optimiser step on the loss per site; returns loss per sequence and gradient norm."""
     device = device_of(state.network)
@@ -298,7 +286,7 @@ def optimise(
     workers.average([p.grad for p in state.network.parameters() if p.grad is not None])
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(config, state.step)
+        group["lr"] = rate
     state.optimizer.step()
     average_weights(
         state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step))

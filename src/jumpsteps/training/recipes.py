@@ -20,9 +20,11 @@ from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks import countdown, images, piano
 from jumpsteps.tasks.image_files import read_images
 from jumpsteps.tasks.music import dataset
+from jumpsteps.training.config import TrainConfig
 from jumpsteps.training.cross_entropy import CrossEntropy
-from jumpsteps.training.loop import Data, TrainConfig, train
+from jumpsteps.training.loop import Data, train
 from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
+from jumpsteps.training.pieces import Start, read_start, training_record
 from jumpsteps.training.workers import Workers, workers_of_torchrun
 
 __all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
@@ -199,52 +201,100 @@ def train_recipe(
     data: Path | None = None,
     steps: int | None = None,
     batch: int | None = None,
+    warmup: int | None = None,
     max_minutes: float | None = None,
+    finish: bool = False,
+    start_from: Path | None = None,
+    from_step: int | None = None,
+    resume: bool = False,
     progress: bool = True,
+    say: Callable[[str], None] | None = None,
 ) -> bool:
     """Train, or continue training, and write a checkpoint folder.
 
-    The checkpoint holds the averaged weights in bfloat16.
+    The checkpoint holds the averaged weights in bfloat16, and its config says how many steps and
+    sequences they have seen.
 
     Args:
         data: path of the data, for a recipe that reads files.
-        steps, batch: replace those of the recipe.
+        steps, batch, warmup: replace those of the recipe.
+        finish: decay the learning rate to zero at ``max_minutes``, see ``TrainConfig``.
+        start_from: a checkpoint folder whose weights replace random ones. The optimiser is new.
+            Steps count on from those behind the checkpoint, or from ``from_step``.
+        resume: refuse to start; only continue the training in ``out``.
+        say: takes the line that says where the training starts.
 
     Returns:
-        Whether the last step was reached.
+        Whether the last step, or the time at which to finish, was reached.
 
     Raises:
         ValueError: ``data`` is missing, or the recipe generates its own; ``out`` holds a run with
-            other settings.
+            other settings, or none although ``resume``; ``start_from`` holds another model.
     """
-    with workers_of_torchrun(device) as (workers, own):
-        return train_with(workers, recipe, out, own, data, steps, batch, max_minutes, progress)
-
-
-def train_with(
-    workers: Workers,
-    recipe: Recipe,
-    out: Path,
-    device: torch.device,
-    data: Path | None,
-    steps: int | None,
-    batch: int | None,
-    max_minutes: float | None,
-    progress: bool,
-) -> bool:
-    """``train_recipe`` in one of several processes."""
+    start = start_of(recipe, out, start_from, from_step)
+    where = beginning(out, start, resume)
     on_gpu = device.type == "cuda"
     config = replace(
         recipe.config,
         steps=steps or recipe.config.steps,
         batch=batch or recipe.config.batch,
+        warmup=recipe.config.warmup if warmup is None else warmup,
         bf16=on_gpu,
         compile=on_gpu,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
+        finish=finish,
+        first_step=0 if start is None else start.first_step,
     )
+    with workers_of_torchrun(device) as (workers, own):
+        if say is not None and workers.is_first:
+            say(where)
+        return train_with(workers, recipe, config, out, own, data, start, progress)
+
+
+def start_of(recipe: Recipe, out: Path, folder: Path | None, from_step: int | None) -> Start | None:
+    """The checkpoint from which the training in ``out`` starts, if one is named."""
+    if folder is None:
+        if from_step is not None:
+            raise ValueError("--from-step needs the weights of that step; pass --start-from FOLDER")
+        return None
+    if folder.resolve() == out.resolve():
+        raise ValueError(
+            f"--start-from and --out are both {out}; pass a new folder to --out, or leave out "
+            "--start-from to continue"
+        )
+    return read_start(folder, recipe.network, recipe.forward, recipe.output, from_step=from_step)
+
+
+def beginning(out: Path, start: Start | None, resume: bool) -> str:
+    """A line that says where the training starts."""
+    if (out / "training.pt").exists():
+        return f"continuing the training in {out}"
+    if resume:
+        raise ValueError(
+            f"there is no training to resume in {out}: training.pt is missing; check the folder, "
+            "or leave out --resume to start"
+        )
+    if start is None:
+        return "starting from random weights"
+    return f"starting from the weights in {start.folder}, step {start.first_step}"
+
+
+def train_with(
+    workers: Workers,
+    recipe: Recipe,
+    config: TrainConfig,
+    out: Path,
+    device: torch.device,
+    data: Path | None,
+    start: Start | None,
+    progress: bool,
+) -> bool:
+    """``train_recipe`` in one of several processes."""
     draw, corpus = open_data(recipe, data, device)
     torch.manual_seed(config.seed)
     network, reverse = build(recipe.network, recipe.forward, recipe.output)
+    if start is not None:
+        start.load_into(network)
     network.to(device)
     if isinstance(network, UNet):
         for kernel in network.parameters():
@@ -255,7 +305,7 @@ def train_with(
         if corpus is None
         else held_out(reverse, recipe.loss, corpus.test.to(device), workers.share(config.batch))
     )
-    done, average = train(
+    done, average, step = train(
         reverse,
         network,
         recipe.loss,
@@ -278,6 +328,7 @@ def train_with(
         task=recipe.task,
         length=recipe.length,
         data=name,
+        training=training_record(start, config.first_step, step, config.batch),
     )
     return done
 

@@ -58,13 +58,13 @@ class Workers:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def first_says(self, answer: bool, device: torch.device) -> bool:
-        """The answer of the first process, in all of them."""
+    def of_first(self, number: float, device: torch.device) -> float:
+        """The number of the first process, in all of them."""
         if self.count == 1:
-            return answer
-        flag = torch.tensor(float(answer), device=device)
-        dist.broadcast(flag, 0)
-        return bool(flag)
+            return number
+        shared = torch.tensor(number, device=device, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
 
     def wait(self) -> None:
         """Wait until all processes are here."""

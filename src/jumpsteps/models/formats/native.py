@@ -34,9 +34,12 @@ from jumpsteps.tasks import TASKS
 
 __all__ = [
     "FORMAT",
+    "Network",
     "NetworkConfig",
     "build",
+    "is_native",
     "load_native",
+    "network_config",
     "read_safetensors",
     "save_native",
 ]
@@ -102,12 +105,14 @@ def save_native(
     task: str,
     length: int,
     data: str | None = None,
+    training: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Write a checkpoint folder.
 
     Args:
         data: name of the training data, stored in the config.
+        training: how it was trained, stored in the config.
         dtype: dtype of the stored parameters; buffers keep theirs.
     """
     folder = Path(folder)
@@ -121,7 +126,10 @@ def save_native(
         "kernel": kernel,
         "noise": noise,
         "network": network_to_json(network.config),
-    } | ({} if data is None else {"data": data})
+    }
+    config |= {
+        key: value for key, value in (("data", data), ("training", training)) if value is not None
+    }
     parameters = dict(network.named_parameters())
     weights = {
         name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
