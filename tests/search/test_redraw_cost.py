@@ -54,6 +54,20 @@ def test_the_excess_is_the_total_correlation(sets, calls):
     assert one.excess == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.statistical
+def test_more_sets_of_a_sequence_narrow_the_interval():
+    """Half of the sites, 8 sets: the same mean within 4 standard errors, from fewer sequences."""
+    data = TRUTH.sample_data(1000, generator=seeded(0))
+    redraw = Redraw(share=0.5, sets=Random())
+    one, eight = (
+        redraw_cost(REVERSE, data, redraw, generator=seeded(1), draws=draws) for draws in (1, 8)
+    )
+    exact = sum(p * total_correlation(sites) for p, sites in sets_of(Random(), 4, 2))
+    assert eight.excess == pytest.approx(exact, abs=4 * eight.excess_stderr)
+    assert eight.excess_stderr < 0.8 * one.excess_stderr
+    assert (one.model_calls, eight.model_calls) == (3, 24)
+
+
 def test_observed_sites_are_given():
     mask = torch.tensor([True, False, False, True])
     data = TRUTH.sample_data(3000, generator=seeded(0))
@@ -82,3 +96,5 @@ def test_errors():
         redraw_cost(PosteriorReverse(uniform.forward, uniform), data, Redraw(), generator=seeded(0))
     with pytest.raises(ValueError, match="at least two sequences, got 1"):
         redraw_cost(REVERSE, data[:1], Redraw(), generator=seeded(0))
+    with pytest.raises(ValueError, match="at least one draw of the sites, got 0"):
+        redraw_cost(REVERSE, data, Redraw(), generator=seeded(0), draws=0)

@@ -36,6 +36,7 @@ def redraw_cost(
     generator: torch.Generator,
     given_mask: Tensor | None = None,
     reference_calls: int = 32,
+    draws: int = 1,
 ) -> FewStepNLL:
     """The NLL of the redrawn sites given the others, and its excess over one site at a time.
 
@@ -47,9 +48,11 @@ def redraw_cost(
         given_mask: bool [L] or [B, L], observed sites; with data that are not ``Paths``.
         reference_calls: model evaluations of the reference at most; it is unbiased where there are
             more sites.
+        draws: sets for each sequence, whose mean is taken. The noise of a call that draws many
+            sites lies in the sites as much as in the sequences, and more sets average it.
 
     Raises:
-        ValueError: a kernel other than absorbing, or fewer than two sequences.
+        ValueError: a kernel other than absorbing, fewer than two sequences, or no draw.
     """
     forward = reverse.forward
     if not isinstance(forward, Absorbing):
@@ -64,8 +67,34 @@ def redraw_cost(
             f"the standard error needs at least two sequences, got {len(paths.data)}; "
             "pass more data"
         )
+    if draws < 1:
+        raise ValueError(f"the cost needs at least one draw of the sites, got {draws}")
+    parts = [
+        one_draw(reverse, forward, paths, redraw, reference_calls, generator) for _ in range(draws)
+    ]
+    together, alone = (torch.stack(each).mean(0).cpu().numpy() for each in zip(*parts, strict=True))
     free = paths.free.sum(-1)
-    count = (redraw.share * free).round().clamp_min(1).to(torch.int64)
+    count = redrawn_sites(free, redraw)
+    calls = draws * (1 + min(reference_calls, int(count.max())))
+    return FewStepNLL(together, alone, float(count.double().mean()), calls)
+
+
+def redrawn_sites(free: Tensor, redraw: Redraw) -> Tensor:
+    """How many of the free sites a call draws again, int64 [B]."""
+    return (redraw.share * free).round().clamp_min(1).to(torch.int64)
+
+
+def one_draw(
+    reverse: ReverseProcess,
+    forward: Absorbing,
+    paths: Paths,
+    redraw: Redraw,
+    reference_calls: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """The NLL of one set for each sequence, drawn together and one at a time, float64 [B]."""
+    free = paths.free.sum(-1)
+    count = redrawn_sites(free, redraw)
     chosen = redraw.sets.free_ranks(paths.free, generator=generator) < count[:, None]
     turn = Random().free_ranks(chosen, generator=generator)
 
@@ -83,5 +112,4 @@ def redraw_cost(
     for k in range(calls):
         known = ((k + u) * count / calls).floor().to(torch.int64).minimum(count - 1)
         alone += count * nll(known) / calls
-    sites = float(count.double().mean())
-    return FewStepNLL(together.cpu().numpy(), alone.cpu().numpy(), sites, calls + 1)
+    return together, alone
