@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jumpsteps.cli.built_in_schedules import order_of, schedule_of_model
 from jumpsteps.cli.correcting import corrector_plans, steps_without, with_corrector
 from jumpsteps.cli.demo import run_demo
 from jumpsteps.cli.designs import is_sequence_file, write_designs
@@ -39,18 +40,19 @@ from jumpsteps.cli.outputs import (
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
 from jumpsteps.evaluation.results import save_results
 from jumpsteps.models import LoadedModel
-from jumpsteps.sampling.base import Held
+from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.provenance import Provenance
-from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
+from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.certificate import CERTIFICATE_CALLS
 from jumpsteps.search.explain import explain
@@ -170,11 +172,6 @@ def print_schedule(nfe: int, schedule: Schedule) -> None:
         print(f"  estimated error {error} nats per sequence, not a bound")
 
 
-def order_of(schedule: CountSchedule) -> str:
-    """The order's name; that of its choice, where it was chosen among several (learned)."""
-    return schedule.provenance.order or schedule.order.name
-
-
 def certificate(known: Provenance) -> str:
     """What is known of the excess's limit."""
     if known.excess_limit is not None:
@@ -194,14 +191,14 @@ def sample_command(options: SampleOptions) -> None:
         if options.nfe is None:
             raise ValueError("this sampler follows a schedule; pass the model calls with --nfe")
         nfe = steps_without(options.corrector, options.nfe)
-        schedule = schedule_named(
-            options.schedule, nfe, model, given, sampler=sampler, order=options.order
-        )
+        schedule = schedule_asked(options, nfe, model, given, sampler)
         if schedule.redraws:
             sampler = sampler or default_sampler(schedule)
         sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
         sampler = with_corrector(sampler, options.corrector)
-    elif (options.nfe, options.corrector.corrections, options.schedule) != (None, None, "uniform"):
+    elif options.schedule not in (None, "uniform") or (
+        (options.nfe, options.corrector.corrections) != (None, None)
+    ):
         raise ValueError(
             f"sampler {sampler.name} chooses its own steps; leave out --nfe and --schedule, and "
             "--corrections"
@@ -220,6 +217,19 @@ def sample_command(options: SampleOptions) -> None:
         write_designs(file, model, samples, nfe, given, batch_size(options.batch, device))
     else:
         write_samples(file, write, model, samples, nfe, given)
+
+
+def schedule_asked(
+    options: SampleOptions,
+    nfe: int,
+    model: LoadedModel,
+    given: Given | None,
+    sampler: Sampler | None,
+) -> Schedule:
+    """The schedule that ``--schedule`` names, or without it the model's own."""
+    if options.schedule is None:
+        return schedule_of_model(nfe, model, given, sampler=sampler, order=options.order)
+    return schedule_named(options.schedule, nfe, model, given, sampler=sampler, order=options.order)
 
 
 def compare_command(options: CompareOptions) -> None:

@@ -136,7 +136,9 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample = command(commands, "sample", SampleOptions, text)
     add_model(sample)
     sample.add_argument(
-        "--schedule", default="uniform", help=f"{choices(FIXED)}, or a file of 'jumpsteps optimize'"
+        "--schedule",
+        help=f"{choices(FIXED)}, a file of 'jumpsteps optimize', or a folder or hub id with a "
+        "schedules.json; by default the schedule that came with the model, or uniform if none did",
     )
     sample.add_argument(
         "--nfe", type=positive, help="model calls; not for samplers that choose their own steps"

@@ -12,7 +12,10 @@ from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
 from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, load_tokens
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import BUILT_IN, LoadedModel, load
+from jumpsteps.models.hub import looks_like_hub_id
+from jumpsteps.models.loaded import SCHEDULES_FILE
 from jumpsteps.models.tokenizer import Text
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
@@ -25,8 +28,10 @@ from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
 __all__ = [
     "batch_size",
     "check_schedule_names",
+    "check_whole",
     "device_named",
     "load_model",
+    "note_other_weights",
     "observed_in_samples",
     "sampler_named",
     "schedule_named",
@@ -231,10 +236,37 @@ def check_schedule_names(names: tuple[str, ...]) -> None:
 
 
 def check_schedule_name(name: str) -> None:
-    if name not in FIXED and not Path(name).is_file():
+    is_local = Path(name).is_file() or (Path(name) / SCHEDULES_FILE).is_file()
+    if name not in FIXED and not is_local and not is_hub_id(name):
         raise ValueError(
-            f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file; make one with "
-            "'jumpsteps optimize'"
+            f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file, a folder with a "
+            f"{SCHEDULES_FILE} or a hub id; make one with 'jumpsteps optimize'"
+        )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can only be that of a hub repository: OWNER/NAME, where OWNER is no folder."""
+    return looks_like_hub_id(name) and not name.endswith(".json") and not Path(name).parent.is_dir()
+
+
+def schedule_set(name: str) -> dict[int, Schedule]:
+    """The schedules of a file, or of a folder or hub repository with a ``schedules.json``.
+
+    Raises:
+        ValueError: none there, or a repository that cannot be fetched.
+    """
+    if Path(name).is_file():
+        return load_schedules(name)
+    return ScheduleSet.from_pretrained(name)
+
+
+def note_other_weights(name: str, schedule: Schedule, model: LoadedModel) -> None:
+    """Say on standard error that a schedule was found for other weights than the model's."""
+    known = schedule.provenance
+    if known.model_hash and known.model_hash != model.digest:
+        print(
+            f"note: {name} was optimised for {known.model!r}, not for these weights",
+            file=sys.stderr,
         )
 
 
@@ -247,7 +279,7 @@ def schedule_named(
     sampler: Sampler | None,
     order: str | None,
 ) -> Schedule:
-    """A fixed schedule, or one from a file.
+    """A fixed schedule, or one from a file, a folder or a hub repository.
 
     A schedule that was optimised for other weights, or of counts of another number of free sites,
     is used, with a note on standard error.
@@ -265,17 +297,12 @@ def schedule_named(
             return times(steps)
         reveal_order = pick("order", order or Random.name, ORDERS)
         return counts(steps, free_sites(model, given)[1], reveal_order)
-    schedule = at_nfe(load_schedules(name), nfe, name)
+    schedule = at_nfe(schedule_set(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None:
         raise ValueError(f"{name} holds its own order; leave out --order")
     check_whole(name, nfe, schedule, sampler)
-    known = schedule.provenance
-    if known.model_hash and known.model_hash != model.digest:
-        print(
-            f"note: {name} was optimised for {known.model!r}, not for these weights",
-            file=sys.stderr,
-        )
+    note_other_weights(name, schedule, model)
     if isinstance(schedule, CountSchedule):
         note_rescaled(name, schedule, free_sites(model, given))
     return schedule

@@ -152,7 +152,7 @@ class SampleOptions:
     sampler: str | None
     order: str | None
     seed: int
-    schedule: str
+    schedule: str | None
     nfe: int | None
     corrector: CorrectorOptions
     n: int

@@ -9,14 +9,27 @@ import torch
 
 from jumpsteps.core.files import read_json
 from jumpsteps.models.formats.native import load_native
-from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.models.loaded import SCHEDULES_FILE, LoadedModel
 from jumpsteps.tasks import countdown, toy
 
-__all__ = ["BUILT_IN", "load_countdown_exact", "load_shipped", "load_toy"]
+__all__ = ["BUILT_IN", "load_countdown_exact", "load_shipped", "load_toy", "schedules_file"]
+
+SCHEDULES = Path(__file__).parent / "built_in_schedules"
+"""Schedules of the exact models, a file for each."""
 
 
 def load_shipped(name: str, device: torch.device) -> LoadedModel:
     """A trained checkpoint of the package.
+
+    Raises:
+        ValueError: the checkpoint is not installed.
+    """
+    folder = checkpoint_folder(name)
+    return load_native(folder, read_json(folder / "config.json"), name, device)
+
+
+def checkpoint_folder(name: str) -> Path:
+    """The folder of a trained checkpoint.
 
     Checkpoints lie in the folder ``checkpoints`` of the installed package, or at the root of a
     source tree. Large ones are in the source tree only.
@@ -27,7 +40,7 @@ def load_shipped(name: str, device: torch.device) -> LoadedModel:
     package = Path(__file__).parents[1]
     for folder in (package / "checkpoints" / name, package.parents[1] / "checkpoints" / name):
         if folder.is_dir():
-            return load_native(folder, read_json(folder / "config.json"), name, device)
+            return folder
     raise ValueError(
         f"the checkpoint {name!r} is not installed; run jumpsteps from a clone of its repository, "
         f"or 'jumpsteps train {name} --out DIR'"
@@ -43,7 +56,14 @@ def load_countdown_exact(kernel: str, device: torch.device) -> LoadedModel:
     )
     digest = hashlib.sha256(definition).hexdigest()
     name = "countdown-exact" if kernel == "absorbing" else f"countdown-exact-{kernel}"
-    return LoadedModel(name, reverse, countdown.LENGTH, digest, countdown.TASK)
+    return LoadedModel(
+        name,
+        reverse,
+        countdown.LENGTH,
+        digest,
+        countdown.TASK,
+        schedules_file=schedules_file(name),
+    )
 
 
 def load_toy(kernel: str, device: torch.device) -> LoadedModel:
@@ -55,12 +75,14 @@ def load_toy(kernel: str, device: torch.device) -> LoadedModel:
     if device.type != "cpu":
         raise ValueError(f"the model toy-{kernel} is enumerated on the CPU; pass --device cpu")
     definition = repr(toy.KERNELS[kernel]).encode() + toy.table().numpy().tobytes()
+    name = f"toy-{kernel}"
     return LoadedModel(
-        f"toy-{kernel}",
+        name,
         toy.reverse(kernel),
         toy.LENGTH,
         hashlib.sha256(definition).hexdigest(),
         toy.TASK,
+        schedules_file=schedules_file(name),
     )
 
 
@@ -77,3 +99,16 @@ BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
     "toy-gaussian": partial(load_toy, "gaussian"),
 }
 """Name -> function that builds the model on a device."""
+
+EXACT = tuple(name for name in BUILT_IN if name.startswith(("countdown-exact", "toy-")))
+
+
+def schedules_file(name: str) -> Path:
+    """Where the schedules of a built-in model are, or would be: beside its checkpoint.
+
+    Raises:
+        ValueError: a checkpoint that is not installed.
+    """
+    if name in EXACT:
+        return SCHEDULES / f"{name}.json"
+    return checkpoint_folder(name) / SCHEDULES_FILE

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,10 +12,13 @@ from torch import nn
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import Text
+from jumpsteps.schedules.files import load_schedules
 from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.tasks.task import Task
 
 __all__ = [
+    "SCHEDULES_FILE",
     "LoadedModel",
     "cast_and_compile",
     "file_hash",
@@ -22,6 +26,9 @@ __all__ = [
     "load_weights",
     "read_pickle",
 ]
+
+SCHEDULES_FILE = "schedules.json"
+"""Schedules in the checkpoint folder of the model that they were found for."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class LoadedModel:
         excluded: token ids that data may hold but that are never sampled, such as [UNK].
         resized: L -> the same model for sequences of L tokens; None for a model of one length. It
             raises ValueError for an L that the model does not allow.
+        schedules_file: the file of schedules that came with the model; it need not exist.
     """
 
     name: str
@@ -48,6 +56,20 @@ class LoadedModel:
     text: Text | None = None
     excluded: tuple[int, ...] = ()
     resized: "Callable[[int], LoadedModel] | None" = None
+    schedules_file: Path | None = None
+
+    @cached_property
+    def schedules(self) -> dict[int, Schedule]:
+        """The optimised schedules that came with the model, by their NFE; empty if none did.
+
+        They are read when they are first asked for.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        if self.schedules_file is None or not self.schedules_file.is_file():
+            return {}
+        return load_schedules(self.schedules_file)
 
     def provenance(self, data: str = "") -> Provenance:
         """The model's part of a schedule's provenance; ``data`` defaults to the task's name."""

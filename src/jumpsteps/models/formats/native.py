@@ -18,7 +18,7 @@ from jumpsteps.denoiser.parameterisations import (
     PosteriorReverse,
 )
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.loaded import SCHEDULES_FILE, LoadedModel, file_hash, load_weights
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.models.networks.transformer import (
     Transformer,
@@ -187,7 +187,8 @@ def load_native(
     path = folder / "model.safetensors"
     load_weights(network, read_safetensors(path), path)
     network.to(device).eval()
-    return LoadedModel(name, reverse, length, file_hash(path), task)
+    digest, schedules = file_hash(path), folder / SCHEDULES_FILE
+    return LoadedModel(name, reverse, length, digest, task, schedules_file=schedules)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,164 @@
+"""``jumpsteps sample`` without ``--schedule``, and schedules from a folder or the hub."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builders.command_line import EXACT, given_file, run
+from jumpsteps import KGillespie, ScheduleSet, load, uniform
+from jumpsteps.cli.built_in_schedules import schedule_of_model
+from jumpsteps.models import schedules_file
+
+
+def sampled(tmp_path, capsys, *arguments):
+    """The samples, and what the command said."""
+    file = tmp_path / "x.npz"
+    code, out, err = run(capsys, "sample --device cpu", *arguments, "-o", file)
+    assert code == 0, err
+    return np.load(file), out, err
+
+
+@pytest.mark.parametrize("name", [EXACT, f"{EXACT}-uniform", f"{EXACT}-gaussian", "toy-absorbing"])
+def test_a_model_is_sampled_with_its_own_schedule(tmp_path, capsys, name):
+    asked = f"{name} --nfe 4 -n 3"
+    own, out, err = sampled(tmp_path, capsys, asked)
+    assert out.startswith(f"schedule: optimised for {name}, 4 model calls, ")
+    assert err == ""
+    assert own["nfe"] == 4
+    named, out, _ = sampled(tmp_path, capsys, asked, "--schedule", schedules_file(name))
+    assert np.array_equal(own["samples"], named["samples"])
+    assert "schedule:" not in out
+
+
+def test_it_breaks_fewer_rules_than_uniform_times(tmp_path, capsys):
+    metric = load(EXACT).task.metric
+    rates = {}
+    for schedule in ("", "--schedule uniform"):
+        content, _, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 8 -n 8 {schedule}")
+        rates[schedule] = float(metric(torch.from_numpy(content["samples"])).mean())
+    assert rates[""] < 0.01 < 0.05 < rates["--schedule uniform"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "because"),
+    [
+        ("toy-uniform --nfe 70", "are for 1 to 64 model calls; for 70 run 'jumpsteps optimize'"),
+        ("toy-absorbing --nfe 5", "are for 1 to 4 model calls; for 5 run 'jumpsteps optimize'"),
+        (f"{EXACT} --nfe 5 --sampler tweedie", "for the sampler k-gillespie; for tweedie run"),
+        (f"{EXACT} --nfe 6 --sampler maskgit", "for the sampler k-gillespie; for maskgit run"),
+        (f"{EXACT}-uniform --nfe 4 --sampler euler", "for the sampler tweedie; for euler run"),
+        (f"{EXACT}-uniform --nfe 4 --sampler theta-rk2", "for the sampler tweedie; for theta-rk2"),
+        (f"{EXACT} --nfe 4 --order golden", "order; for golden order run 'jumpsteps optimize'"),
+        (f"{EXACT} --nfe 4 --order random", "order; for random order run 'jumpsteps optimize'"),
+    ],
+)
+def test_what_it_does_not_fit_is_sampled_as_with_uniform(tmp_path, capsys, arguments, because):
+    content, out, err = sampled(tmp_path, capsys, arguments, "-n 1")
+    assert out.startswith("schedule: uniform, because those of ")
+    assert because in out.splitlines()[0]
+    assert err == ""
+    expected, out, _ = sampled(tmp_path, capsys, arguments, "-n 1 --schedule uniform")
+    assert "schedule:" not in out
+    assert np.array_equal(content["samples"], expected["samples"])
+
+
+def test_its_own_sampler_and_order_may_be_named(tmp_path, capsys):
+    plain, out, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 4 -n 2")
+    order = load(EXACT).schedules[4].order.name
+    assert f"counts in {order} order, sampler k-gillespie" in out
+    named = f"--sampler k-gillespie --order {order}"
+    content, _, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 4 -n 2 {named}")
+    assert np.array_equal(plain["samples"], content["samples"])
+
+
+def test_a_sampler_of_another_kernel_is_refused_before_a_schedule_is_named(tmp_path, capsys):
+    asked = f"sample {EXACT}-gaussian --nfe 4 --order spread -o"
+    code, out, err = run(capsys, asked, tmp_path / "x.npz")
+    assert (code, out) == (1, "")
+    assert "serves the absorbing kernel" in err
+
+
+def test_corrections_take_calls_from_it(tmp_path, capsys):
+    content, out, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 8 --corrections 3 -n 2")
+    assert f"optimised for {EXACT}, 5 model calls" in out
+    assert content["nfe"] == 8
+
+
+def test_given_sites_rescale_its_counts(tmp_path, capsys):
+    tokens = given_file(tmp_path / "g.npz", 1, 96)
+    given = ["--given", tmp_path / "g.npz"]
+    content, out, err = sampled(tmp_path, capsys, f"{EXACT} --nfe 8 -n 2", *given)
+    assert "8 model calls, counts in " in out
+    assert " order, rescaled from 256 to 96 free sites, sampler k-gillespie" in out
+    assert err == ""
+    assert content["nfe"] == 8
+    assert (content["samples"][:, :-96] == tokens[:, :-96]).all()
+
+
+@pytest.mark.parametrize("free", [1, 3])
+def test_few_free_sites_take_no_more_calls_than_sites(tmp_path, capsys, free):
+    tokens = np.arange(256)[::-1] % 32
+    np.savez(tmp_path / "g.npz", tokens=tokens, mask=np.arange(256) < 256 - free)
+    given = ["--given", tmp_path / "g.npz"]
+    content, out, err = sampled(tmp_path, capsys, f"{EXACT} --nfe 8 -n 2", *given)
+    plural = "" if free == 1 else "s"
+    assert f"{free} model call{plural}, counts in " in out
+    assert f"rescaled from 256 to {free} free sites" in out
+    assert (content["nfe"], err) == (free, "")
+
+
+def test_other_weights_are_noted_and_another_kernel_is_refused(capsys):
+    model = replace(load("toy-uniform"), digest="0" * 64)
+    schedule_of_model(4, model, None, sampler=None, order=None)
+    assert "was optimised for 'toy-uniform', not for these weights" in capsys.readouterr().err
+    other = replace(load("toy-gaussian"), schedules_file=model.schedules_file)
+    with pytest.raises(ValueError, match="optimised for the kernel uniform"):
+        schedule_of_model(4, other, None, sampler=None, order=None)
+
+
+@pytest.mark.parametrize("file", [None, Path("missing.json")])
+def test_a_model_without_schedules_is_sampled_with_uniform_ones(capsys, file):
+    model = replace(load("toy-absorbing"), schedules_file=file)
+    assert model.schedules == {}
+    assert schedule_of_model(3, model, None, sampler=None, order=None) == uniform(3)
+    counts = schedule_of_model(3, model, None, sampler=KGillespie(), order="spread")
+    assert counts.order.name == "spread"
+    assert capsys.readouterr().out == ""
+
+
+def test_schedules_from_a_folder_or_the_hub(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ScheduleSet(load(EXACT).schedules).save_pretrained("mine")
+    own, _, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 4 -n 2")
+    content, _, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 4 -n 2 --schedule mine")
+    assert np.array_equal(own["samples"], content["samples"])
+    asked = []
+
+    def fetched(hub_id, files, revision=None):
+        asked.append(hub_id)
+        return tmp_path / "mine"
+
+    monkeypatch.setattr("jumpsteps.integrations.hub.download", fetched)
+    content, _, _ = sampled(tmp_path, capsys, f"{EXACT} --nfe 4 -n 2 --schedule some/one")
+    assert np.array_equal(own["samples"], content["samples"])
+    assert asked == ["some/one"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("empty", "there is no schedule 'empty'"),
+        ("empty/s", "there is no schedule 'empty/s'"),
+        ("some/one.json", "there is no schedule 'some/one.json'"),
+        ("one", "not uniform or cosine, not a file, a folder with a schedules.json or"),
+    ],
+)
+def test_a_place_without_schedules_is_an_error(tmp_path, capsys, monkeypatch, schedule, message):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    code, _, err = run(capsys, f"sample {EXACT} --nfe 4 --schedule {schedule} -o x.npz")
+    assert code == 1
+    assert message in err
