@@ -370,8 +370,9 @@ def train_command(options: TrainOptions) -> None:
         start_from=None if options.start_from is None else Path(options.start_from),
         from_step=options.from_step,
         resume=options.resume,
+        cuda_graph=options.cuda_graph,
+        bf16_reduce=options.bf16_reduce,
         progress=sys.stderr.isatty(),
-        say=print,
     )
     state = "finished" if done else "stopped early; run the same command to continue"
     print(f"{state}; checkpoint in {out}")

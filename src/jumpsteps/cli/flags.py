@@ -232,6 +232,16 @@ def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="only continue the training in --out; without one, stop with an error",
     )
+    train.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="record forward and backward pass as a CUDA graph, if that is possible and faster",
+    )
+    train.add_argument(
+        "--bf16-reduce",
+        action="store_true",
+        help="with several processes: exchange gradients in bfloat16",
+    )
 
 
 def schedule_names() -> str:

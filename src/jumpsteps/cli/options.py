@@ -217,6 +217,8 @@ class TrainOptions:
     start_from: str | None
     from_step: int | None
     resume: bool
+    cuda_graph: bool
+    bf16_reduce: bool
 
     def __post_init__(self) -> None:
         check_not_negative(

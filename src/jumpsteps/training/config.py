@@ -18,6 +18,9 @@ class TrainConfig:
         ema: decay of the exponential moving average of the weights, which is what is kept.
         bf16: run the network under bfloat16 autocast.
         compile: compile the network with ``torch.compile``.
+        cuda_graph: record forward and backward pass as a CUDA graph, if that is possible and
+            faster; with ``compile`` before and after, and the faster one is kept.
+        bf16_reduce: several processes exchange their gradients in bfloat16.
         log_every, save_every, evaluate_every: intervals in steps. The last step also saves and
             evaluates.
         max_seconds: stop after this time; the run can be resumed.
@@ -38,6 +41,8 @@ class TrainConfig:
     seed: int = 0
     bf16: bool = True
     compile: bool = False
+    cuda_graph: bool = False
+    bf16_reduce: bool = False
     log_every: int = 100
     save_every: int = 2000
     evaluate_every: int = 1000

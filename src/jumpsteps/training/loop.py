@@ -22,6 +22,7 @@ from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import first_line
 from jumpsteps.training.config import TrainConfig, learning_rate
+from jumpsteps.training.gradients import Backward, Say, backward_of, fastest, flat_gradient
 from jumpsteps.training.losses import Loss
 from jumpsteps.training.workers import ALONE, Workers
 
@@ -148,6 +149,7 @@ def train(
     evaluate: Callable[[], float] | None = None,
     progress: bool = True,
     workers: Workers = ALONE,
+    say: Say = print,
 ) -> Result:
     """Train a network, or continue its training.
 
@@ -161,6 +163,7 @@ def train(
         evaluate: held-out loss, called every ``evaluate_every`` steps while the network has its
             averaged parameters. Its values are lines of their own: step, held_out_loss, seconds.
         workers: the processes that train together. They must begin with the same weights.
+        say: takes what there is to say of ``cuda_graph``.
 
     Raises:
         ValueError: ``out`` holds a run with other settings, or the batch cannot be divided among
@@ -184,10 +187,9 @@ def train(
     if workers.is_first:
         forget_log_after(out / "metrics.jsonl", state.step)
     network.train()
-    if config.compile:
-        network.compile()
     with torch.random.fork_rng([device_of(network)] if device_of(network).type == "cuda" else []):
-        run(state, reverse, loss, data, config, out, evaluate, progress, workers)
+        gradient = gradient_of(network, reverse, loss, data, config, workers, say)
+        run(state, gradient, data, config, out, evaluate, progress, workers)
     if workers.is_first:
         state.save(out / "training.pt", config)
     workers.wait()
@@ -199,14 +201,43 @@ def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
+@dataclass(frozen=True)
+class Gradient:
+    """A pass that fills the flat gradient ``flat``."""
+
+    backward: Backward
+    flat: Tensor
+
+
+def gradient_of(
+    network: nn.Module,
+    reverse: ReverseProcess,
+    loss: Loss,
+    data: Data,
+    config: TrainConfig,
+    workers: Workers,
+    say: Say,
+) -> Gradient:
+    """The gradient of the network, in the fastest of the ways that the settings allow."""
+    flat = flat_gradient([p for p in network.parameters() if p.requires_grad])
+    backward = backward_of(reverse, loss, flat, bf16=config.bf16)
+    if config.cuda_graph:
+        generator = generator_of_step(config, 0, flat.device, workers)
+        x0 = data(workers.share(config.batch), generator)
+        compile = network.compile if config.compile else None
+        backward = fastest(backward, x0, flat, compile, say)
+    elif config.compile:
+        network.compile()
+    return Gradient(backward, flat)
+
+
 CLOCK_EVERY = 5
 """Steps between two looks at the clock of several processes, which then wait for each other."""
 
 
 def run(
     state: State,
-    reverse: ReverseProcess,
-    loss: Loss,
+    gradient: Gradient,
     data: Data,
     config: TrainConfig,
     out: Path,
@@ -228,7 +259,7 @@ def run(
     )
     for step in bar:
         value, norm = optimise(
-            state, reverse, loss, data, config, workers, learning_rate(config, step, share)
+            state, gradient, data, config, workers, learning_rate(config, step, share)
         )
         if workers.is_first:
             losses.append(value)
@@ -267,8 +298,7 @@ def record(
 
 def optimise(
     state: State,
-    reverse: ReverseProcess,
-    loss: Loss,
+    gradient: Gradient,
     data: Data,
     config: TrainConfig,
     workers: Workers,
@@ -279,20 +309,17 @@ def optimise(
     generator = generator_of_step(config, state.step, device, workers)
     torch.manual_seed(generator.initial_seed() + DROPOUT)
     x0 = data(workers.share(config.batch), generator)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-        value = loss(reverse, x0, generator=generator).mean()
-    state.optimizer.zero_grad(set_to_none=True)
-    (value / x0.shape[1]).backward()
-    workers.average([p.grad for p in state.network.parameters() if p.grad is not None])
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+    value = gradient.backward(x0, generator)
+    workers.average(gradient.flat, bf16=config.bf16_reduce)
+    norm = gradient.flat.norm()
+    gradient.flat.mul_((config.clip / (norm + 1e-6)).clamp_max(1.0))
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.step()
     average_weights(
         state.average, state.network, min(config.ema, (1 + state.step) / (10 + state.step))
     )
-    value = value.detach()
-    workers.average([value])
+    workers.average(value)
     return value, norm
 
 

@@ -22,6 +22,7 @@ from jumpsteps.tasks.image_files import read_images
 from jumpsteps.tasks.music import dataset
 from jumpsteps.training.config import TrainConfig
 from jumpsteps.training.cross_entropy import CrossEntropy
+from jumpsteps.training.gradients import Say
 from jumpsteps.training.loop import Data, train
 from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
 from jumpsteps.training.pieces import Start, read_start, training_record
@@ -207,10 +208,12 @@ def train_recipe(
     start_from: Path | None = None,
     from_step: int | None = None,
     resume: bool = False,
+    cuda_graph: bool = False,
+    bf16_reduce: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] | None = None,
+    say: Say = print,
 ) -> bool:
-    """Train, or continue training, and write a checkpoint folder.
+    """Train, or continue training, and write a checkpoint folder; whether the training is done.
 
     The checkpoint holds the averaged weights in bfloat16, and its config says how many steps and
     sequences they have seen.
@@ -222,10 +225,8 @@ def train_recipe(
         start_from: a checkpoint folder whose weights replace random ones. The optimiser is new.
             Steps count on from those behind the checkpoint, or from ``from_step``.
         resume: refuse to start; only continue the training in ``out``.
-        say: takes the line that says where the training starts.
-
-    Returns:
-        Whether the last step, or the time at which to finish, was reached.
+        cuda_graph, bf16_reduce: see ``TrainConfig``.
+        say: takes the line that says where the training starts, and those about CUDA graphs.
 
     Raises:
         ValueError: ``data`` is missing, or the recipe generates its own; ``out`` holds a run with
@@ -241,14 +242,20 @@ def train_recipe(
         warmup=recipe.config.warmup if warmup is None else warmup,
         bf16=on_gpu,
         compile=on_gpu,
+        cuda_graph=cuda_graph,
+        bf16_reduce=bf16_reduce,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         finish=finish,
         first_step=0 if start is None else start.first_step,
     )
     with workers_of_torchrun(device) as (workers, own):
-        if say is not None and workers.is_first:
-            say(where)
-        return train_with(workers, recipe, config, out, own, data, start, progress)
+        first_says = say if workers.is_first else silent
+        first_says(where)
+        return train_with(workers, recipe, config, out, own, data, start, progress, first_says)
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
 
 
 def start_of(recipe: Recipe, out: Path, folder: Path | None, from_step: int | None) -> Start | None:
@@ -288,6 +295,7 @@ def train_with(
     data: Path | None,
     start: Start | None,
     progress: bool,
+    say: Say,
 ) -> bool:
     """``train_recipe`` in one of several processes."""
     draw, corpus = open_data(recipe, data, device)
@@ -315,6 +323,7 @@ def train_with(
         evaluate=evaluate,
         progress=progress and workers.is_first,
         workers=workers,
+        say=say,
     )
     if not workers.is_first:
         return done

@@ -8,7 +8,7 @@ started by torchrun trains alone.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,15 +48,15 @@ class Workers:
             )
         return batch // self.count
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their means over the processes."""
+    def average(self, tensor: Tensor, *, bf16: bool = False) -> None:
+        """Replace a tensor by its mean over the processes, rounded to bfloat16 if asked."""
         if self.count == 1:
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors]) / self.count
-        dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        sent = tensor / self.count
+        if bf16:
+            sent = sent.to(torch.bfloat16)
+        dist.all_reduce(sent)
+        tensor.copy_(sent)
 
     def of_first(self, number: float, device: torch.device) -> float:
         """The number of the first process, in all of them."""
