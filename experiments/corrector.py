@@ -14,7 +14,8 @@ package antiberty (docs/antibodies.md). Measures of n samples (seed 1, the same 
 
 Counts are the shortest path in golden order (64 sequences, seed 0). "8 + 8 of 1/4" is 8 steps and
 then 8 calls that draw a quarter of the sites again. The second table has the cost of one call: the
-total correlation of the redrawn sites given the rest on 64 other sequences, nats.
+total correlation of the redrawn sites given the rest on 64 other sequences, eight sets of sites for
+each, nats.
 
 OUT.json holds the tables of docs/corrector.md; it is written after every plan. On two CPU cores
 `countdown-exact` takes 15 minutes.
@@ -61,6 +62,9 @@ FORMATS = {
     "heavy, %": "{:.1f}",
     "light, %": "{:.1f}",
 }
+DRAWS = 8
+"""Sets of sites for each sequence whose cost is measured."""
+
 HEAVY, LIGHT = (re.compile(f"C.{{10,20}}W.{{45,70}}C.{{3,40}}{x}G.G") for x in "WF")
 """The hallmarks of ``tasks.antibodies``, each with its own last motif."""
 
@@ -162,7 +166,9 @@ def costs(model: LoadedModel, data: Tensor, device: str) -> Table:
                 data,
                 Redraw(share=float(share), sets=sets),
                 generator=seeded(5, device),
+                draws=DRAWS,
             )
+            print(share, sets.name, found.excess, found.excess_stderr, flush=True)
             row.append([found.excess, half_width(found.excess_stderr, len(data))])
         rows.append(row)
     return table(["share", "golden", "spread", "random"], rows)
@@ -173,7 +179,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--no-costs", action="store_true", help="without the second table")
+    parser.add_argument("--only", choices=["plans", "costs"], help="one of the two tables")
     add_flags(parser, n=256, batch=64)
     args = parser.parse_args()
     model = load(args.model, device=args.device)
@@ -181,7 +187,7 @@ def run() -> None:
     searched, data = data_of(model, 2 * n, args.n, args.device, args.batch)
     counts = golden_counts(model, searched[:n], args.device)
     titles, measure = measures_of(model, data, args.device, args.batch)
-    cost = {} if args.no_costs else {"costs": costs(model, searched[n:], args.device)}
+    cost = {} if args.only == "plans" else {"costs": costs(model, searched[n:], args.device)}
     comparison = Comparison(
         args.out,
         __file__,
@@ -194,6 +200,9 @@ def run() -> None:
         formats=FORMATS,
         tables=cost,
     )
+    if args.only == "costs":
+        comparison.save({})
+        return
     made = plans(counts, model.length, long=args.long, others=args.others)
     comparison.run(made, args.plans, ["data", None, *measure(data, False)])
 

@@ -182,15 +182,16 @@ class Comparison:
             )
             rows.append([title, nfe, *self.measure(samples)])
             print(rows[-1], flush=True)
-            self.write(rows)
+            columns = {"model calls": "{}"} | dict(self.formats)
+            head = ["plan", "model calls", *self.titles]
+            self.save({"plans": table(head, rows, columns=columns)})
 
-    def write(self, rows: Sequence[Json]) -> None:
-        columns = {"model calls": "{}"} | dict(self.formats)
-        compared = table(["plan", "model calls", *self.titles], rows, columns=columns)
+    def save(self, found: Mapping[str, Table]) -> None:
+        """Write these tables and the others."""
         write_results(
             self.out,
             self.script,
-            {"plans": compared, **self.tables},
+            {**found, **self.tables},
             command=command_line(),
             model=Path(self.model.name).name,
             seeds={"search": 0, "samples": 1, "data": 3},
