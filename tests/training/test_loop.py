@@ -212,6 +212,24 @@ def test_a_run_stops_when_its_time_is_up(tmp_path):
     assert torch.load(tmp_path / "training.pt", weights_only=True)["step"] == 1
 
 
+def test_a_run_that_finishes_in_time_is_evaluated_at_its_end(tmp_path):
+    network, reverse = fresh()
+    config = replace(CONFIG, max_seconds=0.0, finish=True)
+    done, _, step = train(
+        reverse,
+        network,
+        MaskedCrossEntropy(),
+        alternating,
+        config,
+        tmp_path,
+        evaluate=lambda: 2.5,
+        progress=False,
+    )
+    assert (done, step) == (True, 1)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["held_out_loss"]) for line in lines] == [(1, 2.5)]
+
+
 def test_other_settings_do_not_resume(tmp_path):
     run(tmp_path)
     with pytest.raises(

@@ -209,7 +209,9 @@ def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     train.add_argument(
         "--warmup", type=int, help="steps in which the learning rate rises; by default the recipe's"
     )
-    train.add_argument("--max-minutes", type=float, help="stop after this time")
+    train.add_argument(
+        "--max-minutes", type=float, help="stop after this time, counted from the first step"
+    )
     train.add_argument(
         "--finish",
         action="store_true",

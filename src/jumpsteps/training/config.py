@@ -23,7 +23,8 @@ class TrainConfig:
         bf16_reduce: several processes exchange their gradients in bfloat16.
         log_every, save_every, evaluate_every: intervals in steps. The last step also saves and
             evaluates.
-        max_seconds: stop after this time; the run can be resumed.
+        max_seconds: stop after this time, counted from the first step of a call; the run can be
+            resumed.
         finish: the learning rate also decays to zero, as a cosine, from the start of the call to
             ``max_seconds``. Then the run is finished.
         first_step: the step of the plan with which the run begins. Steps, learning rate and seeds

@@ -264,15 +264,17 @@ def run(
         if workers.is_first:
             losses.append(value)
         state.step, state.seconds = step + 1, before + time.monotonic() - began
-        if workers.is_first:
-            record(state, config, out, evaluate, losses, norm)
+        stop = False
         every = 1 if workers.count == 1 else CLOCK_EVERY
         if config.max_seconds is not None and (step - first) % every == 0:
             elapsed = workers.of_first(time.monotonic() - began, norm.device)
             share = min(1.0, elapsed / max(config.max_seconds, 1e-9))
-            if elapsed > config.max_seconds:
-                state.finished = config.finish
-                return
+            stop = elapsed > config.max_seconds
+            state.finished = stop and config.finish
+        if workers.is_first:
+            record(state, config, out, evaluate, losses, norm)
+        if stop:
+            return
 
 
 def record(
@@ -288,9 +290,8 @@ def record(
         rate = state.optimizer.param_groups[0]["lr"]
         log(out, state, float(torch.stack(losses).mean()), float(norm), rate)
         losses.clear()
-    if evaluate is not None and (
-        state.step % config.evaluate_every == 0 or state.step == config.steps
-    ):
+    last = state.finished or state.step == config.steps
+    if evaluate is not None and (last or state.step % config.evaluate_every == 0):
         write(out, state, {"held_out_loss": evaluated(state, evaluate)})
     if state.step % config.save_every == 0:
         state.save(out / "training.pt", config)
