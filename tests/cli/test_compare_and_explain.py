@@ -34,7 +34,9 @@ def test_a_comparison_samples_from_the_seed_after_that_of_the_search(tmp_path, c
     results, samples = tmp_path / "r.json", tmp_path / "x.npz"
     asked = "--schedules uniform --nfe 2 -n 4 --seed 6 -o"
     assert run(capsys, f"compare {EXACT}", asked, results)[0] == 0
-    assert run(capsys, f"sample {EXACT} --nfe 2 -n 4 --seed 7 -o", samples)[0] == 0
+    assert (
+        run(capsys, f"sample {EXACT} --nfe 2 -n 4 --seed 7 --schedule uniform -o", samples)[0] == 0
+    )
     tokens = torch.from_numpy(np.load(samples)["samples"])
     (row,) = json.loads(results.read_text())["rows"]
     assert row["metric"]["mean"] == float(violations(tokens).mean())

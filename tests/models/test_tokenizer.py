@@ -518,7 +518,7 @@ def test_explain_reads_text(model, capsys):
         (["sample", "--tokenizer", "none"], "there is no tokenizer 'none'"),
         (
             ["sample", "-o", "x.txt"],
-            "x.txt is where the text would go; name a .npz file for the tokens",
+            "x.txt would not be a .txt file; end it in .npz",
         ),
         (["sample", "-o", "taken.npz"], "taken.txt is a folder; name a file"),
         (
