@@ -40,6 +40,28 @@ def test_train_writes_a_model_that_loads(tmp_path, capsys):
     assert run(capsys, "sample", folder, "--nfe 1 -n 1 -o", tmp_path / "x.npz")[0] == 0
 
 
+def test_train_does_not_overwrite_a_finished_model_unless_asked(tmp_path, capsys):
+    folder = tmp_path / "model"
+    asked = "train countdown --steps 2 --batch 2 --save-every 1 --out", folder
+    assert run(capsys, *asked)[0] == 0
+    before = (folder / "model.safetensors").read_bytes()
+    (folder / "training.pt").unlink()
+    code, _, err = run(capsys, *asked)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "pass --from-scratch to overwrite it" in err
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert run(capsys, *asked, "--from-scratch")[0] == 0
+
+
+def test_an_interrupted_command_says_what_it_saved(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt("saved at step 3 of 5")
+
+    monkeypatch.setattr("jumpsteps.cli.commands.train_recipe", interrupted)
+    code, _, err = run(capsys, "train countdown --out x")
+    assert (code, err) == (130, "interrupted: saved at step 3 of 5\n")
+
+
 @pytest.mark.slow
 def test_the_module_runs_as_a_command():
     done = subprocess.run(

@@ -1,6 +1,9 @@
 import json
 import math
+import os
+import re
 import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -299,6 +302,57 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_state(tmp_path):
     assert "\n" not in str(caught.value)
     assert (tmp_path / "training.pt").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"training.pt", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_ctrl_c_saves_after_the_step(tmp_path, last, capsys):
+    """The resumed run is to the bit that of a run without it; after the last step it is late."""
+    _, _, whole = run(tmp_path / "whole")
+    calls = 0
+
+    def interrupted(n, generator):
+        nonlocal calls
+        calls += 1
+        if calls == (12 if last else 7):
+            os.kill(os.getpid(), signal.SIGINT)
+        return alternating(n, generator)
+
+    network, reverse = fresh()
+    before = signal.getsignal(signal.SIGINT)
+    arguments = reverse, network, MaskedCrossEntropy(), interrupted, CONFIG, tmp_path / "cut"
+    if last:
+        assert train(*arguments, progress=False)[0]
+    else:
+        with pytest.raises(KeyboardInterrupt, match="saved at step 7 of 12; run the same command"):
+            train(*arguments, progress=False)
+        assert torch.load(tmp_path / "cut" / "training.pt", weights_only=True)["step"] == 7
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopping after this step; Ctrl-C again stops at once" in capsys.readouterr().err
+    done, _, resumed = run(tmp_path / "cut")
+    assert done
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    def interrupted(n, generator):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the step went on")
+
+    network, reverse = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        train(reverse, network, MaskedCrossEntropy(), interrupted, CONFIG, tmp_path, progress=False)
+    assert not (tmp_path / "training.pt").exists()
+
+
+def test_the_bar_shows_the_loss_and_the_evaluation(tmp_path, capsys):
+    network, reverse = fresh()
+    arguments = reverse, network, MaskedCrossEntropy(), alternating, CONFIG, tmp_path
+    train(*arguments, evaluate=lambda: 1.0, progress=True)
+    shown = capsys.readouterr().err
+    loss = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-2])["loss"]
+    assert f"loss={loss:.2f}" in shown
+    assert re.search(r"held-out loss: +\d+%", shown)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

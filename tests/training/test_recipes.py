@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +12,18 @@ import torch
 import jumpsteps
 from builders.statistics import seeded
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.models.formats.native import build
+from jumpsteps.models.formats.native import build, network_to_json, save_native
 from jumpsteps.models.networks.unet import UNetConfig
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.serialise import forward_to_json
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.tasks.image_files import ImageData
 from jumpsteps.training import recipes as recipes
 from jumpsteps.training.cross_entropy import CrossEntropy
+from jumpsteps.training.folders import is_model_of
+from jumpsteps.training.loop import State
 from jumpsteps.training.recipes import RECIPES, FromFiles, train_recipe
 
 PIANO = ["piano-uniform", "piano-absorbing"]
@@ -210,3 +215,73 @@ def test_the_image_checkpoint_takes_at_most_45_megabytes():
     recipe = RECIPES["cifar10-gaussian"]
     network, _ = build(recipe.network, recipe.forward, recipe.output)
     assert 40e6 < 2 * sum(p.numel() for p in network.parameters()) < 45e6
+
+
+ARGUMENTS = {"data": Path("x"), "steps": 2, "batch": 2, "progress": False}
+
+
+def test_a_finished_model_is_not_overwritten(tmp_path):
+    """Without the state of its run, unless asked to."""
+    recipe = tiny("piano-absorbing")
+    assert train_recipe(recipe, tmp_path, CPU, **ARGUMENTS)
+    (tmp_path / "training.pt").unlink()
+    before = (tmp_path / "model.safetensors").read_bytes()
+    for missing in ("nothing", "config.json"):
+        (tmp_path / missing).unlink(missing_ok=True)
+        with pytest.raises(ValueError, match="without the state of its run; name another folder"):
+            train_recipe(recipe, tmp_path, CPU, **ARGUMENTS)
+        assert (tmp_path / "model.safetensors").read_bytes() == before
+    arguments = ARGUMENTS | {"steps": 3}
+    assert train_recipe(recipe, tmp_path, CPU, from_scratch=True, **arguments)
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+    assert train_recipe(recipe, tmp_path, CPU, from_scratch=True, **ARGUMENTS)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_the_folder_of_another_recipe_is_refused(tmp_path):
+    """The same network with another noise schedule, too; the same recipe continues."""
+    recipe = tiny("piano-uniform")
+    assert train_recipe(recipe, tmp_path, CPU, **ARGUMENTS)
+    other = replace(recipe, forward=replace(recipe.forward, noise=LogLinear()))
+    for one in (tiny("piano-absorbing"), other):
+        with pytest.raises(ValueError, match="holds a model of another recipe; name another"):
+            train_recipe(one, tmp_path, CPU, **ARGUMENTS)
+    assert train_recipe(recipe, tmp_path, CPU, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_model_is_of_its_recipe_alone(name):
+    def parts(name):
+        return (getattr(RECIPES[name], part) for part in ("task", "output", "network", "forward"))
+
+    task, output, network, forward = parts(name)
+    kernel, noise = forward_to_json(forward)
+    written = {"task": task, "output": output, "kernel": kernel, "noise": noise}
+    config = json.loads(json.dumps(written | {"network": network_to_json(network)}))
+    assert [other for other in RECIPES if is_model_of(config, *parts(other))] == [name]
+
+
+def test_the_state_is_saved_as_often_as_asked(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(State, "save", lambda state, path, config: saved.append(state.step))
+    arguments = ARGUMENTS | {"steps": 5}
+    assert train_recipe(tiny("piano-absorbing"), tmp_path, CPU, save_every=2, **arguments)
+    assert saved == [2, 4, 5]
+
+
+def test_a_full_disk_leaves_the_old_model(tmp_path):
+    """The system's limit of the size of a file stands for the full disk."""
+    recipe = tiny("piano-absorbing")
+    network, _ = build(recipe.network, recipe.forward, recipe.output)
+    settings = {"output": "posterior", "task": "piano", "length": 256}
+    save_native(tmp_path, network, recipe.forward, **settings)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot be written to .*; make room on the disk"):
+            save_native(tmp_path, network, recipe.forward, **settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}

@@ -372,6 +372,8 @@ def train_command(options: TrainOptions) -> None:
         resume=options.resume,
         cuda_graph=options.cuda_graph,
         bf16_reduce=options.bf16_reduce,
+        save_every=options.save_every,
+        from_scratch=options.from_scratch,
         progress=sys.stderr.isatty(),
     )
     state = "finished" if done else "stopped early; run the same command to continue"

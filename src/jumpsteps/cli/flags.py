@@ -244,6 +244,21 @@ def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="with several processes: exchange gradients in bfloat16",
     )
+    add_saving(train)
+
+
+def add_saving(train: argparse.ArgumentParser) -> None:
+    train.add_argument(
+        "--save-every",
+        metavar="N",
+        type=positive,
+        help="save the state every N steps, besides at the end and at Ctrl-C; by default 2000",
+    )
+    train.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="begin again, and overwrite the training and the model in --out",
+    )
 
 
 def schedule_names() -> str:

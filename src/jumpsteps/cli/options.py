@@ -219,11 +219,14 @@ class TrainOptions:
     resume: bool
     cuda_graph: bool
     bf16_reduce: bool
+    save_every: int | None
+    from_scratch: bool
 
     def __post_init__(self) -> None:
         check_not_negative(
             max_minutes=self.max_minutes, warmup=self.warmup, from_step=self.from_step
         )
+        check_exclusive(resume=self.resume or None, from_scratch=self.from_scratch or None)
 
 
 Options = (

@@ -22,7 +22,9 @@ from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import first_line
 from jumpsteps.training.config import TrainConfig, learning_rate
+from jumpsteps.training.folders import forget_log_after
 from jumpsteps.training.gradients import Backward, Say, backward_of, fastest, flat_gradient
+from jumpsteps.training.interrupts import Interrupt, deferred_interrupt
 from jumpsteps.training.losses import Loss
 from jumpsteps.training.workers import ALONE, Workers
 
@@ -169,6 +171,7 @@ def train(
         ValueError: ``out`` holds a run with other settings, or the batch cannot be divided among
             the processes.
         FloatingPointError: the loss is not finite.
+        KeyboardInterrupt: Ctrl-C; the state is saved after the step.
     """
     workers.share(config.batch)
     out = Path(out)
@@ -181,20 +184,30 @@ def train(
     )
     average = {name: p.detach().clone() for name, p in network.named_parameters()}
     state = State(config.first_step, 0.0, optimizer, network, average)
+    resume(state, out, config, workers)
+    network.train()
+    devices = [device_of(network)] if device_of(network).type == "cuda" else []
+    with deferred_interrupt() as interrupt:
+        with torch.random.fork_rng(devices):
+            gradient = gradient_of(network, reverse, loss, data, config, workers, say)
+            run(state, gradient, data, config, out, evaluate, progress, workers, interrupt)
+        if workers.is_first:
+            state.save(out / "training.pt", config)
+        workers.wait()
+    network.eval()
+    result = Result(state.finished or state.step == config.steps, average, state.step)
+    if not result.done:
+        interrupt.stop(state.step, config.steps)
+    return result
+
+
+def resume(state: State, out: Path, config: TrainConfig, workers: Workers) -> None:
+    """Continue the folder's run if there is one; its log ends where it continues."""
     if (out / "training.pt").exists():
         state.load(out / "training.pt", config)
         workers.wait()
     if workers.is_first:
         forget_log_after(out / "metrics.jsonl", state.step)
-    network.train()
-    with torch.random.fork_rng([device_of(network)] if device_of(network).type == "cuda" else []):
-        gradient = gradient_of(network, reverse, loss, data, config, workers, say)
-        run(state, gradient, data, config, out, evaluate, progress, workers)
-    if workers.is_first:
-        state.save(out / "training.pt", config)
-    workers.wait()
-    network.eval()
-    return Result(state.finished or state.step == config.steps, average, state.step)
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -232,7 +245,9 @@ def gradient_of(
 
 
 CLOCK_EVERY = 5
-"""Steps between two looks at the clock of several processes, which then wait for each other."""
+"""Steps between two looks at the clock and for Ctrl-C in several processes, which then wait for
+each other.
+"""
 
 
 def run(
@@ -244,8 +259,9 @@ def run(
     evaluate: Callable[[], float] | None,
     progress: bool,
     workers: Workers,
+    interrupt: Interrupt,
 ) -> None:
-    """Optimiser steps until the last one or the time limit."""
+    """Optimiser steps until the last one, the time limit or Ctrl-C."""
     if state.finished:
         return
     began, before, first, share = time.monotonic(), state.seconds, state.step, 0.0
@@ -264,15 +280,17 @@ def run(
         if workers.is_first:
             losses.append(value)
         state.step, state.seconds = step + 1, before + time.monotonic() - began
-        stop = False
-        every = 1 if workers.count == 1 else CLOCK_EVERY
-        if config.max_seconds is not None and (step - first) % every == 0:
+        stop, every = False, 1 if workers.count == 1 else CLOCK_EVERY
+        asked = (step - first) % every == 0
+        if asked and config.max_seconds is not None:
             elapsed = workers.of_first(time.monotonic() - began, norm.device)
             share = min(1.0, elapsed / max(config.max_seconds, 1e-9))
             stop = elapsed > config.max_seconds
             state.finished = stop and config.finish
         if workers.is_first:
-            record(state, config, out, evaluate, losses, norm)
+            record(state, config, out, evaluate, losses, norm, bar)
+        if asked and workers.of_first(float(interrupt.pressed), norm.device) > 0:
+            stop = True
         if stop:
             return
 
@@ -284,15 +302,20 @@ def record(
     evaluate: Callable[[], float] | None,
     losses: list[Tensor],
     norm: Tensor,
+    bar: "tqdm[int]",
 ) -> None:
     """Log, evaluate and save after a step, where they are due; what is logged leaves ``losses``."""
     if state.step % config.log_every == 0:
         rate = state.optimizer.param_groups[0]["lr"]
-        log(out, state, float(torch.stack(losses).mean()), float(norm), rate)
+        mean = float(torch.stack(losses).mean())
+        log(out, state, mean, float(norm), rate)
+        bar.set_postfix(loss=f"{mean:.2f}")
         losses.clear()
     last = state.finished or state.step == config.steps
     if evaluate is not None and (last or state.step % config.evaluate_every == 0):
+        bar.set_description("held-out loss")
         write(out, state, {"held_out_loss": evaluated(state, evaluate)})
+        bar.set_description("training")
     if state.step % config.save_every == 0:
         state.save(out / "training.pt", config)
 
@@ -363,19 +386,3 @@ def write(out: Path, state: State, values: dict[str, float]) -> None:
     """Add a line to the log."""
     with open(out / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"step": state.step, **values, "seconds": state.seconds}) + "\n")
-
-
-def forget_log_after(path: Path, step: int) -> None:
-    """Remove log lines of later steps, which will be run again, and lines cut off by a kill."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if step_of(line) <= step]
-        with replacing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in lines))
-
-
-def step_of(line: str) -> float:
-    """The step of a log line; infinity for a line that is not whole."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import NetworkConfig, build, save_native
@@ -22,6 +23,7 @@ from jumpsteps.tasks.image_files import read_images
 from jumpsteps.tasks.music import dataset
 from jumpsteps.training.config import TrainConfig
 from jumpsteps.training.cross_entropy import CrossEntropy
+from jumpsteps.training.folders import check_folder, forget_run
 from jumpsteps.training.gradients import Say
 from jumpsteps.training.loop import Data, train
 from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
@@ -210,48 +212,50 @@ def train_recipe(
     resume: bool = False,
     cuda_graph: bool = False,
     bf16_reduce: bool = False,
+    save_every: int | None = None,
+    from_scratch: bool = False,
     progress: bool = True,
     say: Say = print,
 ) -> bool:
     """Train, or continue training, and write a checkpoint folder; whether the training is done.
 
-    The checkpoint holds the averaged weights in bfloat16, and its config says how many steps and
-    sequences they have seen.
+    The checkpoint holds averaged weights in bfloat16, and how many steps and sequences they saw.
 
     Args:
         data: path of the data, for a recipe that reads files.
-        steps, batch, warmup: replace those of the recipe.
-        finish: decay the learning rate to zero at ``max_minutes``, see ``TrainConfig``.
-        start_from: a checkpoint folder whose weights replace random ones. The optimiser is new.
-            Steps count on from those behind the checkpoint, or from ``from_step``.
+        steps, batch, warmup, save_every: replace those of the recipe.
+        finish, cuda_graph, bf16_reduce: see ``TrainConfig``.
+        start_from, from_step: a checkpoint folder in place of random weights, and its steps.
         resume: refuse to start; only continue the training in ``out``.
-        cuda_graph, bf16_reduce: see ``TrainConfig``.
+        from_scratch: begin again, and overwrite the training and the model in ``out``.
         say: takes the line that says where the training starts, and those about CUDA graphs.
 
     Raises:
         ValueError: ``data`` is missing, or the recipe generates its own; ``out`` holds a run with
-            other settings, or none although ``resume``; ``start_from`` holds another model.
+            other settings, none although ``resume``, or another model; so does ``start_from``.
+        KeyboardInterrupt: Ctrl-C, after a save.
     """
     start = start_of(recipe, out, start_from, from_step)
-    where = beginning(out, start, resume)
-    on_gpu = device.type == "cuda"
+    where = beginning(recipe, out, start, resume, from_scratch)
     config = replace(
         recipe.config,
         steps=steps or recipe.config.steps,
         batch=batch or recipe.config.batch,
         warmup=recipe.config.warmup if warmup is None else warmup,
-        bf16=on_gpu,
-        compile=on_gpu,
+        save_every=save_every or recipe.config.save_every,
+        bf16=device.type == "cuda",
+        compile=device.type == "cuda",
         cuda_graph=cuda_graph,
         bf16_reduce=bf16_reduce,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         finish=finish,
         first_step=0 if start is None else start.first_step,
     )
+    recipe = replace(recipe, config=config)
     with workers_of_torchrun(device) as (workers, own):
-        first_says = say if workers.is_first else silent
-        first_says(where)
-        return train_with(workers, recipe, config, out, own, data, start, progress, first_says)
+        said = say if workers.is_first else silent
+        said(where)
+        return train_with(workers, recipe, out, own, data, start, from_scratch, progress, said)
 
 
 def silent(line: str) -> None:
@@ -272,9 +276,13 @@ def start_of(recipe: Recipe, out: Path, folder: Path | None, from_step: int | No
     return read_start(folder, recipe.network, recipe.forward, recipe.output, from_step=from_step)
 
 
-def beginning(out: Path, start: Start | None, resume: bool) -> str:
+def beginning(
+    recipe: Recipe, out: Path, start: Start | None, resume: bool, from_scratch: bool
+) -> str:
     """A line that says where the training starts."""
-    if (out / "training.pt").exists():
+    if not from_scratch:
+        check_folder(out, recipe.task, recipe.output, recipe.network, recipe.forward)
+    if (out / "training.pt").exists() and not from_scratch:
         return f"continuing the training in {out}"
     if resume:
         raise ValueError(
@@ -289,16 +297,19 @@ def beginning(out: Path, start: Start | None, resume: bool) -> str:
 def train_with(
     workers: Workers,
     recipe: Recipe,
-    config: TrainConfig,
     out: Path,
     device: torch.device,
     data: Path | None,
     start: Start | None,
+    from_scratch: bool,
     progress: bool,
     say: Say,
 ) -> bool:
     """``train_recipe`` in one of several processes."""
+    config = recipe.config
     draw, corpus = open_data(recipe, data, device)
+    if from_scratch:
+        forget_run(out, workers)
     torch.manual_seed(config.seed)
     network, reverse = build(recipe.network, recipe.forward, recipe.output)
     if start is not None:
@@ -308,11 +319,10 @@ def train_with(
         for kernel in network.parameters():
             if kernel.ndim == 4:  # Convolutions in bfloat16 are fastest in this layout.
                 kernel.data = kernel.data.to(memory_format=torch.channels_last)
-    evaluate = (
-        None
-        if corpus is None
-        else held_out(reverse, recipe.loss, corpus.test.to(device), workers.share(config.batch))
-    )
+    evaluate, shown = None, progress and workers.is_first
+    if corpus is not None:
+        test, share = corpus.test.to(device), workers.share(config.batch)
+        evaluate = held_out(reverse, recipe.loss, test, share, progress=shown)
     done, average, step = train(
         reverse,
         network,
@@ -321,7 +331,7 @@ def train_with(
         config,
         out,
         evaluate=evaluate,
-        progress=progress and workers.is_first,
+        progress=shown,
         workers=workers,
         say=say,
     )
@@ -360,7 +370,9 @@ def open_data(
     return corpus.sample_data, corpus
 
 
-def held_out(reverse: ReverseProcess, loss: Loss, test: Tensor, batch: int) -> Callable[[], float]:
+def held_out(
+    reverse: ReverseProcess, loss: Loss, test: Tensor, batch: int, *, progress: bool = False
+) -> Callable[[], float]:
     """A function that returns the mean loss of test sequences, in nats per sequence.
 
     Every call uses the same noise. Batches have the training size, so that a compiled network is
@@ -372,7 +384,8 @@ def held_out(reverse: ReverseProcess, loss: Loss, test: Tensor, batch: int) -> C
 
     def evaluate() -> float:
         generator = torch.Generator(test.device).manual_seed(0)
-        values = [loss(reverse, test[part], generator=generator) for part in rows.split(batch)]
+        parts = tqdm(rows.split(batch), "held-out loss", leave=False, disable=not progress)
+        values = [loss(reverse, test[part], generator=generator) for part in parts]
         return float(torch.cat(values).to(torch.float64).mean())
 
     return evaluate

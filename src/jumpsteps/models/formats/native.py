@@ -136,7 +136,12 @@ def save_native(
         for name, value in network.state_dict().items()
     }
     with replacing(folder / "model.safetensors") as temporary:
-        save_file(weights, temporary)
+        try:
+            save_file(weights, temporary)
+        except SafetensorError as error:
+            raise OSError(
+                f"{folder} cannot be written to ({error}); make room on the disk"
+            ) from None
     write_json(folder / "config.json", config)
 
 
