@@ -11,6 +11,12 @@
 ... )
 """
 
+# ruff: noqa: E402
+from jumpsteps.core.interrupts import await_command
+
+await_command()  # Before the imports that take seconds.
+# isort: split
+
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.model import Model
 from jumpsteps.denoiser.parameterisations import (

@@ -1,6 +1,8 @@
 """``jumpsteps demo`` with small sizes, ``jumpsteps train``, and the module as a command."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import torch
 import jumpsteps
 from builders.command_line import EXACT, run
 from jumpsteps.cli.demo import DemoConfig, run_demo
+from jumpsteps.core import interrupts
 
 
 @pytest.mark.slow
@@ -68,3 +71,51 @@ def test_the_module_runs_as_a_command():
         [sys.executable, "-m", "jumpsteps", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == jumpsteps.__version__
+
+
+TORCH = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("command", ["-m jumpsteps --version", "jumpsteps --version"])
+def test_ctrl_c_while_torch_is_imported_is_not_a_traceback(tmp_path, command):
+    """A file torch.py that interrupts its own program stands for torch."""
+    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "jumpsteps").write_text("from jumpsteps.__main__ import run\nrun()\n")
+    path = os.pathsep.join([str(tmp_path), *(part for part in sys.path if part)])
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=tmp_path,
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "program", "is_command"),
+    [
+        (["/usr/bin/jumpsteps", "demo"], ["python", "/usr/bin/jumpsteps", "demo"], True),
+        (["-m", "demo"], ["python", "-m", "jumpsteps", "demo"], True),
+        (["-m", "x"], ["python", "-m", "jumpsteps_of_mine", "x"], False),
+        (["/x/pytest.py", "-m", "jumpsteps"], ["python", "-m", "pytest", "-m", "jumpsteps"], False),
+        (["program.py", "jumpsteps"], ["python", "program.py", "jumpsteps"], False),
+        ([""], ["python"], False),
+    ],
+)
+def test_other_programs_keep_their_handler_of_ctrl_c(monkeypatch, argv, program, is_command):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", program)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupts.await_command()
+        awaited = signal.getsignal(signal.SIGINT) is interrupts.leave
+        interrupts.command_is_ready()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert awaited == is_command
