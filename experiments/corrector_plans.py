@@ -69,8 +69,9 @@ def plans(
     for steps, calls, share in PLANS + LONG * long:
         made[f"{steps} + {calls} of {share}"] = corrected(calls, share), counts[steps]
     for sets in (Spread(), Random()):
-        title = f"8 + 8 of 1/4, {sets.name} sites"
-        made[title] = corrected(8, SHARES[1], sets), counts[8]
+        for share in SHARES[1:]:
+            title = f"8 + 8 of {share}, {sets.name} sites"
+            made[title] = corrected(8, share, sets), counts[8]
     for nfe in (16, 64) if others else ():
         for setting, sampler in other_correctors(sites).items():
             made[f"{nfe}, {setting}, uniform times"] = sampler, uniform(sampler.steps(nfe))
