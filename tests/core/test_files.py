@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -87,6 +88,20 @@ def test_the_next_write_removes_what_a_kill_left(tmp_path):
             assert set(tmp_path.iterdir()) == {first, second, other}
     assert target.read_text() == "first"
     assert set(tmp_path.iterdir()) == {target, other}
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    """The system's limit of the size of a file stands for the full disk."""
+    target = tmp_path / "x.json"
+    write_json(target, "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"x\.json cannot be written \(File too large\); make"):
+            write_json(target, "new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['"old"\n']
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():

@@ -4,6 +4,7 @@ Content goes to a temporary file in the same folder, which then takes the place 
 one step of the file system. A program that is stopped half-way leaves the old file as it was.
 """
 
+import errno
 import glob
 import json
 import os
@@ -19,6 +20,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["check_replaceable", "read_json", "replacing", "write_json"]
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The system's errors where there is no room for a file."""
 
 
 def check_replaceable(path: Path | str) -> Path:
@@ -47,6 +52,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     Raises:
         ValueError: ``path`` is no regular file.
+        OSError: what the system says; one line that names ``path`` where there is no room.
     """
     target = check_replaceable(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +65,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(target)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}); make room on the disk"
+        ) from None
     finally:
         os.close(handle)
         temporary.unlink(missing_ok=True)
