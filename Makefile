@@ -15,7 +15,7 @@ demo: $(VENV)/.plots
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
 
-# Unit tests: without those marked slow and without the shipped networks. Under a minute.
+# Unit tests: without those marked slow and without the shipped networks. About a minute.
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 

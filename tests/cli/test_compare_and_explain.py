@@ -69,6 +69,7 @@ def test_explain_prints_a_table_for_each_schedule(tmp_path, capsys, monkeypatch)
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_counts_are_explained_beside_times(capsys):
     asked = "--schedules uniform shortest-path-spread"
     code, out, _ = run(capsys, f"explain {EXACT} --nfe 2 --sequences 8", asked)

@@ -14,6 +14,7 @@ def chosen(path):
     return {one["nfe"]: one["provenance"] for one in json.loads(path.read_text())["schedules"]}
 
 
+@pytest.mark.slow
 def test_a_race_prints_its_table_and_writes_the_winners(tmp_path, capsys):
     file, other = tmp_path / "s.json", tmp_path / "other.json"
     assert run(capsys, TOY, other)[0] == 0
@@ -39,6 +40,7 @@ def test_a_race_prints_its_table_and_writes_the_winners(tmp_path, capsys):
     assert code == 0
 
 
+@pytest.mark.slow
 def test_masked_models_race_orders_with_prompts_and_budgets(tmp_path, capsys):
     tokens, given = tmp_path / "data.npz", tmp_path / "given.npz"
     np.savez(tokens, samples=np.stack([np.roll(row, i) for i, row in enumerate(countdowns(48))]))

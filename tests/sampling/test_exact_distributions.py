@@ -71,6 +71,7 @@ def test_sites_can_be_selected(sampler: Sampler, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameterisation", "name"),
     [("posterior", name) for name in KERNELS] + [("log-score", name) for name in SCORE_KERNELS],
@@ -112,6 +113,7 @@ def test_every_sampler_has_its_exact_distribution(sampler: Sampler, name: str) -
     )
 
 
+@pytest.mark.slow
 @every_timed_sampler
 def test_one_step_from_every_state_has_its_exact_distribution(sampler: Sampler, name: str) -> None:
     """The joint distribution of the states before and after, those before that a run from noise

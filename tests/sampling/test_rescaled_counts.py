@@ -49,6 +49,7 @@ def groups_of(order: RevealOrder, sites: tuple[int, ...], counts: tuple[int, ...
     return [tuple(left[a:b]) for a, b in pairwise(ends)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [Sequential(), Fixed((2, 0, 3, 1))], ids=repr)
 def test_every_sequence_has_the_distribution_of_its_own_schedule(order):
     """Two steps of 1 and 3, 1 and 2, 1 and 1 sites, and one of 1 site, in one run."""

@@ -59,6 +59,7 @@ def test_a_row_is_the_bound_of_its_steps(name, sampler):
         np.testing.assert_allclose(rate * share, exact, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "sampler"), CASES)
 def test_the_table_gives_the_bound_of_any_schedule(name, sampler):
     """Interpolated between 24 times and 16 shares: 2% of the bound."""
@@ -135,6 +136,7 @@ def test_a_search_without_a_finite_schedule_says_so():
         shortest_paths(costs, [2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("sampler", [TauLeaping(), Euler(), Tweedie()], ids=lambda s: s.name)
 def test_schedules_by_data_carry_their_few_step_nll(name, sampler):
