@@ -5,12 +5,14 @@ With :math:`c(t \to s)` the expected error of one step, in nats per sequence, th
 
 .. math:: \sum_{k=1}^{N} c(t_{k-1} \to t_k),
 
-so the best schedule of N steps on a grid is a shortest path (``dynamic_programming``). Three
+so the best schedule of N steps on a grid is a shortest path (``dynamic_programming``). These
 estimates give such a table, each from one pass over data:
 
 * ``information_profile``: absorbing kernel, times, frozen context; one curve gives every step;
-* ``by_count``: absorbing kernel, numbers of revealed sites in a reveal order;
-* ``by_path``: every kernel, times, frozen context or frozen rates.
+* ``by_count``: absorbing kernel, numbers of revealed sites in a reveal order; ``by_block`` the same
+  within blocks;
+* ``by_path``: every kernel, times, frozen context or frozen rates;
+* ``by_nll``: every kernel, times, the steps of the sampler itself, by data.
 
 The first two measure what a step loses in one of two ways (``Measure``): by the negative
 log-likelihood of data, which holds for any network, or by the entropy of the model's own
@@ -31,7 +33,7 @@ __all__ = ["NOISE_LEVELS", "Calibration", "Measure", "StepCosts"]
 
 
 class Measure(Enum):
-    """What the uncertainty of a masked site is measured by, for costs of the absorbing kernel."""
+    """What costs are measured by; ``by_path`` gives the model's for kernels that revise tokens."""
 
     DATA = "data"
     """-log p of the data's own symbol: costs add up to the excess of the few-step NLL, a bound for
