@@ -37,8 +37,11 @@ from results import Json, Table, device_name, table, write_results
 STEPS = (4, 8, 16, 32)
 SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))
 PLANS = [(4, 4, SHARES[1]), *((8, 8, share) for share in SHARES)]
+PLANS += [(4, 12, share) for share in SHARES[1:]]
 PLANS += [(16, 16, share) for share in SHARES[:2]]
-PLANS += [(8, 24, SHARES[1]), (16, 48, SHARES[0]), (16, 48, SHARES[1]), (8, 56, SHARES[1])]
+PLANS += [(8, 24, share) for share in SHARES[1:]]
+PLANS += [(16, 48, share) for share in SHARES[:2]]
+PLANS += [(8, 56, share) for share in SHARES[1:]]
 LONG = [(16, calls, share) for calls in (112, 240, 496, 1008) for share in SHARES[:2]]
 OTHER_CORRECTORS = ("remdm", "tweedie-corrected", "tweedie-gibbs")
 
