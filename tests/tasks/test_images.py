@@ -15,7 +15,7 @@ from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.networks.unet import UNetConfig
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.tasks import TASKS
-from jumpsteps.tasks.image_files import ImageData, read_images
+from jumpsteps.tasks.image_files import ImageData, open_images, read_images
 from jumpsteps.tasks.images import (
     TYPICAL,
     grid,
@@ -101,6 +101,26 @@ def test_archives_of_jpegs(tmp_path):
     again = read_images(tmp_path)
     assert torch.equal(again.train, data.train)
     assert again.name == data.name
+
+
+def test_labels_are_read_where_there_are_any(tmp_path):
+    """Python batches of two images, one batch without labels; JPEGs without and with them."""
+    images, folder = pictures(12), tmp_path / "batches"
+    write_batches(folder, images)
+    for i in range(1, 6):
+        path = folder / f"data_batch_{i}"
+        content = pickle.loads(path.read_bytes())
+        path.write_bytes(pickle.dumps(content | {b"labels": [2 * i, 2 * i + 1]}))
+    assert open_images(folder).train.labels.tolist() == list(range(2, 12))
+    del content[b"labels"]
+    path.write_bytes(pickle.dumps(content))
+    assert open_images(folder).train.labels is None
+    for part in ("train", "test"):
+        write_jpegs(tmp_path / f"a_{part}.npz", images[:3])
+    assert open_images(tmp_path / "a_train.npz").train.labels is None
+    with np.load(tmp_path / "a_train.npz") as content:
+        np.savez(tmp_path / "a_train.npz", label=np.arange(3, dtype=np.uint8), **content)
+    assert open_images(tmp_path / "a_train.npz").train.labels.tolist() == [0, 1, 2]
 
 
 def test_a_search_draws_images_once_each(tmp_path):

@@ -28,11 +28,14 @@ def load_shipped(name: str, device: torch.device) -> LoadedModel:
     return load_native(folder, read_json(folder / "config.json"), name, device)
 
 
-def checkpoint_folder(name: str) -> Path:
+def checkpoint_folder(name: str, advice: str = "") -> Path:
     """The folder of a trained checkpoint.
 
     Checkpoints lie in the folder ``checkpoints`` of the installed package, or at the root of a
     source tree. Large ones are in the source tree only.
+
+    Args:
+        advice: what else the user can do if there is none; by default, train it.
 
     Raises:
         ValueError: the checkpoint is not installed.
@@ -41,9 +44,10 @@ def checkpoint_folder(name: str) -> Path:
     for folder in (package / "checkpoints" / name, package.parents[1] / "checkpoints" / name):
         if folder.is_dir():
             return folder
+    train = f"jumpsteps train {name} --out DIR"
     raise ValueError(
         f"the checkpoint {name!r} is not installed; run jumpsteps from a clone of its repository, "
-        f"or 'jumpsteps train {name} --out DIR'"
+        f"or {advice or repr(train)}"
     )
 
 

@@ -44,10 +44,12 @@ class Images:
     Attributes:
         count: their number.
         decode: index -> the image.
+        labels: what each image shows, [count]; None where the files do not say.
     """
 
     count: int
     decode: Callable[[int], Pixels]
+    labels: NDArray[np.uint8] | None = None
 
     def tokens(self, rows: Iterable[int]) -> Tensor:
         """The images of these indices as tokens, uint8 [n, 3072], channel by channel."""
@@ -142,13 +144,14 @@ def open_images(path: Path | str) -> Files:
 
 def open_batches(folder: Path) -> Files:
     paths = [folder / f"data_batch_{i}" for i in range(1, 6)]
-    train = np.concatenate([read_batch(path) for path in paths])
-    test = read_batch(folder / "test_batch")
-    return Files("CIFAR-10", held(train), held(test), paths)
+    train, test = held(paths), held([folder / "test_batch"])
+    return Files("CIFAR-10", train, test, paths)
 
 
-def held(images: NDArray[np.uint8]) -> Images:
-    return Images(len(images), lambda i: images[i])
+def held(paths: list[Path]) -> Images:
+    batches = [read_batch(path) for path in paths]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return Images(len(images), lambda i: images[i], labels if len(labels) == len(images) else None)
 
 
 class ArraysOnly(pickle.Unpickler):
@@ -165,18 +168,19 @@ class ArraysOnly(pickle.Unpickler):
         return allowed[name]
 
 
-def read_batch(path: Path) -> NDArray[np.uint8]:
-    """Images [n, 3, 32, 32] of a file of CIFAR-10 for Python."""
+def read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images [n, 3, 32, 32] and labels, [n] or empty, of a file of CIFAR-10 for Python."""
     try:
         with open(path, "rb") as file:
-            images = ArraysOnly(file, encoding="bytes").load()[b"data"]
+            content = ArraysOnly(file, encoding="bytes").load()
+        images, labels = content[b"data"], np.array(content.get(b"labels", []), np.uint8)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; CIFAR-10 has five and a test batch") from None
     except Exception as error:  # Damaged pickles raise errors of every type.
         raise ValueError(f"{path} is no batch of CIFAR-10 ({error}); unpack it again") from None
     if not (isinstance(images, np.ndarray) and images.shape[1:] == (3072,)):
         raise ValueError(f"{path} holds no images [n, 3072]; unpack CIFAR-10 for Python again")
-    return images.astype(np.uint8).reshape(-1, *SHAPE)
+    return images.astype(np.uint8).reshape(-1, *SHAPE), labels
 
 
 def open_jpegs(path: Path) -> Files:
@@ -192,11 +196,13 @@ def read_jpegs(path: Path) -> Images:
     try:
         with np.load(path) as content:
             jpeg, offset = content["jpeg"], content["offset"]
+            labels = content.get("label")
     except (KeyError, ValueError, OSError, zipfile.BadZipFile):
         raise ValueError(f"{path} has no arrays 'jpeg' and 'offset'; pass {WANTED}") from None
     return Images(
         len(offset) - 1,
         lambda i: decoded(jpeg[offset[i] : offset[i + 1]].tobytes(), f"image {i} of {path}"),
+        labels,
     )
 
 

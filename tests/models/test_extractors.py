@@ -1,0 +1,80 @@
+"""Extractors are read back as they were written, and refuse what is none."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from builders.statistics import seeded
+from jumpsteps.evaluation.features import extract, frechet_distance
+from jumpsteps.models.extractors import load_classifier, load_extractor, save_classifier
+from jumpsteps.models.networks.image_classifier import ClassifierConfig, ImageClassifier
+
+SMALL = ClassifierConfig(classes=3, widths=(4, 4, 8, 8))
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    network = ImageClassifier(SMALL)
+    network(images(8, seed=3))  # Running statistics that are not those of the start.
+    return network.eval()
+
+
+def images(n, seed):
+    return torch.randint(256, (n, 3072), generator=seeded(seed))
+
+
+def test_the_default_is_small_enough_to_ship():
+    with torch.device("meta"):
+        network = ImageClassifier(ClassifierConfig())
+    assert 2 * sum(p.numel() for p in network.parameters()) < 5e6
+
+
+def test_a_written_extractor_is_read_back(classifier, tmp_path):
+    """Features differ by bfloat16's rounding of parameters, one part in 256 of each."""
+    save_classifier(tmp_path, classifier, data="noise")
+    extractor, x = load_extractor(tmp_path), images(5, seed=1)
+    features = extract(extractor, x)
+    assert features.shape == (5, 8)
+    assert torch.allclose(features, classifier.features(x).double(), rtol=0.02, atol=0.02)
+    assert json.loads((tmp_path / "config.json").read_text())["data"] == "noise"
+
+
+def test_features_are_the_mean_of_the_last_layer(classifier):
+    """Of a constant image the layers' inner pixels are equal, so only their mean is left."""
+    x = images(2, seed=4)
+    layers = classifier.layers(2 * x.view(2, 3, 32, 32) / 255 - 1)
+    assert layers.shape == (2, 8, 4, 4)
+    assert torch.allclose(classifier.features(x), layers.mean((2, 3)), atol=1e-6)
+    assert torch.equal(classifier(x), classifier.head(classifier.features(x)))
+
+
+def test_the_distance_tells_noise_from_noise_of_another_size(classifier, tmp_path):
+    save_classifier(tmp_path, classifier)
+    extractor = load_extractor(tmp_path)
+    same, again, faint = (
+        extract(extractor, part)
+        for part in (images(200, 5), images(200, 6), images(200, 7) // 4 + 96)
+    )
+    assert frechet_distance(same, again) < 0.1 * frechet_distance(same, faint)
+
+
+def test_errors_say_what_to_do(classifier, tmp_path):
+    with pytest.raises(ValueError, match="name the folder of an extractor"):
+        load_extractor("inception")
+    save_classifier(tmp_path, classifier)
+    with pytest.raises(ValueError, match=r"reads images \[B, 3072\], got shape \[2, 5\]"):
+        load_extractor(tmp_path)(torch.zeros(2, 5, dtype=torch.int64))
+    other = ImageClassifier(replace(SMALL, classes=4))
+    save_classifier(tmp_path / "other", other)
+    (tmp_path / "config.json").write_text((tmp_path / "other/config.json").read_text())
+    with pytest.raises(ValueError, match="belong together"):
+        load_classifier(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"format": "jumpsteps-classifier"}))
+    with pytest.raises(ValueError, match="damaged"):
+        load_classifier(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"format": "jumpsteps-model"}))
+    with pytest.raises(ValueError, match="holds no extractor"):
+        load_classifier(tmp_path)
