@@ -48,6 +48,7 @@ def test_features_are_the_mean_of_the_last_layer(classifier):
     layers = classifier.layers(2 * x.view(2, 3, 32, 32) / 255 - 1)
     assert layers.shape == (2, 8, 4, 4)
     assert torch.allclose(classifier.features(x), layers.mean((2, 3)), atol=1e-6)
+    assert torch.equal(classifier.features(x.to(torch.uint8)), classifier.features(x))
     assert torch.equal(classifier(x), classifier.head(classifier.features(x)))
 
 

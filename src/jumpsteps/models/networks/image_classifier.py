@@ -52,7 +52,7 @@ class Residual(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """Images int64 [B, L] to features [B, D], and features to scores of classes."""
+    """Images [B, L], of any dtype, to features [B, D], and features to scores of classes."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -84,8 +84,8 @@ class ImageClassifier(nn.Module):
                 f"the classifier reads images [B, {length}], got shape {list(x.shape)}; use an "
                 "extractor for this size"
             )
-        image = 2 * x.view(-1, *self.config.shape) / (self.config.symbols - 1) - 1
-        hidden = self.layers(image.to(self.head.weight.dtype))
+        image = x.view(-1, *self.config.shape).to(self.head.weight.dtype)
+        hidden = self.layers(2 * image / (self.config.symbols - 1) - 1)
         return F.adaptive_avg_pool2d(hidden, 1).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
