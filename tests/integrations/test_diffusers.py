@@ -28,9 +28,10 @@ from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.event_driven import Gillespie
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
-from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
 from jumpsteps.schedules.fixed import cosine, uniform
+from jumpsteps.schedules.orders import Golden, Random
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
@@ -105,6 +106,45 @@ def test_logits_are_read_as_they_come():
     assert x.unique().tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("order", [Golden(), Random()])
+def test_counts_give_the_samples_of_simulate(tmp_path, order):
+    reverse = reverse_of("absorbing")
+    counts = CountSchedule([1, 2, 1], order=order)
+    run = simulate(reverse, KGillespie(), counts, SHAPE, generator=seeded(1))
+    JumpStepsScheduler.from_reverse(reverse, {3: counts}).save_pretrained(tmp_path)
+    scheduler = JumpStepsScheduler.from_pretrained(tmp_path)
+    assert torch.equal(loop(scheduler, reverse.model, seeded(1), steps=3), run.samples)
+    assert scheduler.timesteps.tolist() == [step.t for step in counts.plan(reverse.forward)]
+
+
+def test_counts_are_rescaled_to_the_masked_sites_at_the_first_step():
+    reverse = reverse_of("absorbing")
+    scheduler = JumpStepsScheduler.from_reverse(reverse, {2: CountSchedule([4, 8])})
+    scheduler.set_timesteps(2)
+    x = torch.tensor([[3, 3, 3, 0], [3, 3, 3, 3]])
+    left = []
+    for t in scheduler.timesteps:
+        x = scheduler.step(torch.zeros(2, 4, 4), t, x, generator=seeded(0)).prev_sample
+        left.append((x == 3).sum(-1).tolist())
+    assert left == [[2, 3], [0, 0]]
+
+
+def test_interpolated_schedules_serve_any_number_of_steps():
+    counts = {2: CountSchedule([2, 6], order=Golden()), 4: CountSchedule([1, 1, 2, 4])}
+    scheduler = JumpStepsScheduler.from_reverse(
+        reverse_of("absorbing"), counts, timestep_spacing="interpolated"
+    )
+    scheduler.set_timesteps(3)
+    assert scheduler.schedule == counts[4].with_steps(3)
+    scheduler.set_timesteps(1)
+    assert scheduler.schedule.counts == (8,)
+    assert scheduler.schedule.order == Golden()
+    with pytest.raises(ValueError, match=r"'uniform' are times, .* counts; use 'interpolated'"):
+        JumpStepsScheduler.from_reverse(reverse_of("absorbing"), counts, timestep_spacing="uniform")
+    with pytest.raises(ValueError, match="needs schedules"):
+        JumpStepsScheduler.from_reverse(reverse_of("uniform"), timestep_spacing="interpolated")
+
+
 def test_which_times_are_used():
     reverse = reverse_of("absorbing")
     held = JumpStepsScheduler.from_reverse(reverse, {4: TIMES, 6: uniform(4)})
@@ -136,6 +176,12 @@ def test_a_step_is_found_by_its_time_in_single_precision_too():
             out, torch.tensor(0.2, dtype=torch.float32), x, generator=seeded(4)
         ).prev_sample,
         exact,
+    )
+    by_index = scheduler.step(out, 2, x, generator=seeded(4))
+    assert torch.equal(by_index.prev_sample, exact)
+    assert by_index.pred_logits is out
+    assert torch.equal(
+        scheduler.step(out, torch.tensor(2), x, generator=seeded(4)).prev_sample, exact
     )
     (plain,) = scheduler.step(out, 0.2, x, generator=seeded(4), return_dict=False)
     assert torch.equal(plain, exact)
@@ -240,12 +286,12 @@ def test_without_a_generator_the_global_one_is_used():
 
 
 @pytest.mark.parametrize(
-    "sampler", [ThetaTrapezoidal(), PredictorCorrector(), Ancestral(), KGillespie(), Gillespie()]
+    "sampler", [ThetaTrapezoidal(), PredictorCorrector(), Ancestral(), MaskGIT(), Gillespie()]
 )
 def test_samplers_that_want_more_than_one_output_are_refused(sampler):
     with pytest.raises(
         ValueError,
-        match=f"sampler {sampler.name} cannot .*; choose tweedie, euler, tau-leaping, remdm",
+        match=f"sampler {sampler.name} cannot .*; choose tweedie, euler, .*, k-gillespie",
     ):
         JumpStepsScheduler.from_reverse(reverse_of("absorbing"), {4: TIMES}, sampler=sampler)
 
@@ -271,7 +317,7 @@ def test_samplers_that_want_more_than_one_output_are_refused(sampler):
         ),
         (
             {"timestep_spacing": "linear"},
-            r"timestep_spacing must be one of \[None, 'uniform', 'cosine'\], got 'linear'",
+            r"timestep_spacing must be one of \[None, 'uniform', .*, got 'linear'",
         ),
         ({"schedules": [{"nfe": 4}]}, "config is damaged: KeyError"),
         ({"schedules": [{"nfe": 2, "times": [1.0, 1.0, 0.0]}]}, "decrease strictly"),
@@ -293,8 +339,12 @@ def test_schedules_that_do_not_belong_are_refused():
         JumpStepsScheduler.from_reverse(
             reverse, {3: TimeSchedule([1.0, 0.0], redraws=(Redraw(2),))}
         )
-    with pytest.raises(ValueError, match=r"schedule for 2 steps has counts, .*to_times"):
-        JumpStepsScheduler.from_reverse(reverse, {2: CountSchedule([1, 3])})
+    with pytest.raises(ValueError, match=r"2 steps has times, which sampler k-gillespie .*tweedie"):
+        JumpStepsScheduler.from_reverse(reverse, {2: uniform(2)}, sampler=KGillespie())
+    with pytest.raises(ValueError, match=r"3 steps has counts, .* tweedie does not .*k-gillespie"):
+        JumpStepsScheduler.from_reverse(reverse, {2: uniform(2), 3: CountSchedule([1, 1, 2])})
+    with pytest.raises(ValueError, match="k-gillespie serves the absorbing kernel"):
+        JumpStepsScheduler.from_reverse(reverse_of("uniform"), {2: CountSchedule([1, 3])})
     with pytest.raises(
         ValueError, match="optimised for the kernel uniform, the scheduler has absorbing"
     ):

@@ -6,14 +6,19 @@
     for t in scheduler.timesteps:
         x = scheduler.step(network(x, t), t, x, generator=generator).prev_sample
 
-Timesteps are times t in (0, 1], where 1 is noise. With the same generator the samples are those of
-``simulate``. To condition on observed tokens, put them back into x before the loop and after every
-step, as ``simulate`` does.
+Timesteps are times t in (0, 1], where 1 is noise, as floats that decrease. Pipelines that number
+their steps, such as ``DiffusionGemmaPipeline``, may pass the index of the step instead, an integer
+from 0. With the same generator the samples are those of ``simulate``. To condition on observed
+tokens, put them back into x before the loop and after every step, as ``simulate`` does.
+
+Schedules of counts reveal masked sites in their order (absorbing kernel). Pipelines that generate
+blocks, and counts where there is no MASK: ``integrations.diffusers_blocks``.
 
 Needs the extra ``diffusers``. Shapes: sample int64 [B, L]; model output [B, L, V].
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -26,15 +31,22 @@ from jumpsteps.denoiser.parameterisations import (
     PosteriorReverse,
 )
 from jumpsteps.denoiser.reverse import ReverseProcess, time_of_sites
-from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.integrations.diffusers_config import (
+    INTERPOLATED,
+    SPACINGS,
+    build_sampler,
+    check_kinds,
+    read_entry,
+    sampler_to_json,
+)
 from jumpsteps.process.noise import Time
 from jumpsteps.process.serialise import forward_from_json, forward_to_json
-from jumpsteps.sampling.ancestral import ReMDM
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
-from jumpsteps.schedules.files import read_schedule, schedule_to_json
-from jumpsteps.schedules.fixed import cosine, uniform
-from jumpsteps.schedules.schedule import Schedule, Step, TimeSchedule
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.sampling.registry import default_sampler
+from jumpsteps.schedules.files import schedule_to_json
+from jumpsteps.schedules.interpolation import nearest
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, Step
 
 try:
     from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -47,14 +59,6 @@ except ImportError as error:
 
 __all__ = ["JumpStepsScheduler"]
 
-SAMPLERS: dict[str, type[Sampler]] = {
-    "tweedie": Tweedie,
-    "euler": Euler,
-    "tau-leaping": TauLeaping,
-    "remdm": ReMDM,
-}
-"""Samplers that follow times and whose step is one model call, at x_t and t, for all sequences."""
-
 OUTPUTS: dict[str, type[ReverseProcess]] = {
     "posterior": PosteriorReverse,
     "log-score": LogScoreReverse,
@@ -62,8 +66,17 @@ OUTPUTS: dict[str, type[ReverseProcess]] = {
 }
 """How a model output is read."""
 
-SPACINGS = {"uniform": uniform, "cosine": cosine}
-"""Fixed times, for numbers of steps without an optimised schedule."""
+
+@dataclass
+class JumpStepsOutput(SchedulerOutput):
+    """What a step gives.
+
+    Attributes:
+        prev_sample: x_s, int64 [B, L].
+        pred_logits: the model output [B, L, V], which pipelines with self-conditioning pass on.
+    """
+
+    pred_logits: Tensor | None = None
 
 
 class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
@@ -72,20 +85,24 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
     Args:
         kernel: type and settings, such as {"type": "absorbing", "vocab_size": 5, "mask_id": 4}.
         noise: type and settings of the noise schedule, such as {"type": "LogLinear", "eps": 1e-3}.
-        sampler: type (a key of ``SAMPLERS``) and settings; by default Tweedie's.
+        sampler: type (a key of ``SAMPLERS``) and settings; by default Tweedie's for times and
+            k-Gillespie for counts.
         output: what the model gives. "posterior": logits of p(x_0 | x_t); "log-score":
             log p_t(y)/p_t(x); "leave-one-out": logits of the distribution that replaces x_0.
-        schedules: optimised times, an entry for each number of steps, as in a file of schedules.
-        timestep_spacing: "uniform" or "cosine", for numbers of steps that ``schedules`` does not
-            hold; None to refuse them.
+        schedules: optimised times, or counts of the absorbing kernel, an entry for each number of
+            steps, as in a file of schedules.
+        timestep_spacing: for numbers of steps that ``schedules`` does not hold: "uniform" or
+            "cosine", or "interpolated" from the nearest of ``schedules``; None to refuse them.
 
     Attributes:
-        timesteps: float64 [N], the times of the run, set by ``set_timesteps``.
+        timesteps: float64 [N], the times of the run in (0, 1], decreasing, set by
+            ``set_timesteps``. Those of counts are the times at which as many sites are masked on
+            average.
 
     Raises:
         ValueError: an unknown kernel, noise, sampler, output or spacing, or unknown settings; a
-            sampler that does not serve the kernel; schedules that are damaged, that hold counts
-            instead of times, or that are for another kernel or noise.
+            sampler that does not serve the kernel or the schedules; schedules that are damaged,
+            that have corrections, or that are for another kernel or noise.
     """
 
     order = 1
@@ -102,10 +119,12 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         try:
             self.forward = forward_from_json(kernel, noise)
-            self.sampler = build_sampler(sampler or {"type": Tweedie.name})
             self.schedules = {
-                int(entry["nfe"]): read_times(entry, self.forward) for entry in schedules or []
+                int(entry["nfe"]): read_entry(entry, self.forward) for entry in schedules or []
             }
+            first = next(iter(self.schedules.values()), None)
+            default = Tweedie() if first is None else default_sampler(first)
+            self.sampler = build_sampler(sampler or {"type": default.name})
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"the scheduler's config is damaged: {error!r}; make it with "
@@ -114,11 +133,14 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         self.sampler.check(self.forward)
         for name, value, known in (
             ("output", output, [*OUTPUTS]),
-            ("timestep_spacing", timestep_spacing, [None, *SPACINGS]),
+            ("timestep_spacing", timestep_spacing, [None, *SPACINGS, INTERPOLATED]),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}")
-        self.schedule: TimeSchedule | None = None
+        check_kinds(self.sampler, self.schedules, timestep_spacing)
+        self.schedule: Schedule | None = None
+        self.plan: list[Step] = []
+        self.state: Any = None
         self.num_inference_steps: int | None = None
         self.timesteps: Tensor | None = None
 
@@ -135,7 +157,7 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
 
         Args:
             schedules: by number of model calls, as from ``optimize_schedule`` or ``ScheduleSet``.
-            sampler: by default Tweedie's.
+            sampler: by default Tweedie's for times and k-Gillespie for counts.
             timestep_spacing: see the class.
 
         Raises:
@@ -145,7 +167,7 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         return cls(
             kernel=kernel,
             noise=noise,
-            sampler=sampler_to_json(sampler or Tweedie()),
+            sampler=None if sampler is None else sampler_to_json(sampler),
             output=next(
                 (name for name, kind in OUTPUTS.items() if isinstance(reverse, kind)),
                 type(reverse).__name__,
@@ -160,7 +182,8 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None
     ) -> None:
-        """Choose the optimised times for this number of steps, else those of ``timestep_spacing``.
+        """Choose the optimised schedule of this number of steps, else that of
+        ``timestep_spacing``.
 
         Raises:
             ValueError: no schedule for this number, and no ``timestep_spacing``.
@@ -168,16 +191,21 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         spacing = self.config.timestep_spacing
         if num_inference_steps in self.schedules:
             self.schedule = self.schedules[num_inference_steps]
+        elif spacing == INTERPOLATED:
+            found = nearest(self.schedules, num_inference_steps)
+            self.schedule = found.with_steps(num_inference_steps)
         elif spacing is not None:
             self.schedule = SPACINGS[spacing](num_inference_steps)
         else:
             raise ValueError(
                 f"the scheduler holds schedules for {sorted(self.schedules)} steps, not "
-                f"{num_inference_steps}; choose one of these, optimise more, or make the scheduler "
-                "with timestep_spacing='uniform' or 'cosine'"
+                f"{num_inference_steps}; choose one of these, or pass timestep_spacing to the "
+                "scheduler: 'interpolated', 'uniform' or 'cosine'"
             )
         self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.tensor(self.schedule.times[:-1], dtype=torch.float64, device=device)
+        self.plan, self.state = self.schedule.plan(self.forward), None
+        times = [step.t for step in self.plan]
+        self.timesteps = torch.tensor(times, dtype=torch.float64, device=device)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The sample itself, because tokens are not scaled."""
@@ -203,24 +231,22 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
         sample: Tensor,
         generator: torch.Generator | None = None,
         return_dict: bool = True,
-    ) -> SchedulerOutput | tuple[Tensor]:
+    ) -> JumpStepsOutput | tuple[Tensor]:
         """The step from x_t to x_s, where s is the next timestep, or 0 after the last one.
 
         Args:
             model_output: [B, L, V], the model at x_t and t; ``output`` of the config says of what.
-            timestep: t, one of ``timesteps``.
+            timestep: t, one of ``timesteps``; or the index of the step, an integer from 0.
             sample: x_t, int64 [B, L].
             generator: all random numbers; by default torch's global generator. A generator on
                 another device seeds one on the sample's device.
-            return_dict: False for a tuple.
-
-        Returns:
-            x_s as ``prev_sample``, int64 [B, L].
+            return_dict: False for a tuple of x_s alone.
 
         Raises:
-            ValueError: no timesteps set, a time that is none of them, or shapes that do not fit.
+            ValueError: no timesteps set, a time or an index that is none of theirs, or shapes that
+                do not fit.
         """
-        step = self.step_from(float(timestep))
+        index = self.index_of(timestep)
         if (
             sample.dtype != torch.int64
             or sample.ndim != 2
@@ -232,22 +258,43 @@ class JumpStepsScheduler(SchedulerMixin, ConfigMixin):
             )
         evaluation = Evaluation.of_output(model_output)
         reverse = OUTPUTS[self.config.output](self.forward, evaluation)
-        new, _, _ = self.sampler.step(
-            reverse, sample, step, None, generator=on_device(generator, sample.device)
+        if index == 0:
+            self.begin(sample)
+        new, self.state, _ = self.sampler.step(
+            reverse,
+            sample,
+            self.plan[min(index, len(self.plan) - 1)],
+            self.state,
+            generator=on_device(generator, sample.device),
         )
-        return SchedulerOutput(prev_sample=new) if return_dict else (new,)
+        return JumpStepsOutput(new, pred_logits=model_output) if return_dict else (new,)
 
-    def step_from(self, t: float) -> Step:
-        """The step of the run that starts at t, up to rounding of t to float32."""
-        if self.schedule is None:
+    def begin(self, sample: Tensor) -> None:
+        """Plan a run from this x_1: counts are rescaled to its masked sites."""
+        self.state = None
+        if isinstance(self.schedule, CountSchedule):
+            self.plan = self.schedule.plan_for(self.forward, self.forward.movable(sample).sum(-1))
+
+    def index_of(self, timestep: float | Tensor) -> int:
+        """The index of the step that starts at a time, up to rounding to float32, or has an index.
+
+        An integer is an index, because times are floats.
+        """
+        if self.timesteps is None:
             raise ValueError("there are no timesteps; call set_timesteps first")
-        step = min(self.schedule.plan(self.forward), key=lambda step: abs(step.t - t))
-        if abs(step.t - t) > 1e-6 * step.t:
+        whole = isinstance(timestep, int) or (
+            isinstance(timestep, Tensor) and not timestep.is_floating_point()
+        )
+        if whole and 0 <= int(timestep) < len(self.timesteps):
+            return int(timestep)
+        t = float(timestep)
+        index = int((self.timesteps - t).abs().argmin())
+        if whole or abs(float(self.timesteps[index]) - t) > 1e-6 * float(self.timesteps[index]):
             raise ValueError(
-                f"timestep {t} is none of this run's {self.num_inference_steps}; pass those of "
-                "scheduler.timesteps"
+                f"timestep {timestep} is none of this run's {self.num_inference_steps}; pass those "
+                "of scheduler.timesteps, or the index of a step from 0"
             )
-        return step
+        return index
 
     def add_noise(
         self, original_samples: Tensor, timesteps: Time, generator: torch.Generator | None = None
@@ -279,48 +326,3 @@ def on_device(generator: torch.Generator | None, device: torch.device) -> torch.
         2**63 - 1, (), generator=generator, device=generator.device if generator else None
     )
     return torch.Generator(device).manual_seed(int(seed))
-
-
-def sampler_to_json(sampler: Sampler) -> dict[str, Any]:
-    """Type and settings of a sampler, for the config.
-
-    Raises:
-        ValueError: a sampler that is not in ``SAMPLERS``.
-    """
-    for name, kind in SAMPLERS.items():
-        if type(sampler) is kind:
-            return {"type": name, **vars(sampler)}
-    raise ValueError(
-        f"sampler {sampler.name} cannot make a step from one model output and a time, which is all "
-        f"that a step of diffusers gets; choose {', '.join(SAMPLERS)}"
-    )
-
-
-def build_sampler(content: Mapping[str, Any]) -> Sampler:
-    """The sampler that ``sampler_to_json`` has written."""
-    settings = dict(content)
-    kind = settings.pop("type")
-    if kind not in SAMPLERS:
-        raise ValueError(
-            f"unknown sampler {kind!r} for a step of diffusers; choose {', '.join(SAMPLERS)}"
-        )
-    return SAMPLERS[kind](**settings)
-
-
-def read_times(entry: Mapping[str, Any], forward: ForwardProcess) -> TimeSchedule:
-    """A schedule of times from its JSON entry; raises ValueError for counts, corrections or another
-    kernel.
-    """
-    schedule = read_schedule(entry)
-    if not isinstance(schedule, TimeSchedule):
-        raise ValueError(
-            f"the schedule for {entry['nfe']} steps has counts, and a step of diffusers follows "
-            "times; use schedule.to_times(forward)"
-        )
-    if schedule.redraws:
-        raise ValueError(
-            f"the schedule for {entry['nfe']} steps has corrections, which a step of diffusers "
-            "does not make; leave out the redraws"
-        )
-    schedule.check_kernel(forward, "the scheduler")
-    return schedule

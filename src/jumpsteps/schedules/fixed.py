@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 
 from jumpsteps.schedules.conversion import counts_between
+from jumpsteps.schedules.interpolation import check_steps
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
@@ -74,8 +75,3 @@ def counts_of(
     check_steps(steps)
     inner = [round(total * masked(i / steps)) for i in range(1, steps)]
     return CountSchedule(counts_between([total, *inner, 0]), Provenance(method=method), order)
-
-
-def check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"the number of steps must be at least 1, got {steps}")

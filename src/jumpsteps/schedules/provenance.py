@@ -158,6 +158,11 @@ class Provenance:
         """
         return replace(self.with_forward(forward), sampler="").with_error(None, None)
 
+    def interpolated(self, steps: int) -> Self:
+        """Of a schedule made from one of so many steps: the error is no longer known."""
+        method = f"{self.method or 'schedule'}, interpolated from {steps} steps"
+        return replace(self.with_error(None, None), method=method)
+
     def check_forward(self, forward: ForwardProcess, model: str) -> None:
         """Raises ValueError if the schedule was found for another kernel or noise schedule than
         ``model`` has.

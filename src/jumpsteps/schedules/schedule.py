@@ -26,6 +26,7 @@ from jumpsteps.schedules.conversion import (
     time_of_masked,
     times_of_masked,
 )
+from jumpsteps.schedules.interpolation import interpolated
 from jumpsteps.schedules.orders import Blocks, Random, RevealOrder
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.redraws import Redraw
@@ -102,6 +103,21 @@ class TimeSchedule:
     def steps(self) -> int:
         """The number of steps; the NFE of a sampler with one model call per step."""
         return len(self.times) - 1
+
+    def with_steps(self, steps: int) -> "TimeSchedule":
+        """The schedule with so many steps, by linear interpolation of its times; without
+        corrections.
+
+        What was measured of the schedule's error is no longer known. Far from its own number of
+        steps a new search is better.
+
+        Raises:
+            ValueError: fewer than one step.
+        """
+        if steps == self.steps:
+            return TimeSchedule(self.times, self.provenance)
+        about = self.provenance.interpolated(self.steps)
+        return TimeSchedule(interpolated(self.times, steps), about)
 
     def plan(self, forward: ForwardProcess) -> list[Step]:
         """The steps, in order."""
@@ -231,6 +247,22 @@ class CountSchedule:
             counts = rescaled_counts(self.counts, sites)
         about = self.provenance.with_error(None, None)
         return CountSchedule(counts, about, self.order, self.redraws)
+
+    def with_steps(self, steps: int) -> "CountSchedule":
+        """The schedule with so many steps, by linear interpolation of the masked sites that each
+        step leaves, rounded; without corrections.
+
+        What was measured of the schedule's error is no longer known. Far from its own number of
+        steps a new search is better.
+
+        Raises:
+            ValueError: fewer than one step, or more steps than sites.
+        """
+        if steps == self.steps:
+            return CountSchedule(self.counts, self.provenance, self.order)
+        left = [self.total - done for done in accumulate(self.counts, initial=0)]
+        counts = counts_between([math.floor(n + 0.5) for n in interpolated(left, steps)])
+        return CountSchedule(counts, self.provenance.interpolated(self.steps), self.order)
 
     def plan(self, forward: ForwardProcess) -> list[Step]:
         """The steps, in order, with the times at which as many sites are masked on average."""
