@@ -64,6 +64,8 @@ SAMPLERS: dict[str, Sampler] = {
 }
 MAIN = ("uniform", "jys-context", "shortest-path", "cosine")
 SIGMAS = (5, 20)
+SEARCH_IMAGES = (4, 16, 64, 256, 1024)
+"""Images of the searches whose schedules are compared, at the first number of calls: Figure 10."""
 RESAMPLES = 100
 KEPT, FILM = 64, 8
 """Images of a row that are kept, and sequences in the film of its denoising."""
@@ -127,6 +129,8 @@ def plan(nfe: list[int], reference: int) -> Iterator[Row]:
     for sampler in ("euler", "predictor-corrector"):
         yield from (Row(sampler, sc, n) for n in [*first, *nfe] for sc in MAIN)
     yield from (Row(s, "uniform", reference) for s in ("tweedie", "tau-leaping"))
+    for name in ("jys-context", "shortest-path"):
+        yield from (Row("tau-leaping", f"{name}@{n}", first[0]) for n in SEARCH_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ def parsed() -> Any:
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many")
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--test", type=int, default=10_000, help="test images")
-    parser.add_argument("--images", type=int, default=64, help="that a search sees at most")
+    parser.add_argument("--images", type=int, default=1024, help="that a search sees at most")
     parser.add_argument("--race", type=int, default=256, help="samples of a schedule in a race")
     parser.add_argument("--reference", type=int, default=512, help="calls of the last rows")
     parser.add_argument("--features", default="cifar10-features", help="extractor, name or folder")
@@ -250,14 +254,13 @@ def main() -> None:
     judge = Judge(extractor, extract(extractor, test))
     order = torch.randperm(files.train.count, generator=torch.Generator().manual_seed(0)).tolist()
     data, others = (
-        files.train.tokens(order[a:b]).to(device).long()
-        for a, b in ((0, args.images), (args.images, args.images + 4 * max(args.images, 4)))
+        files.train.tokens(order[a:b]).to(device).long() for a, b in ((0, 1024), (1024, 1280))
     )
     nfe = tuple(sorted(set(args.nfe)))
     kept = args.out / "schedules"
     schedules = Schedules(kept, model, extractor, data, others, nfe, args.images, args.race)
     about = {"model": model.digest, "data": files.name, "device": device_name(args.device)}
-    write_json(args.out / "about.json", about | {k: str(v) for k, v in vars(args).items()})
+    write_json(args.out / "about.json", {k: str(v) for k, v in vars(args).items()} | about)
     references(judge, files, test, min(args.n, len(test)), args.out)
     for row in dict.fromkeys(plan(args.nfe, args.reference)):
         path = args.out / "rows" / f"{row.name}.json"

@@ -87,10 +87,14 @@ class Schedules:
         return found[steps]
 
     def search(self, name: str, sampler: Sampler, steps: int) -> Mapping[int, Schedule]:
-        """For these steps, and those of all budgets with one call or two for each step."""
-        method, images = SEARCHES[name]
-        data = self.data[: min(images, self.images)]
-        wanted = {n for nfe in self.nfe for n in (nfe, nfe // 2)}
+        """For these steps, and those of all budgets with one call or two for each step.
+
+        NAME@N is a search on N images, for these steps alone.
+        """
+        kind, _, number = name.partition("@")
+        method, images = SEARCHES[kind]
+        data = self.data[: min(int(number or images), self.images)]
+        wanted = set() if number else {n for nfe in self.nfe for n in (nfe, nfe // 2)}
         if isinstance(method, JYS):
             wanted = {n for n in wanted if n & (n - 1) == 0}
         return optimize_schedule(

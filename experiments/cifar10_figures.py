@@ -1,0 +1,257 @@
+r"""Tables and pictures of what ``experiments/cifar10.py`` wrote.
+
+    python experiments/cifar10_figures.py OUT [--results docs/results/cifar10.json]
+
+Writes to OUT/figures, numbers as in Park et al. (2025): 6, FD-cifar against model calls; 9, the
+times of each search; 10, FD-cifar against the images that a search sees; 11, galleries of the same
+noise for each sampler and number of calls, a row for each schedule; and films of the denoising.
+What has no rows yet is left out. The tables go to the file of ``--results``.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jumpsteps.core.files import read_json
+from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, write
+from jumpsteps.tasks.image_files import SHAPE, image_module
+from results import Json, Table, table, write_results
+
+SCHEDULES = {
+    "uniform": "uniform",
+    "cosine": "cosine",
+    "jys": "JYS as published",
+    "jys-cut": "JYS to t = 0.01",
+    "jys-context": "JYS, frozen context",
+    "shortest-path": "shortest path",
+    "race": "race",
+}
+SAMPLERS = ("tau-leaping", "tweedie", "euler", "predictor-corrector")
+COLUMNS, FRAMES = 12, 12
+"""Images in a row of a gallery, and states in a film."""
+
+Rows = list[dict[str, Any]]
+
+
+def in_order(values: Iterable[str], order: Iterable[str]) -> list[str]:
+    there = set(values)
+    return [one for one in order if one in there]
+
+
+def find(rows: Rows, **wanted: object) -> Rows:
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def cell(rows: Rows, *keys: str) -> Json:
+    """The values of the one row that is left; None if there is none."""
+    return [rows[0][key] for key in keys] if rows else None
+
+
+def quality(rows: Rows, sampler: str, keys: tuple[str, ...], form: str) -> Table:
+    """A line for each schedule, a column for each number of calls."""
+    mine = find(rows, sampler=sampler)
+    budgets = sorted({row["nfe"] for row in mine})
+    lines = [
+        [SCHEDULES[name], *(cell(find(mine, schedule=name, nfe=n), *keys) for n in budgets)]
+        for name in in_order((row["schedule"] for row in mine), SCHEDULES)
+    ]
+    return table(["NFE", *map(str, budgets)], lines, form)
+
+
+def gains(rows: Rows, sampler: str) -> Table:
+    """FD-cifar of each schedule minus that of uniform times, with the interval of the
+    difference.
+    """
+    mine = find(rows, sampler=sampler)
+    budgets, lines = sorted({row["nfe"] for row in mine}), []
+    for name in in_order((row["schedule"] for row in mine), SCHEDULES):
+        if name == "uniform":
+            continue
+        line: list[Json] = [SCHEDULES[name]]
+        for nfe in budgets:
+            pair = [find(mine, schedule=each, nfe=nfe) for each in (name, "uniform")]
+            if not all(pair):
+                line.append(None)
+                continue
+            one, plain = (each[0] for each in pair)
+            half = math.hypot(one["half"], plain["half"])
+            line.append([one["fd"] - plain["fd"], half])
+        lines.append(line)
+    return table(["NFE", *map(str, budgets)], lines, "{:+.2f} ±{:.2f}")
+
+
+def references(rows: Rows) -> Table:
+    lines = [
+        [row["reference"], [row["fd"], row["half"]], row["precision"], row["recall"]]
+        for row in rows
+        if "reference" in row
+    ]
+    lines += [
+        [
+            f"the model, {row['sampler']}, uniform times, NFE {row['nfe']}",
+            [row["fd"], row["half"]],
+            row["precision"],
+            row["recall"],
+        ]
+        for row in find(rows, schedule="uniform")
+        if row["nfe"] > 256
+    ]
+    head = ["images", "FD-cifar", "precision", "recall"]
+    return table(head, lines, columns={"precision": "{:.3f}", "recall": "{:.3f}"})
+
+
+def tables(rows: Rows) -> dict[str, Table]:
+    made = {"references": references(rows)}
+    for sampler in in_order((row.get("sampler", "") for row in rows), SAMPLERS):
+        made[f"fd-{sampler}"] = quality(rows, sampler, ("fd", "half"), "{:.2f} ±{:.2f}")
+        made[f"gain-{sampler}"] = gains(rows, sampler)
+        made[f"precision-recall-{sampler}"] = quality(
+            rows, sampler, ("precision", "recall"), "{:.3f}, {:.3f}"
+        )
+    return made
+
+
+def curves(rows: Rows, folder: Path) -> None:
+    """Figure 6."""
+    shown = in_order((row.get("sampler", "") for row in rows), SAMPLERS)
+    if not shown:
+        return
+    figure = new_figure(4.5 * len(shown), 3.8)
+    for axes, sampler in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+        mine = [row for row in find(rows, sampler=sampler) if row["schedule"] in SCHEDULES]
+        for i, name in enumerate(in_order((row["schedule"] for row in mine), SCHEDULES)):
+            points = sorted(find(mine, schedule=name), key=lambda row: row["nfe"])
+            axes.errorbar(
+                [row["nfe"] for row in points],
+                [row["fd"] for row in points],
+                [row["half"] for row in points],
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
+                linestyle="-" if i < len(COLOURS) else "--",
+                markersize=4,
+                label=SCHEDULES[name],
+            )
+        for row in find(rows, reference="training images"):
+            axes.axhline(row["fd"], color="black", linewidth=0.8, label="training images")
+        axes.set(title=sampler, xscale="log", yscale="log", xlabel="model calls (NFE)")
+        budgets = sorted({row["nfe"] for row in mine})
+        axes.set_xticks(budgets, [str(n) for n in budgets])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=7)
+    figure.axes[0].set_ylabel("FD-cifar")
+    write(figure, folder / "figure-6.png")
+
+
+def times(rows: Rows, folder: Path, nfe: int) -> None:
+    """Figure 9."""
+    shown = in_order((row["sampler"] for row in find(rows, nfe=nfe)), SAMPLERS[:2])
+    if not shown:
+        return
+    figure = new_figure(4.5 * len(shown), 3.6)
+    for axes, sampler in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+        mine = find(rows, sampler=sampler, nfe=nfe)
+        for i, name in enumerate(in_order((row["schedule"] for row in mine), SCHEDULES)):
+            (row,) = find(mine, schedule=name)
+            axes.plot(row["times"], color=COLOURS[i % len(COLOURS)], label=SCHEDULES[name])
+        axes.set(title=f"{sampler}, NFE {nfe}", xlabel="step", ylabel="time")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=7)
+    write(figure, folder / f"figure-9-{nfe}.png")
+
+
+def search_images(rows: Rows, folder: Path) -> None:
+    """Figure 10."""
+    mine = [row for row in rows if "@" in row.get("schedule", "")]
+    if not mine:
+        return
+    figure = new_figure(5, 3.6)
+    axes = figure.subplots()
+    for i, name in enumerate(sorted({row["schedule"].partition("@")[0] for row in mine})):
+        points = sorted(
+            (int(row["schedule"].partition("@")[2]), row["fd"], row["half"])
+            for row in mine
+            if row["schedule"].startswith(f"{name}@")
+        )
+        axes.errorbar(
+            *zip(*points, strict=True),
+            color=COLOURS[i + 1],
+            marker=MARKERS[i],
+            markersize=4,
+            label=SCHEDULES[name],
+        )
+        axes.set_xscale("log")
+        axes.set_xticks([n for n, _, _ in points], [str(n) for n, _, _ in points])
+    axes.minorticks_off()
+    title = f"{mine[0]['sampler']}, NFE {mine[0]['nfe']}"
+    axes.set(title=title, xlabel="images of the search", ylabel="FD-cifar")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    write(figure, folder / "figure-10.png")
+
+
+def tiled(images: np.ndarray, path: Path, scale: int = 2) -> None:
+    """Images uint8 [rows, columns, 3072] as one picture."""
+    rows, columns = images.shape[:2]
+    pixels = images.reshape(rows, columns, *SHAPE).transpose(0, 3, 1, 4, 2)
+    picture = image_module().fromarray(pixels.reshape(rows * SHAPE[1], columns * SHAPE[2], 3))
+    picture.resize((scale * columns * SHAPE[2], scale * rows * SHAPE[1]), 0).save(path)
+
+
+def galleries(rows: Rows, out: Path, folder: Path) -> None:
+    """Figure 11, and the names of the schedules, top down, in galleries.json."""
+    made = {}
+    for sampler, nfe in sorted({(row["sampler"], row["nfe"]) for row in rows if "nfe" in row}):
+        mine = find(rows, sampler=sampler, nfe=nfe)
+        shown = in_order((row["schedule"] for row in mine), SCHEDULES)
+        if not shown:
+            continue
+        files = [np.load(out / "samples" / f"{sampler}.{name}.{nfe}.npz") for name in shown]
+        name = f"figure-11-{sampler}-{nfe}"
+        tiled(np.stack([each["samples"][:COLUMNS] for each in files]), folder / f"{name}.png")
+        made[name] = [SCHEDULES[each] for each in shown]
+        film = files[0]["film"]
+        picked = np.linspace(0, len(film) - 1, min(FRAMES, len(film))).round().astype(int)
+        tiled(film[picked].transpose(1, 0, 2), folder / f"film-{sampler}-{shown[0]}-{nfe}.png")
+    (folder / "galleries.json").write_text(json.dumps(made, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--nfe", type=int, nargs="+", default=[16, 32], help="of Figure 9")
+    args = parser.parse_args()
+    rows = [read_json(path) for path in sorted((args.out / "rows").glob("*.json"))]
+    if not rows:
+        parser.error(f"{args.out}/rows has no .json files; run experiments/cifar10.py first")
+    folder = args.out / "figures"
+    folder.mkdir(exist_ok=True)
+    curves(rows, folder)
+    for nfe in args.nfe:
+        times(rows, folder, nfe)
+    search_images(rows, folder)
+    galleries(rows, args.out, folder)
+    if args.results is not None:
+        about = read_json(args.out / "about.json")
+        kept = ("model", "data", "device", "bf16", "compile", "test")
+        write_results(
+            args.results,
+            __file__,
+            tables(rows),
+            command="python experiments/cifar10.py cifar10-gaussian DATA OUT",
+            interval="1.96 standard deviations of a bootstrap over samples; test images fixed",
+            seeds="searches and races 0, samples 1",
+            samples=sorted({row["n"] for row in rows}),
+            **{key: about[key] for key in kept},
+        )
+    print(f"{len(rows)} rows; pictures in {folder}")
+
+
+if __name__ == "__main__":
+    main()
