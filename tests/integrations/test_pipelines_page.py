@@ -40,3 +40,16 @@ def test_gemma(having):
     exec(block(having), names)
     made = pipeline(prompt="", gen_length=16, num_inference_steps=3, confidence_threshold=None)
     assert made.sequences.shape == (1, 16)
+
+
+def test_the_loop_and_the_grid():
+    names = {
+        "network": lambda x: torch.zeros(*x.shape, MASK + 1),
+        "prompt": torch.zeros(2, 3, dtype=torch.int64),
+        "mask_id": MASK,
+    }
+    for having in ("import jumpsteps as js", "generate(", "time_grid"):
+        exec(block(having).partition("schedules =")[0], names)
+    assert names["tokens"].shape == (2, 131)
+    assert (names["tokens"] < MASK).all()
+    assert names["grid"].tolist() == pytest.approx([0, 0.3, 0.7, 0.9, 1])
