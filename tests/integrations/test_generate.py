@@ -51,6 +51,17 @@ def test_every_call_reveals_what_the_schedule_says(by_confidence, temperature):
     assert not (x[:, 2:] == MASK).any()
 
 
+def test_tokens_come_in_the_order_of_the_schedule():
+    network = Recorder(torch.zeros(9, 5))
+    schedule = CountSchedule([1, 2, 4], order=Golden())
+    prompt = torch.zeros(2, 2, dtype=torch.int64)
+    x = generate(network, prompt, schedule, length=7, mask_id=MASK, generator=seeded(1))
+    free = (torch.arange(9) >= 2).expand(2, 9)
+    ranks = Golden().free_ranks(free, generator=seeded(1))
+    for state, done in zip([*network.states, x], (0, 1, 3, 7), strict=True):
+        assert torch.equal(state == MASK, free & (ranks >= done))
+
+
 def test_blocks_come_from_left_to_right():
     network = Recorder(torch.zeros(8, 5))
     order = Blocks(4, Sequential())

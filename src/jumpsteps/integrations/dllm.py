@@ -61,12 +61,6 @@ class CountAlphaScheduler(BaseAlphaScheduler):
         return torch.diff(self.alphas).to(i.device)[below] * self.schedule.steps
 
     def located(self, i: Tensor) -> tuple[Tensor, Tensor]:
-        """Where times lie between the points of the schedule, in points, and the point below.
-
-        Times come in float32; those within its rounding of a point are at the point.
-        """
-        steps = self.schedule.steps
-        position = i.to(torch.float64) * steps
-        whole = position.round()
-        position = torch.where((position - whole).abs() < -1, whole, position)
-        return position, position.floor().clamp_max(steps - 1).to(torch.int64)
+        """Where times lie between the points of the schedule, in points, and the point below."""
+        position = i.to(torch.float64) * self.schedule.steps
+        return position, position.floor().clamp_max(self.schedule.steps - 1).to(torch.int64)

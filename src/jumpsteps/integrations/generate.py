@@ -75,7 +75,7 @@ def generate(
     ranks = order.free_ranks(hidden, generator=generator)
     for count in filter(None, counts):
         symbols, confidence = drawn(output_of(network(x))[hidden], mask_id, temperature, generator)
-        keys = ranks.to(torch.float64).flip(0)
+        keys = ranks.to(torch.float64)
         if by_confidence:
             keys = keys.masked_scatter(hidden, -confidence)
         chosen = smallest(keys.masked_fill(~hidden, torch.inf), count)
