@@ -1,11 +1,12 @@
 # A fresh machine needs Python 3.11, 3.12 or 3.13, git and make. Every target sets up what it needs.
 PYTHON ?= python3.11
 VENV ?= .venv
+DOCS_VENV ?= .venv-docs
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
-CODE := src tests experiments benchmarks
+CODE := src tests experiments benchmarks website
 
-.PHONY: demo test fast cov lint format tables check-tables hooks clean
+.PHONY: demo test fast cov lint format tables check-tables docs hooks clean
 
 # Finds schedules, samples and compares; writes demo/.
 demo: $(VENV)/.plots
@@ -41,15 +42,20 @@ tables: $(BIN)/python
 check-tables: $(BIN)/python
 	$(BIN)/python experiments/tables.py --check
 
+# The site of the documentation, in site/; a warning is an error. Needs no network once set up.
+docs: $(DOCS_VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "The site is in site/: open site/index.html"
+
 # Checks before every commit.
 hooks: $(VENV)/.dev
 	$(BIN)/pre-commit install
 
-$(BIN)/python:
+$(BIN)/python $(DOCS_VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "There is no $(PYTHON) here. Pass another Python, 3.11 to 3.13:"; \
 	  echo "    $(strip make $(MAKECMDGOALS)) PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@D:/bin=)
 
 # torch first and alone: its pinned version installs as a small CPU build where the index has one.
 $(VENV)/.torch: $(BIN)/python constraints.txt
@@ -64,6 +70,12 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -e '.[dev]'
 	touch $@
 
+# A virtual environment of its own: without torch, and without slowing the others down.
+$(DOCS_VENV)/.docs: $(DOCS_VENV)/bin/python constraints.txt website/requirements.txt
+	$(DOCS_VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt \
+	  -r website/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo build dist .coverage coverage.xml
+	rm -rf $(VENV) $(DOCS_VENV) demo site build dist .coverage coverage.xml
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import jumpsteps
+import pages
 import tables
 
 ROOT = Path(__file__).parents[1]
@@ -84,3 +86,37 @@ def test_a_name_that_does_not_exist_is_noticed():
 def test_tables_are_those_of_the_results(page):
     text = page.read_text(encoding="utf-8")
     assert tables.rendered(text, ROOT / "docs" / "results") == text, "run 'make tables'"
+
+
+def in_nav(part: object) -> list[str]:
+    """The pages that a part of mkdocs.yml's nav names."""
+    if isinstance(part, str):
+        return [part]
+    parts = part.values() if isinstance(part, dict) else part
+    return [page for one in parts for page in in_nav(one)]
+
+
+def test_every_page_is_in_the_nav_of_the_site_once():
+    docs = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    api = {f"api/{package}.md" for package in pages.public_names()}
+    site = docs | api | set(pages.outside_pages().values())
+    nav = in_nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(site - set(nav)) == [], "add these pages to nav in mkdocs.yml"
+    assert sorted(set(nav) - site) == [], "nav in mkdocs.yml names pages that are not there"
+    assert len(nav) == len(set(nav))
+
+
+def test_links_lead_to_the_same_page_on_the_site():
+    text = "[a](docs/orders.md#x) ![b](docs/figures/c.png) [d](LICENSE) [e](https://x.org/y.md)"
+    expected = "[a](orders.md#x) ![b](figures/c.png) [d](LICENSE) [e](https://x.org/y.md)"
+    assert pages.relinked(text, "index.md") == expected
+    card = "[a card](../checkpoints/countdown/README.md), [the start](../README.md)"
+    moved = "[a card](checkpoints/countdown.md), [the start](index.md)"
+    assert pages.relinked(card, "models.md") == moved
+    back = pages.relinked("[a](../../docs/piano.md)", "checkpoints/countdown.md")
+    assert back == "[a](../piano.md)"
+
+
+def test_the_api_has_every_public_name():
+    listed = {name.rsplit(".", 1)[1] for names in pages.public_names().values() for name in names}
+    assert set(jumpsteps.__all__) - listed == {"__version__"}

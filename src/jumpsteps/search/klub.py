@@ -47,7 +47,8 @@ class Klub:
     Args:
         reverse: the reverse process.
         paths: forward paths of B sequences of data; observed sites do not count.
-        u, t: the interval, u > t.
+        u: where the interval begins.
+        t: where it ends, t < u.
         full: the whole Girsanov integrand, in place of its logarithm part.
         hold_time: the coarse rates are those of time u; else only their context is.
 
@@ -119,7 +120,8 @@ class CountKlub:
     Args:
         reverse: an absorbing reverse process.
         paths: forward paths of B sequences with the same number of free sites.
-        n_u, n_t: masked sites before and after, n_u > n_t.
+        n_u: masked sites before.
+        n_t: masked sites after, n_t < n_u.
 
     Raises:
         ValueError: no interval of numbers of free sites.
