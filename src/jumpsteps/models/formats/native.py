@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from jumpsteps.core.files import replacing, write_json
 from jumpsteps.denoiser.model import Model
@@ -42,6 +42,7 @@ __all__ = [
     "network_config",
     "read_safetensors",
     "save_native",
+    "save_weights",
 ]
 
 FORMAT = "jumpsteps-model"
@@ -130,6 +131,16 @@ def save_native(
     config |= {
         key: value for key, value in (("data", data), ("training", training)) if value is not None
     }
+    save_weights(folder, network, dtype)
+    write_json(folder / "config.json", config)
+
+
+def save_weights(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
+    """Write ``model.safetensors``: parameters in ``dtype``, buffers in theirs.
+
+    Raises:
+        OSError: there is no room.
+    """
     parameters = dict(network.named_parameters())
     weights = {
         name: value.detach().to("cpu", dtype if name in parameters else value.dtype).contiguous()
@@ -142,7 +153,6 @@ def save_native(
             raise OSError(
                 f"{folder} cannot be written to ({error}); make room on the disk"
             ) from None
-    write_json(folder / "config.json", config)
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
