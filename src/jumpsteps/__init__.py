@@ -25,6 +25,7 @@ from jumpsteps.denoiser.parameterisations import (
     PosteriorReverse,
 )
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.evaluation.calibration import measure_calibration
 from jumpsteps.evaluation.metrics import Interval, mean_interval
 from jumpsteps.evaluation.race import race
 from jumpsteps.evaluation.race_result import Choice, Race
@@ -193,6 +194,7 @@ __all__ = [
     "load",
     "load_schedules",
     "mean_interval",
+    "measure_calibration",
     "optimize_schedule",
     "path_costs",
     "power",

@@ -21,16 +21,21 @@ def test_the_demo_writes_everything_it_names(tmp_path):
     config = DemoConfig(model=EXACT, nfe=(2, 4), samples=4, sequences=4, jys_sequences=2)
     run_demo(tmp_path, torch.device("cpu"), config=config, say=said.append, progress=False)
     schedules = {"schedules.json", "schedules-times.json", "schedules-jys.json"}
-    assert {p.name for p in tmp_path.iterdir()} == schedules | {"results.json", "comparison.png"}
+    assert {p.name for p in tmp_path.iterdir()} == schedules | {
+        "results.json",
+        "results.html",
+        "comparison.png",
+    }
     for word in ("CountDown: sequences of 256", "A violation is", "NFE is"):
         assert word in said[0]
-    assert "Optimised counts in a spread-out order (shortest-path-spread) cut" in said[-3]
-    assert "at NFE 4" in said[-3]
-    assert "of 4 calls, 2 for steps and 2 that each draw 25% of the sites again" in said[-2]
+    assert "Optimised counts in a spread-out order (shortest-path-spread) cut" in said[-4]
+    assert "at NFE 4" in said[-4]
+    assert "of 4 calls, 2 for steps and 2 that each draw 25% of the sites again" in said[-3]
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     (plan,) = (row for row in rows if row["schedule"] == "corrected")
     assert plan["nfe"] == 4
-    assert f"leave {100 * plan['metric']['mean']:.2f}% of violations" in said[-2]
+    assert f"leave {100 * plan['metric']['mean']:.2f}% of violations" in said[-3]
+    assert f"The report: {tmp_path / 'results.html'}" in said[-2]
     assert f"jumpsteps sample {EXACT}" in said[-1]
     assert DemoConfig().model == "countdown"
 

@@ -39,12 +39,17 @@ from jumpsteps.cli.outputs import (
     write_samples,
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
+from jumpsteps.cli.reporting import (
+    EXAMPLES,
+    calibration_on_data,
+    report_file,
+    save_comparison,
+)
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
-from jumpsteps.evaluation.results import save_results
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.batches import sample_batches
@@ -234,8 +239,9 @@ def schedule_asked(
 
 def compare_command(options: CompareOptions) -> None:
     out = output_file(options.out)
+    page = report_file(out)
     picture = None if options.picture is None else picture_file(options.picture)
-    check_distinct(out, picture)
+    check_distinct(out, page, picture)
     check_schedule_names(options.schedules)
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
@@ -271,16 +277,19 @@ def compare_command(options: CompareOptions) -> None:
         device=device,
         batch=batch_size(options.batch, device),
         given=given,
+        examples=EXAMPLES,
         progress=sys.stderr.isatty(),
     )
-    save_results(out, rows, facts(options, model, schedules))
+    about = facts(options, model, schedules)
+    curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
+    save_comparison(out, rows, about, model, schedules, curve, device)
     if picture is not None:
         title = f"{options.model.name}, {options.n} samples"
         plot_comparison(picture, rows, metric_name=task.metric_name, title=title)
     print(table(rows, task.metric_name))
     for name in [name for name in schedules if name in METHODS]:
         print(f"{name}: {search_effort(schedules[name])} for all its schedules")
-    print(f"written to {out}")
+    print(f"written to {out}, and as a page to {page}")
 
 
 def facts(
@@ -291,8 +300,9 @@ def facts(
         name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()
     }
     return {
+        "command": options.command_line,
         "model": options.model.name,
-        "model_hash": model.digest,
+        "samples": options.n,
         "sampler": options.sampler,
         "order": options.order,
         "seed": options.seed,

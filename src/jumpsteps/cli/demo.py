@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from jumpsteps.cli.reporting import EXAMPLES, calibration_on_task, save_comparison
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison
 from jumpsteps.evaluation.report import factors, table
-from jumpsteps.evaluation.results import Row, save_results
+from jumpsteps.evaluation.results import Row
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.fixed import cosine, uniform
@@ -99,15 +100,20 @@ def run_demo(
         seed=config.seed + 1,
         device=device,
         batch=10,
+        examples=EXAMPLES,
         progress=progress,
     )
-    save_results(out / "results.json", rows, {"model_hash": model.digest, **asdict(config)})
+    about = {"command": f"jumpsteps demo --out {out}", **asdict(config)}
+    curve = calibration_on_task(model, config.seed, device)
+    compared = schedules | {CORRECTED: corrections}
+    page = save_comparison(out / "results.json", rows, about, model, compared, curve, device)
     title = f"{model.name}, {config.samples} samples"
     plot_comparison(out / "comparison.png", rows, metric_name=task.metric_name, title=title)
     say("\n" + table(rows, task.metric_name) + "\n")
     say(conclusion(factors(rows, HEADLINE.name, "uniform")))
     for nfe, plan in corrections.items():
         say(correction(rows, nfe, plan))
+    say(f"The report: {page}, to be opened in a browser.")
     say(
         f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} "
         f"--schedule {out}/schedules.json --nfe 8"

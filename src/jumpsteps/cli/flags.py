@@ -1,6 +1,8 @@
 """The flags of every command."""
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 
 from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, choices
@@ -10,6 +12,7 @@ from jumpsteps.cli.options import (
     ExplainOptions,
     OptimizeOptions,
     Options,
+    ReportOptions,
     SampleOptions,
     TrainOptions,
     build,
@@ -31,6 +34,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         SystemExit: an unknown flag, a missing one, a value of another type; help or version asked.
     """
     args = parser().parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    args.command_line = shlex.join(["jumpsteps", *typed])
     options: Options = build(args.options, args)
     return options
 
@@ -51,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=__version__)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_optimize, add_sample, add_compare, add_explain, add_train):
+    every = (add_demo, add_optimize, add_sample, add_compare, add_report, add_explain, add_train)
+    for add in every:
         add(commands)
     return root
 
@@ -171,8 +177,29 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     add_search(compare)
     compare.add_argument("--schedules", nargs="+", required=True, help=schedule_names())
     add_sampling(compare, n=256, text="number of samples for each schedule and NFE")
-    compare.add_argument("-o", "--out", default="results.json", help="JSON file of results")
+    compare.add_argument(
+        "-o",
+        "--out",
+        default="results.json",
+        help="JSON file of results; a report goes to a .html file beside it",
+    )
     compare.add_argument("--picture", metavar="FILE", help="also draw the comparison, as a .png")
+
+
+def add_report(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    text = "write one HTML page of the results of comparisons, to be opened in a browser"
+    report = commands.add_parser(
+        "report", help=text, description=f"{text.capitalize()}.", formatter_class=ShowDefaults
+    )
+    report.set_defaults(options=ReportOptions)
+    report.add_argument(
+        "results",
+        metavar="RESULTS",
+        nargs="+",
+        help="files of 'jumpsteps compare', 'jumpsteps demo' or 'jumpsteps optimize'; schedules of "
+        "a model that is compared in another file are shown beside it",
+    )
+    report.add_argument("-o", "--out", default="report.html", help="HTML file")
 
 
 def add_explain(commands: "Subparsers[argparse.ArgumentParser]") -> None:

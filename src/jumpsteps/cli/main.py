@@ -21,9 +21,11 @@ from jumpsteps.cli.options import (
     DemoOptions,
     ExplainOptions,
     OptimizeOptions,
+    ReportOptions,
     SampleOptions,
     TrainOptions,
 )
+from jumpsteps.cli.reporting import report_command
 from jumpsteps.models.tokenizer import first_line
 from jumpsteps.search.doubts import DoubtfulInput
 
@@ -34,6 +36,7 @@ COMMANDS: dict[type, Callable[[Any], None]] = {
     OptimizeOptions: optimize_command,
     SampleOptions: sample_command,
     CompareOptions: compare_command,
+    ReportOptions: report_command,
     ExplainOptions: explain_command,
     TrainOptions: train_command,
 }

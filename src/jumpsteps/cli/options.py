@@ -19,6 +19,7 @@ __all__ = [
     "OptimizeOptions",
     "Options",
     "RaceOptions",
+    "ReportOptions",
     "SampleOptions",
     "SearchOptions",
     "TrainOptions",
@@ -178,11 +179,20 @@ class CompareOptions:
     batch: int | None
     out: str
     picture: str | None
+    command_line: str
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         if self.n < 2:
             raise ValueError(f"intervals need at least two samples, got -n {self.n}; raise -n")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """``jumpsteps report``."""
+
+    results: tuple[str, ...]
+    out: str
 
 
 @dataclass(frozen=True)
@@ -230,7 +240,13 @@ class TrainOptions:
 
 
 Options = (
-    DemoOptions | OptimizeOptions | SampleOptions | CompareOptions | ExplainOptions | TrainOptions
+    DemoOptions
+    | OptimizeOptions
+    | SampleOptions
+    | CompareOptions
+    | ReportOptions
+    | ExplainOptions
+    | TrainOptions
 )
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.evaluation.examples import LastChanges
 from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
@@ -29,6 +30,7 @@ def compare(
     device: torch.device,
     batch: int = 16,
     given: Given | None = None,
+    examples: int = 0,
     progress: bool = False,
 ) -> list[Row]:
     """Sample along every schedule and measure the samples.
@@ -42,6 +44,7 @@ def compare(
         seed: every run starts from this seed.
         batch: sequences sampled at a time.
         given: observed sites, [L] for all samples or [n, L] for each of them.
+        examples: how many of the first samples each row keeps, at most those of one batch.
 
     Returns:
         Rows in increasing order of NFE, then in the order of ``schedules``.
@@ -63,10 +66,20 @@ def compare(
     ):
         generator = torch.Generator(device).manual_seed(seed)
         chosen = sampler or default_sampler(schedule)
+        kept = LastChanges(examples)
         samples, calls = sample_batches(
-            reverse, chosen, schedule, shape, generator=generator, batch=batch, given=given
+            reverse,
+            chosen,
+            schedule,
+            shape,
+            generator=generator,
+            batch=batch,
+            given=given,
+            callback=kept if examples else None,
         )
-        rows.append(Row(calls, name, times_of(schedule, reverse), mean_interval(metric(samples))))
+        interval = mean_interval(metric(samples))
+        shown = kept.examples(None if given is None else given.mask) if examples else None
+        rows.append(Row(calls, name, times_of(schedule, reverse), interval, shown))
     return rows
 
 

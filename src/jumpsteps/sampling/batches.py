@@ -1,5 +1,7 @@
 """Many samples: one run of ``simulate`` after the other, each for a batch that fits in memory."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -22,6 +24,7 @@ def sample_batches(
     generator: torch.Generator,
     batch: int,
     given: Given | None = None,
+    callback: Callable[[float, Tensor], None] | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, int]:
     """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the model calls of the
@@ -29,6 +32,7 @@ def sample_batches(
 
     Args:
         given: observed sites, the same in all samples, [L], or of each sample, [n, L].
+        callback: called with (t, x) at first and after every step of the first batch.
 
     Raises:
         ValueError: no sample, no batch, or what ``simulate`` refuses.
@@ -47,7 +51,13 @@ def sample_batches(
         known = None if given is None else given.at_rows(slice(start, stop))
         runs.append(
             simulate(
-                reverse, sampler, schedule, (stop - start, length), generator=generator, given=known
+                reverse,
+                sampler,
+                schedule,
+                (stop - start, length),
+                generator=generator,
+                given=known,
+                callback=None if start else callback,
             )
         )
     return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)

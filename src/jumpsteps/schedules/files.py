@@ -14,7 +14,7 @@ from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.redraws import redraw_from_json, redraw_to_json
 from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
 
-__all__ = ["load_schedules", "save_schedules"]
+__all__ = ["load_schedules", "read_schedule", "save_schedules", "schedule_to_json"]
 
 
 FORMAT = "jumpsteps-schedules"

@@ -47,15 +47,16 @@ def write_wav(path: Path | str, tokens: Tensor, *, tempo: float = 120.0) -> None
         file.writeframes(sound.tobytes())
 
 
-def render(tokens: Tensor, *, tempo: float = 120.0) -> NDArray[np.float64]:
+def render(tokens: Tensor, *, tempo: float = 120.0, rate: int = RATE) -> NDArray[np.float64]:
     """The sound of a melody.
 
     Args:
         tokens: int64 [n], symbols 0..128, ``STEPS_PER_BEAT`` to a beat.
         tempo: beats per minute.
+        rate: samples per second. Pitches above half of it are silent.
 
     Returns:
-        float64 [round(n · 60 / tempo / STEPS_PER_BEAT · RATE)]. The largest absolute value is
+        float64 [round(n · 60 / tempo / STEPS_PER_BEAT · rate)]. The largest absolute value is
         ``LEVEL``; a melody of rests is 0 throughout.
 
     Raises:
@@ -65,31 +66,33 @@ def render(tokens: Tensor, *, tempo: float = 120.0) -> NDArray[np.float64]:
     if not 4 <= tempo <= 1000:
         raise ValueError(f"the tempo must be 4..1000 beats per minute, got {tempo}")
     # Every edge is rounded separately, so that rounding errors do not accumulate.
-    edges = np.rint(np.arange(len(tokens) + 1) * (60 * RATE / (STEPS_PER_BEAT * tempo))).astype(
+    edges = np.rint(np.arange(len(tokens) + 1) * (60 * rate / (STEPS_PER_BEAT * tempo))).astype(
         np.int64
     )
     sound = np.zeros(edges[-1])
     for start, stop, pitch in runs(tokens):
         if pitch != REST:
-            sound[edges[start] : edges[stop]] = tone(pitch, int(edges[stop] - edges[start]))
+            sound[edges[start] : edges[stop]] = tone(pitch, int(edges[stop] - edges[start]), rate)
     loudest = np.abs(sound).max()
     return sound * (LEVEL / loudest) if loudest > 0 else sound
 
 
-def tone(pitch: int, samples: int) -> NDArray[np.float64]:
+def tone(pitch: int, samples: int, rate: int) -> NDArray[np.float64]:
     """One note, float64 [samples]."""
     frequency = 440 * 2 ** ((pitch - 69) / 12)
     decay = 1.2 * math.sqrt(frequency / 440)
     # With z = exp((-d + 2 pi i f) t) the sum is the imaginary part of a polynomial in z.
-    z = np.exp(np.arange(samples) * ((-decay + 2j * math.pi * frequency) / RATE))
-    harmonics = min(HARMONICS, int(RATE / 2 / frequency))
-    return np.polyval([*(1 / h for h in range(harmonics, 0, -1)), 0], z).imag * envelope(samples)
+    z = np.exp(np.arange(samples) * ((-decay + 2j * math.pi * frequency) / rate))
+    harmonics = min(HARMONICS, int(rate / 2 / frequency))
+    return np.polyval([*(1 / h for h in range(harmonics, 0, -1)), 0], z).imag * envelope(
+        samples, rate
+    )
 
 
-def envelope(samples: int) -> NDArray[np.float64]:
+def envelope(samples: int, rate: int) -> NDArray[np.float64]:
     """A squared-sine rise and fall with 1 between, float64 [samples]; 0 at both ends."""
     level = np.ones(samples)
     for seconds, side in ((ATTACK, level), (RELEASE, level[::-1])):
-        ramp = min(round(seconds * RATE), samples // 2)
+        ramp = min(round(seconds * rate), samples // 2)
         side[:ramp] = np.sin(0.5 * math.pi * np.arange(ramp) / ramp) ** 2
     return level

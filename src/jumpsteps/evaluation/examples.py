@@ -1,0 +1,106 @@
+"""A few samples of a run as they are kept for a report: tokens, and the step that each came in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+__all__ = ["GIVEN_SITE", "Examples", "LastChanges", "examples_from_json", "examples_to_json"]
+
+GIVEN_SITE = -1
+"""In place of a step: an observed site."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The first n samples of a schedule.
+
+    Attributes:
+        tokens: n rows of L tokens.
+        steps: n rows of L steps, counted from 1: the last one that changed the site; 0 where none
+            did, ``GIVEN_SITE`` where the site was observed.
+        pieces: n rows of L texts, one for each token; empty for data that are no text.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    steps: tuple[tuple[int, ...], ...]
+    pieces: tuple[tuple[str, ...], ...] = ()
+
+    def with_text(self, decode: Callable[[Sequence[int]], str]) -> Self:
+        """The same, with the text of every token, read after the token before it.
+
+        Args:
+            decode: tokens to text.
+        """
+        return replace(self, pieces=tuple(pieces_of(row, decode) for row in self.tokens))
+
+
+def pieces_of(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> tuple[str, ...]:
+    """The text that each token adds to the one before it."""
+    others = (decode(pair).removeprefix(decode(pair[:1])) for pair in pairwise(tokens))
+    return (decode(tokens[:1]), *others)
+
+
+class LastChanges:
+    """A callback of ``simulate`` that keeps the last change of every site of the first sequences.
+
+    Attributes:
+        steps: int64 [n, L], the step of the last change, from 1; 0 for sites that never changed.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.step = -1
+        self.steps = torch.zeros(0, 0, dtype=torch.int64)
+        self.state = self.steps
+
+    def __call__(self, t: float, x: Tensor) -> None:
+        """One state of the run; the first call has the state before the first step."""
+        now = x[: self.n].clone()
+        self.step += 1
+        if self.step == 0:
+            self.steps = torch.zeros_like(now)
+        else:
+            self.steps[now != self.state] = self.step
+        self.state = now
+
+    def examples(self, given: Tensor | None) -> Examples:
+        """The samples at the end of the run.
+
+        Args:
+            given: the observed sites, bool [L] or [n or more, L].
+        """
+        steps = self.steps
+        if given is not None:
+            mask = given if given.ndim == 1 else given[: len(steps)]
+            steps = steps.masked_fill(mask.to(steps.device), GIVEN_SITE)
+        return Examples(*(tuple(map(tuple, rows.tolist())) for rows in (self.state, steps)))
+
+
+def examples_to_json(examples: Examples) -> dict[str, Any]:
+    """The JSON object of examples: a text of numbers for each row."""
+    content: dict[str, Any] = {
+        "tokens": [" ".join(map(str, row)) for row in examples.tokens],
+        "steps": [" ".join(map(str, row)) for row in examples.steps],
+    }
+    if examples.pieces:
+        content["pieces"] = [list(row) for row in examples.pieces]
+    return content
+
+
+def examples_from_json(content: Mapping[str, Any]) -> Examples:
+    """The examples of ``examples_to_json``.
+
+    Raises:
+        KeyError, TypeError, ValueError: missing or misplaced parts.
+    """
+    tokens, steps = (
+        tuple(tuple(map(int, row.split())) for row in content[name]) for name in ("tokens", "steps")
+    )
+    pieces = tuple(map(tuple, content.get("pieces", [])))
+    if [len(row) for row in tokens] != [len(row) for row in steps]:
+        raise ValueError("examples with other numbers of steps than of tokens")
+    return Examples(tokens, steps, pieces)

@@ -1,0 +1,341 @@
+"""The report as one HTML file that needs nothing else: no server, no script or font from elsewhere.
+
+Needs jinja2, which torch brings. The templates are beside this module.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from jumpsteps.core.files import replacing
+from jumpsteps.evaluation.page.charts import (
+    confidence_chart,
+    cost_chart,
+    entropy_chart,
+    interval_parts,
+    known_costs,
+    quality_chart,
+    schedule_strips,
+    swatch,
+)
+from jumpsteps.evaluation.page.films import (
+    MOST_CELLS,
+    Gallery,
+    Panel,
+    film,
+    generic_gallery,
+    order_panels,
+    text_gallery,
+)
+from jumpsteps.evaluation.page.svg import with_ends
+from jumpsteps.evaluation.results import Results, Row
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.version import __version__
+
+__all__ = ["merged", "render_report", "write_report"]
+
+SHOWN_NFE = 8
+"""Schedules and samples are shown at the number of model calls nearest to this."""
+
+FACTS = {
+    "model": "model",
+    "kernel": "kernel",
+    "noise": "noise schedule",
+    "task": "data",
+    "length": "sites",
+    "symbols": "symbols",
+    "sampler": "sampler",
+    "samples": "samples per point",
+    "seed": "seed",
+    "device": "device",
+    "torch": "torch",
+    "version": "jumpsteps",
+}
+"""What a file of results knows -> its name on the page."""
+
+PROVENANCE = {
+    "method": "method",
+    "sampler": "sampler",
+    "data": "data",
+    "sequences": "sequences",
+    "held_out": "held out",
+    "seed": "seed",
+    "model_calls": "model calls",
+    "version": "jumpsteps",
+}
+"""Fields of a schedule's provenance -> their names on the page."""
+
+
+def write_report(
+    path: Path | str, results: Sequence[Results], galleries: Mapping[str, Gallery]
+) -> None:
+    """Write the report of some results to one HTML file.
+
+    Args:
+        galleries: how samples of a task are shown, by the task's name.
+
+    Raises:
+        ValueError: no results.
+    """
+    text = render_report(results, galleries)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render_report(results: Sequence[Results], galleries: Mapping[str, Gallery]) -> str:
+    """The HTML of ``write_report``.
+
+    Raises:
+        ValueError: no results.
+    """
+    if not results:
+        raise ValueError("there are no results to report; pass at least one file")
+    environment = Environment(
+        loader=PackageLoader("jumpsteps.evaluation.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    chapters = [Chapter(f"part{i}", each, galleries).context() for i, each in enumerate(results, 1)]
+    page = environment.get_template("report.html")
+    return page.render(chapters=chapters, version=__version__)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One file of results on the page.
+
+    Attributes:
+        id: of its heading.
+        results: what is shown.
+        galleries: as ``write_report``.
+    """
+
+    id: str
+    results: Results
+    galleries: Mapping[str, Gallery]
+
+    @property
+    def names(self) -> list[str]:
+        """The schedules, in the order of the rows."""
+        rows = [row.schedule for row in self.results.rows]
+        return list(dict.fromkeys([*rows, *self.results.schedules]))
+
+    @property
+    def budgets(self) -> list[int]:
+        """All numbers of model calls."""
+        found = [n for each in self.results.schedules.values() for n in each]
+        return sorted({*(row.nfe for row in self.results.rows), *found})
+
+    @property
+    def shown_nfe(self) -> int:
+        return min(self.budgets, key=lambda n: (abs(n - SHOWN_NFE), n))
+
+    @property
+    def percent(self) -> bool:
+        return bool(self.results.about.get("percent", True))
+
+    @property
+    def metric(self) -> str:
+        name = str(self.results.about.get("metric", "metric"))
+        return f"{name}, %" if self.percent else name
+
+    def schedule(self, name: str, nfe: int) -> Schedule | None:
+        return self.results.schedules.get(name, {}).get(nfe)
+
+    def context(self) -> dict[str, Any]:
+        """What the template shows."""
+        about = self.results.about
+        facts = [(FACTS[key], about[key]) for key in FACTS if about.get(key) not in (None, "")]
+        return {
+            "id": self.id,
+            "title": about.get("model") or "Results",
+            "facts": facts,
+            "command": about.get("command"),
+            "nfe": self.shown_nfe,
+            "legend": [(i, name, swatch(i)) for i, name in enumerate(self.names)],
+            "quality": self.quality() if self.results.rows else None,
+            "strips": self.strips(),
+            "orders": self.orders(),
+            "cost": self.cost(),
+            "calibration": self.calibration(),
+            "samples": self.samples(),
+            "provenance": self.provenance(),
+        }
+
+    def quality(self) -> dict[str, Any]:
+        """The metric against model calls: a chart, a table and a sentence."""
+        about, rows, scale = self.results.about, self.results.rows, 100.0 if self.percent else 1.0
+        shown = [row for row in rows if row.nfe == self.shown_nfe]
+        names = [name for name in self.names if any(row.schedule == name for row in rows)]
+        budgets = sorted({row.nfe for row in rows})
+        at = {(row.nfe, row.schedule): row for row in rows}
+        best = [min(row.metric.mean for row in rows if row.nfe == n) for n in budgets]
+        lines = [
+            (
+                self.names.index(name),
+                [
+                    cell(at.get((n, name)), mean, scale)
+                    for n, mean in zip(budgets, best, strict=True)
+                ],
+            )
+            for name in names
+        ]
+        return {
+            "metric": self.metric,
+            "chart": quality_chart(rows, names, self.metric, scale),
+            "budgets": budgets,
+            "lines": lines,
+            "level": round(100 * rows[0].metric.level),
+            "finding": finding(shown, str(about.get("metric", "metric")), self.percent),
+        }
+
+    def strips(self) -> list[tuple[int, str]]:
+        """The schedules at each number of model calls, the one that is shown first."""
+        drawn = []
+        for nfe in sorted(self.budgets, key=lambda n: (n != self.shown_nfe, n)):
+            steps = {
+                row.schedule: (row.times, self.schedule(row.schedule, nfe))
+                for row in self.results.rows
+                if row.nfe == nfe
+            }
+            for name, found in self.results.schedules.items():
+                if nfe in found and name not in steps:
+                    steps[name] = (shares_left(found[nfe]), found[nfe])
+            if steps:
+                drawn.append((nfe, schedule_strips(steps)))
+        return drawn
+
+    def orders(self) -> Mapping[str, object] | None:
+        """The sites that each step reveals, for counts in an order of their own."""
+        counts = [self.schedule(name, self.shown_nfe) for name in self.names]
+        found = [one for one in counts if isinstance(one, CountSchedule)]
+        named = [one for one in found if one.order.name != "random"]
+        if not found or found[0].total > MOST_CELLS:
+            return None
+        chosen = (named or found)[0]
+        return film(order_panels(chosen), chosen.steps, f"{self.id}-orders")
+
+    def cost(self) -> dict[str, Any] | None:
+        """What few steps cost, by the schedules' own evidence."""
+        chart = cost_chart(self.results.schedules, self.names)
+        if not chart:
+            return None
+        found = {name: known_costs(each) for name, each in self.results.schedules.items()}
+        budgets = sorted({nfe for each in found.values() for nfe, *_ in each})
+        lines = []
+        for name in self.names:
+            cells = {one[0]: cost_cell(*one[1:]) for one in found.get(name, [])}
+            if cells:
+                lines.append((self.names.index(name), [cells.get(n) for n in budgets]))
+        certified = any(limit is not None for each in found.values() for *_, limit in each)
+        return {"chart": chart, "budgets": budgets, "lines": lines, "certified": certified}
+
+    def calibration(self) -> dict[str, Any] | None:
+        """The charts of the calibration, if it was measured."""
+        curve = self.results.calibration
+        if curve is None or not curve.levels or not all(isfinite(one.nll) for one in curve.levels):
+            return None
+        masked = self.results.about.get("kernel") == Absorbing.name
+        return {
+            "entropy": entropy_chart(curve, "masked" if masked else "corrupted"),
+            "confidence": confidence_chart(curve),
+            "sequences": curve.sequences,
+        }
+
+    def samples(self) -> Mapping[str, object] | None:
+        """The first samples of every schedule at the shown number of model calls."""
+        rows = [r for r in self.results.rows if r.nfe == self.shown_nfe and r.examples]
+        panels, most = [], 1
+        for row in rows:
+            examples = row.examples
+            if examples is None:
+                continue
+            steps = max(max(map(max, examples.steps)), 1)
+            gallery = self.galleries.get(str(self.results.about.get("task")), generic_gallery)
+            if examples.pieces:
+                gallery = text_gallery
+            content, note = gallery(examples, steps)
+            panels.append(Panel(row.schedule, content, note, self.names.index(row.schedule)))
+            most = max(most, steps)
+        return film(panels, most, f"{self.id}-samples") if panels else None
+
+    def provenance(self) -> list[tuple[str, list[tuple[str, object]]]]:
+        """Where each schedule came from."""
+        shown = []
+        for name in self.names:
+            found = self.results.schedules.get(name)
+            if not found:
+                continue
+            known = found[min(found, key=lambda n: abs(n - self.shown_nfe))].provenance
+            facts = known.facts()
+            lines = [(PROVENANCE[key], facts[key]) for key in PROVENANCE]
+            kept = [(label, value) for label, value in lines if value not in (None, "")]
+            shown.append((name, kept or [("method", "fixed")]))
+        return shown
+
+
+def shares_left(schedule: Schedule) -> tuple[float, ...]:
+    """The times of a schedule; for counts, the shares of sites that are left."""
+    if not isinstance(schedule, CountSchedule):
+        return schedule.times
+    shares = [1.0]
+    for count in schedule.counts:
+        shares.append(shares[-1] - count / schedule.total)
+    return (*shares[:-1], 0.0)
+
+
+def cell(row: Row | None, best: float, scale: float) -> tuple[str, str, bool] | None:
+    """Mean, interval, and whether the mean is the lowest with so many model calls."""
+    if row is None:
+        return None
+    mean, low, high = interval_parts(row.metric, scale)
+    return mean, f"{low} to {high}", row.metric.mean == best
+
+
+def cost_cell(mean: float, low: float, high: float, limit: float | None) -> tuple[str, str]:
+    """A cost, and its certificate or, without one, its interval."""
+    if limit is None:
+        middle, *ends = with_ends(mean, low, high)
+        return middle, " to ".join(ends)
+    middle, _, most = with_ends(mean, low, limit)
+    return middle, f"at most {most}"
+
+
+def finding(rows: Sequence[Row], metric: str, percent: bool) -> str:
+    """What the rows of one number of model calls say, best and first."""
+    if len(rows) < 2:
+        return ""
+    first, best = rows[0], min(rows, key=lambda row: row.metric.mean)
+    near = [row.schedule for row in rows if row is not best and row.metric.low <= best.metric.high]
+    unit, scale = ("%", 100.0) if percent else ("", 1.0)
+    parts = [interval_parts(row.metric, scale) for row in (best, first)]
+    lowest, other = (f"{mean}{unit} ({low} to {high})" for mean, low, high in parts)
+    said = f"With {best.nfe} model calls {best.schedule} has the lowest {metric}, {lowest}"
+    if first is not best:
+        said += f"; {first.schedule} has {other}"
+    if near:
+        said += f". The interval of {' and of '.join(near)} overlaps with it"
+    return f"{said}."
+
+
+def merged(results: Sequence[Results]) -> list[Results]:
+    """The results, with schedules of a file of their own put to a comparison of the same model."""
+    kept: list[Results] = []
+    for each in results:
+        model = each.about.get("model_hash")
+        hosts = [
+            k for k, one in enumerate(kept) if one.rows and one.about.get("model_hash") == model
+        ]
+        if each.rows or not (model and hosts):
+            kept.append(each)
+            continue
+        host = kept[hosts[0]]
+        kept[hosts[0]] = replace(host, schedules={**host.schedules, **each.schedules})
+    return kept

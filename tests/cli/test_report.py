@@ -1,0 +1,117 @@
+"""``jumpsteps report``, and the page that ``jumpsteps compare`` writes, in a browser."""
+
+import json
+import shutil
+
+import pytest
+
+from builders.browser import CHROMIUM, Browser
+from builders.command_line import EXACT, run
+from builders.results import small_results
+from jumpsteps.evaluation.page.document import write_report
+from jumpsteps.evaluation.results import load_results, save_results
+from jumpsteps.schedules.files import save_schedules
+from jumpsteps.tasks.galleries import GALLERIES
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+def test_compare_writes_a_page_and_the_command_that_repeats_it(tmp_path, capsys):
+    results = tmp_path / "r.json"
+    asked = f"compare {EXACT} --nfe 2 4 --schedules uniform cosine -n 4 --sequences 4 -o"
+    code, out, _ = run(capsys, asked, results)
+    assert code == 0
+    assert f"written to {results}, and as a page to {tmp_path / 'r.html'}" in out
+    read = load_results(results)
+    assert read.about["command"] == f"jumpsteps {asked} {results}"
+    assert {len(row.examples.tokens) for row in read.rows} == {4}
+    assert set(read.schedules) == {"uniform", "cosine"}
+    assert len(read.calibration.levels) == 5
+    again = tmp_path / "again.html"
+    code, out, _ = run(capsys, "report", results, "-o", again)
+    assert code == 0
+    assert again.read_bytes() == (tmp_path / "r.html").read_bytes()
+
+
+def test_schedules_may_be_reported_alone_and_beside_results(tmp_path, capsys):
+    made = small_results()
+    save_schedules(tmp_path / "s.json", made.schedules["golden"])
+    save_results(tmp_path / "r.json", list(made.rows), made.about)
+    code, _, _ = run(capsys, "report", tmp_path / "s.json", "-o", tmp_path / "s.html")
+    assert code == 0
+    assert "shortest-path-golden (s.json)" in (tmp_path / "s.html").read_text()
+    both = [tmp_path / "r.json", tmp_path / "s.json"]
+    assert run(capsys, "report", *both, "-o", tmp_path / "b.html")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "out", "message"),
+    [
+        (["none.json"], "x.html", "there is no file"),
+        (["other.json"], "x.html", "not a file of results; write one with"),
+        (["empty.json"], "x.html", "holds no schedules"),
+        (["other.json"], "x.pdf", "is not the name of a page; end it in .html"),
+        (["x.html"], "x.html", "two outputs would be written"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, capsys, names, out, message):
+    (tmp_path / "other.json").write_text("[]")
+    empty = {"format": "jumpsteps-schedules", "schema_version": 2, "schedules": []}
+    (tmp_path / "empty.json").write_text(json.dumps(empty))
+    code, _, err = run(capsys, "report", *(tmp_path / name for name in names), "-o", tmp_path / out)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
+
+
+def test_results_may_not_be_named_like_the_page(tmp_path, capsys):
+    asked = f"compare {EXACT} --nfe 2 --schedules uniform -n 4 -o"
+    code, _, err = run(capsys, asked, tmp_path / "r.html")
+    assert code == 1
+    assert "is where the report would go; end the results in .json" in err
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_page_works_in_a_browser_without_errors_or_requests(tmp_path):
+    page = tmp_path / "page.html"
+    write_report(page, [small_results()], GALLERIES)
+    hidden = "document.querySelectorAll('#part1-samples').length && document.querySelectorAll("
+    hidden += "'.film:has(#part1-samples) .later').length"
+    with Browser() as browser:
+        for width in (1280, 400):
+            for dark in (False, True):
+                browser.open(page.as_uri(), width=width, dark=dark)
+                assert browser.value("document.documentElement.scrollWidth") <= width
+                colour = browser.value("getComputedStyle(document.body).backgroundColor")
+                assert (sum(map(int, colour[4:-1].split(","))) < 384) == dark
+        assert browser.value(hidden) == 0
+        browser.value("document.querySelector('#part1-samples').focus()")
+        browser.press("Home", 36)
+        assert browser.value(hidden) == 8
+        browser.press("ArrowRight", 39)
+        assert browser.value(hidden) == 6
+        assert browser.value("document.activeElement.getAttribute('aria-valuetext')") == (
+            "step 1 of 2"
+        )
+        browser.value("document.querySelector('.film:has(#part1-samples) button').click()")
+        browser.wait(f"{hidden} === 0")
+        assert browser.said == []
+        assert set(browser.requests) == {page.as_uri()}
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_browser_notices_errors_and_requests(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<script>undefined_name()</script><img src='http://127.0.0.1:9/x.png'>")
+    with Browser() as browser:
+        browser.open(page.as_uri())
+        browser.wait("document.images[0].complete")
+    assert browser.said
+    assert "http://127.0.0.1:9/x.png" in browser.requests
+
+
+def test_chromium_is_found_where_it_is_installed():
+    assert (CHROMIUM is None) == (
+        shutil.which("chromium") is None and shutil.which("chromium-browser") is None
+    )

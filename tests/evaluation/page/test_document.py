@@ -1,0 +1,136 @@
+"""The page: what it says of results, what it leaves out, and that it is complete in itself."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from builders.results import interval, small_results
+from jumpsteps.evaluation.examples import Examples
+from jumpsteps.evaluation.page.document import merged, render_report, write_report
+from jumpsteps.evaluation.results import Results
+from jumpsteps.schedules.schedule import CountSchedule
+from jumpsteps.tasks.galleries import GALLERIES
+
+VOID = {"meta", "link", "input", "img"}
+
+
+class Nesting(HTMLParser):
+    """Elements that are not closed in order, and all addresses and ids."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.ids, self.addresses = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids += [given["id"]] if "id" in given else []
+        self.addresses += [given[name] for name in ("src", "href") if name in given]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def sections(text):
+    return re.findall(r"<h3[^>]*>(.*?)</h3>", text)
+
+
+def test_the_page_shows_all_that_the_results_know():
+    text = render_report([small_results()], GALLERIES)
+    assert sections(text) == [
+        "Quality against model calls",
+        "Where the steps are",
+        "Which sites each step reveals",
+        "Samples",
+        "What few steps cost",
+        "Calibration",
+        "Provenance",
+    ]
+    assert "With 4 model calls golden has the lowest violation rate, 1.0% (0.0 to 2.0)" in text
+    assert "uniform has 10.0% (6.0 to 14.0)" in text
+    assert "overlap" not in text
+    assert "at most 0.71" in text
+    assert "1 of 3 pairs broken (red)" in text
+    assert "jumpsteps compare countdown --nfe 2 4" in text
+
+
+def test_the_page_is_well_formed_and_loads_nothing():
+    made = small_results()
+    page = Nesting(render_report([made, made], GALLERIES))
+    assert (page.open, page.wrong) == ([], [])
+    assert len(page.ids) == len(set(page.ids))
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+
+
+def test_names_are_escaped():
+    made = small_results()
+    rows = tuple(replace(row, schedule=f"<b>{row.schedule}</b>") for row in made.rows)
+    text = render_report([replace(made, rows=rows, schedules={})], GALLERIES)
+    assert "<b>uniform" not in text
+    assert "&lt;b&gt;uniform" in text
+    assert "countdown &lt;&amp;&gt; more" in text
+
+
+def test_old_results_have_a_chart_a_table_and_the_times_alone():
+    made = small_results()
+    rows = tuple(replace(row, examples=None) for row in made.rows)
+    text = render_report([Results({}, rows)], {})
+    assert sections(text) == ["Quality against model calls", "Where the steps are", "Provenance"]
+
+
+def test_schedules_alone_have_no_quality():
+    made = small_results()
+    text = render_report([Results(made.about, (), made.schedules)], {})
+    assert "Quality against model calls" not in text
+    assert "What few steps cost" in text
+    assert "Which sites each step reveals" in text
+
+
+def test_schedules_of_a_model_go_to_its_comparison():
+    made = small_results()
+    other = Results({"model_hash": "abc"}, (), {"x": made.schedules["golden"]})
+    foreign = Results({"model_hash": "d"}, (), {"x": made.schedules["golden"]})
+    first, last = merged([made, other, foreign])
+    assert set(first.schedules) == {"uniform", "golden", "x"}
+    assert last is foreign
+
+
+def test_overlapping_intervals_are_named():
+    made = small_results()
+    rows = tuple(replace(row, metric=interval(0.1, 0.05)) for row in made.rows)
+    text = render_report([replace(made, rows=rows)], GALLERIES)
+    assert "The interval of golden overlaps with it." in text
+
+
+def test_a_metric_without_per_cent_is_shown_as_it_is():
+    made = small_results()
+    about = {**made.about, "percent": False, "metric": "perplexity"}
+    rows = tuple(replace(row, metric=interval(31.0, 2.0)) for row in made.rows)
+    text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
+    assert "lowest perplexity, 31.0 (29.0 to 33.0)" in text
+
+
+def test_text_is_shown_in_the_colours_of_its_steps():
+    made = small_results()
+    examples = Examples(((0, 1, 2),), ((-1, 1, 3),), (("It", " was", " <late>"),))
+    rows = tuple(replace(row, examples=examples) for row in made.rows)
+    text = render_report([replace(made, rows=rows, about={"task": "text"})], GALLERIES)
+    assert '<i class="given" data-s="0">It</i><i class="c0" data-s="1"> was</i>' in text
+    assert '<i class="c9" data-s="3"> &lt;late&gt;</i>' in text
+
+
+def test_long_sequences_have_no_film_of_orders():
+    made = small_results()
+    long = {"golden": {4: CountSchedule([1000, 2000])}}
+    assert "Which sites" not in render_report([replace(made, schedules=long)], GALLERIES)
+
+
+def test_no_results_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no results to report"):
+        write_report(tmp_path / "x.html", [], {})

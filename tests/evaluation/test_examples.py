@@ -1,0 +1,73 @@
+"""Samples that a report keeps: what each site's step is, and the file's form."""
+
+import pytest
+import torch
+
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.examples import (
+    GIVEN_SITE,
+    Examples,
+    LastChanges,
+    examples_from_json,
+    examples_to_json,
+)
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.orders import Sequential
+from jumpsteps.schedules.schedule import CountSchedule
+from jumpsteps.tasks import toy
+
+
+def test_the_step_of_a_site_is_the_one_that_revealed_it():
+    kept, generator = LastChanges(2), torch.Generator().manual_seed(0)
+    run = simulate(
+        toy.reverse("absorbing"),
+        KGillespie(),
+        CountSchedule([1, 3], order=Sequential()),
+        (3, 4),
+        generator=generator,
+        callback=kept,
+    )
+    examples = kept.examples(None)
+    assert examples.steps == ((1, 2, 2, 2),) * 2
+    assert examples.tokens == tuple(map(tuple, run.samples[:2].tolist()))
+
+
+def test_observed_sites_have_no_step():
+    kept, generator = LastChanges(1), torch.Generator().manual_seed(0)
+    given = Given(torch.tensor([2, 0, 0, 0]), torch.tensor([True, False, False, False]))
+    simulate(
+        toy.reverse("absorbing"),
+        KGillespie(),
+        CountSchedule([1, 2], order=Sequential()),
+        (1, 4),
+        generator=generator,
+        given=given,
+        callback=kept,
+    )
+    assert kept.examples(given.mask).steps == ((GIVEN_SITE, 1, 2, 2),)
+    assert kept.examples(given.mask[None]).steps == ((GIVEN_SITE, 1, 2, 2),)
+
+
+def test_a_change_that_a_later_step_undoes_counts_as_the_later_step():
+    kept = LastChanges(1)
+    for state in ([5, 5, 5], [5, 1, 2], [5, 1, 5]):
+        kept(0.0, torch.tensor([state]))
+    assert kept.examples(None).steps == ((0, 1, 2),)
+
+
+def test_the_pieces_of_a_text_join_to_the_text():
+    words = ["It", "was", "late"]
+    examples = Examples(((0, 1, 2),), ((1, 1, 2),)).with_text(
+        lambda tokens: " ".join(words[token] for token in tokens)
+    )
+    assert examples.pieces == (("It", " was", " late"),)
+
+
+def test_examples_survive_their_file():
+    examples = Examples(((3, 1), (0, 2)), ((1, 2), (-1, 0)), (("a", "b"), ("c", "<&")))
+    content = examples_to_json(examples)
+    assert content["tokens"] == ["3 1", "0 2"]
+    assert examples_from_json(content) == examples
+    with pytest.raises(ValueError, match="other numbers of steps"):
+        examples_from_json(content | {"steps": ["1", "1 2"]})
