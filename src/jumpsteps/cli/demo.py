@@ -63,7 +63,7 @@ def run_demo(
     command: str = "jumpsteps",
     progress: bool = True,
 ) -> None:
-    """Write three files of schedules, results.json and comparison.png to ``out``; print a table.
+    """Write schedules, results, a report and a picture to ``out``; print a table.
 
     Args:
         command: how the reader calls jumpsteps, for the line that says what to run next.
@@ -72,8 +72,7 @@ def run_demo(
         ValueError: a model without a metric.
     """
     model = load(config.model, device=device)
-    task = model.task
-    if task is None:
+    if (task := model.task) is None:
         raise ValueError(f"{config.model!r} has no metric; the demo needs a CountDown model")
     say(introduction(model, task))
     schedules: dict[str, dict[int, Schedule]] = {
@@ -103,10 +102,7 @@ def run_demo(
         examples=EXAMPLES,
         progress=progress,
     )
-    about = {"command": f"jumpsteps demo --out {out}", **asdict(config)}
-    curve = calibration_on_task(model, config.seed, device)
-    compared = schedules | {CORRECTED: corrections}
-    page = save_comparison(out / "results.json", rows, about, model, compared, curve, device)
+    page = save_report(out, rows, model, schedules | {CORRECTED: corrections}, config, device)
     title = f"{model.name}, {config.samples} samples"
     plot_comparison(out / "comparison.png", rows, metric_name=task.metric_name, title=title)
     say("\n" + table(rows, task.metric_name) + "\n")
@@ -118,6 +114,20 @@ def run_demo(
         f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} "
         f"--schedule {out}/schedules.json --nfe 8"
     )
+
+
+def save_report(
+    out: Path,
+    rows: list[Row],
+    model: LoadedModel,
+    schedules: Mapping[str, Mapping[int, Schedule]],
+    config: DemoConfig,
+    device: torch.device,
+) -> Path:
+    """Write results.json and the report; the path of the report."""
+    about = {"command": f"jumpsteps demo --out {out}", **asdict(config)}
+    curve = calibration_on_task(model, config.seed, device)
+    return save_comparison(out / "results.json", rows, about, model, schedules, curve, device)
 
 
 def searches_of(config: DemoConfig) -> list[tuple[Method, int, str]]:
