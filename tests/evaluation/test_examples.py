@@ -45,8 +45,9 @@ def test_observed_sites_have_no_step():
         given=given,
         callback=kept,
     )
-    assert kept.examples(given.mask).steps == ((GIVEN_SITE, 1, 2, 2),)
-    assert kept.examples(given.mask[None]).steps == ((GIVEN_SITE, 1, 2, 2),)
+    assert kept.examples(given).steps == ((GIVEN_SITE, 1, 2, 2),)
+    each = Given(given.tokens.expand(2, -1), given.mask.expand(2, -1))
+    assert kept.examples(each).steps == ((GIVEN_SITE, 1, 2, 2),)
 
 
 def test_a_change_that_a_later_step_undoes_counts_as_the_later_step():

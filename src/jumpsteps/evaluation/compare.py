@@ -65,21 +65,19 @@ def compare(
         disable=not progress,
     ):
         generator = torch.Generator(device).manual_seed(seed)
-        chosen = sampler or default_sampler(schedule)
         kept = LastChanges(examples)
         samples, calls = sample_batches(
             reverse,
-            chosen,
+            sampler or default_sampler(schedule),
             schedule,
             shape,
             generator=generator,
             batch=batch,
             given=given,
-            callback=kept if examples else None,
+            callback=kept,
         )
-        interval = mean_interval(metric(samples))
-        shown = kept.examples(None if given is None else given.mask) if examples else None
-        rows.append(Row(calls, name, times_of(schedule, reverse), interval, shown))
+        times, interval = times_of(schedule, reverse), mean_interval(metric(samples))
+        rows.append(Row(calls, name, times, interval, kept.examples(given) if examples else None))
     return rows
 
 

@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from jumpsteps.denoiser.conditioning import Given
+
 __all__ = ["GIVEN_SITE", "Examples", "LastChanges", "examples_from_json", "examples_to_json"]
 
 GIVEN_SITE = -1
@@ -67,15 +69,15 @@ class LastChanges:
             self.steps[now != self.state] = self.step
         self.state = now
 
-    def examples(self, given: Tensor | None) -> Examples:
+    def examples(self, given: Given | None) -> Examples:
         """The samples at the end of the run.
 
         Args:
-            given: the observed sites, bool [L] or [n or more, L].
+            given: the observed sites, the same in all samples or of each sample.
         """
         steps = self.steps
         if given is not None:
-            mask = given if given.ndim == 1 else given[: len(steps)]
+            mask = given.at_rows(slice(len(steps))).mask
             steps = steps.masked_fill(mask.to(steps.device), GIVEN_SITE)
         return Examples(*(tuple(map(tuple, rows.tolist())) for rows in (self.state, steps)))
 
