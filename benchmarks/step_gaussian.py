@@ -33,7 +33,7 @@ from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.time_features import time_tensor
-from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
+from jumpsteps.models.networks.unet import LogisticHead, UNet, UNetConfig, UNetPosterior
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Time
@@ -74,7 +74,7 @@ class Autocast(torch.nn.Module):
 
     def evaluate(self, x: Tensor, t: float, where: SiteMask) -> Evaluation:
         rows = selected(self.network(x, t), where)
-        return Evaluation(rows, where, lambda rows, tokens: self.model.read(rows))
+        return Evaluation(rows, where, LogisticHead(self.model))
 
 
 def build(size: dict[str, Any], device: torch.device, *, compiled: bool) -> Autocast:

@@ -45,7 +45,7 @@ from jumpsteps.evaluation.features import (
 from jumpsteps.models.extractors import load_extractor
 from jumpsteps.models.loaded import LoadedModel
 from jumpsteps.models.networks.time_features import time_tensor
-from jumpsteps.models.networks.unet import UNetPosterior
+from jumpsteps.models.networks.unet import LogisticHead, UNetPosterior
 from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.corrector import PredictorCorrector
@@ -101,7 +101,7 @@ class Autocast(torch.nn.Module):
 
     def evaluate(self, x: Tensor, t: float, where: SiteMask) -> Evaluation:
         rows = selected(self.rows(x, t), where)
-        return Evaluation(rows, where, lambda rows, tokens: self.model.read(rows))
+        return Evaluation(rows, where, LogisticHead(self.model))
 
 
 def prepared(name: str, device: torch.device, *, bf16: bool, compiled: bool) -> LoadedModel:

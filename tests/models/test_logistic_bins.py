@@ -1,10 +1,13 @@
 """The probability of one bin against the whole distribution of the U-Net's head."""
 
+import math
+
 import pytest
 import torch
 
-from builders.statistics import seeded
-from jumpsteps.models.networks.logistic_bins import log_probability_of_bin
+from builders.statistics import LEVEL, chi_square_p, seeded
+from jumpsteps.models.networks import logistic_bins, unet
+from jumpsteps.models.networks.logistic_bins import draw_bins, log_probability_of_bin
 from jumpsteps.models.networks.unet import truncated_logistic
 
 
@@ -39,3 +42,42 @@ def test_its_gradient_is_finite():
     log_probability_of_bin(location, log_scale, index, 256, symmetric=True).sum().backward()
     assert torch.isfinite(location.grad).all()
     assert torch.isfinite(log_scale.grad).all()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("location", "log_scale"), [(0.2, -1.0), (-1.0, 1.5), (0.97, -3.0), (0.1, 4.0)]
+)
+def test_drawn_bins_have_the_distribution(symmetric, location, log_scale, monkeypatch):
+    """With a floor of a hundredth in place of a millionth, so that it counts."""
+    for module in (logistic_bins, unet):
+        monkeypatch.setattr(module, "FLOOR", 0.01)
+    n = 60_000
+    exact = truncated_logistic(
+        torch.tensor(location).double(), torch.tensor(log_scale).double(), 16, symmetric=symmetric
+    ).softmax(-1)
+    drawn = draw_bins(
+        torch.full((n,), location),
+        torch.full((n,), log_scale),
+        16,
+        symmetric=symmetric,
+        generator=seeded(3),
+    )
+    assert chi_square_p(drawn, exact) > LEVEL
+
+
+def test_narrow_and_wide_scales_stay_inside():
+    location = torch.tensor([-1.0, 1.0, 0.3, 0.3, -1.0, 1.0]).repeat(1000)
+    log_scale = torch.tensor([-60.0, -60.0, -60.0, 60.0, 60.0, 9.0]).repeat(1000)
+    bins = draw_bins(location, log_scale, 256, symmetric=True, generator=seeded(4)).view(-1, 6)
+    assert bins.min() >= 0
+    assert bins.max() <= 255
+    assert set(bins[:, 2].tolist()) == {166}  # 0.3 lies in bin (1.3 / 2) 256 = 166.4.
+    assert bins[:, 3].unique().numel() > 200
+
+
+@pytest.mark.parametrize("wrong", [(math.nan, 0.0), (0.0, math.nan), (math.inf, 0.0)])
+def test_what_is_no_distribution_is_refused(wrong):
+    pair = torch.tensor([(0.1, 0.0), wrong]).T
+    with pytest.raises(ValueError, match="not finite"):
+        draw_bins(*pair, 256, symmetric=True, generator=seeded(0))

@@ -330,3 +330,13 @@ def test_leave_out_divides_the_posterior_by_the_likelihood(forward, dtype, t):
         rtol=1e-10 if dtype is torch.float64 else 1e-5,
     )
     assert torch.equal(log_posterior, before)
+
+
+@every_process
+def test_what_can_become_x_is_what_a_posterior_keeps(forward):
+    """At every pair of symbols, for numbers and tensors of times."""
+    symbols = torch.arange(forward.vocab_size)
+    x0, x = (part.flatten() for part in torch.meshgrid(symbols, symbols, indexing="ij"))
+    for t in (0.3, 1.0, torch.full(x.shape, 0.3)):
+        expected = forward.likelihood(x, t).gather(-1, x0[:, None])[:, 0] > 0
+        assert torch.equal(forward.can_become(x0, x, t), expected)

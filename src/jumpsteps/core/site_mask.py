@@ -49,6 +49,12 @@ class SiteMask:
         """The mask with its indices; as it is where it has them, or is None (all sites)."""
         return where if where is None or isinstance(where, SiteMask) else SiteMask(where)
 
+    @staticmethod
+    def at(sites: Tensor, shape: torch.Size) -> "SiteMask":
+        """The mask of these sites [K], indices of a flattened [B, L] in increasing order."""
+        empty = torch.zeros(shape.numel(), dtype=torch.bool, device=sites.device)
+        return SiteMask(empty.index_fill_(0, sites, True).reshape(shape), sites)
+
     def __len__(self) -> int:
         """K."""
         return len(self.sites)
@@ -66,11 +72,7 @@ class SiteMask:
         """The same sites in pieces of at most ``most``, in order; one piece where they are few."""
         if len(self) <= most:
             return [self]
-        empty = self.mask.new_zeros(self.mask.numel())
-        return [
-            SiteMask(empty.index_fill(0, piece, True).reshape(self.mask.shape), piece)
-            for piece in self.sites.split(most)
-        ]
+        return [SiteMask.at(piece, self.mask.shape) for piece in self.sites.split(most)]
 
 
 def selected(x: Tensor, where: Tensor | SiteMask | None) -> Tensor:

@@ -13,14 +13,27 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from jumpsteps.core.draws import categorical
 from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.denoiser.model import DrawsSymbols, Evaluation
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.noise import Time
 
-__all__ = ["in_chunks", "site_chunks", "site_entropies", "site_entropies_and_nll", "site_nll"]
+__all__ = [
+    "draw_data",
+    "in_chunks",
+    "site_chunks",
+    "site_entropies",
+    "site_entropies_and_nll",
+    "site_nll",
+]
 
 CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers in the largest tensors of a chunk, by type of device."""
+
+REDRAWS = 4
+"""Times that a symbol which cannot have become x_t is drawn again."""
 
 
 def site_chunks(where: Tensor | SiteMask, numbers: int) -> Iterator[SiteMask]:
@@ -47,7 +60,52 @@ def in_chunks(
     if len(chunks) == 1:
         return draw(reverse.call_model(x, t, where), where)
     evaluation = reverse.evaluate(x, t, where)
-    return torch.cat([draw(evaluation(x, t, chunk), chunk) for chunk in chunks])
+    return read_in_chunks(evaluation, x, t, where, reverse.forward.vocab_size, draw)
+
+
+def draw_data(
+    reverse: ReverseProcess, x: Tensor, t: float, where: SiteMask, *, generator: torch.Generator
+) -> Tensor:
+    """x_0 of the selected sites, each from p(x_0^l | x_t), int64 [K]; one model call.
+
+    A model whose head draws symbols (``DrawsSymbols``) does so. Where a symbol cannot have become
+    x_t it draws again, a few times; what is left comes from the whole distribution.
+    """
+
+    def draw(output: Tensor, chunk: SiteMask) -> Tensor:
+        weights = reverse.data_weights_from(output, x, t, chunk)
+        return categorical(weights, generator=generator)
+
+    if not (isinstance(reverse, PosteriorReverse) and reverse.forward.revisable):
+        return in_chunks(reverse, x, t, where, draw)
+    evaluation = reverse.evaluate(x, t, where)
+    head = evaluation.read
+    if not isinstance(head, DrawsSymbols):
+        return read_in_chunks(evaluation, x, t, where, reverse.forward.vocab_size, draw)
+    rows, sites = evaluation.rows_at(where), where.select(x)
+    x0 = head.draw(rows, generator=generator)
+    for _ in range(REDRAWS):
+        left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
+        if not len(left):
+            return x0
+        x0[left] = head.draw(rows[left], generator=generator)
+    left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
+    rest = SiteMask.at(where.sites[left], where.mask.shape)
+    x0[left] = read_in_chunks(evaluation, x, t, rest, reverse.forward.vocab_size, draw)
+    return x0
+
+
+def read_in_chunks(
+    evaluation: Evaluation,
+    x: Tensor,
+    t: Time,
+    where: SiteMask,
+    symbols: int,
+    draw: Callable[[Tensor, SiteMask], Tensor],
+) -> Tensor:
+    """``in_chunks`` of an evaluation that was made."""
+    parts = [draw(evaluation(x, t, chunk), chunk) for chunk in site_chunks(where, symbols)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def site_entropies(reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask) -> Tensor:

@@ -19,7 +19,7 @@ by ``checks.CheckedModel``.
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from types import FunctionType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.process.noise import Time
 
-__all__ = ["Evaluates", "Evaluation", "Model", "call", "evaluate"]
+__all__ = ["DrawsSymbols", "Evaluates", "Evaluation", "Model", "call", "evaluate"]
 
 
 class Model(Protocol):
@@ -42,13 +42,29 @@ class Model(Protocol):
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor: ...
 
 
+@runtime_checkable
+class DrawsSymbols(Protocol):
+    """What reads rows of an ``Evaluation``, and draws from softmax(output) without the output."""
+
+    def __call__(self, rows: Tensor, tokens: Tensor) -> Tensor: ...
+
+    def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+        """One symbol for each row [K, ...], int64 [K].
+
+        Raises:
+            ValueError: a row that gives no distribution.
+        """
+        ...
+
+
 class Evaluation:
     """A model evaluated once, at one state and time; it can be read at any of its sites.
 
     Args:
         rows: what is kept of each site, [S, ...]: the output, or the hidden states before the head.
         where: the S sites, bool [B, L] or a ``SiteMask``.
-        read: rows [K, ...] and tokens [K] -> outputs [K, V].
+        read: rows [K, ...] and tokens [K] -> outputs [K, V]; it may draw as well
+            (``DrawsSymbols``).
     """
 
     reads_site_mask: ClassVar[bool] = True
@@ -56,11 +72,18 @@ class Evaluation:
     def __init__(
         self, rows: Tensor, where: Tensor | SiteMask, read: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        self.rows, self.read = rows, read
-        mask = where.mask if isinstance(where, SiteMask) else where
-        self.row = torch.zeros_like(mask, dtype=torch.int64).masked_scatter(
-            mask, torch.arange(len(rows), device=mask.device)
-        )
+        self.rows, self.read, self.where = rows, read, where
+
+    @cached_property
+    def row(self) -> Tensor:
+        """The row of each of the S sites, int64 [B, L]."""
+        mask = self.where.mask if isinstance(self.where, SiteMask) else self.where
+        numbers = torch.arange(len(self.rows), device=mask.device)
+        return torch.zeros_like(mask, dtype=torch.int64).masked_scatter(mask, numbers)
+
+    def rows_at(self, where: SiteMask) -> Tensor:
+        """What is kept of these sites, [K, ...]."""
+        return self.rows if where is self.where else self.rows[where.select(self.row)]
 
     @classmethod
     def of_output(cls, output: Tensor) -> "Evaluation":
@@ -76,7 +99,7 @@ class Evaluation:
         if where is None:
             return self.read(self.rows[self.row.flatten()], x.flatten()).unflatten(0, x.shape)
         where = SiteMask.of(where)
-        return self.read(self.rows[where.select(self.row)], where.select(x))
+        return self.read(self.rows_at(where), where.select(x))
 
 
 @runtime_checkable

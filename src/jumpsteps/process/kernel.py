@@ -153,6 +153,10 @@ class ForwardProcess(ABC):
         log_posterior = log_posterior.to(precise(log_posterior))
         return log_posterior.masked_fill(self.likelihood(x, t) <= 0, -torch.inf)
 
+    def can_become(self, x0: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Whether q_{t|0}(x | x0) > 0, as ``possible`` has it, bool [...]."""
+        return self.likelihood(x, t).gather(-1, x0[..., None])[..., 0] > 0
+
     def sample_bridge(
         self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
     ) -> Tensor:

@@ -114,6 +114,12 @@ class MatrixKernel(ForwardProcess):
             return log_posterior
         return log_posterior.masked_fill(impossible[x], -torch.inf)
 
+    def can_become(self, x0: Tensor, x: Tensor, t: Time) -> Tensor:
+        if isinstance(t, Tensor) and t.ndim:
+            return super().can_become(x0, x, t)
+        impossible = time_tables(self, x.device).impossible(float(t))
+        return torch.ones_like(x, dtype=torch.bool) if impossible is None else ~impossible[x, x0]
+
     def sample_bridge(
         self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
     ) -> Tensor:

@@ -104,6 +104,9 @@ class Uniform(ForwardProcess):
             return log_posterior.to(precise(log_posterior))
         return super().possible(log_posterior, x, t)
 
+    def can_become(self, x0: Tensor, x: Tensor, t: Time) -> Tensor:
+        return (x0 == x) | (self.noise.alpha(t).to(x.device) < 1)
+
     def sample_bridge(
         self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
     ) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from jumpsteps.core.draws import categorical, poisson, uniform
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
-from jumpsteps.denoiser.chunks import in_chunks
+from jumpsteps.denoiser.chunks import draw_data, in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -64,12 +64,7 @@ class Tweedie(Sampler):
         generator: torch.Generator,
     ) -> tuple[Tensor, None, Info]:
         moving = SiteMask(reverse.forward.draw_moving(x, step.t, step.s, generator=generator))
-
-        def draw(output: Tensor, where: SiteMask) -> Tensor:
-            weights = reverse.data_weights_from(output, x, step.t, where)
-            return categorical(weights, generator=generator)
-
-        x0, own = in_chunks(reverse, x, step.t, moving, draw), moving.select(x)
+        x0, own = draw_data(reverse, x, step.t, moving, generator=generator), moving.select(x)
         y = reverse.forward.sample_bridge(x0, own, step.t, step.s, generator=generator)
         return x.masked_scatter(moving.mask, y), None, nothing_clipped(x)
 

@@ -10,6 +10,10 @@ the ends of the interval relative to the location in units of h,
 and the floors are a Riemann sum of width 2 / (V h) over [z_0, z_1] of s(z), or of s(-|z|) with two
 floored tails. The integral differs from it by less than one term, which is 1e-6 of the total mass
 at most.
+
+A symbol is drawn without the other bins, too, and exactly. The bins' masses with their floors f are
+dominated by :math:`g_b = s(u_b) - s(l_b) + 10^{-6}`, which is drawn from by inverting s, or
+uniformly; a bin of the uniform part is kept with probability :math:`f_b \le 1`.
 """
 
 import math
@@ -18,9 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jumpsteps.models.networks.unet import FLOOR
+from jumpsteps.core.draws import uniform
 
-__all__ = ["log_probability_of_bin"]
+__all__ = ["FLOOR", "draw_bins", "log_probability_of_bin"]
+
+FLOOR = 1e-6
+"""Added to a bin's mass by the published head, in units of the mass below the bin's upper edge."""
 
 
 def log_probability_of_bin(
@@ -51,3 +58,55 @@ def log_probability_of_bin(
     )
     floors = torch.log(area) - torch.log(inverse) + math.log(FLOOR * size / 2)
     return torch.logaddexp(mass, floor + math.log(FLOOR)) - torch.logaddexp(total, floors)
+
+
+def draw_bins(
+    location: Tensor,
+    log_scale: Tensor,
+    size: int,
+    *,
+    symmetric: bool,
+    generator: torch.Generator,
+) -> Tensor:
+    """One bin for each site from ``truncated_logistic(...).softmax(-1)``, int64 [K].
+
+    Args:
+        location, log_scale: [K], the location between -1 and 1.
+        size: number of bins.
+        symmetric: as in ``truncated_logistic``.
+
+    Raises:
+        ValueError: a location or a scale that is not finite.
+    """
+    location, inverse = location.double(), torch.exp(2 - log_scale.double())
+    bins, kept = propose_bins(location, inverse, size, symmetric, generator)
+    again = (~kept).nonzero()[:, 0]
+    if len(again) and not torch.isfinite(location[again] + inverse[again]).all():
+        raise ValueError(
+            "cannot draw a symbol: a location or a scale is not finite; "
+            "the model may have returned NaN"
+        )
+    while len(again):
+        drawn, kept = propose_bins(location[again], inverse[again], size, symmetric, generator)
+        bins[again] = drawn
+        again = again[~kept]
+    return bins
+
+
+def propose_bins(
+    location: Tensor, inverse: Tensor, size: int, symmetric: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Bins from g, int64 [K], and whether they are kept; ``inverse`` is 1 / h."""
+    low, high = (torch.sigmoid((end - location) * inverse) for end in (-1, 1))
+    mass, place, chance = (
+        high - low,
+        *uniform((2, len(location)), generator=generator, device=location.device),
+    )
+    place = place * (mass + FLOOR * size)
+    inside = place < mass
+    value = location + torch.logit(low + place) / inverse
+    flat = (place - mass) / FLOOR
+    bins = torch.where(inside, (value + 1) * (0.5 * size), flat).clamp(0, size - 1).to(torch.int64)
+    lower, upper = (((2 * bins + i) / size - 1 - location) * inverse for i in (0, 2))
+    floor = torch.sigmoid(torch.minimum(upper, -lower) if symmetric else upper)
+    return bins, inside | (chance < floor)

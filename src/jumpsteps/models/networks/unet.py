@@ -21,13 +21,11 @@ from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
+from jumpsteps.models.networks.logistic_bins import FLOOR, draw_bins
 from jumpsteps.models.networks.time_features import time_features, time_tensor
 from jumpsteps.process.noise import Time
 
-__all__ = ["UNet", "UNetConfig", "UNetPosterior", "truncated_logistic"]
-
-FLOOR = 1e-6
-"""Added to a bin's mass by the published head, in units of the mass below the bin's upper edge."""
+__all__ = ["LogisticHead", "UNet", "UNetConfig", "UNetPosterior", "truncated_logistic"]
 
 
 @dataclass(frozen=True)
@@ -303,6 +301,32 @@ def log_probabilities(rows: Tensor, size: int, symmetric: bool) -> Tensor:
     return truncated_logistic(location, log_scale, size, symmetric=symmetric).log_softmax(-1)
 
 
+@dataclass(frozen=True)
+class LogisticHead:
+    """Reads rows (location, log-scale) of the network's output, and draws from them."""
+
+    model: "UNetPosterior"
+
+    def __call__(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        return self.model.read(rows)
+
+    def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+        """One intensity for each row [K, 2], int64 [K], without a tensor of V numbers per site.
+
+        Raises:
+            ValueError: a number that is not finite.
+        """
+        config = self.model.network.config
+        location, log_scale = rows.unbind(-1)
+        return draw_bins(
+            location,
+            log_scale,
+            config.vocab_size,
+            symmetric=config.symmetric,
+            generator=generator,
+        )
+
+
 class UNetPosterior(nn.Module):
     """The network's output as log p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
@@ -328,7 +352,7 @@ class UNetPosterior(nn.Module):
     def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
         """Location and log-scale at the selected sites: two numbers per site instead of V."""
         rows = selected(self.network(x, time_tensor(t, x.device)), where)
-        return Evaluation(rows, where, lambda rows, tokens: self.read(rows))
+        return Evaluation(rows, where, LogisticHead(self))
 
     def read(self, rows: Tensor) -> Tensor:
         """Location and log-scale [..., 2] to log-probabilities [..., V]."""
