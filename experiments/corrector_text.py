@@ -1,13 +1,17 @@
-"""Blocked Gibbs on text: checkpoints/text-small beside held-out novels, at equal model calls.
+"""Blocked Gibbs on text: a model of the novels beside held-out books, at equal model calls.
 
-    python experiments/corrector_text.py DATA OUT.json [--device cuda] [-n 256] [--others]
+    python experiments/text_models.py english_novels.zip NOVELS.npz --prepare --symbols characters
+    python experiments/corrector_text.py NOVELS.npz OUT.json --model FOLDER --evaluator FOLDER
+        [--device cuda] [-n 256] [--others] [--plans TITLE ...]
 
-DATA is english_novels.zip (the card names it), or an .npz file with the arrays `validation` and
-`test` of int64 [N, 512] that --tokens FILE.npz wrote, which needs no tokenizer. Searches see 64
-sequences of the validation books (seed 0). Measures of n samples (seed 1, the same for every plan):
+The model is checkpoints/text-small if none is named (`--symbols bpe`). Searches see 64 sequences of
+the validation books (seed 0). Measures of n samples (seed 1, the same for every plan):
 
+* evaluator: nats per token (bits for characters) under the autoregressive model of --evaluator;
 * nats: the model's own any-order bound per token (16 evaluations, sets common to all);
 * entropy: of the tokens of all samples, nats;
+* word entropy: of the words of all samples, bits; known: the share of words that the training books
+  hold, per cent; both without the first and last word of a sample, which may be cut off;
 * distinct-2, distinct-3: different pairs and triples of neighbours in all samples, per cent of all;
 * repeated-4: fours of neighbours that occurred before in the same sample, per cent;
 * Hamming: the mean share of positions at which two samples differ;
@@ -15,23 +19,20 @@ sequences of the validation books (seed 0). Measures of n samples (seed 1, the s
   samples from those of n sequences of the test books, times 1e4 (``histogram_similarity``, twice
   the value is an energy distance).
 
-The row of data has n other sequences of the test books. No independent model judges the samples:
-"nats" is what the model itself thinks of them, and only the distances compare them with data.
-OUT.json is written after every plan.
+The first row has n other sequences of the test books. OUT.json is written after every plan.
 """
 
 import argparse
-import json
-import zipfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from corrector_plans import (
     Comparison,
+    Plan,
     add_flags,
     golden_counts,
     interval,
@@ -42,93 +43,103 @@ from corrector_plans import (
 from jumpsteps import load
 from jumpsteps.evaluation.agreement import hamming_distance
 from jumpsteps.evaluation.any_order import any_order_nll
+from jumpsteps.evaluation.text_measures import (
+    distinct_share,
+    known_share,
+    repeated_share,
+    unigram_entropy,
+    whole_words,
+    word_entropy,
+)
 from jumpsteps.evaluation.two_sample import histogram_similarity
 from jumpsteps.models import LoadedModel
+from jumpsteps.models.evaluator import load_evaluator
+from jumpsteps.models.networks.autoregressive import Autoregressive
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.schedules.fixed import uniform
+from novels import Novels
 from results import Json
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "text-small"
-SPLITS = ("validation", "test")
-FORMATS = {
-    "nats": "{:.3f} ±{:.3f}",
-    "entropy": "{:.3f}",
-    "distinct-2, %": "{:.1f}",
-    "distinct-3, %": "{:.1f}",
-    "Hamming": "{:.3f}",
-}
-TITLES = [
-    "nats",
-    "entropy",
-    "distinct-2, %",
-    "distinct-3, %",
-    "repeated-4, %",
-    "Hamming",
-    "tokens",
-    "pairs",
-]
+BIT = torch.log(torch.tensor(2.0, dtype=torch.float64)).item()
+UNIFORM = (16, 64, 256)
 
 
-def read_tokens(path: Path, model: LoadedModel) -> dict[str, Tensor]:
-    """Sequences of the validation and test books, int64 [N, L]."""
-    if path.suffix == ".npz":
-        with np.load(path) as file:
-            return {split: torch.from_numpy(file[split]) for split in SPLITS}
-    if model.text is None:
-        raise SystemExit("no tokenizer; pass the .npz file that --tokens wrote")
-    books = json.loads((CHECKPOINT / "split.json").read_text(encoding="utf-8"))
-    found = {}
-    with zipfile.ZipFile(path) as file:
-        for split in SPLITS:
-            pieces = []
-            for book in books[split]["books"]:
-                lines = file.read(f"corpus/{book}.txt").decode("utf-8-sig").splitlines()
-                # One line for each paragraph, as in training.
-                content = "\n".join(line.strip() for line in lines if line.strip())
-                tokens = torch.tensor(model.text.encode(content))
-                pieces.append(tokens[: len(tokens) // model.length * model.length])
-            found[split] = torch.cat(pieces).view(-1, model.length)
-    return found
+@dataclass(frozen=True)
+class Judge:
+    """What measures samples int64 [n, L].
+
+    Attributes:
+        evaluator: autoregressive model; None to leave its column empty.
+        reference: sequences of the test books, int64 [n, L].
+        known: the words of the training books.
+    """
+
+    model: LoadedModel
+    evaluator: Autoregressive | None
+    novels: Novels
+    reference: Tensor
+    known: frozenset[str]
+    device: str
+    batch: int
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """Title -> format of the column."""
+        unit = "bits" if self.novels.characters else "nats"
+        return {
+            f"evaluator, {unit}": "{:.3f} ±{:.3f}",
+            "nats": "{:.3f} ±{:.3f}",
+            "entropy": "{:.3f}",
+            "word entropy": "{:.2f}",
+            "known, %": "{:.1f}",
+            "distinct-2, %": "{:.1f}",
+            "distinct-3, %": "{:.1f}",
+            "repeated-4, %": "{:.2f} ±{:.2f}",
+            "Hamming": "{:.3f}",
+            "tokens": "{:.2f} ±{:.2f}",
+            "pairs": "{:.2f} ±{:.2f}",
+        }
+
+    @torch.no_grad()
+    def evaluated(self, samples: Tensor) -> Json:
+        """Mean over samples of nats or bits per token, and half its interval."""
+        if self.evaluator is None:
+            return None
+        parts = [self.evaluator.nll(part).double().mean(1) for part in samples.split(self.batch)]
+        return interval(torch.cat(parts) / (BIT if self.novels.characters else 1))
+
+    def measure(self, samples: Tensor) -> list[Json]:
+        nll = any_order_nll(
+            self.model.reverse,
+            samples,
+            evaluations=16,
+            common=True,
+            batch=self.batch,
+            generator=seeded(2, self.device),
+        )
+        texts = (self.novels.decode(sample) for sample in samples.tolist())
+        words = [word for text in texts for word in whole_words(text)]
+        pairs = partial(histogram_similarity, neighbours=2)
+        return [
+            self.evaluated(samples),
+            interval(nll / samples.shape[1]),
+            unigram_entropy(samples),
+            word_entropy(words) / BIT if words else None,
+            100 * known_share(words, self.known) if words else None,
+            100 * distinct_share(samples, 2),
+            100 * distinct_share(samples, 3),
+            interval(100 * repeated_share(samples, 4)),
+            hamming_distance(samples),
+            squared_discrepancy(samples, self.reference, histogram_similarity),
+            squared_discrepancy(samples, self.reference, pairs),
+        ]
 
 
-def distinct(x: Tensor, size: int) -> float:
-    """Different runs of ``size`` neighbours in all of x [n, L], per cent of all runs."""
-    runs = x.unfold(1, size, 1).reshape(-1, size)
-    return 100 * len(torch.unique(runs, dim=0)) / len(runs)
-
-
-def repeated(x: Tensor, size: int) -> Tensor:
-    """Runs of ``size`` neighbours that occurred before in the same sequence, per cent, [n]."""
-    runs = x.unfold(1, size, 1)
-    shares = [100 * (1 - len(torch.unique(one, dim=0)) / len(one)) for one in runs]
-    return torch.tensor(shares, dtype=torch.float64)
-
-
-def entropy(x: Tensor) -> float:
-    p = torch.bincount(x.flatten()).double() / x.numel()
-    return -float(torch.xlogy(p, p).sum())
-
-
-def measure(
-    samples: Tensor, *, model: LoadedModel, reference: Tensor, device: str, batch: int
-) -> list[Json]:
-    nll = any_order_nll(
-        model.reverse,
-        samples,
-        evaluations=16,
-        common=True,
-        batch=batch,
-        generator=seeded(2, device),
-    )
-    pairs = partial(histogram_similarity, neighbours=2)
-    return [
-        interval(nll / samples.shape[1]),
-        entropy(samples),
-        distinct(samples, 2),
-        distinct(samples, 3),
-        interval(repeated(samples, 4)),
-        hamming_distance(samples),
-        squared_discrepancy(samples, reference, histogram_similarity),
-        squared_discrepancy(samples, reference, pairs),
-    ]
+def all_plans(counts: dict, sites: int, *, long: bool, others: bool) -> dict[str, Plan]:
+    """The plans of every experiment, and Tweedie's sampler at uniform times."""
+    uniform_times = {f"{nfe}, uniform times": (Tweedie(), uniform(nfe)) for nfe in UNIFORM}
+    return uniform_times | plans(counts, sites, long=long, others=others)
 
 
 def run() -> None:
@@ -136,38 +147,36 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--tokens", type=Path, help="write the tokens of DATA there, and stop")
+    parser.add_argument("--model", default=str(CHECKPOINT))
+    parser.add_argument("--evaluator", type=Path)
     add_flags(parser, n=256, batch=128)
     args = parser.parse_args()
     torch.set_float32_matmul_precision("high")
-    model = load(CHECKPOINT, device=args.device)
-    data = read_tokens(args.data, model)
-    if args.tokens is not None:
-        arrays = {split: tokens.numpy() for split, tokens in data.items()}
-        np.savez_compressed(args.tokens, **arrays)
-        return
-    searched = data["validation"][: 8 * args.sequences : 8].to(args.device)
-    test = data["test"][torch.randperm(len(data["test"]), generator=seeded(3, "cpu"))]
+    model, novels = load(args.model, device=args.device), Novels(args.data)
+    evaluator = None if args.evaluator is None else load_evaluator(args.evaluator, args.device)
+    searched = novels.sequences("validation", model.length)
+    searched = searched[: 8 * args.sequences : 8].to(args.device)
+    test = novels.sequences("test", model.length)
+    test = test[torch.randperm(len(test), generator=seeded(3, "cpu"))]
     if len(test) < 2 * args.n:
         raise SystemExit(f"{len(test)} test sequences are fewer than twice -n {args.n}")
     reference, others = test[: 2 * args.n].to(args.device).chunk(2)
-    measured = partial(
-        measure, model=model, reference=reference, device=args.device, batch=args.batch
-    )
+    known = frozenset(novels.words())
+    judge = Judge(model, evaluator, novels, reference, known, args.device, args.batch)
     comparison = Comparison(
         args.out,
         __file__,
         model,
-        TITLES,
-        measured,
+        list(judge.formats),
+        judge.measure,
         (args.n, model.length),
         args.batch,
         args.device,
-        formats=FORMATS,
+        formats=judge.formats,
     )
     counts = golden_counts(model, searched, args.device)
-    made = plans(counts, model.length, long=args.long, others=args.others)
-    comparison.run(made, args.plans, ["data", None, *measured(others)])
+    made = all_plans(counts, model.length, long=args.long, others=args.others)
+    comparison.run(made, args.plans, ["real text", None, *judge.measure(others)])
 
 
 if __name__ == "__main__":

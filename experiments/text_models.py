@@ -1,6 +1,6 @@
 """Models of the novels: text diffusion models, and the evaluators that judge their samples.
 
-    python experiments/text_models.py --prepare english_novels.zip novels.npz --symbols bpe
+    python experiments/text_models.py english_novels.zip novels.npz --prepare --symbols bpe
     python experiments/text_models.py novels.npz OUT --kind mdlm --symbols bpe --minutes 9
         [--hold] [--from-folder FOLDER] [--device cuda]
 

@@ -40,5 +40,5 @@ def test_books_are_read_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no book of .* has 11 tokens"):
         read_books(path, 11)
     np.savez(path, train=tokens)
-    with pytest.raises(ValueError, match="holds no books"):
+    with pytest.raises(ValueError, match="holds no train books"):
         read_books(path, 5)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BookTokens", "Books", "paragraphs", "read_books"]
+__all__ = ["BookTokens", "Books", "paragraphs", "read_books", "read_split"]
 
 HELD_OUT = 2048
 """Largest number of held-out sequences."""
@@ -92,33 +92,39 @@ def thinned(x: Tensor) -> Tensor:
     return x[torch.linspace(0, len(x) - 1, min(len(x), HELD_OUT)).long()]
 
 
+def read_split(path: Path | str, split: str) -> BookTokens:
+    """The books of one split in an .npz file.
+
+    Raises:
+        ValueError: no such file, or it does not hold the split.
+    """
+    try:
+        with np.load(path) as file:
+            return BookTokens(
+                torch.from_numpy(file[split].astype(np.int32)),
+                torch.from_numpy(file[f"{split}_ends"].astype(np.int64)),
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no {split} books ({error}); write it by experiments/text_models.py "
+            "--prepare"
+        ) from None
+
+
 def read_books(path: Path | str, length: int, *, held_out: str = "validation") -> Books:
-    """The books in an .npz file.
+    """Training books and held-out sequences in an .npz file, whose ``name`` says what they are.
 
     Args:
         length: L of the sequences.
         held_out: the split from which ``test`` is cut, at most ``HELD_OUT`` sequences.
 
     Raises:
-        ValueError: no such file, or it holds no books, or none with ``length`` tokens.
+        ValueError: as ``read_split``, or a split without a book of ``length`` tokens.
     """
-    path = Path(path)
-    try:
-        with np.load(path) as file:
-            splits = {
-                split: BookTokens(
-                    torch.from_numpy(file[split].astype(np.int32)),
-                    torch.from_numpy(file[f"{split}_ends"].astype(np.int64)),
-                )
-                for split in ("train", held_out)
-            }
-            name = str(file["name"])
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} holds no books ({error}); write it by experiments/text_models.py --prepare"
-        ) from None
-    train, test = splits["train"], thinned(splits[held_out].sequences(length))
+    train, test = read_split(path, "train"), read_split(path, held_out).sequences(length)
     longest = int(train.ends.diff(prepend=train.ends.new_zeros(1)).max())
     if longest < length or len(test) == 0:
         raise ValueError(f"no book of {path} has {length} tokens in each split; take longer books")
-    return Books(name, length, train, test)
+    with np.load(path) as file:
+        name = str(file["name"])
+    return Books(name, length, train, thinned(test))
