@@ -31,7 +31,7 @@ def test_the_readme_runs(capsys, tmp_path, monkeypatch):
 
 
 def test_a_model_of_your_own_runs():
-    own, given, *_ = blocks("docs/models.md")
+    own, given, _, _, _, _, _ = blocks("docs/models.md")
     names = {
         "network": lambda x: torch.zeros(*x.shape, 6),
         "tokens": torch.randint(5, (4, 7)).numpy(),
@@ -46,7 +46,7 @@ def test_a_model_of_your_own_runs():
 
 
 def test_models_conditioned_on_time_of_your_own_run():
-    _, _, conditioned, score, *_ = blocks("docs/models.md")
+    _, _, conditioned, score, _, _, _ = blocks("docs/models.md")
     levels = []
     probs = torch.rand(28).index_fill(0, torch.tensor([27]), 0)
     probs = probs / probs.sum()
