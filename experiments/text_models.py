@@ -2,7 +2,7 @@
 
     python experiments/text_models.py english_novels.zip novels.npz --prepare --symbols bpe
     python experiments/text_models.py novels.npz OUT --kind mdlm --symbols bpe --minutes 9
-        [--hold] [--from-folder FOLDER] [--device cuda]
+        [--hold] [--from-folder FOLDER] [--bell] [--device cuda]
 
 The first command needs a CPU and the library tokenizers. It divides the books as
 checkpoints/text-small/split.json does. Symbols are the byte-level BPE of checkpoints/text-small
@@ -167,7 +167,9 @@ def prepare(source: Path, out: Path, symbols: str) -> None:
     )
 
 
-def recipe_of(kind: str, size: Symbols, network: NetworkConfig, config: TrainConfig) -> Recipe:
+def recipe_of(
+    kind: str, size: Symbols, network: NetworkConfig, config: TrainConfig, *, bell: bool
+) -> Recipe:
     """The recipe of a diffusion model."""
     return Recipe(
         task="text",
@@ -175,7 +177,7 @@ def recipe_of(kind: str, size: Symbols, network: NetworkConfig, config: TrainCon
         forward=Absorbing(vocab_size=size.count + 1, noise=LogLinear()),
         network=network,
         output="log-score" if kind == "sedd" else "posterior",
-        loss=ScoreEntropy() if kind == "sedd" else MaskedCrossEntropy(),
+        loss=ScoreEntropy() if kind == "sedd" else MaskedCrossEntropy(bell=bell),
         data=FromFiles(partial(books_on, length=size.length), "the .npz file of --prepare"),
         config=config,
     )
@@ -233,7 +235,7 @@ def run_training(args: argparse.Namespace) -> None:
         train_evaluator(network, config, data, args.out, args.from_folder)
     else:
         train_recipe(
-            recipe_of(args.kind, size, network, config),
+            recipe_of(args.kind, size, network, config, bell=args.bell),
             args.out,
             device,
             data=args.data,
@@ -281,6 +283,7 @@ def run() -> None:
     parser.add_argument("--warmup", type=int, default=500)
     parser.add_argument("--steps", type=int, default=1_000_000, help="no more than these")
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--bell", action="store_true", help="mdlm: bell-shaped times of training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate-every", type=int, default=1000)
     parser.add_argument("--device", default="cuda")

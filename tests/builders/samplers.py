@@ -48,6 +48,7 @@ SAMPLERS: list[Sampler] = [
     jumpsteps.MaskGIT(),
     jumpsteps.FirstHitting(),
     jumpsteps.EntropyBounded(),
+    jumpsteps.KLASS(confidence=0.5, divergence=0.1, history=1),
     jumpsteps.Gillespie(t_min=0.05),
 ]
 
@@ -137,3 +138,9 @@ def distribution_in_groups(table: Tensor, groups: list[tuple[int, ...]]) -> Tens
             probs = probs * conditional(table, site, known)
         known = (*known, *group)
     return probs
+
+
+def data_index(truth: Enumerable, x: Tensor) -> Tensor:
+    """The number of each state of data symbols, as ``table.reshape(-1)`` lists them."""
+    n = truth.table.shape[0]
+    return (x * n ** torch.arange(truth.table.ndim - 1, -1, -1)).sum(-1)

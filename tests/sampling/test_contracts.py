@@ -26,6 +26,7 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.blocked_gibbs import BlockedGibbs
 from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.klass import KLASS
 from jumpsteps.sampling.loop import Simulation, simulate
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
@@ -415,6 +416,7 @@ def test_masked_samplers_serve_the_absorbing_kernel_alone() -> None:
         MaskGIT(),
         FirstHitting(),
         EntropyBounded(),
+        KLASS(),
     ):
         assert [name for name, forward in ALL_KERNELS.items() if serves(sampler, forward)] == [
             "absorbing"
@@ -479,6 +481,15 @@ def test_schedules_of_another_kind_are_refused(sampler: Sampler) -> None:
             (lambda gamma=gamma: EntropyBounded(gamma), "gamma must be")
             for gamma in (-0.1, float("nan"), float("inf"))
         ],
+        *[
+            (lambda value=value: KLASS(value), r"confidence is a probability in \[0, 1\]")
+            for value in (-0.1, 1.1, float("nan"))
+        ],
+        *[
+            (lambda value=value: KLASS(divergence=value), "divergence must be zero or more")
+            for value in (-0.1, float("nan"), float("inf"))
+        ],
+        (lambda: KLASS(history=-1), "history is a number of calls"),
         *[
             (lambda value=value: MaskGIT(value), "temperature must be")
             for value in (-1.0, float("nan"), float("inf"))

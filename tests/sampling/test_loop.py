@@ -12,6 +12,7 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.event_driven import Gillespie
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.schedules.fixed import uniform
@@ -90,3 +91,25 @@ def test_a_schedule_for_another_kernel_is_refused(reverse):
     schedule = TimeSchedule([1.0, 0.0], Provenance(kernel="gaussian"))
     with pytest.raises(ValueError, match="optimised for the kernel gaussian"):
         simulate(reverse, Tweedie(), schedule, (1, 4), generator=seeded(0))
+
+
+@pytest.mark.parametrize("sampler", [Tweedie(), Gillespie(t_min=0.1)], ids=lambda one: one.name)
+def test_the_step_map_says_which_step_changed_a_site_last(reverse, sampler):
+    seen: list[torch.Tensor] = []
+    run = simulate(
+        reverse,
+        sampler,
+        uniform(5) if sampler.takes else None,
+        (50, 4),
+        generator=seeded(0),
+        given=Given(torch.tensor([2, 0, 0, 0]), torch.tensor([True, False, False, False])),
+        callback=lambda t, x: seen.append(x),
+    )
+    states = torch.stack(seen)
+    expected = torch.zeros_like(run.samples)
+    for k in range(1, len(states)):
+        expected[states[k] != states[k - 1]] = k
+    assert torch.equal(run.step_map, expected)
+    assert (run.step_map[:, 0] == 0).all()
+    assert torch.equal(run.calls, expected.amax(1))
+    assert run.calls.max() > 1

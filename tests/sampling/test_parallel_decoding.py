@@ -11,6 +11,7 @@ from builders.asked import Asked
 from builders.kernels import kernel
 from builders.samplers import (
     conditional,
+    data_index,
     distribution_in_groups,
     enumerable,
     posterior_reverse,
@@ -22,12 +23,6 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.schedules.schedule import CountSchedule
-
-
-def data_index(truth: Enumerable, x: Tensor) -> Tensor:
-    """The number of each state of data symbols, as ``table.reshape(-1)`` lists them."""
-    n = truth.table.shape[0]
-    return (x * n ** torch.arange(truth.table.ndim - 1, -1, -1)).sum(-1)
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (2,), (1, 1, 1), (2, 1), (1, 2), (3,)], ids=str)

@@ -20,7 +20,13 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import Constant, LogLinear
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.training import losses as losses
-from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy, score_entropy, spread_times
+from jumpsteps.training.losses import (
+    MaskedCrossEntropy,
+    ScoreEntropy,
+    bell_times,
+    score_entropy,
+    spread_times,
+)
 
 N = 10_000
 UNIFORM = Uniform(vocab_size=3, noise=Constant(2.0))
@@ -326,3 +332,31 @@ def test_times_are_spread_evenly():
     assert t.max() < 1
     cells = ((t - 0.1) / 0.9 * 100 - (t[0] - 0.1) / 0.9 * 100) % 100
     assert torch.allclose(cells.sort().values, torch.arange(100, dtype=torch.float64), atol=1e-6)
+
+
+def test_bell_shaped_times_have_their_density():
+    """Beta(2, 2) between t_min and 1: its quantiles are taken at evenly spread places."""
+    n, t_min = 100_000, 0.1
+    t = (bell_times(n, t_min=t_min, generator=seeded(0)).sort().values - t_min) / (1 - t_min)
+    cdf = 3 * t**2 - 2 * t**3
+    assert float((cdf - (torch.arange(n) + 0.5) / n).abs().max()) < 1 / n
+    assert 0 <= float(t.min()) < float(t.max()) < 1
+
+
+def test_the_loss_at_bell_shaped_times_is_weighted_by_their_density():
+    """With a model of equal probabilities the loss at t is log 3 times the number of masked sites
+    over t; its mean over times of any density is log 3 times the number of sites.
+    """
+    x0 = torch.zeros(20_000, 4, dtype=torch.int64)
+    asked = []
+
+    def model(x, t, where=None):
+        asked.append(t)
+        return torch.zeros(*x.shape, 4, dtype=torch.float64)
+
+    loss = MaskedCrossEntropy(bell=True)(
+        PosteriorReverse(ABSORBING, model), x0, generator=seeded(0)
+    )
+    expected = 4 * math.log(3) * (1 - 1e-3)
+    assert float(loss.mean()) == pytest.approx(expected, rel=0.02)
+    assert float(asked[0].std()) == pytest.approx(math.sqrt(1 / 20), rel=0.01)

@@ -9,10 +9,10 @@ from tqdm import tqdm
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.loop import Simulation, simulate
 from jumpsteps.schedules.schedule import Schedule
 
-__all__ = ["sample_batches"]
+__all__ = ["run_batches", "sample_batches"]
 
 
 def sample_batches(
@@ -37,6 +37,33 @@ def sample_batches(
     Raises:
         ValueError: no sample, no batch, or what ``simulate`` refuses.
     """
+    runs = run_batches(
+        reverse,
+        sampler,
+        schedule,
+        shape,
+        generator=generator,
+        batch=batch,
+        given=given,
+        callback=callback,
+        progress=progress,
+    )
+    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
+
+
+def run_batches(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    shape: tuple[int, int],
+    *,
+    generator: torch.Generator,
+    batch: int,
+    given: Given | None = None,
+    callback: Callable[[float, Tensor], None] | None = None,
+    progress: bool = False,
+) -> list[Simulation]:
+    """The runs of ``sample_batches``, one for each batch."""
     n, length = shape
     if n < 1 or batch < 1:
         raise ValueError(
@@ -60,4 +87,4 @@ def sample_batches(
                 callback=None if start else callback,
             )
         )
-    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
+    return runs

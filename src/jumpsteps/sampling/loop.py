@@ -38,12 +38,24 @@ class Simulation:
         moved: int64 [N, B], how many sites each of the N calls of ``Sampler.step`` changed: one for
             each step of the schedule, or as many as a sampler that chooses its own steps took.
         clipped: int64 [N, B], see ``Info``.
+        step_map: int64 [B, L], the call of ``Sampler.step``, 1 to N, that changed a site last; 0
+            where none did, such as at observed sites.
     """
 
     samples: Tensor
     nfe: int
     moved: Tensor
     clipped: Tensor
+    step_map: Tensor
+
+    @property
+    def calls(self) -> Tensor:
+        """The calls of ``Sampler.step`` until each sequence was as it stayed, int64 [B].
+
+        A sampler that chooses its own steps is asked until the last sequence has arrived, so its
+        ``nfe`` is that of the slowest one.
+        """
+        return self.step_map.max(-1).values
 
 
 @torch.no_grad()
@@ -94,19 +106,19 @@ def simulate(
     report = callback or (lambda t, x: None)
     report(first, x)
     state = sampler.init(reverse, x, first, free=free)
-    moved, clipped = [], []
+    moved, clipped, step_map = [], [], torch.zeros_like(x)
     for step in tqdm(steps, desc="sampling", disable=not progress):
         arrived = False
         while not arrived:
             before = x
             x, state, info = sampler.step(reverse, before, step, state, generator=generator)
             x = clamped(x, given)
-            time = step.s if info.time is None else float(info.time.max())
-            report(time, x)
+            report(time := step.s if info.time is None else float(info.time.max()), x)
             moved.append((x != before).sum(-1))
+            step_map = step_map.masked_fill(x != before, len(moved))
             clipped.append(info.clipped)
             arrived = time <= step.s
-    return Simulation(x, counter.calls, stacked(moved, x), stacked(clipped, x))
+    return Simulation(x, counter.calls, stacked(moved, x), stacked(clipped, x), step_map)
 
 
 def stacked(rows: list[Tensor], x: Tensor) -> Tensor:

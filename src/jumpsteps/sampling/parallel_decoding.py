@@ -135,6 +135,18 @@ class MaskGIT(Sampler):
         return torch.where(kept, drawn, x), None, nothing_clipped(x)
 
 
+def time_of_masked(reverse: ReverseProcess, masked: Tensor, start: Tensor) -> Tensor:
+    """The time at which this share of the sites is masked on average, float64 [B]; 0 when none is.
+
+    Args:
+        masked: bool [B, L].
+        start: int64 [B], how many sites were masked at the start.
+    """
+    noise = reverse.forward.noise
+    alpha = 1 - masked.sum(-1) / start.clamp_min(1).to(torch.float64)
+    return noise.time_of_alpha(alpha.clamp_min(float(noise.alpha(1.0))))
+
+
 @dataclass(frozen=True)
 class EntropyBounded(Sampler):
     r"""Entropy-bounded (EB): each call reveals as many sites as keep their joint error below
@@ -184,7 +196,7 @@ class EntropyBounded(Sampler):
         masked = reverse.forward.movable(x)
         active = masked.any(-1)
         if active.any():
-            time = self.time(reverse, masked, state)
+            time = time_of_masked(reverse, masked, state)
             rows = active.nonzero()[:, 0]
             w = reverse.at_rows(rows).leave_one_out(x[rows], time[rows], where=masked[rows])
             w = w.to(torch.float64)
@@ -192,16 +204,8 @@ class EntropyBounded(Sampler):
             entropy[masked] = -torch.xlogy(w, w).sum(-1)
             moving = self.choose(entropy) & masked
             x = x.masked_scatter(moving, categorical(w[moving[masked]], generator=generator))
-        time = self.time(reverse, reverse.forward.movable(x), state)
+        time = time_of_masked(reverse, reverse.forward.movable(x), state)
         return x, state, Info(nothing_clipped(x).clipped, time)
-
-    def time(self, reverse: ReverseProcess, masked: Tensor, start: Tensor) -> Tensor:
-        """The time at which this share of the sites is masked on average, float64 [B]; 0 when none
-        is.
-        """
-        noise = reverse.forward.noise
-        alpha = 1 - masked.sum(-1) / start.clamp_min(1).to(torch.float64)
-        return noise.time_of_alpha(alpha.clamp_min(float(noise.alpha(1.0))))
 
     def choose(self, entropy: Tensor) -> Tensor:
         """bool [B, L]: the sites to reveal; entropy is infinite where nothing is masked."""

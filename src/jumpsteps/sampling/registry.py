@@ -24,6 +24,7 @@ from jumpsteps.sampling.parallel_decoding import KGillespie as KGillespie
 from jumpsteps.sampling.parallel_decoding import MaskGIT as MaskGIT
 from jumpsteps.sampling.event_driven import FirstHitting as FirstHitting
 from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded
+from jumpsteps.sampling.klass import KLASS as KLASS
 from jumpsteps.sampling.event_driven import Gillespie as Gillespie
 # isort: on
 

@@ -22,7 +22,7 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 
-__all__ = ["Loss", "MaskedCrossEntropy", "ScoreEntropy", "spread_times"]
+__all__ = ["Loss", "MaskedCrossEntropy", "ScoreEntropy", "bell_times", "spread_times"]
 
 
 class Loss(Protocol):
@@ -41,6 +41,15 @@ def spread_times(n: int, *, t_min: float, generator: torch.Generator) -> Tensor:
     shift = uniform((1,), generator=generator, device=generator.device)
     cell = torch.arange(n, device=generator.device, dtype=torch.float64)
     return t_min + (1 - t_min) * ((shift + cell / n) % 1)
+
+
+def bell_times(n: int, *, t_min: float, generator: torch.Generator) -> Tensor:
+    """n times of the density 6 t (1 - t), stretched to [t_min, 1), float64.
+
+    The quantiles of ``spread_times`` under Beta(2, 2): 1/2 - sin(asin(1 - 2u) / 3).
+    """
+    u = spread_times(n, t_min=0.0, generator=generator)
+    return t_min + (1 - t_min) * (0.5 - torch.sin(torch.asin(1 - 2 * u) / 3))
 
 
 def noised(
@@ -74,6 +83,8 @@ class MaskedCrossEntropy:
         t_min: smallest time that is drawn.
         given: number of leading sites that are observed. They are never noised and have no loss:
             the bound is that of the other sites, conditional on these.
+        bell: draw times from the bell-shaped density 6 t (1 - t), in the manner of Hong et al.
+            (2026), arXiv 2605.13026. Middle times then count more, and the loss is no bound.
 
     Raises:
         ValueError: another kernel, or no site is free.
@@ -81,6 +92,7 @@ class MaskedCrossEntropy:
 
     t_min: float = 1e-3
     given: int = 0
+    bell: bool = False
 
     def __call__(
         self, reverse: ReverseProcess, x0: Tensor, *, generator: torch.Generator
@@ -91,7 +103,8 @@ class MaskedCrossEntropy:
                 f"the masked cross-entropy needs the absorbing kernel, got {forward.name}; "
                 "use ScoreEntropy()"
             )
-        t = spread_times(len(x0), t_min=self.t_min, generator=generator)
+        draw = bell_times if self.bell else spread_times
+        t = draw(len(x0), t_min=self.t_min, generator=generator)
         x = noised(forward, x0, t, self.given, generator)
         output = reverse.call_model(x, t)[:, self.given :]
         x, x0 = x[:, self.given :], x0[:, self.given :]
