@@ -17,6 +17,7 @@ from jumpsteps.core.interrupts import await_command
 await_command()  # Before the imports that take seconds.
 # isort: split
 
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.model import Model
 from jumpsteps.denoiser.parameterisations import (
@@ -165,6 +166,7 @@ __all__ = [
     "Redraw",
     "RevealOrder",
     "ReverseProcess",
+    "SampleGenerators",
     "Sampler",
     "ScheduleSet",
     "Sequential",

@@ -46,6 +46,7 @@ from jumpsteps.cli.reporting import (
     save_comparison,
 )
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
@@ -213,7 +214,7 @@ def sample_command(options: SampleOptions) -> None:
         sampler,
         schedule,
         (options.n, model.length),
-        generator=seeded(options.seed, device),
+        generator=SampleGenerators(options.seed, range(options.n), device),
         batch=batch_size(options.batch, device),
         given=given,
         progress=sys.stderr.isatty(),

@@ -6,7 +6,8 @@ unnormalised weights w,
 .. math:: y = \min \Big\{ k : \sum_{j \le k} w_j > u \sum_j w_j \Big\}.
 
 (Float32 Gumbel noise, the usual way, truncates the tail of a softmax and so lowers its temperature:
-Zheng et al. 2024, arXiv 2409.02908.) All randomness comes from the generator that is passed.
+Zheng et al. 2024, arXiv 2409.02908.) All randomness comes from the generator that is passed: a
+``torch.Generator``, or a generator for each sample (``core.sample_generators``).
 """
 
 import math
@@ -14,27 +15,42 @@ import math
 import torch
 from torch import Tensor
 
+from jumpsteps.core.poisson import poisson_quantile
+from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.core.tensors import precise
 
-__all__ = ["RowDraws", "categorical", "exponential", "gumbel", "poisson", "uniform"]
+__all__ = ["RowDraws", "categorical", "exponential", "gumbel", "integers", "poisson", "uniform"]
 
 MANY = 256
 """The number of symbols from which on a draw takes two stages."""
 
 
-def uniform(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+def uniform(shape: tuple[int, ...], *, generator: Generator, device: torch.device) -> Tensor:
     """Uniform numbers in [0, 1), float64, of the given shape."""
+    if isinstance(generator, SampleGenerators):
+        return generator.uniform(shape)
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 
 
-def exponential(rate: Tensor, *, generator: torch.Generator) -> Tensor:
+def integers(
+    high: int, shape: tuple[int, ...], *, generator: Generator, device: torch.device
+) -> Tensor:
+    """Uniform integers in 0..high-1, int64, of the given shape."""
+    if isinstance(generator, SampleGenerators):
+        return (high * generator.uniform(shape)).to(torch.int64)
+    return torch.randint(high, shape, generator=generator, device=device)
+
+
+def exponential(rate: Tensor, *, generator: Generator) -> Tensor:
     """One exponential waiting time for each rate, float64; infinite where the rate is zero."""
     u = uniform(tuple(rate.shape), generator=generator, device=rate.device)
     return (-torch.log1p(-u) / rate.to(torch.float64)).masked_fill(rate == 0, torch.inf)
 
 
-def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:
-    """One Poisson number for each mean >= 0, int64; of float32 means in float32, else in float64.
+def poisson(mean: Tensor, *, generator: Generator) -> Tensor:
+    """One Poisson number for each mean >= 0, int64.
+
+    A ``torch.Generator`` draws it in float32 for float32 means, else in float64.
 
     Raises:
         ValueError: a mean is negative or not finite.
@@ -45,15 +61,17 @@ def poisson(mean: Tensor, *, generator: torch.Generator) -> Tensor:
             "cannot draw a Poisson number: a mean is negative or not finite; "
             "the model may have returned NaN"
         )
+    if isinstance(generator, SampleGenerators):
+        return poisson_quantile(generator.uniform(tuple(mean.shape)), mean)
     return torch.poisson(mean, generator=generator).to(torch.int64)
 
 
-def gumbel(shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+def gumbel(shape: tuple[int, ...], *, generator: Generator, device: torch.device) -> Tensor:
     """Standard Gumbel numbers, float64; to perturb a ranking, not to draw categories."""
     return -torch.log(exponential(torch.ones(shape, device=device), generator=generator))
 
 
-def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
+def categorical(weights: Tensor, *, generator: Generator) -> Tensor:
     """One draw from each row of unnormalised probabilities, by inverse distribution function.
 
     With many symbols a run of about sqrt(V) neighbours is drawn first, by its sum, and then one
@@ -74,9 +92,8 @@ def categorical(weights: Tensor, *, generator: torch.Generator) -> Tensor:
     width = 1 if rows.shape[1] < MANY else math.isqrt(rows.shape[1])
     cumulative = run_sums(rows, width).cumsum(-1)
     total = cumulative[:, -1:]
-    threshold = below(
-        total * uniform(tuple(total.shape), generator=generator, device=weights.device), total
-    )
+    u = uniform(tuple(weights.shape[:-1]), generator=generator, device=weights.device)
+    threshold = below(total * u.reshape(total.shape), total)
     drawn = torch.searchsorted(cumulative, threshold, right=True)
     if width > 1:
         before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
@@ -113,9 +130,12 @@ class RowDraws:
         starts = torch.arange(len(weights), device=weights.device, dtype=torch.float64)
         self.cumulative = cumulative.div_(total).add_(starts[:, None]).flatten()
 
-    def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+    def draw(self, rows: Tensor, *, generator: Generator) -> Tensor:
         """One symbol for each row index, int64 [...]; a symbol of weight zero is never drawn."""
-        u = uniform(tuple(rows.shape), generator=generator, device=rows.device)
+        return self.find(rows, uniform(tuple(rows.shape), generator=generator, device=rows.device))
+
+    def find(self, rows: Tensor, u: Tensor) -> Tensor:
+        """The symbol of each row index where its distribution function exceeds u, int64 [...]."""
         start = rows.to(torch.float64)
         found = torch.searchsorted(self.cumulative, below(start + u, start + 1), right=True)
         return found - rows * self.symbols

@@ -4,8 +4,8 @@ The outputs of all sites are L V numbers per sequence, 200 MB at the size of a s
 A network is a trunk and a head, :math:`\mathrm{out}^l = \mathrm{head}(h^l)` with :math:`h =
 \mathrm{trunk}(x_t, t)`, and a draw or an entropy depends on the output of one site alone. So the
 hidden states h are kept (``model.Evaluation``), and head and draw run chunk by chunk. Results do
-not depend on the size of the chunks, but for samples of ordinal tau-leaping: a site takes as many
-random numbers as it has rare jumps.
+not depend on the size of the chunks, but for samples of ordinal tau-leaping from a
+``torch.Generator``: a site takes as many random numbers as it has rare jumps.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical
+from jumpsteps.core.sample_generators import Generator, at_rows, at_sites, in_parts
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import DrawsSymbols, Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
@@ -48,23 +49,28 @@ def in_chunks(
     x: Tensor,
     t: Time,
     where: Tensor | SiteMask,
-    draw: Callable[[Tensor, SiteMask], Tensor],
+    draw: Callable[[Tensor, SiteMask, Generator], Tensor],
+    *,
+    generator: Generator,
 ) -> Tensor:
-    """``draw(output, sites)`` for each chunk of the selected sites, [K, ...]; one model call.
+    """``draw(output, sites, generator)`` for each chunk of the selected sites, [K, ...]; one model
+    call.
 
     Args:
-        draw: the model's output at a chunk [k, V] and the chunk's sites -> [k, ...].
+        draw: the model's output at a chunk [k, V], the chunk's sites and the source of their draws
+            -> [k, ...].
     """
     where = SiteMask.of(where)
+    source = at_sites(generator, where)
     chunks = list(site_chunks(where, reverse.forward.vocab_size))
     if len(chunks) == 1:
-        return draw(reverse.call_model(x, t, where), where)
+        return draw(reverse.call_model(x, t, where), where, source)
     evaluation = reverse.evaluate(x, t, where)
-    return read_in_chunks(evaluation, x, t, where, reverse.forward.vocab_size, draw)
+    return read_in_chunks(evaluation, x, t, where, reverse.forward.vocab_size, draw, source)
 
 
 def draw_data(
-    reverse: ReverseProcess, x: Tensor, t: float, where: SiteMask, *, generator: torch.Generator
+    reverse: ReverseProcess, x: Tensor, t: float, where: SiteMask, *, generator: Generator
 ) -> Tensor:
     """x_0 of the selected sites, each from p(x_0^l | x_t), int64 [K]; one model call.
 
@@ -72,26 +78,26 @@ def draw_data(
     x_t it draws again, a few times; what is left comes from the whole distribution.
     """
 
-    def draw(output: Tensor, chunk: SiteMask) -> Tensor:
+    def draw(output: Tensor, chunk: SiteMask, generator: Generator) -> Tensor:
         weights = reverse.data_weights_from(output, x, t, chunk)
         return categorical(weights, generator=generator)
 
     if not (isinstance(reverse, PosteriorReverse) and reverse.forward.revisable):
-        return in_chunks(reverse, x, t, where, draw)
-    evaluation = reverse.evaluate(x, t, where)
-    head = evaluation.read
+        return in_chunks(reverse, x, t, where, draw, generator=generator)
+    evaluation, source = reverse.evaluate(x, t, where), at_sites(generator, where)
+    head, symbols = evaluation.read, reverse.forward.vocab_size
     if not isinstance(head, DrawsSymbols):
-        return read_in_chunks(evaluation, x, t, where, reverse.forward.vocab_size, draw)
+        return read_in_chunks(evaluation, x, t, where, symbols, draw, source)
     rows, sites = evaluation.rows_at(where), where.select(x)
-    x0 = head.draw(rows, generator=generator)
+    x0 = head.draw(rows, generator=at_rows(source, slice(None)))
     for _ in range(REDRAWS):
         left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
         if not len(left):
             return x0
-        x0[left] = head.draw(rows[left], generator=generator)
+        x0[left] = head.draw(rows[left], generator=at_rows(source, left))
     left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
     rest = SiteMask.at(where.sites[left], where.mask.shape)
-    x0[left] = read_in_chunks(evaluation, x, t, rest, reverse.forward.vocab_size, draw)
+    x0[left] = read_in_chunks(evaluation, x, t, rest, symbols, draw, at_rows(source, left))
     return x0
 
 
@@ -101,10 +107,16 @@ def read_in_chunks(
     t: Time,
     where: SiteMask,
     symbols: int,
-    draw: Callable[[Tensor, SiteMask], Tensor],
+    draw: Callable[[Tensor, SiteMask, Generator], Tensor],
+    source: Generator,
 ) -> Tensor:
-    """``in_chunks`` of an evaluation that was made."""
-    parts = [draw(evaluation(x, t, chunk), chunk) for chunk in site_chunks(where, symbols)]
+    """``in_chunks`` of an evaluation that was made; ``source`` is that of the selected sites."""
+    chunks = list(site_chunks(where, symbols))
+    sources = in_parts(source, [len(chunk) for chunk in chunks])
+    parts = [
+        draw(evaluation(x, t, chunk), chunk, part)
+        for chunk, part in zip(chunks, sources, strict=True)
+    ]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.process.noise import Time
 
@@ -48,7 +49,7 @@ class DrawsSymbols(Protocol):
 
     def __call__(self, rows: Tensor, tokens: Tensor) -> Tensor: ...
 
-    def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+    def draw(self, rows: Tensor, *, generator: Generator) -> Tensor:
         """One symbol for each row [K, ...], int64 [K].
 
         Raises:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.examples import LastChanges
@@ -41,8 +42,8 @@ def compare(
         schedules: name -> NFE -> schedule.
         shape: (n, L): n samples of L sites for every schedule.
         metric: int64 [B, L] -> float [B], one value per sample.
-        seed: every run starts from this seed.
-        batch: sequences sampled at a time.
+        seed: of the samples of every schedule; sample i has the same random numbers in all.
+        batch: sequences sampled at a time; it does not change the samples.
         given: observed sites, [L] for all samples or [n, L] for each of them.
         examples: how many of the first samples each row keeps, at most those of one batch.
 
@@ -64,7 +65,7 @@ def compare(
         desc="comparing",
         disable=not progress,
     ):
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = SampleGenerators(seed, range(shape[0]), device)
         kept = LastChanges(examples)
         samples, calls = sample_batches(
             reverse,

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import AbsorbingExit
 from jumpsteps.process.kernel import ForwardProcess
@@ -78,11 +79,11 @@ class Absorbing(ForwardProcess):
         return w
 
     def sample_prior(
-        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+        self, shape: tuple[int, ...], *, generator: Generator, device: torch.device
     ) -> Tensor:
         return torch.full(shape, self.mask_id, dtype=torch.int64, device=device)
 
-    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+    def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
         u = uniform(tuple(x0.shape), generator=generator, device=x0.device)
 
         def at(t: Time) -> Tensor:
@@ -90,9 +91,7 @@ class Absorbing(ForwardProcess):
 
         return at
 
-    def sample_transition(
-        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
-    ) -> Tensor:
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         survive = self.survival(s, t).to(x.device)
         return x.masked_fill(u >= survive, self.mask_id)
@@ -105,7 +104,7 @@ class Absorbing(ForwardProcess):
         alpha = self.noise.alpha(t)
         return (self.noise.alpha(s) - alpha) / (1 - alpha)
 
-    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         return self.movable(x) & (u < float(self.reveal_probability(t, s)))
 
@@ -124,7 +123,7 @@ class Absorbing(ForwardProcess):
         return self.leave_out(log_posterior, x, t)
 
     def sample_bridge(
-        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator
     ) -> Tensor:
         return x0
 

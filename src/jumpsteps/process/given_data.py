@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import RowDraws, categorical, poisson
+from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
+from jumpsteps.core.sample_generators import Generator, at_repeats
 
 __all__ = ["JumpTables", "NearJumps", "draw_pairs"]
 
@@ -45,7 +46,7 @@ def draw_pairs(
     symbols: int,
     rows: Callable[[Tensor, Tensor], Tensor],
     *,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> Tensor:
     """One symbol for each site, from a distribution that depends on its x0 and x alone, int64 [K].
 
@@ -56,11 +57,12 @@ def draw_pairs(
     """
     # There are V^2 pairs at most; where their table would be too large, sites come in parts.
     most = max(len(x), 1) if symbols**3 <= NUMBERS else NUMBERS // symbols
+    u = uniform(tuple(x.shape), generator=generator, device=x.device)
     drawn = []
-    for part0, part in zip(x0.split(most), x.split(most), strict=True):
+    for part0, part, numbers in zip(x0.split(most), x.split(most), u.split(most), strict=True):
         pairs, which = (part0 * symbols + part).unique(return_inverse=True)
         table = RowDraws(rows(pairs // symbols, pairs % symbols))
-        drawn.append(table.draw(which, generator=generator))
+        drawn.append(table.find(which, numbers))
     return torch.cat(drawn)
 
 
@@ -132,7 +134,7 @@ class NearJumps:
         float32 = (part.to(torch.float32) for part in (inverse, rates, rare))
         return cls(tables, distance, likely, *float32)
 
-    def sums(self, p: Tensor, x: Tensor, noise: float, *, generator: torch.Generator) -> Tensor:
+    def sums(self, p: Tensor, x: Tensor, noise: float, *, generator: Generator) -> Tensor:
         """The sum of all jumps' displacements, int64 [K].
 
         Args:
@@ -148,8 +150,9 @@ class NearJumps:
         rare = self.rare[x].mul_(p)
         times = poisson(noise * rare.sum(-1), generator=generator)
         site = torch.arange(len(x), device=x.device).repeat_interleave(times)  # Of each jump.
-        x0 = categorical(rare[site], generator=generator)
-        y = draw_pairs(x0, x[site], p.shape[-1], self.rare_jumps, generator=generator)
+        source = at_repeats(generator, times)
+        x0 = categorical(rare[site], generator=source)
+        y = draw_pairs(x0, x[site], p.shape[-1], self.rare_jumps, generator=source)
         return total.index_add_(0, site, y - x[site])
 
     def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, poisson
+from jumpsteps.core.sample_generators import Generator, at_rows
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
 from jumpsteps.process.given_data import JumpTables, draw_pairs
@@ -96,12 +97,12 @@ class ForwardProcess(ABC):
 
     @abstractmethod
     def sample_prior(
-        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+        self, shape: tuple[int, ...], *, generator: Generator, device: torch.device
     ) -> Tensor:
         """Noise, int64 of the given shape: the distribution that a run starts from at t = 1."""
 
     @abstractmethod
-    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+    def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
         """One forward path from x0, as a function of time.
 
         The returned function gives x_t for any t in [0, 1]. All randomness is drawn before it is
@@ -110,9 +111,7 @@ class ForwardProcess(ABC):
         """
 
     @abstractmethod
-    def sample_transition(
-        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
-    ) -> Tensor:
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         """x_t given x_s = x, for s < t."""
 
     # A kernel overrides these where a default is wrong for it or slow.
@@ -121,7 +120,7 @@ class ForwardProcess(ABC):
         """The sites that the reverse process can change, bool of x's shape; all by default."""
         return torch.ones_like(x, dtype=torch.bool)
 
-    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: torch.Generator) -> Tensor:
+    def draw_moving(self, x: Tensor, t: float, s: float, *, generator: Generator) -> Tensor:
         """The sites that the step t -> s redraws from ``bridge``, bool of x's shape.
 
         A kernel draws here what does not depend on the model, so that the model is evaluated at
@@ -158,7 +157,7 @@ class ForwardProcess(ABC):
         return self.likelihood(x, t).gather(-1, x0[..., None])[..., 0] > 0
 
     def sample_bridge(
-        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator
     ) -> Tensor:
         """x_s given x_0 and x_t = x [K], at sites that ``draw_moving`` selected."""
         data = one_hot(x0, self.vocab_size, torch.float64)
@@ -173,14 +172,14 @@ class ForwardProcess(ABC):
         tables = JumpTables.of(q, self.rates_between.to(x.device))
         return p * (float(self.noise.rate(t)) * tables.exits.to(p))[x]
 
-    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: torch.Generator) -> Tensor:
+    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
         """Where the reverse process jumps from x at time t, given x_0 [K], if it jumps."""
         q = self.transition(0.0, t).to(x.device)
         tables = JumpTables.of(q, self.rates_between.to(x.device))
         return draw_pairs(x0, x, self.vocab_size, tables.jumps, generator=generator)
 
     def sample_jump_sum(
-        self, p: Tensor, x: Tensor, t: float, h: float, *, generator: torch.Generator
+        self, p: Tensor, x: Tensor, t: float, h: float, *, generator: Generator
     ) -> Tensor:
         """x plus the sum of all jumps' displacements in a duration h of the reverse rates of t.
 
@@ -190,8 +189,9 @@ class ForwardProcess(ABC):
         left = poisson(weights.sum(-1), generator=generator)
         moved = x.clone()
         while bool((sites := left.nonzero()[:, 0]).numel()):
-            x0 = categorical(weights[sites], generator=generator)
-            moved[sites] += self.sample_jump(x0, x[sites], t, generator=generator) - x[sites]
+            source = at_rows(generator, sites)
+            x0 = categorical(weights[sites], generator=source)
+            moved[sites] += self.sample_jump(x0, x[sites], t, generator=source) - x[sites]
             left[sites] -= 1
         return moved
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import RowDraws
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.process.rate_matrix import MatrixKernel
 
 __all__ = ["NoisingTable"]
@@ -35,6 +36,6 @@ class NoisingTable:
         matrices = [forward.exponential(part) for part in elapsed.split(AT_A_TIME)]
         self.rows = RowDraws(torch.cat(matrices).flatten(0, 1))
 
-    def draw(self, x0: Tensor, which: Tensor, *, generator: torch.Generator) -> Tensor:
+    def draw(self, x0: Tensor, which: Tensor, *, generator: Generator) -> Tensor:
         """x_t of x_0 int64 [B, L] at the time of index ``which``, int64 [B]; int64 [B, L]."""
         return self.rows.draw(which[:, None] * self.symbols + x0, generator=generator)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import precise
 from jumpsteps.process.exit_rates import MatrixExit
 from jumpsteps.process.given_data import draw_pairs
@@ -121,7 +122,7 @@ class MatrixKernel(ForwardProcess):
         return torch.ones_like(x, dtype=torch.bool) if impossible is None else ~impossible[x, x0]
 
     def sample_bridge(
-        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator
     ) -> Tensor:
         if s == 0:
             return x0
@@ -136,28 +137,26 @@ class MatrixKernel(ForwardProcess):
         leaving = float(self.noise.rate(t)) * time_tables(self, x.device).jumps(t).exits.to(p)
         return leaving[x].mul_(p)
 
-    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: torch.Generator) -> Tensor:
+    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
         jumps = time_tables(self, x.device).jumps(t).jumps
         return draw_pairs(x0, x, self.vocab_size, jumps, generator=generator)
 
     def sample_jump_sum(
-        self, p: Tensor, x: Tensor, t: float, h: float, *, generator: torch.Generator
+        self, p: Tensor, x: Tensor, t: float, h: float, *, generator: Generator
     ) -> Tensor:
         noise = h * float(self.noise.rate(t))
         return x + time_tables(self, x.device).near(t).sums(p, x, noise, generator=generator)
 
     def sample_prior(
-        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+        self, shape: tuple[int, ...], *, generator: Generator, device: torch.device
     ) -> Tensor:
         return categorical(self.stationary().to(device).expand(*shape, -1), generator=generator)
 
-    def sample_transition(
-        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
-    ) -> Tensor:
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         matrices, which = self.transitions(s, t, x)
         return categorical(matrices[which, x], generator=generator)
 
-    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+    def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
         """By uniformisation; memory: some max_exit_rate x total(1) jumps for each site."""
         device = x0.device
         horizon = self.noise.total(1.0).to(device)

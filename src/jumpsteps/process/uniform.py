@@ -18,7 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import poisson, uniform
+from jumpsteps.core.draws import integers, poisson, uniform
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import UniformExit
 from jumpsteps.process.kernel import ForwardProcess
@@ -57,11 +58,11 @@ class Uniform(ForwardProcess):
         return back * self.push(w, s)
 
     def sample_prior(
-        self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device
+        self, shape: tuple[int, ...], *, generator: Generator, device: torch.device
     ) -> Tensor:
-        return torch.randint(self.vocab_size, shape, generator=generator, device=device)
+        return integers(self.vocab_size, shape, generator=generator, device=device)
 
-    def sample_path(self, x0: Tensor, *, generator: torch.Generator) -> Callable[[Time], Tensor]:
+    def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
         horizon = self.noise.total(1.0).to(x0.device)
         jumps = poisson(horizon.expand(x0.shape), generator=generator)
         most = int(jumps.max()) if jumps.numel() else 0
@@ -69,7 +70,7 @@ class Uniform(ForwardProcess):
         clocks = horizon * uniform(shape, generator=generator, device=x0.device)
         unused = torch.arange(most, device=x0.device) >= jumps[..., None]
         clocks = clocks.masked_fill(unused, torch.inf)
-        symbols = torch.randint(self.vocab_size, shape, generator=generator, device=x0.device)
+        symbols = integers(self.vocab_size, shape, generator=generator, device=x0.device)
         states = torch.cat([x0[..., None], symbols], -1)
 
         def at(t: Time) -> Tensor:
@@ -78,12 +79,10 @@ class Uniform(ForwardProcess):
 
         return at
 
-    def sample_transition(
-        self, x: Tensor, s: Time, t: Time, *, generator: torch.Generator
-    ) -> Tensor:
+    def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         survive = self.survival(s, t).to(x.device)
-        other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
+        other = integers(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
         return torch.where(u < survive, x, other)
 
     def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
@@ -108,7 +107,7 @@ class Uniform(ForwardProcess):
         return (x0 == x) | (self.noise.alpha(t).to(x.device) < 1)
 
     def sample_bridge(
-        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: torch.Generator
+        self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator
     ) -> Tensor:
         """Each of the two steps 0 -> s -> t keeps the symbol, or replaces it by a uniform one."""
         first, then = float(self.noise.alpha(s)), float(self.survival(s, t))
@@ -116,7 +115,7 @@ class Uniform(ForwardProcess):
         keep_x, keep_x0, neither = then * (1 - first), first * (1 - then), (1 - first) * (1 - then)
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
         u = u * (both + (keep_x + keep_x0 + neither))
-        other = torch.randint(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
+        other = integers(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
         replaced = torch.where(u < both + (keep_x + keep_x0), x0, other)
         return torch.where(u < both + keep_x, x, replaced)
 
@@ -126,10 +125,10 @@ class Uniform(ForwardProcess):
         own = p.gather(-1, x[..., None]) * (rate * (self.vocab_size - 1) / (1 + more))
         return (p * (rate * (self.vocab_size - 1 + more))).scatter(-1, x[..., None], own)
 
-    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: torch.Generator) -> Tensor:
+    def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
         more, others = self.more_likely(t), self.vocab_size - 1
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        other = torch.randint(others, tuple(x.shape), generator=generator, device=x.device)
+        other = integers(others, tuple(x.shape), generator=generator, device=x.device)
         other = other + (other >= x)  # Uniform among the symbols that differ from x.
         return torch.where((x0 != x) & (u * (others + more) < more), x0, other)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, uniform
+from jumpsteps.core.sample_generators import Generator, at_rows
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
@@ -31,17 +32,17 @@ def absorbing(reverse: ReverseProcess) -> Absorbing:
 
 
 def reveal(
-    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor, generator: torch.Generator
+    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor, generator: Generator
 ) -> Tensor:
     """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model
     call.
     """
 
-    def draw(output: Tensor, where: SiteMask) -> Tensor:
+    def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
         w = reverse.leave_one_out_from(output, x, t, where)
         return categorical(w, generator=generator)
 
-    return in_chunks(reverse, x, t, where, draw)
+    return in_chunks(reverse, x, t, where, draw, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class Ancestral(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
         rows = moving.any(-1).nonzero()[:, 0]
         if len(rows):
-            some = reverse.at_rows(rows)
-            x = x.masked_scatter(moving, reveal(some, x[rows], step.t, moving[rows], generator))
+            some, source = reverse.at_rows(rows), at_rows(generator, rows)
+            x = x.masked_scatter(moving, reveal(some, x[rows], step.t, moving[rows], source))
         return x, None, nothing_clipped(x)
 
     def site_distribution(
@@ -137,7 +138,7 @@ class ReMDM(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         forward = absorbing(reverse)
         unmask, remask = self.probabilities(forward, step)

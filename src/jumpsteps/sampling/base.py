@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -174,7 +175,7 @@ class Sampler(ABC):
         step: Step,
         state: Any,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Any, Info]:
         """The new x, the new state, and what happened."""
 

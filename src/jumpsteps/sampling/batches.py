@@ -1,11 +1,15 @@
-"""Many samples: one run of ``simulate`` after the other, each for a batch that fits in memory."""
+"""Many samples: one run of ``simulate`` after the other, each for a batch that fits in memory.
 
-from collections.abc import Callable
+Every sample has random numbers of its own, so the size of a batch does not change it.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
@@ -21,7 +25,7 @@ def sample_batches(
     schedule: Schedule | None,
     shape: tuple[int, int],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     batch: int,
     given: Given | None = None,
     callback: Callable[[float, Tensor], None] | None = None,
@@ -31,22 +35,25 @@ def sample_batches(
     costliest batch.
 
     Args:
+        generator: ``SampleGenerators`` of n samples; a ``torch.Generator`` draws their seed.
         given: observed sites, the same in all samples, [L], or of each sample, [n, L].
         callback: called with (t, x) at first and after every step of the first batch.
 
     Raises:
         ValueError: no sample, no batch, or what ``simulate`` refuses.
     """
-    runs = run_batches(
-        reverse,
-        sampler,
-        schedule,
-        shape,
-        generator=generator,
-        batch=batch,
-        given=given,
-        callback=callback,
-        progress=progress,
+    runs = list(
+        run_batches(
+            reverse,
+            sampler,
+            schedule,
+            shape,
+            generator=generator,
+            batch=batch,
+            given=given,
+            callback=callback,
+            progress=progress,
+        )
     )
     return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
 
@@ -57,13 +64,13 @@ def run_batches(
     schedule: Schedule | None,
     shape: tuple[int, int],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     batch: int,
     given: Given | None = None,
     callback: Callable[[float, Tensor], None] | None = None,
     progress: bool = False,
-) -> list[Simulation]:
-    """The runs of ``sample_batches``, one for each batch."""
+) -> Iterator[Simulation]:
+    """The runs of ``sample_batches``, one after the other."""
     n, length = shape
     if n < 1 or batch < 1:
         raise ValueError(
@@ -72,19 +79,19 @@ def run_batches(
         )
     if given is not None:
         given.check(shape, reverse.forward)
-    runs = []
-    for start in tqdm(range(0, n, batch), desc="sampling", disable=not progress):
-        stop = min(start + batch, n)
-        known = None if given is None else given.at_rows(slice(start, stop))
-        runs.append(
-            simulate(
-                reverse,
-                sampler,
-                schedule,
-                (stop - start, length),
-                generator=generator,
-                given=known,
-                callback=None if start else callback,
-            )
+    generators = SampleGenerators.seeded_by(generator, n)
+    generators.check(n)
+    start = 0
+    parts = generators.in_parts(batch)
+    for part in tqdm(parts, desc="sampling", disable=not progress):
+        rows = slice(start, start + len(part))
+        yield simulate(
+            reverse,
+            sampler,
+            schedule,
+            (len(part), length),
+            generator=part,
+            given=None if given is None else given.at_rows(rows),
+            callback=None if start else callback,
         )
-    return runs
+        start = rows.stop

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
@@ -140,7 +141,7 @@ class BlockedGibbs(Sampler):
         step: Step,
         state: Any,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Any, Info]:
         inner, free = state if state is not None else (None, torch.ones_like(x, dtype=torch.bool))
         due = [redraw for redraw in self.redraws if redraw.due(step.t, step.s)]
@@ -159,7 +160,7 @@ class BlockedGibbs(Sampler):
         redraw: Redraw,
         s: float,
         free: Tensor,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> Tensor:
         """x at the time s after the calls of one redraw."""
         count = (redraw.share * free.sum(-1)).round().clamp_min(1)
@@ -169,11 +170,14 @@ class BlockedGibbs(Sampler):
             chosen = revealed(reverse, x, free & (ranks < count[:, None]))
             hidden = hide(reverse, x, chosen)
 
-            def draw(output: Tensor, where: SiteMask, hidden: Tensor = hidden) -> Tensor:
+            def draw(
+                output: Tensor, where: SiteMask, source: Generator, hidden: Tensor = hidden
+            ) -> Tensor:
                 probs = distribution(reverse, output, hidden, t, where)
-                return categorical(probs, generator=generator)
+                return categorical(probs, generator=source)
 
-            x = x.masked_scatter(chosen, in_chunks(reverse, hidden, t, chosen, draw))
+            drawn = in_chunks(reverse, hidden, t, chosen, draw, generator=generator)
+            x = x.masked_scatter(chosen, drawn)
         return x
 
     def transition_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Info, Sampler, joint_distribution
@@ -76,7 +77,7 @@ class Corrected(Sampler):
         step: Step,
         state: Any,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Any, Info]:
         inner, free = state
         x, inner, info = self.predictor.step(reverse, x, step, inner, generator=generator)
@@ -99,7 +100,7 @@ class Corrected(Sampler):
         x: Tensor,
         step: Step,
         free: Tensor,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> Tensor:
         """x after one correction at the time s, by one model call; only ``free`` sites (bool [B,
         L]) count.
@@ -151,10 +152,10 @@ class PredictorCorrector(Corrected):
         x: Tensor,
         step: Step,
         free: Tensor,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> Tensor:
         rates, h = self.rates(reverse, x, step)
-        return first_jump(rates.flatten(0, 1), x.flatten(), h, generator=generator).reshape(x.shape)
+        return first_jump(rates, x, h, generator=generator)
 
     def rates(self, reverse: ReverseProcess, x: Tensor, step: Step) -> tuple[Tensor, float]:
         """Forward and reverse rates at s, float64 [B, L, V], and the duration of a correction."""

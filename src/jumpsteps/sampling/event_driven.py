@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, exponential, uniform
+from jumpsteps.core.sample_generators import Generator, at_rows, at_step
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
 from jumpsteps.sampling.one_stage import denoise
@@ -25,6 +26,9 @@ from jumpsteps.sampling.parallel_decoding import smallest
 from jumpsteps.schedules.schedule import Step
 
 __all__ = ["FirstHitting", "Gillespie"]
+
+LAST = -1
+"""The number of a run's last step: how many candidates come before it depends on the batch."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,11 @@ class Gillespie(Sampler):
         step: Step,
         state: Tensor,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         if not (state > self.t_min).any():
-            x, done = denoise(reverse, x, self.t_min, generator), torch.zeros_like(state)
+            last = at_step(generator, LAST)
+            x, done = denoise(reverse, x, self.t_min, last), torch.zeros_like(state)
             return x, done, Info(nothing_clipped(x).clipped, done)
         movable = reverse.forward.movable(x)
         time = self.candidate(reverse, movable.sum(-1), state, generator)
@@ -85,7 +90,7 @@ class Gillespie(Sampler):
         return x, time, Info(clipped, time)
 
     def candidate(
-        self, reverse: ReverseProcess, sites: Tensor, time: Tensor, generator: torch.Generator
+        self, reverse: ReverseProcess, sites: Tensor, time: Tensor, generator: Generator
     ) -> Tensor:
         """The time of the next candidate of each sequence, [B]; t_min when there is none."""
         forward = reverse.forward
@@ -94,7 +99,7 @@ class Gillespie(Sampler):
         total = bound.inverse(bound.integral(forward.noise.total(time)) - waiting)
         return forward.noise.inverse(total).clamp_min(self.t_min)
 
-    def pick(self, movable: Tensor, generator: torch.Generator) -> Tensor:
+    def pick(self, movable: Tensor, generator: Generator) -> Tensor:
         """bool [B, L]: one movable site of each sequence."""
         keys = uniform(tuple(movable.shape), generator=generator, device=movable.device) + ~movable
         return torch.zeros_like(movable).scatter(-1, keys.argmin(-1, keepdim=True), True) & movable
@@ -105,7 +110,7 @@ class Gillespie(Sampler):
         x: Tensor,
         time: Tensor,
         site: Tensor,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Tensor]:
         """The state after the candidates, and whether their rate exceeded the bound."""
         forward, rows = reverse.forward, site.any(-1).nonzero()[:, 0]
@@ -113,8 +118,10 @@ class Gillespie(Sampler):
         rates = reverse.at_rows(rows).rates(x[rows], t, where=site[rows]).to(torch.float64)
         bound = forward.noise.rate(t) * forward.exit_rate_bound.rate(forward.noise.total(t))
         share = rates.sum(-1) / bound
-        accepted = uniform((len(t),), generator=generator, device=x.device) < share
-        y = x[site].masked_scatter(accepted, categorical(rates[accepted], generator=generator))
+        source = at_rows(generator, rows)
+        accepted = uniform((len(t),), generator=source, device=x.device) < share
+        jumped = categorical(rates[accepted], generator=at_rows(source, accepted))
+        y = x[site].masked_scatter(accepted, jumped)
         return x.masked_scatter(site, y), (share > 1 + 1e-9).to(x.dtype)
 
 
@@ -150,7 +157,7 @@ class FirstHitting(Sampler):
         step: Step,
         state: Tensor,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         noise, masked = reverse.forward.noise, reverse.forward.movable(x)
         n = masked.sum(-1)
@@ -162,6 +169,6 @@ class FirstHitting(Sampler):
         if active.any():
             rows = active.nonzero()[:, 0]
             w = reverse.at_rows(rows).leave_one_out(x[rows], time[rows], where=site[rows])
-            x = x.masked_scatter(site, categorical(w, generator=generator))
+            x = x.masked_scatter(site, categorical(w, generator=at_rows(generator, rows)))
         time = torch.where(n > 1, time, 0.0)
         return x, time, Info(nothing_clipped(x).clipped, time)

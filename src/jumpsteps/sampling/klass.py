@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical
+from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
 from jumpsteps.sampling.parallel_decoding import time_of_masked
@@ -92,7 +93,7 @@ class KLASS(Sampler):
         step: Step,
         state: Memory,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Memory, Info]:
         masked = reverse.forward.movable(x)
         rows = masked.any(-1).nonzero()[:, 0]
@@ -102,7 +103,8 @@ class KLASS(Sampler):
             w = w.to(torch.float64)
             state = self.remember(state, masked, w)
             moving = self.choose(w, masked, state.rest)
-            x = x.masked_scatter(moving, categorical(w[moving[masked]], generator=generator))
+            drawn = categorical(w[moving[masked]], generator=at_sites(generator, moving))
+            x = x.masked_scatter(moving, drawn)
         time = time_of_masked(reverse, reverse.forward.movable(x), state.start)
         return x, state, Info(nothing_clipped(x).clipped, time)
 

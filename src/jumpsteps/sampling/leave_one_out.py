@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, uniform
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import in_chunks
@@ -77,17 +78,18 @@ class LeaveOneOutCorrector(Corrected):
         x: Tensor,
         step: Step,
         free: Tensor,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> Tensor:
         keys = uniform(tuple(x.shape), generator=generator, device=x.device) + ~free
         chosen = smallest(keys, min(self.sites, x.shape[1])) & free
         hidden = hide(reverse, x, chosen)
 
-        def draw(output: Tensor, where: SiteMask) -> Tensor:
+        def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
             probs = conditional(reverse, output, hidden, step.s, where)
             return categorical(probs, generator=generator)
 
-        return x.masked_scatter(chosen, in_chunks(reverse, hidden, step.s, chosen, draw))
+        drawn = in_chunks(reverse, hidden, step.s, chosen, draw, generator=generator)
+        return x.masked_scatter(chosen, drawn)
 
     def correction_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
         """The mean over all choices of sites."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.sample_generators import Generator, SampleGenerators, at_step
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.checks import CheckedModel
@@ -65,7 +66,7 @@ def simulate(
     schedule: Schedule | None,
     shape: tuple[int, int],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     given: Given | None = None,
     initial: Tensor | NDArray[np.integer] | None = None,
     callback: Callable[[float, Tensor], None] | None = None,
@@ -77,7 +78,7 @@ def simulate(
         schedule: of the kind that the sampler takes; None for a sampler that chooses its own steps.
             Counts are rescaled to the number of masked sites of every sequence.
         shape: (B, L).
-        generator: the source of all randomness; samples live on its device.
+        generator: the source of all randomness, of a batch or of each sample, on their device.
         given: observed sites, which keep their symbols at every state, the first included.
         initial: integers [B, L], the state at the schedule's first time, in place of noise.
         callback: called with (t, x) at first and after every step; t is the latest of a sequence.
@@ -92,8 +93,7 @@ def simulate(
     steps = plan(sampler, schedule, forward)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     reverse = replace(reverse, model=counter)
-    first = steps[0].t
-    x = start(reverse, first, shape, generator, initial)
+    x = start(reverse, first := steps[0].t, shape, generator, initial)
     free = torch.ones_like(x, dtype=torch.bool)
     if given is not None:
         given.check(shape, forward)
@@ -106,12 +106,13 @@ def simulate(
     report = callback or (lambda t, x: None)
     report(first, x)
     state = sampler.init(reverse, x, first, free=free)
-    moved, clipped, step_map = [], [], torch.zeros_like(x)
+    moved, clipped, step_map = list[Tensor](), list[Tensor](), torch.zeros_like(x)
     for step in tqdm(steps, desc="sampling", disable=not progress):
         arrived = False
         while not arrived:
             before = x
-            x, state, info = sampler.step(reverse, before, step, state, generator=generator)
+            source = at_step(generator, len(moved) + 1)
+            x, state, info = sampler.step(reverse, before, step, state, generator=source)
             x = clamped(x, given)
             report(time := step.s if info.time is None else float(info.time.max()), x)
             moved.append((x != before).sum(-1))
@@ -159,12 +160,17 @@ def start(
     reverse: ReverseProcess,
     t: float,
     shape: tuple[int, int],
-    generator: torch.Generator,
+    generator: Generator,
     initial: Tensor | NDArray[np.integer] | None,
 ) -> Tensor:
     """The state at the schedule's first time."""
     if min(shape) < 1:
         raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
+    if isinstance(generator, SampleGenerators) and len(generator) != shape[0]:
+        raise ValueError(
+            f"a run of {shape[0]} samples with the generators of {len(generator)}; pass "
+            "SampleGenerators(seed, samples) with the indices of its samples"
+        )
     if initial is not None:
         x = as_tokens(initial, "initial", generator.device)
         if tuple(x.shape) != tuple(shape):
@@ -178,4 +184,5 @@ def start(
             f"a run from noise starts at t = 1, the schedule starts at {t}; "
             "pass initial= for a later start"
         )
-    return reverse.forward.sample_prior(shape, generator=generator, device=generator.device)
+    source = at_step(generator, 0)
+    return reverse.forward.sample_prior(shape, generator=source, device=source.device)

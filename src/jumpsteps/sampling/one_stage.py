@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, poisson, uniform
+from jumpsteps.core.sample_generators import Generator, at_rows, at_sites
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.chunks import draw_data, in_chunks
@@ -61,11 +62,12 @@ class Tweedie(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         moving = SiteMask(reverse.forward.draw_moving(x, step.t, step.s, generator=generator))
-        x0, own = draw_data(reverse, x, step.t, moving, generator=generator), moving.select(x)
-        y = reverse.forward.sample_bridge(x0, own, step.t, step.s, generator=generator)
+        x0 = draw_data(reverse, x, step.t, moving, generator=generator)
+        own, source = moving.select(x), at_sites(generator, moving)
+        y = reverse.forward.sample_bridge(x0, own, step.t, step.s, generator=source)
         return x.masked_scatter(moving.mask, y), None, nothing_clipped(x)
 
     def site_distribution(
@@ -94,14 +96,14 @@ def drawn_from(
     return reverse.forward.bridge(w, sites, step.t, step.s)
 
 
-def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: torch.Generator) -> Tensor:
+def denoise(reverse: ReverseProcess, x: Tensor, t: float, generator: Generator) -> Tensor:
     """Tweedie's step from t to 0, the last one of every sampler that uses rates."""
     return Tweedie().step(reverse, x, Step(t, 0.0), None, generator=generator)[0]
 
 
-def first_jump(rates: Tensor, x: Tensor, h: float, *, generator: torch.Generator) -> Tensor:
-    """The state of sites x [K] after their first jump, if any, in a duration h of constant rates
-    [K, V].
+def first_jump(rates: Tensor, x: Tensor, h: float, *, generator: Generator) -> Tensor:
+    """The state of sites x [...] after their first jump, if any, in a duration h of constant rates
+    [..., V].
     """
     return categorical(first_jump_distribution(rates, x, h), generator=generator)
 
@@ -143,23 +145,24 @@ class Euler(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         if step.s == 0:
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
         movable = reverse.forward.movable(x)
         if jumps_by_data(reverse):
             site, jump, total = first_jumps_by_data(reverse, x, step, generator)
-            u = uniform(tuple(total.shape), generator=generator, device=x.device)
+            source = at_sites(generator, movable)
+            u = uniform(tuple(total.shape), generator=source, device=x.device)
             y = torch.where(u < total, jump, site)
             clipped = count_sites(x, movable, total > 1)
             return x.masked_scatter(movable, y), None, Info(clipped=clipped)
 
-        def draw(output: Tensor, where: SiteMask) -> Tensor:
+        def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
             probs, total = self.one_jump(reverse, output, x, step, where)
             return torch.stack([categorical(probs, generator=generator), total > 1], 1)
 
-        y, clipped = in_chunks(reverse, x, step.t, movable, draw).unbind(1)
+        y, clipped = in_chunks(reverse, x, step.t, movable, draw, generator=generator).unbind(1)
         return x.masked_scatter(movable, y), None, Info(clipped=count_sites(x, movable, clipped))
 
     def one_jump(
@@ -208,22 +211,22 @@ def jumps_by_data(reverse: ReverseProcess) -> bool:
 
 
 def first_jumps_by_data(
-    reverse: ReverseProcess, x: Tensor, step: Step, generator: torch.Generator
+    reverse: ReverseProcess, x: Tensor, step: Step, generator: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The movable sites of x, where each jumps if it does, int64 [K], and its mean number of jumps
     in the step, float64 [K]; one model call.
     """
     movable = SiteMask(reverse.forward.movable(x))
 
-    def draw(output: Tensor, where: SiteMask) -> Tensor:
+    def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
         p = reverse.posterior_from(output, x, step.t, where)
         rates = reverse.forward.exits(p, where.select(x), step.t)
         x0 = categorical(rates, generator=generator)
         return torch.stack([x0.to(torch.float64), rates.sum(-1).to(torch.float64)], 1)
 
-    x0, rate = in_chunks(reverse, x, step.t, movable, draw).unbind(1)
-    site = movable.select(x)
-    y = reverse.forward.sample_jump(x0.to(torch.int64), site, step.t, generator=generator)
+    x0, rate = in_chunks(reverse, x, step.t, movable, draw, generator=generator).unbind(1)
+    site, source = movable.select(x), at_sites(generator, movable)
+    y = reverse.forward.sample_jump(x0.to(torch.int64), site, step.t, generator=source)
     return site, y, (step.t - step.s) * rate
 
 
@@ -268,7 +271,7 @@ class TauLeaping(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         if step.s == 0:
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
@@ -276,16 +279,17 @@ class TauLeaping(Sampler):
         by_data = jumps_by_data(reverse)
         if by_data and not self.ordinal:
             site, jump, total = first_jumps_by_data(reverse, x, step, generator)
-            y = torch.where(poisson(total, generator=generator) == 1, jump, site)
+            source = at_sites(generator, movable)
+            y = torch.where(poisson(total, generator=source) == 1, jump, site)
             return x.masked_scatter(movable, y), None, nothing_clipped(x)
         jumps = self.add_jumps if self.ordinal else self.single_jumps
 
-        def draw(output: Tensor, where: SiteMask) -> Tensor:
+        def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
             if by_data:
                 return self.add_by_data(reverse, output, x, step, where, generator)
             return jumps(jump_means(reverse, output, x, step, where), where.select(x), generator)
 
-        y = in_chunks(reverse, x, step.t, movable, draw)
+        y = in_chunks(reverse, x, step.t, movable, draw, generator=generator)
         return x.masked_scatter(movable, y), None, nothing_clipped(x)
 
     def add_by_data(
@@ -295,22 +299,23 @@ class TauLeaping(Sampler):
         x: Tensor,
         step: Step,
         where: SiteMask,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> Tensor:
         """``add_jumps`` by the data of each jump, for the selected sites."""
         p, h = reverse.posterior_from(output, x, step.t, where), step.t - step.s
         moved = reverse.forward.sample_jump_sum(p, where.select(x), step.t, h, generator=generator)
         return moved.clamp(0, reverse.forward.vocab_size - 1)
 
-    def single_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+    def single_jumps(self, mean: Tensor, x: Tensor, generator: Generator) -> Tensor:
         """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one
         number for each site is enough.
         """
         jumps = poisson(mean.sum(-1), generator=generator)
         once = jumps == 1
-        return x.masked_scatter(once, categorical(mean[once], generator=generator))
+        landed = categorical(mean[once], generator=at_rows(generator, once))
+        return x.masked_scatter(once, landed)
 
-    def add_jumps(self, mean: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+    def add_jumps(self, mean: Tensor, x: Tensor, generator: Generator) -> Tensor:
         jumps = poisson(mean, generator=generator)
         distance = torch.arange(mean.shape[-1], device=x.device) - x[:, None]
         return (x + (jumps * distance).sum(-1)).clamp(0, mean.shape[-1] - 1)

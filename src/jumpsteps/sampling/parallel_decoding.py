@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, gumbel
+from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.chunks import in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -62,7 +63,7 @@ class KGillespie(Sampler):
         step: Step,
         state: Tensor | None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         """The state is every site's rank, int64 [B, L], drawn once."""
         masked = reverse.forward.movable(x)
@@ -116,16 +117,16 @@ class MaskGIT(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         masked, time, count = reverse.forward.movable(x), step.model_time, count_of(step)
 
-        def draw(output: Tensor, where: SiteMask) -> Tensor:
+        def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
             w = reverse.leave_one_out_from(output, x, time, where).to(torch.float64)
             y = categorical(w, generator=generator)[:, None]
             return torch.cat([y, w.gather(-1, y).log()], 1)
 
-        y, log_p = in_chunks(reverse, x, time, masked, draw).unbind(1)
+        y, log_p = in_chunks(reverse, x, time, masked, draw, generator=generator).unbind(1)
         left = (masked.sum(-1) - count)[:, None]
         noise = gumbel(tuple(x.shape), generator=generator, device=x.device)
         confidence = self.temperature * left / x.shape[1] * noise
@@ -191,7 +192,7 @@ class EntropyBounded(Sampler):
         step: Step,
         state: Tensor,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         masked = reverse.forward.movable(x)
         active = masked.any(-1)
@@ -203,7 +204,8 @@ class EntropyBounded(Sampler):
             entropy = torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device)
             entropy[masked] = -torch.xlogy(w, w).sum(-1)
             moving = self.choose(entropy) & masked
-            x = x.masked_scatter(moving, categorical(w[moving[masked]], generator=generator))
+            drawn = categorical(w[moving[masked]], generator=at_sites(generator, moving))
+            x = x.masked_scatter(moving, drawn)
         time = time_of_masked(reverse, reverse.forward.movable(x), state)
         return x, state, Info(nothing_clipped(x).clipped, time)
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, count_sites, joint_distribution, nothing_clipped
 from jumpsteps.sampling.one_stage import Tweedie, denoise, first_jump, first_jump_distribution
@@ -64,11 +65,12 @@ class TwoStages(Sampler):
         step: Step,
         state: None,
         *,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> tuple[Tensor, None, Info]:
         middle = self.middle(step)
         mu, movable = all_rates(reverse, x, step.t)
-        jumped = first_jump(mu[movable], x[movable], step.t - middle, generator=generator)
+        source = at_sites(generator, movable)
+        jumped = first_jump(mu[movable], x[movable], step.t - middle, generator=source)
         trial = x.masked_scatter(movable, jumped)
         if step.s == 0:
             return denoise(reverse, trial, middle, generator), None, nothing_clipped(x)
@@ -76,7 +78,8 @@ class TwoStages(Sampler):
         start, h = (trial, middle - step.s) if self.keeps_trial else (x, step.t - step.s)
         movable = reverse.forward.movable(start)
         rates = self.mix(mu, after, (trial == x)[..., None])[movable]
-        y = first_jump(rates.clamp_min(0), start[movable], h, generator=generator)
+        source = at_sites(generator, movable)
+        y = first_jump(rates.clamp_min(0), start[movable], h, generator=source)
         clipped = count_sites(x, movable, (rates < 0).any(-1))
         return start.masked_scatter(movable, y), None, Info(clipped=clipped)
 

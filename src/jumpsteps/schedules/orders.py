@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import categorical, uniform
+from jumpsteps.core.draws import categorical, integers, uniform
+from jumpsteps.core.sample_generators import Generator, at_repeats
 
 __all__ = [
     "ORDERS",
@@ -50,16 +51,16 @@ class RevealOrder(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         """Numbers [B, L]; sites are revealed from the smallest to the largest."""
 
-    def ranks(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def ranks(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         """The rank of every site, int64 [B, L]."""
         return (
             self.keys(batch, length, generator=generator).argsort(dim=-1, stable=True).argsort(-1)
         )
 
-    def free_ranks(self, free: Tensor, *, generator: torch.Generator) -> Tensor:
+    def free_ranks(self, free: Tensor, *, generator: Generator) -> Tensor:
         """The rank of every free site among the free ones, int64 [B, L]; the others last.
 
         Args:
@@ -80,7 +81,7 @@ class Random(RevealOrder):
 
     name = "random"
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         return uniform((batch, length), generator=generator, device=generator.device)
 
 
@@ -90,13 +91,13 @@ class Sequential(RevealOrder):
 
     name = "sequential"
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         return torch.arange(length, device=generator.device).expand(batch, -1)
 
 
-def shifted(batch: int, length: int, generator: torch.Generator) -> Tensor:
+def shifted(batch: int, length: int, generator: Generator) -> Tensor:
     """Positions after a random cyclic shift of each sequence, [B, L]."""
-    shift = torch.randint(length, (batch, 1), generator=generator, device=generator.device)
+    shift = integers(length, (batch, 1), generator=generator, device=generator.device)
     return (torch.arange(length, device=generator.device) + shift) % length
 
 
@@ -115,7 +116,7 @@ class Spread(RevealOrder):
     layout: tuple[int, ...] | None = None
     name = "spread"
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         layout = tuple(self.layout or (length,))
         if math.prod(layout) != length:
             raise ValueError(
@@ -145,7 +146,7 @@ class Dilated(RevealOrder):
 
     name = "dilated"
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         position = shifted(batch, length, generator)
         spacing = position & -position
         spacing = torch.where(position == 0, 2 * length, spacing)
@@ -162,7 +163,7 @@ class Golden(RevealOrder):
 
     name = "golden"
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         shift = uniform((batch, 1), generator=generator, device=generator.device)
         ratio = 0.5 * (math.sqrt(5) - 1)
         return (
@@ -190,19 +191,20 @@ class Blocks(RevealOrder):
         if self.size < 1:
             raise ValueError(f"a block needs at least one site, got size={self.size}")
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         sites = torch.arange(length, device=generator.device).expand(batch, -1)
         return self.keys_at(sites, generator)
 
-    def keys_at(self, position: Tensor, generator: torch.Generator) -> Tensor:
+    def keys_at(self, position: Tensor, generator: Generator) -> Tensor:
         """The keys of sites by their positions in the sequence of blocks, int64 [B, L]."""
         batch, length = position.shape
         blocks = -(-length // self.size)
-        inner = self.inner.ranks(batch * blocks, self.size, generator=generator)
+        source = at_repeats(generator, blocks)
+        inner = self.inner.ranks(batch * blocks, self.size, generator=source)
         inner = inner.reshape(batch, blocks * self.size)
         return inner.gather(-1, position) + self.size * (position // self.size)
 
-    def free_ranks(self, free: Tensor, *, generator: torch.Generator) -> Tensor:
+    def free_ranks(self, free: Tensor, *, generator: Generator) -> Tensor:
         position = (free.cumsum(-1) - 1).clamp_min(0)
         return ranks_among(free, self.keys_at(position, generator))
 
@@ -225,7 +227,7 @@ class Fixed(RevealOrder):
         if sorted(self.permutation) != list(range(len(self.permutation))):
             raise ValueError("a fixed order needs every rank 0..L-1 once")
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         if length != len(self.permutation):
             raise ValueError(
                 f"this order is for {len(self.permutation)} sites, the sequences have {length}"
@@ -252,18 +254,18 @@ class Mixture(RevealOrder):
         if not self.orders or (self.weights is not None and len(self.weights) != len(self.orders)):
             raise ValueError("a mixture needs at least one order, and a weight for each if any")
 
-    def keys(self, batch: int, length: int, *, generator: torch.Generator) -> Tensor:
+    def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         return self.mixed(
             batch, generator, lambda order: order.ranks(batch, length, generator=generator)
         )
 
-    def free_ranks(self, free: Tensor, *, generator: torch.Generator) -> Tensor:
+    def free_ranks(self, free: Tensor, *, generator: Generator) -> Tensor:
         return self.mixed(
             len(free), generator, lambda order: order.free_ranks(free, generator=generator)
         )
 
     def mixed(
-        self, batch: int, generator: torch.Generator, ranks: Callable[[RevealOrder], Tensor]
+        self, batch: int, generator: Generator, ranks: Callable[[RevealOrder], Tensor]
     ) -> Tensor:
         """The ranks by the order that is drawn for each sequence, [B, L]."""
         weights = torch.tensor(

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.sample_generators import Generator, at_rows
 
 __all__ = ["FLOOR", "draw_bins", "log_probability_of_bin"]
 
@@ -66,7 +67,7 @@ def draw_bins(
     size: int,
     *,
     symmetric: bool,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> Tensor:
     """One bin for each site from ``truncated_logistic(...).softmax(-1)``, int64 [K].
 
@@ -87,20 +88,21 @@ def draw_bins(
             "the model may have returned NaN"
         )
     while len(again):
-        drawn, kept = propose_bins(location[again], inverse[again], size, symmetric, generator)
+        source = at_rows(generator, again)
+        drawn, kept = propose_bins(location[again], inverse[again], size, symmetric, source)
         bins[again] = drawn
         again = again[~kept]
     return bins
 
 
 def propose_bins(
-    location: Tensor, inverse: Tensor, size: int, symmetric: bool, generator: torch.Generator
+    location: Tensor, inverse: Tensor, size: int, symmetric: bool, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """Bins from g, int64 [K], and whether they are kept; ``inverse`` is 1 / h."""
     low, high = (torch.sigmoid((end - location) * inverse) for end in (-1, 1))
-    mass, place, chance = (
-        high - low,
-        *uniform((2, len(location)), generator=generator, device=location.device),
+    mass = high - low
+    place, chance = (
+        uniform((len(location),), generator=generator, device=location.device) for _ in range(2)
     )
     place = place * (mass + FLOOR * size)
     inside = place < mass

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.logistic_bins import FLOOR, draw_bins
@@ -310,7 +311,7 @@ class LogisticHead:
     def __call__(self, rows: Tensor, tokens: Tensor) -> Tensor:
         return self.model.read(rows)
 
-    def draw(self, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+    def draw(self, rows: Tensor, *, generator: Generator) -> Tensor:
         """One intensity for each row [K, 2], int64 [K], without a tensor of V numbers per site.
 
         Raises:
