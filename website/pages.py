@@ -75,13 +75,15 @@ def public_names() -> dict[str, list[str]]:
     """Package -> full names of what it has in ``from jumpsteps import ...``, in that order."""
     found: dict[str, list[str]] = {}
     for module, names in imported_names(PACKAGE / "__init__.py").items():
+        if module in ("jumpsteps.core.interrupts", "jumpsteps.version"):
+            continue
         full = [f"{module}.{name}" for name in names if name != "*"]
         if "*" in names:
             samplers = imported_names(PACKAGE / "sampling" / "registry.py")
             kinds = [f"{m}.{n}" for m, ns in samplers.items() for n in ns if ".sampling." in m]
             full = [one for one in kinds if not one.endswith(".Sampler")] + full
         found.setdefault(module.split(".")[1], []).extend(full)
-    return {p: names for p, names in found.items() if p not in ("core", "version")}
+    return found
 
 
 def api_page(package: str, names: list[str]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from builders.kernels import kernel
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core.draws import categorical
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.model import Evaluation
@@ -195,3 +196,16 @@ def test_symbols_that_cannot_have_become_x_are_drawn_again(redraws, monkeypatch)
     assert chi_square_p(x0, exact) > LEVEL
     assert model.head.drawn > n or redraws == 0
     assert model.head.read > 0
+    rows = {size: [range(i, i + size) for i in range(0, 60, size)] for size in (60, 4)}
+    whole, parts = (
+        torch.cat(
+            [
+                chunks.draw_data(
+                    reverse, x[some], 1.0, SiteMask(where.mask[some]), generator=generator
+                )
+                for some, generator in ((list(r), SampleGenerators(5, r)) for r in rows[size])
+            ]
+        )
+        for size in rows
+    )
+    assert torch.equal(whole, parts)

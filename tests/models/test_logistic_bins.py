@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from builders.statistics import LEVEL, chi_square_p, seeded
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.models.networks import logistic_bins, unet
 from jumpsteps.models.networks.logistic_bins import draw_bins, log_probability_of_bin
 from jumpsteps.models.networks.unet import truncated_logistic
@@ -64,6 +66,18 @@ def test_drawn_bins_have_the_distribution(symmetric, location, log_scale, monkey
         generator=seeded(3),
     )
     assert chi_square_p(drawn, exact) > LEVEL
+
+
+def test_a_bin_does_not_depend_on_the_others_that_are_drawn():
+    location = torch.linspace(-1.2, 1.2, 3000)
+    log_scale = torch.linspace(-1, 9, 3000).roll(1111)
+
+    def drawn(rows: range) -> Tensor:
+        some, generator = slice(rows.start, rows.stop), SampleGenerators(0, rows)
+        return draw_bins(location[some], log_scale[some], 256, symmetric=True, generator=generator)
+
+    whole, parts = drawn(range(3000)), [drawn(range(i, i + 1000)) for i in (0, 1000, 2000)]
+    assert torch.equal(whole, torch.cat(parts))
 
 
 def test_narrow_and_wide_scales_stay_inside():
