@@ -100,7 +100,9 @@ def test_every_page_is_in_the_nav_of_the_site_once():
     docs = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     api = {f"api/{package}.md" for package in pages.public_names()}
     site = docs | api | set(pages.outside_pages().values())
-    nav = in_nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    entries = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    nav = in_nav(entries)
+    assert set(pages.titles_in(entries)) == set(nav)
     assert sorted(site - set(nav)) == [], "add these pages to nav in mkdocs.yml"
     assert sorted(set(nav) - site) == [], "nav in mkdocs.yml names pages that are not there"
     assert len(nav) == len(set(nav))
@@ -113,6 +115,8 @@ def test_links_lead_to_the_same_page_on_the_site():
     card = "[a card](../checkpoints/countdown/README.md), [the start](../README.md)"
     moved = "[a card](checkpoints/countdown.md), [the start](index.md)"
     assert pages.relinked(card, "models.md") == moved
+    titled = pages.relinked("[docs/orders.md](docs/orders.md)", "index.md", {"orders.md": "Orders"})
+    assert titled == "[Orders](orders.md)"
     back = pages.relinked("[a](../../docs/piano.md)", "checkpoints/countdown.md")
     assert back == "[a](../piano.md)"
 

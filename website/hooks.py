@@ -1,27 +1,21 @@
-"""What mkdocs does beside its plugins: pages from outside docs/, links, and the API's pages."""
+"""What mkdocs does beside its plugins: pages from outside docs/, links, formulas, the API."""
 
 import re
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pages import ROOT, api_page, outside_pages, public_names, relinked
+from pages import ROOT, api_page, outside_pages, public_names, relinked, titles_in
 
-SYMBOLS = {
-    r"\sim": "~",
-    r"\mid": "|",
-    r"\prod": "prod",
-    r"\sum": "sum",
-    r"\pi": "pi",
-    r"\ne": "!=",
-    r"\le": "<=",
-    r"\ge": ">=",
-}
-"""Commands of TeX in docstrings, as they are read in the pages."""
+FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<formula>.*?)\\[)\]]</(?P=tag)>', re.S
+)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -37,19 +31,17 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Links between files of the repository become links of the site."""
-    return relinked(markdown, page.file.src_uri)
+    return relinked(markdown, page.file.src_uri, titles_in(config["nav"]))
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Formulas of docstrings, :math:`...`, as code without commands of TeX."""
+    """Formulas as MathML, which browsers show without a script."""
 
-    def plain(match: re.Match[str]) -> str:
-        formula = match[1]
-        for command, symbol in SYMBOLS.items():
-            formula = re.sub(re.escape(command) + r"(?![a-z])", symbol, formula)
-        return f"<code>{formula}</code>"
+    def mathml(match: re.Match[str]) -> str:
+        display = "block" if match["tag"] == "div" else "inline"
+        return convert(unescape(match["formula"]), display=display)
 
-    return re.sub(r":math:<code>(.*?)</code>", plain, html, flags=re.DOTALL)
+    return FORMULA.sub(mathml, html)
 
 
 def on_post_build(config: Any) -> None:

@@ -20,7 +20,7 @@ PAGES = {
 }
 """File of the repository -> page of the site."""
 
-LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
+LINK = re.compile(r"(!?\[)([^\]]*)(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 
 
 def outside_pages() -> dict[str, str]:
@@ -47,17 +47,31 @@ def source_of(page: str) -> str:
     return f"docs/{page}"
 
 
-def relinked(markdown: str, page: str) -> str:
-    """The text with its links between files of the repository as links of the site."""
+def titles_in(nav: list[dict[str, object]]) -> dict[str, str]:
+    """Page -> its title in the nav of mkdocs.yml."""
+    titles: dict[str, str] = {}
+    for entry in nav:
+        for title, inner in entry.items():
+            titles |= titles_in(inner) if isinstance(inner, list) else {str(inner): title}
+    return titles
+
+
+def relinked(markdown: str, page: str, titles: dict[str, str] | None = None) -> str:
+    """The text with its links between files of the repository as links of the site.
+
+    A link whose text is the name of the file has the page's title in its place.
+    """
     source = posixpath.dirname(source_of(page))
 
     def replaced(match: re.Match[str]) -> str:
-        if ":" in match[2]:
+        opening, text, between, link, rest = match.groups()
+        target = page_of(posixpath.normpath(posixpath.join(source, link)))
+        if ":" in link or target is None:
             return match[0]
-        target = page_of(posixpath.normpath(posixpath.join(source, match[2])))
-        if target is None:
-            return match[0]
-        return match[1] + posixpath.relpath(target, posixpath.dirname(page) or ".") + match[3]
+        if text in (link, posixpath.basename(link), f"docs/{link}"):
+            text = (titles or {}).get(target, text)
+        link = posixpath.relpath(target, posixpath.dirname(page) or ".")
+        return opening + text + between + link + rest
 
     return LINK.sub(replaced, markdown)
 
@@ -86,12 +100,22 @@ def public_names() -> dict[str, list[str]]:
     return found
 
 
+def docstring_of(module: str) -> str:
+    """The docstring of a module or package of ``jumpsteps``."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
 def api_page(package: str, names: list[str]) -> str:
-    """The page of a package: its docstring, and every public name's own."""
-    text = (PACKAGE / package / "__init__.py").read_text(encoding="utf-8")
-    about = ast.get_docstring(ast.parse(text)) or ""
-    blocks = "\n\n".join(f"::: {name}" for name in names)
-    return (
-        f"# `jumpsteps.{package}`\n\n{about}\n\n"
-        f"Everything on this page is imported by `from jumpsteps import ...`.\n\n{blocks}\n"
-    )
+    """The page of a package: each of its modules, with the public names in it."""
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        module, _, own = name.rpartition(".")
+        modules.setdefault(module, []).append(own)
+    parts = [f"# `jumpsteps.{package}`", docstring_of(f"jumpsteps.{package}")]
+    parts.append("Everything on this page is imported by `from jumpsteps import ...`.")
+    for module, own in modules.items():
+        members = "".join(f"\n        - {name}" for name in own)
+        parts.append(f"::: {module}\n    options:\n      members:{members}")
+    return "\n\n".join(parts) + "\n"
