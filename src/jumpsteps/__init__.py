@@ -38,6 +38,7 @@ from jumpsteps.evaluation.two_sample import (
 )
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.exact.markov_chain import MarkovChain
+from jumpsteps.integrations.citation import Citation, cite
 from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.process.absorbing import Absorbing
@@ -116,6 +117,7 @@ __all__ = [
     "AutoOrder",
     "Blocks",
     "Choice",
+    "Citation",
     "ClosedForm",
     "Constant",
     "Cosine",
@@ -178,6 +180,7 @@ __all__ = [
     "TimeSchedule",
     "Uniform",
     "__version__",
+    "cite",
     "corrector_candidates",
     "cosine",
     "cosine_counts",

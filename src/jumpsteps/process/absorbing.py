@@ -42,6 +42,7 @@ class Absorbing(ForwardProcess):
 
     mask_id: int = -1
     name: ClassVar[str] = "absorbing"
+    source: ClassVar[str] = "Austin et al. 2021; Campbell et al. 2022"
     revisable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -46,6 +46,7 @@ class Gaussian(MatrixKernel):
     rate_sigma: float = 6.0
     q_sigma: float = 512.0
     name: ClassVar[str] = "gaussian"
+    source: ClassVar[str] = "Campbell et al. 2022"
 
     def __post_init__(self) -> None:
         super().__post_init__()

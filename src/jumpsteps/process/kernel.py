@@ -54,6 +54,7 @@ class ForwardProcess(ABC):
         vocab_size: V, the number of states of a site (MASK included).
         noise: the noise schedule sigma(t).
         name: of the kernel, e.g. "absorbing"; schedules and files refer to it.
+        source: author and year of the paper, for ``cite``.
         revisable: whether the reverse process can change a site more than once. Later steps can
             then correct the errors of earlier ones, and costs count the surviving fraction of an
             error. False for the absorbing kernel, where a revealed site never changes again.
@@ -65,6 +66,7 @@ class ForwardProcess(ABC):
     vocab_size: int
     noise: NoiseSchedule
     name: ClassVar[str]
+    source: ClassVar[str] = ""
     revisable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

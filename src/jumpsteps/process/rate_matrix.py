@@ -202,6 +202,7 @@ class RateMatrix(MatrixKernel):
     matrix: Tensor
     vocab_size: int = field(init=False)
     name: ClassVar[str] = "rate-matrix"
+    source: ClassVar[str] = "Campbell et al. 2022"
 
     def __post_init__(self) -> None:
         matrix = torch.as_tensor(self.matrix, dtype=torch.float64, device="cpu").clone()

@@ -33,6 +33,7 @@ class Uniform(ForwardProcess):
     """Every symbol is replaced by a uniform one at rate sigma(t)."""
 
     name: ClassVar[str] = "uniform"
+    source: ClassVar[str] = "Austin et al. 2021; Campbell et al. 2022"
 
     def rate_matrix(self) -> Tensor:
         v = self.vocab_size

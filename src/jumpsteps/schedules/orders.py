@@ -46,9 +46,11 @@ class RevealOrder(ABC):
 
     Attributes:
         name: e.g. "spread"; a key of ``ORDERS``.
+        source: author and year of the paper, or "this library".
     """
 
     name: ClassVar[str]
+    source: ClassVar[str] = ""
 
     @abstractmethod
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
@@ -80,6 +82,7 @@ class Random(RevealOrder):
     """A uniformly random permutation: the forward process's own order."""
 
     name = "random"
+    source = "Austin et al. 2021"
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         return uniform((batch, length), generator=generator, device=generator.device)
@@ -90,6 +93,7 @@ class Sequential(RevealOrder):
     """From left to right."""
 
     name = "sequential"
+    source = "this library"
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         return torch.arange(length, device=generator.device).expand(batch, -1)
@@ -115,6 +119,7 @@ class Spread(RevealOrder):
 
     layout: tuple[int, ...] | None = None
     name = "spread"
+    source = "this library; Besnier et al. 2025"
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         layout = tuple(self.layout or (length,))
@@ -145,6 +150,7 @@ class Dilated(RevealOrder):
     """
 
     name = "dilated"
+    source = "Luxembourg et al. 2025"
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         position = shifted(batch, length, generator)
@@ -162,6 +168,7 @@ class Golden(RevealOrder):
     """
 
     name = "golden"
+    source = "this library"
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         shift = uniform((batch, 1), generator=generator, device=generator.device)
@@ -186,6 +193,7 @@ class Blocks(RevealOrder):
     size: int = 32
     inner: RevealOrder = Random()
     name = "blocks"
+    source = "Nie et al. 2025"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -221,6 +229,7 @@ class Fixed(RevealOrder):
     permutation: tuple[int, ...]
     shift: bool = False
     name = "fixed"
+    source = "this library"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "permutation", tuple(self.permutation))
@@ -248,6 +257,7 @@ class Mixture(RevealOrder):
     orders: tuple[RevealOrder, ...]
     weights: tuple[float, ...] | None = None
     name = "mixture"
+    source = "this library"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "orders", tuple(self.orders))

@@ -92,6 +92,7 @@ class AutoOrder:
     screening: int = 12
     bandwidth: float = 2.0
     grid_intervals: int = 512
+    source = "this library; Lavenant & Zanella 2025; Chen et al. 2025"
 
     @property
     def name(self) -> str:

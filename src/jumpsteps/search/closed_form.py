@@ -63,6 +63,12 @@ def equal_pieces(
     return TimeSchedule([1.0, *times, 0.0])
 
 
+SOURCES: dict[Callable[[InformationProfile, int], TimeSchedule], str] = {
+    equal_error: "Lavenant & Zanella 2025; Chen et al. 2025",
+    equal_entropy: "Foresti et al. 2026",
+}
+
+
 @dataclass(frozen=True)
 class ClosedForm:
     """A rule in closed form as a search: absorbing kernel, Tweedie's sampler.
@@ -78,6 +84,11 @@ class ClosedForm:
     rule: Callable[[InformationProfile, int], TimeSchedule]
     evaluations: int = 32
     bandwidth: float = 2.0
+
+    @property
+    def source(self) -> str:
+        """The papers of the rules of this module; of another rule nothing is known."""
+        return SOURCES.get(self.rule, "")
 
     @property
     def sampler(self) -> Sampler:

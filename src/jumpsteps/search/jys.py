@@ -50,6 +50,7 @@ class JYS:
     tolerance: float = 1 / 4096
     full: bool = False
     hold_time: bool = True
+    source = "Park et al. 2025"
 
     @property
     def name(self) -> str:

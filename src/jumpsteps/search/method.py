@@ -81,6 +81,7 @@ class Method(Protocol):
 
     Attributes:
         name: e.g. "shortest-path".
+        source: author and year of the paper, or "this library"; optional, for ``cite``.
         sampler: the sampler that its schedules are for by default.
         max_evaluations: model evaluations at most; None where their number is not known before.
     """

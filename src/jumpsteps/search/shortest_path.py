@@ -88,6 +88,7 @@ class ShortestPath:
     measure: Measure | None = None
     within_blocks: bool = False
     t_min: float = 0.0
+    source = "this library; Lavenant & Zanella 2025; Chen et al. 2025"
 
     def __post_init__(self) -> None:
         if not 0 <= self.t_min < 1:
