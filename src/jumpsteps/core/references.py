@@ -146,6 +146,14 @@ REFERENCES: dict[str, Reference] = {
         2026,
         arxiv="2605.22765",
     ),
+    "Kim et al. 2025": paper(
+        "kim2025klass",
+        "Seo Hyun Kim, Sunwoo Hong, Hojung Jung, Youngrok Park, Se-Young Yun",
+        "KLASS: KL-Guided Fast Inference in Masked Diffusion Models",
+        2025,
+        "NeurIPS",
+        "2511.05664",
+    ),
     "Lavenant & Zanella 2025": paper(
         "lavenant2025error",
         "Hugo Lavenant, Giacomo Zanella",
