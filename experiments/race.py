@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from corrector_plans import command_line
 from jumpsteps import load
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.evaluation.metrics import bootstrap_interval
@@ -244,7 +245,7 @@ def run() -> None:
         args.out,
         __file__,
         tables,
-        command="python experiments/race.py piano-uniform pop909.zip OUT.json --device cuda",
+        command=command_line(),
         model=args.model,
         model_hash=model.digest,
         data=data.name,
