@@ -1,4 +1,4 @@
-"""What AntiBERTy believes of masked residues, beside what they cost: the picture of docs/evidence.md.
+"""What AntiBERTy believes of masked residues beside what they cost, for docs/evidence.md.
 
     python experiments/calibration_figure.py docs/figures/calibration.png
 
