@@ -28,7 +28,7 @@ __all__ = [
     "save_comparison",
 ]
 
-EXAMPLES = 8
+EXAMPLES = 9
 """Samples of each schedule that a file of results keeps."""
 
 CALIBRATED = 16

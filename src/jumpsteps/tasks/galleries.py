@@ -89,7 +89,7 @@ def roll(tokens: Tensor, own: Tensor, steps: int) -> str:
     """Time to the right, pitch upwards; a note held over several steps is cut into its parts."""
     sounding = tokens[tokens != REST]
     low, high = (int(sounding.min()), int(sounding.max())) if len(sounding) else (60, 72)
-    width, height = 480.0, 130.0
+    width, height = 480.0, 170.0
     across, up = width / len(tokens), height / (high - low + 3)
     drawn = [
         element("line", class_="grid", x1=bar * across, x2=bar * across, y1=0, y2=height)
@@ -106,7 +106,7 @@ def roll(tokens: Tensor, own: Tensor, steps: int) -> str:
                     x=start * across,
                     y=(high + 1 - pitch) * up,
                     width=(stop - start) * across,
-                    height=up,
+                    height=max(up, 4.0),
                 )
             )
     return figure("".join(drawn), "piano roll", width, height)

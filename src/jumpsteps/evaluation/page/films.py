@@ -79,13 +79,19 @@ def cells(
 
 
 def film(panels: Sequence[Panel], steps: int, name: str) -> Mapping[str, object]:
-    """What the template needs of a film.
+    """What the template needs of a film; pictures without sites have no slider, drawings are wide.
 
     Args:
         steps: of the longest panel.
         name: of its slider, an identifier on the page.
     """
-    return {"panels": panels, "steps": steps, "name": name}
+    return {
+        "panels": panels,
+        "steps": steps,
+        "name": name,
+        "moves": any("data-s=" in panel.content for panel in panels),
+        "wide": any("<svg" in panel.content or "<p" in panel.content for panel in panels),
+    }
 
 
 def order_panels(schedule: CountSchedule) -> list[Panel]:

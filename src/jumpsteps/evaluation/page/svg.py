@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 32, 46
 RAMP = 10
 """Colours of the ramp from the first step to the last."""
 
@@ -176,8 +176,7 @@ class Frame:
         parts.append(
             element("text", html.escape(x_label), class_="label mid", x=middle, y=HEIGHT - 8)
         )
-        turned = f"translate(14 {(TOP + floor) / 2:g}) rotate(-90)"
-        parts.append(element("text", html.escape(y_label), class_="label mid", transform=turned))
+        parts.append(element("text", html.escape(y_label), class_="label", x=2, y=14))
         return "".join(parts)
 
 

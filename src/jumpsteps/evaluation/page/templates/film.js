@@ -1,5 +1,5 @@
 "use strict";
-for (const film of document.querySelectorAll(".film")) {
+for (const film of document.querySelectorAll(".film:has(input)")) {
   const slider = film.querySelector("input");
   const button = film.querySelector("button");
   const output = film.querySelector("output");
