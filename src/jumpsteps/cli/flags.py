@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from jumpsteps.cli.flag_parts import Subparsers, command, positive
 from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, choices
 from jumpsteps.cli.options import (
     CompareOptions,
@@ -12,11 +13,11 @@ from jumpsteps.cli.options import (
     ExplainOptions,
     OptimizeOptions,
     Options,
-    ReportOptions,
     SampleOptions,
     TrainOptions,
     build,
 )
+from jumpsteps.cli.page_flags import add_play, add_report
 from jumpsteps.models import BUILT_IN
 from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.search.costs.table import Measure
@@ -40,45 +41,17 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     return options
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-Subparsers = argparse._SubParsersAction  # the type of add_subparsers() has no public name
-
-
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="jumpsteps", description="Few-step sampling for discrete diffusion models."
     )
     root.add_argument("--version", action="version", version=__version__)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    every = (add_demo, add_optimize, add_sample, add_compare, add_report, add_explain, add_train)
-    for add in every:
+    for add in (add_demo, add_optimize, add_sample, add_compare, add_report, add_play):
+        add(commands)
+    for add in (add_explain, add_train):
         add(commands)
     return root
-
-
-class ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that ends in the default, where that is a number or a name."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = isinstance(action.default, str) or type(action.default) is int
-        return super()._get_help_string(action) if shown else action.help
-
-
-def command(
-    commands: "Subparsers[argparse.ArgumentParser]", name: str, options: type[Options], text: str
-) -> argparse.ArgumentParser:
-    """A command with this help, and the flag that all commands have."""
-    about = text[0].upper() + text[1:] + "."
-    made = commands.add_parser(name, help=text, description=about, formatter_class=ShowDefaults)
-    made.set_defaults(options=options)
-    made.add_argument("--device", help="torch device; by default cuda if there is one, else cpu")
-    return made
 
 
 def add_demo(commands: "Subparsers[argparse.ArgumentParser]") -> None:
@@ -184,22 +157,6 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help="JSON file of results; a report goes to a .html file beside it",
     )
     compare.add_argument("--picture", metavar="FILE", help="also draw the comparison, as a .png")
-
-
-def add_report(commands: "Subparsers[argparse.ArgumentParser]") -> None:
-    text = "write one HTML page of the results of comparisons, to be opened in a browser"
-    report = commands.add_parser(
-        "report", help=text, description=f"{text.capitalize()}.", formatter_class=ShowDefaults
-    )
-    report.set_defaults(options=ReportOptions)
-    report.add_argument(
-        "results",
-        metavar="RESULTS",
-        nargs="+",
-        help="files of 'jumpsteps compare', 'jumpsteps demo' or 'jumpsteps optimize'; schedules of "
-        "a model that is compared in another file are shown beside it",
-    )
-    report.add_argument("-o", "--out", default="report.html", help="HTML file")
 
 
 def add_explain(commands: "Subparsers[argparse.ArgumentParser]") -> None:

@@ -21,10 +21,12 @@ from jumpsteps.cli.options import (
     DemoOptions,
     ExplainOptions,
     OptimizeOptions,
+    PlayOptions,
     ReportOptions,
     SampleOptions,
     TrainOptions,
 )
+from jumpsteps.cli.play import play_command
 from jumpsteps.cli.reporting import report_command
 from jumpsteps.models.tokenizer import first_line
 from jumpsteps.search.doubts import DoubtfulInput
@@ -37,6 +39,7 @@ COMMANDS: dict[type, Callable[[Any], None]] = {
     SampleOptions: sample_command,
     CompareOptions: compare_command,
     ReportOptions: report_command,
+    PlayOptions: play_command,
     ExplainOptions: explain_command,
     TrainOptions: train_command,
 }

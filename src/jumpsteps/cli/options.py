@@ -18,6 +18,7 @@ __all__ = [
     "ObservedOptions",
     "OptimizeOptions",
     "Options",
+    "PlayOptions",
     "RaceOptions",
     "ReportOptions",
     "SampleOptions",
@@ -196,6 +197,16 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
+class PlayOptions:
+    """``jumpsteps play``."""
+
+    name: str
+    device: str | None
+    port: int
+    no_browser: bool
+
+
+@dataclass(frozen=True)
 class ExplainOptions:
     """``jumpsteps explain``."""
 
@@ -245,6 +256,7 @@ Options = (
     | SampleOptions
     | CompareOptions
     | ReportOptions
+    | PlayOptions
     | ExplainOptions
     | TrainOptions
 )

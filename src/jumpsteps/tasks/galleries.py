@@ -37,7 +37,7 @@ def countdown_gallery(examples: Examples, steps: int) -> tuple[str, str]:
     wrong[1:] |= pairs
     texts = [str(token) for token in examples.tokens[0]]
     count = int(pairs.sum())
-    note = f"{count} of {len(pairs)} pairs broken (red)" if count else "no pair broken"
+    note = f"{count} of {len(pairs)} pairs broken" if count else "no pair broken"
     return cells(examples.steps[0], steps, texts, wrong.tolist()), note
 
 

@@ -56,7 +56,7 @@ def test_the_page_shows_all_that_the_results_know():
     assert "uniform has 10.0% (6.0 to 14.0)" in text
     assert "overlap" not in text
     assert "at most 0.71" in text
-    assert "1 of 3 pairs broken (red)" in text
+    assert "1 of 3 pairs broken" in text
     assert "jumpsteps compare countdown --nfe 2 4" in text
 
 

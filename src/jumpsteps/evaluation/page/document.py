@@ -158,6 +158,7 @@ class Chapter:
             "title": about.get("model") or "Results",
             "facts": facts,
             "command": about.get("command"),
+            "task": about.get("task"),
             "nfe": self.shown_nfe,
             "legend": [(i, name, swatch(i)) for i, name in enumerate(self.names)],
             "quality": self.quality() if self.results.rows else None,
