@@ -16,7 +16,7 @@ import tables
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FOLDERS = "src|tests|experiments|benchmarks|docs|checkpoints"
-FILES = (".bin", ".json", ".md", ".npz", ".pt", ".py", ".safetensors", ".yaml")
+FILES = (".bin", ".html", ".json", ".md", ".npz", ".pt", ".py", ".safetensors", ".yaml")
 
 
 def found_modules() -> list[str]:
