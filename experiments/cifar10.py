@@ -62,7 +62,7 @@ SAMPLERS: dict[str, Sampler] = {
     "euler": Euler(),
     "predictor-corrector": PredictorCorrector(Tweedie()),
 }
-MAIN = ("uniform", "jys-context", "shortest-path", "cosine")
+MAIN = ("uniform", "jys-context", "shortest-path-noise", "shortest-path", "cosine")
 SIGMAS = (5, 20)
 SEARCH_IMAGES = (4, 16, 64, 256, 1024)
 """Images of the searches whose schedules are compared, at the first number of calls: Figure 10."""
@@ -129,7 +129,7 @@ def plan(nfe: list[int], reference: int) -> Iterator[Row]:
     for sampler in ("euler", "predictor-corrector"):
         yield from (Row(sampler, sc, n) for n in [*first, *nfe] for sc in MAIN)
     yield from (Row(s, "uniform", reference) for s in ("tweedie", "tau-leaping"))
-    for name in ("jys-context", "shortest-path"):
+    for name in ("jys-context", "shortest-path-noise"):
         yield from (Row("tau-leaping", f"{name}@{n}", first[0]) for n in SEARCH_IMAGES)
 
 

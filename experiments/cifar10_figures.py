@@ -29,6 +29,7 @@ SCHEDULES = {
     "jys-cut": "JYS to t = 0.01",
     "jys-context": "JYS, frozen context",
     "shortest-path": "shortest path",
+    "shortest-path-noise": "shortest path, weighed by noise",
     "race": "race",
 }
 SAMPLERS = ("tau-leaping", "tweedie", "euler", "predictor-corrector")

@@ -16,6 +16,7 @@ from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.schedules.files import load_schedules, save_schedules
 from jumpsteps.schedules.fixed import cosine, power, uniform
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.costs.correction import NOISE_WEIGHTED
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
@@ -29,12 +30,13 @@ SEARCHES: dict[str, tuple[Method, int]] = {
     "jys-cut": (JYS(t_min=T_MIN), 64),
     "jys-context": (JYS(full=True, hold_time=False, t_min=T_MIN), 64),
     "shortest-path": (ShortestPath(t_min=T_MIN), 16),
+    "shortest-path-noise": (ShortestPath(t_min=T_MIN, correction=NOISE_WEIGHTED), 16),
 }
 """Name -> search, and images that it sees: Jump Your Steps as published, up to t = 0.01, and with
-coarse rates whose context alone is frozen; the shortest path."""
+coarse rates whose context alone is frozen; the shortest path, and with errors weighed by noise."""
 
 POWERS = (0.75, 1.25, 1.5, 2.0, 3.0)
-RACED = ("jys-cut", "jys-context", "shortest-path")
+RACED = ("jys-cut", "jys-context", "shortest-path", "shortest-path-noise")
 SCHEDULES = ("uniform", "cosine", *SEARCHES, "race")
 
 

@@ -80,7 +80,7 @@ from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.corrector_candidates import corrector_candidates
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_path import PathCosts, path_costs
-from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
+from jumpsteps.search.costs.correction import NO_CORRECTION, NOISE_WEIGHTED, ErrorCorrection
 from jumpsteps.search.costs.few_step_nll import FewStepNLL, few_step_nll
 from jumpsteps.search.costs.information_profile import (
     InformationProfile,
@@ -111,6 +111,7 @@ from jumpsteps.version import __version__
 
 __all__ = [
     "JYS",
+    "NOISE_WEIGHTED",
     "NO_CORRECTION",
     "SAMPLERS",
     "Absorbing",

@@ -42,6 +42,17 @@ def test_the_integral_is_right_on_a_curve_that_is_known():
         assert costs.step(t, s)[0] == pytest.approx(b - a - a * np.log(b / a), rel=2e-3)
 
 
+def test_the_noise_weight_is_within_the_integral():
+    """The integral of (1 - a / rho) (1 - rho^2) from a to b, with all the noise's variance."""
+    table = table_of(lambda t, s: np.exp(-2 * s) - np.exp(-2 * t), times=np.linspace(1, 0.0005, 60))
+    weighed = replace(table, correction=ErrorCorrection(np.inf, noise_power=1.0))
+    costs = PathCosts.on_grid(weighed, weighed, 600)
+    for t, s in ((1.0, 0.3), (0.7, 0.05), (0.2, 0.0)):
+        a, b = np.exp(-2 * t), np.exp(-2 * s)
+        exact = b - a - (b**3 - a**3) / 3 - a * np.log(b / a) + a * (b**2 - a**2) / 2
+        assert costs.step(t, s)[0] == pytest.approx(exact, rel=2e-3)
+
+
 def test_the_costliest_intervals_are_halved_first():
     table = table_of(lambda t, s: 10.0 if t == 0.45 else 0.1)
     times = costliest_times(table, 3)

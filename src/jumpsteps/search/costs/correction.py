@@ -23,6 +23,7 @@ leave-one-out posteriors of a site at both times,
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from jumpsteps.process.noise import Time
 from jumpsteps.search.costs.divergence import PathEvaluations
 
 __all__ = [
+    "NOISE_WEIGHTED",
     "NO_CORRECTION",
     "RARE_CORRUPTION",
     "ErrorCorrection",
@@ -57,13 +59,19 @@ class ErrorCorrection:
             it, infinity where nothing is revised.
         power: p of an additional weight rho(tau)^p on the error made at time tau, rho the
             correlation of a site at tau with its value in the data.
+        noise_power: q of an additional weight (1 - rho(tau)^2)^q. For symbols that are numbers
+            1 - rho^2 is the share of noise in a site's variance, and q = 1/2 weighs errors by the
+            standard deviation of the noise that they are made in: coarse structure, which is
+            decided in much noise, counts more than fine details. Costs are then no nats.
 
     Raises:
-        ValueError: a false-acceptance probability that is not positive.
+        ValueError: a false-acceptance probability that is not positive, or a negative
+            ``noise_power``.
     """
 
     false_acceptance: float | None = None
     power: float = 0.0
+    noise_power: float = 0.0
 
     def __post_init__(self) -> None:
         if self.false_acceptance is not None and not self.false_acceptance > 0:
@@ -71,6 +79,12 @@ class ErrorCorrection:
                 "false_acceptance must be positive, or None to have it measured, "
                 f"got {self.false_acceptance}"
             )
+        if not self.noise_power >= 0:
+            raise ValueError(f"noise_power must be 0 or more, got {self.noise_power}")
+
+    def noise_weight(self, rho: Floats) -> Floats:
+        """(1 - rho^2)^q at correlations rho."""
+        return (1 - np.minimum(rho, 1) ** 2) ** self.noise_power
 
     def surviving_fraction(self, corruption: Floats) -> Floats:
         """d / (d + n) at corruption probabilities n; raises ValueError before d is measured."""
@@ -84,6 +98,10 @@ class ErrorCorrection:
 NO_CORRECTION = ErrorCorrection(math.inf)
 """All errors survive: costs are path divergences, an upper bound for every kernel. It is exact for
 the absorbing kernel, which never revises a token."""
+
+NOISE_WEIGHTED = ErrorCorrection(math.inf, noise_power=0.5)
+"""All errors survive, and count by the standard deviation of the noise that they are made in: for
+symbols that are numbers, such as intensities (docs/theory.md, "Symbols that are numbers")."""
 
 
 def corruption_probability(forward: ForwardProcess, t: Time) -> Tensor:

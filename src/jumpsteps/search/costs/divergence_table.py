@@ -5,11 +5,12 @@ so that costs do not depend on how the noise runs in time. With :math:`d\bar\sig
 (\mathrm{gap}\, \rho)`,
 
 .. math:: \mathrm{cost}(t \to s) = f(s) \int_{\rho(t)}^{\rho(s)}
-    \frac{e(t, \tau)}{\sigma(\tau)} \, \frac{\rho^{p - 1}}{\mathrm{gap}} \, d\rho,
+    \frac{e(t, \tau)}{\sigma(\tau)} \,
+    \frac{\rho^{p - 1} (1 - \rho^2)^q}{\mathrm{gap}} \, d\rho,
 
-f the surviving fraction and p the power of ``ErrorCorrection``. e is known at pairs of evaluated
-times. In between it is interpolated linearly in each triangle that the diagonals (t_i, t_j),
-(t_i+1, t_j+1) cut, so that it stays zero at tau = t.
+f the surviving fraction, p the power and q the noise power of ``ErrorCorrection``. e is known at
+pairs of evaluated times. In between it is interpolated linearly in each triangle that the diagonals
+(t_i, t_j), (t_i+1, t_j+1) cut, so that it stays zero at tau = t.
 """
 
 from dataclasses import dataclass, replace
@@ -89,7 +90,8 @@ class DivergenceTable:
 
     def integrand(self, rate: Floats, rho: Floats) -> Floats:
         """What is integrated over rho, of divergence rates [..., len(rho)]."""
-        return rate * rho ** (self.correction.power - 1) / self.forward.spectral_gap
+        weight = self.correction.noise_weight(rho) * rho ** (self.correction.power - 1)
+        return rate * weight / self.forward.spectral_gap
 
     def surviving_fraction(self, times: Floats) -> Floats:
         """f(s) of steps that end at these times."""
