@@ -18,6 +18,7 @@ from jumpsteps.schedules.orders import (
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
+from jumpsteps.search.costs.correction import NOISE_WEIGHTED
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.learned_order import LearnedOrder
 from jumpsteps.search.method import Method
@@ -28,9 +29,13 @@ __all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "choices", "pick"]
 ORDERS: dict[str, RevealOrder] = {
     order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())
 }
+T_MIN_OF_IMAGES = 0.01
+"""Where tauLDR's runs end before the last step, which denoises."""
+
 SEARCHES: list[Method] = [
     ShortestPath(),
     *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
+    ShortestPath(correction=NOISE_WEIGHTED, t_min=T_MIN_OF_IMAGES),
     LearnedOrder(),
     AutoOrder(),
     JYS(),

@@ -37,7 +37,7 @@ from jumpsteps.search.costs.by_block import block_costs
 from jumpsteps.search.costs.by_count import CountCosts, count_costs
 from jumpsteps.search.costs.by_nll import nll_costs
 from jumpsteps.search.costs.by_path import path_costs
-from jumpsteps.search.costs.correction import ErrorCorrection
+from jumpsteps.search.costs.correction import NOISE_WEIGHTED, ErrorCorrection
 from jumpsteps.search.costs.information_profile import (
     ProfileCosts,
     information_profile,
@@ -66,7 +66,8 @@ class ShortestPath:
         order: the reveal order of a sampler that counts sites; any but the random one needs such a
             sampler.
         sites: at most so many sites are compared by ``path_costs``; its default if None.
-        correction: the surviving fraction of errors; the kernel's default if None.
+        correction: the surviving fraction of errors, and their weight; the kernel's default if
+            None. ``NOISE_WEIGHTED`` is for symbols that are numbers, such as intensities.
         measure: what costs are measured by; by default data, and the model where later steps revise
             tokens.
         within_blocks: for an order of ``Blocks``: no step crosses from one block into the next
@@ -101,7 +102,9 @@ class ShortestPath:
 
     @property
     def name(self) -> str:
-        return "shortest-path" if self.order == Random() else f"shortest-path-{self.order.name}"
+        weighed = "-noise" * (self.correction == NOISE_WEIGHTED)
+        ordered = "" if self.order == Random() else f"-{self.order.name}"
+        return f"shortest-path{weighed}{ordered}"
 
     @property
     def sampler(self) -> Sampler:
