@@ -28,7 +28,7 @@ from jumpsteps.evaluation.features import Moments, frechet_distance
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Exponential
-from jumpsteps.schedules.fixed import cosine, uniform
+from jumpsteps.schedules.fixed import uniform
 from jumpsteps.search.costs.by_path import PathCosts, path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.dynamic_programming import shortest_paths
@@ -36,7 +36,7 @@ from jumpsteps.search.paths import Paths
 from results import Json, table, write_results
 
 NFE = (4, 8, 16)
-NOISE_POWERS = (0.25, 0.5, 0.75, 1.0)
+NOISE_POWERS = (0.25, 0.5, 1.0)
 WEIGHTS = {
     "measured d": ErrorCorrection(),
     "none": NO_CORRECTION,
@@ -98,7 +98,7 @@ def measure(model: Enumerable) -> tuple[float, dict[str, np.ndarray]]:
     data = model.sample_data(200, generator=seeds[0])
     paths = Paths.draw(model.forward, data, generator=seeds[1])
     costs = path_costs(reverse, paths, max_steps=None, generator=seeds[2])
-    runs = {"uniform times": {n: uniform(n) for n in NFE}, "cosine": {n: cosine(n) for n in NFE}}
+    runs = {"uniform times": {n: uniform(n) for n in NFE}}
     measured = costs.table.correction
     for name, correction in WEIGHTS.items():
         weight = measured if correction.false_acceptance is None else correction
@@ -122,17 +122,16 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
-    rows: dict[str, list[Json]] = {"divergence": [], "distance": []}
+    rows: list[Json] = []
     for title, model in MODELS.items():
         d, found = measure(model)
         print(f"{title}: measured d {d:.3f}", flush=True)
         for name, values in found.items():
             print(f"  {name:16}", *(f"{v:.4f}" for v in values.ravel()), flush=True)
-            for kind, line in zip(rows, values.tolist(), strict=True):
-                rows[kind].append([title, name, *line])
-    head = ["model", "weight of the shortest path", *(f"NFE {n}" for n in NFE)]
+            rows.append([title, name, *values.ravel().tolist()])
+    head = ["model", "weight", *(f"{kind}, NFE {n}" for kind in ("KL", "FD") for n in NFE)]
     command = "python experiments/ordinal.py OUT.json"
-    tables = {kind: table(head, lines, "{:.3f}") for kind, lines in rows.items()}
+    tables = {"weights": table(head, rows, "{:.3f}")}
     write_results(out, __file__, tables, command=command, sequences=200, seed=0)
 
 
