@@ -7,7 +7,6 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.examples import (
     GIVEN_SITE,
     Examples,
-    LastChanges,
     examples_from_json,
     examples_to_json,
 )
@@ -18,43 +17,31 @@ from jumpsteps.schedules.schedule import CountSchedule
 from jumpsteps.tasks import toy
 
 
-def test_the_step_of_a_site_is_the_one_that_revealed_it():
-    kept, generator = LastChanges(2), torch.Generator().manual_seed(0)
-    run = simulate(
+def run_in_order(counts, given=None):
+    return simulate(
         toy.reverse("absorbing"),
         KGillespie(),
-        CountSchedule([1, 3], order=Sequential()),
+        CountSchedule(counts, order=Sequential()),
         (3, 4),
-        generator=generator,
-        callback=kept,
+        generator=torch.Generator().manual_seed(0),
+        given=given,
     )
-    examples = kept.examples(None)
+
+
+def test_the_step_of_a_site_is_the_one_that_revealed_it():
+    run = run_in_order([1, 3])
+    examples = Examples.of(run, 2, None)
     assert examples.steps == ((1, 2, 2, 2),) * 2
     assert examples.tokens == tuple(map(tuple, run.samples[:2].tolist()))
+    assert len(Examples.of(run, 9, None).tokens) == 3
 
 
 def test_observed_sites_have_no_step():
-    kept, generator = LastChanges(1), torch.Generator().manual_seed(0)
     given = Given(torch.tensor([2, 0, 0, 0]), torch.tensor([True, False, False, False]))
-    simulate(
-        toy.reverse("absorbing"),
-        KGillespie(),
-        CountSchedule([1, 2], order=Sequential()),
-        (1, 4),
-        generator=generator,
-        given=given,
-        callback=kept,
-    )
-    assert kept.examples(given).steps == ((GIVEN_SITE, 1, 2, 2),)
-    each = Given(given.tokens.expand(2, -1), given.mask.expand(2, -1))
-    assert kept.examples(each).steps == ((GIVEN_SITE, 1, 2, 2),)
-
-
-def test_a_change_that_a_later_step_undoes_counts_as_the_later_step():
-    kept = LastChanges(1)
-    for state in ([5, 5, 5], [5, 1, 2], [5, 1, 5]):
-        kept(0.0, torch.tensor([state]))
-    assert kept.examples(None).steps == ((0, 1, 2),)
+    run = run_in_order([1, 2], given)
+    assert Examples.of(run, 1, given).steps == ((GIVEN_SITE, 1, 2, 2),)
+    each = Given(given.tokens.expand(3, -1), given.mask.expand(3, -1))
+    assert Examples.of(run, 1, each).steps == ((GIVEN_SITE, 1, 2, 2),)
 
 
 def test_the_pieces_of_a_text_join_to_the_text():

@@ -18,7 +18,7 @@ from jumpsteps.cli.names import FIXED, ORDERS
 from jumpsteps.cli.options import CorrectorOptions, PlayOptions
 from jumpsteps.cli.sequence_files import given_prompt
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.evaluation.examples import LastChanges
+from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.page.films import generic_gallery, text_gallery
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.process.absorbing import Absorbing
@@ -115,7 +115,6 @@ def draw(
     schedule = schedule_of(model, pane, steps_without(corrector, calls), given)
     own = SAMPLERS.get(schedule.provenance.sampler) if pane.schedule == OWN else None
     sampler = with_corrector(own or default_sampler(schedule), corrector)
-    kept = LastChanges(1)
     run = simulate(
         model.reverse,
         sampler,
@@ -123,18 +122,17 @@ def draw(
         (1, model.length),
         generator=seeded(seed, device),
         given=given,
-        callback=kept,
     )
-    examples = kept.examples(given)
+    examples, steps = Examples.of(run, 1, given), len(run.moved)
     gallery = GALLERIES.get("" if model.task is None else model.task.name, generic_gallery)
     if model.text is not None:
         examples, gallery = examples.with_text(model.text.decode), text_gallery
-    content, note = gallery(examples, kept.step)
-    said = f"{run.nfe} model calls, {kept.step} steps"
+    content, note = gallery(examples, steps)
+    said = f"{run.nfe} model calls, {steps} steps"
     if model.task is not None:
         value = 100 * float(model.task.metric(run.samples).mean())
         said += f", {model.task.metric_name} {value:.1f}%"
-    return f'<p class="note">{said}{", " if note else ""}{note}</p>{content}', kept.step
+    return f'<p class="note">{said}{", " if note else ""}{note}</p>{content}', steps
 
 
 STYLE = resources.files("jumpsteps.evaluation.page").joinpath("templates/sites.css").read_text()

@@ -9,11 +9,12 @@ from tqdm import tqdm
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.evaluation.examples import LastChanges
+from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.batches import run_batches
+from jumpsteps.sampling.loop import Simulation
 from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.schedule import Schedule
 
@@ -66,20 +67,32 @@ def compare(
         disable=not progress,
     ):
         generator = SampleGenerators(seed, range(shape[0]), device)
-        kept = LastChanges(examples)
-        samples, calls = sample_batches(
-            reverse,
-            sampler or default_sampler(schedule),
-            schedule,
-            shape,
-            generator=generator,
-            batch=batch,
-            given=given,
-            callback=kept,
+        runs = list(
+            run_batches(
+                reverse,
+                sampler or default_sampler(schedule),
+                schedule,
+                shape,
+                generator=generator,
+                batch=batch,
+                given=given,
+            )
         )
-        times, interval = times_of(schedule, reverse), mean_interval(metric(samples))
-        rows.append(Row(calls, name, times, interval, kept.examples(given) if examples else None))
+        shown = Examples.of(runs[0], examples, given) if examples else None
+        rows.append(row_of(runs, metric, name, times_of(schedule, reverse), shown))
     return rows
+
+
+def row_of(
+    runs: list[Simulation],
+    metric: Callable[[Tensor], Tensor],
+    name: str,
+    times: tuple[float, ...],
+    examples: Examples | None,
+) -> Row:
+    """The row of the runs of one schedule."""
+    interval = mean_interval(metric(torch.cat([run.samples for run in runs])))
+    return Row(max(run.nfe for run in runs), name, times, interval, examples)
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:

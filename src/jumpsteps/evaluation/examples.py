@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
 
-import torch
-from torch import Tensor
-
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.sampling.loop import Simulation
 
-__all__ = ["GIVEN_SITE", "Examples", "LastChanges", "examples_from_json", "examples_to_json"]
+__all__ = ["GIVEN_SITE", "Examples", "examples_from_json", "examples_to_json"]
 
 GIVEN_SITE = -1
 """In place of a step: an observed site."""
@@ -31,6 +29,19 @@ class Examples:
     steps: tuple[tuple[int, ...], ...]
     pieces: tuple[tuple[str, ...], ...] = ()
 
+    @classmethod
+    def of(cls, run: Simulation, n: int, given: Given | None) -> Self:
+        """The first n samples of a run, or all of fewer.
+
+        Args:
+            given: the observed sites of the run's samples.
+        """
+        steps = run.step_map[:n]
+        if given is not None:
+            mask = given.at_rows(slice(len(steps))).mask
+            steps = steps.masked_fill(mask.to(steps.device), GIVEN_SITE)
+        return cls(*(tuple(map(tuple, rows.tolist())) for rows in (run.samples[:n], steps)))
+
     def with_text(self, decode: Callable[[Sequence[int]], str]) -> Self:
         """The same, with the text of every token, read after the token before it.
 
@@ -44,42 +55,6 @@ def pieces_of(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> 
     """The text that each token adds to the one before it."""
     others = (decode(pair).removeprefix(decode(pair[:1])) for pair in pairwise(tokens))
     return (decode(tokens[:1]), *others)
-
-
-class LastChanges:
-    """A callback of ``simulate`` that keeps the last change of every site of the first sequences.
-
-    Attributes:
-        steps: int64 [n, L], the step of the last change, from 1; 0 for sites that never changed.
-    """
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.step = -1
-        self.steps = torch.zeros(0, 0, dtype=torch.int64)
-        self.state = self.steps
-
-    def __call__(self, t: float, x: Tensor) -> None:
-        """One state of the run; the first call has the state before the first step."""
-        now = x[: self.n].clone()
-        self.step += 1
-        if self.step == 0:
-            self.steps = torch.zeros_like(now)
-        else:
-            self.steps[now != self.state] = self.step
-        self.state = now
-
-    def examples(self, given: Given | None) -> Examples:
-        """The samples at the end of the run.
-
-        Args:
-            given: the observed sites, the same in all samples or of each sample.
-        """
-        steps = self.steps
-        if given is not None:
-            mask = given.at_rows(slice(len(steps))).mask
-            steps = steps.masked_fill(mask.to(steps.device), GIVEN_SITE)
-        return Examples(*(tuple(map(tuple, rows.tolist())) for rows in (self.state, steps)))
 
 
 def examples_to_json(examples: Examples) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Every sample has random numbers of its own, so the size of a batch does not change it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -28,7 +28,6 @@ def sample_batches(
     generator: Generator,
     batch: int,
     given: Given | None = None,
-    callback: Callable[[float, Tensor], None] | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, int]:
     """Samples int64 [n, L] for shape (n, L), made ``batch`` at a time, and the model calls of the
@@ -37,7 +36,6 @@ def sample_batches(
     Args:
         generator: ``SampleGenerators`` of n samples; a ``torch.Generator`` draws their seed.
         given: observed sites, the same in all samples, [L], or of each sample, [n, L].
-        callback: called with (t, x) at first and after every step of the first batch.
 
     Raises:
         ValueError: no sample, no batch, or what ``simulate`` refuses.
@@ -51,7 +49,6 @@ def sample_batches(
             generator=generator,
             batch=batch,
             given=given,
-            callback=callback,
             progress=progress,
         )
     )
@@ -67,7 +64,6 @@ def run_batches(
     generator: Generator,
     batch: int,
     given: Given | None = None,
-    callback: Callable[[float, Tensor], None] | None = None,
     progress: bool = False,
 ) -> Iterator[Simulation]:
     """The runs of ``sample_batches``, one after the other."""
@@ -92,6 +88,5 @@ def run_batches(
             (len(part), length),
             generator=part,
             given=None if given is None else given.at_rows(rows),
-            callback=None if start else callback,
         )
         start = rows.stop

@@ -9,6 +9,7 @@ import pytest
 from builders.results import interval, small_results
 from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.page.document import merged, render_report, write_report
+from jumpsteps.evaluation.page.svg import RAMP
 from jumpsteps.evaluation.results import Results
 from jumpsteps.schedules.schedule import CountSchedule
 from jumpsteps.tasks.galleries import GALLERIES
@@ -66,6 +67,26 @@ def test_the_page_is_well_formed_and_loads_nothing():
     assert (page.open, page.wrong) == ([], [])
     assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
+
+
+def luminance(colour):
+    """Relative luminance of #rgb or #rrggbb (WCAG 2.2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_can_be_read_on_the_colour_of_every_step():
+    """A contrast of 4.5 (WCAG 2.2, 1.4.3), in light and in dark colours."""
+    colour = r"(#\w+|light-dark\((#\w+), (#\w+)\))"
+    rule = re.compile(rf"\.(c\d|given) {{ --r: {colour}; --on: {colour}; }}")
+    rules = rule.findall(render_report([small_results()], GALLERIES))
+    assert [name for name, *_ in rules] == [*(f"c{i}" for i in range(RAMP)), "given"]
+    for name, back, back_light, back_dark, on, on_light, on_dark in rules:
+        for pair in ((back_light or back, on_light or on), (back_dark or back, on_dark or on)):
+            low, high = sorted(map(luminance, pair))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, pair)
 
 
 def test_names_are_escaped():
