@@ -21,6 +21,7 @@ __all__ = ["CHROMIUM", "Browser"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     "--headless=new",
+    "--autoplay-policy=no-user-gesture-required",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",

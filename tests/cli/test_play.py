@@ -15,7 +15,7 @@ from builders.browser import CHROMIUM, Browser
 from builders.command_line import EXACT, run
 from builders.page_code import small_countdown
 from jumpsteps.cli import play
-from jumpsteps.cli.play import OWN, Pane, draw, observed
+from jumpsteps.cli.play import OF_SCHEDULE, OWN, Pane, draw, observed
 from jumpsteps.tasks import piano
 
 CPU = torch.device("cpu")
@@ -31,8 +31,8 @@ def model(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("pane", "steps"),
     [
-        (Pane(OWN, OWN, 0), 8),
-        (Pane("uniform", OWN, 0), 8),
+        (Pane(OWN, OF_SCHEDULE, 0), 8),
+        (Pane("uniform", OF_SCHEDULE, 0), 8),
         (Pane("cosine", "golden", 0), 8),
         (Pane("uniform", "spread", 3), 5),
     ],
@@ -46,7 +46,7 @@ def test_a_pane_shows_every_site_and_counts_its_calls(model, pane, steps):
 
 def test_the_seed_decides(model):
     first, again, other = (
-        draw(model, Pane("uniform", OWN, 0), 4, seed, None, CPU)[0] for seed in (0, 0, 1)
+        draw(model, Pane("uniform", OF_SCHEDULE, 0), 4, seed, None, CPU)[0] for seed in (0, 0, 1)
     )
     assert first == again != other
 
@@ -54,9 +54,9 @@ def test_the_seed_decides(model):
 @pytest.mark.parametrize(
     ("pane", "calls", "message"),
     [
-        (Pane(OWN, OWN, 0), 4, r"holds schedules for NFE \[8\], not 4"),
-        (Pane(OWN, "golden", 0), 8, "has its own order; choose that one"),
-        (Pane("uniform", OWN, 4), 4, "leaves no model call"),
+        (Pane(OWN, OF_SCHEDULE, 0), 4, r"holds schedules for NFE \[8\], not 4"),
+        (Pane(OWN, "golden", 0), 8, "has an order of its own"),
+        (Pane("uniform", OF_SCHEDULE, 4), 4, "leaves no model call"),
     ],
 )
 def test_what_a_model_does_not_allow_is_named(model, pane, calls, message):
@@ -70,7 +70,7 @@ def test_other_kernels_have_no_orders_and_some_models_no_schedules(tmp_path, mon
     with pytest.raises(ValueError, match="uniform kernel has no reveal order"):
         draw(uniform, Pane("uniform", "golden", 0), 4, 0, None, CPU)
     with pytest.raises(ValueError, match="came without schedules; choose a fixed one"):
-        draw(uniform, Pane(OWN, OWN, 0), 4, 0, None, CPU)
+        draw(uniform, Pane(OWN, OF_SCHEDULE, 0), 4, 0, None, CPU)
 
 
 def test_a_song_gives_its_first_bars(model, tmp_path):
@@ -89,11 +89,28 @@ def test_without_gradio_the_command_says_what_to_install(capsys, monkeypatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(play, "import_module", missing)
-    code, _, err = run(capsys, f"play {EXACT}")
+    code, _, err = run(capsys, f"play {EXACT} --port {free_port()}")
     assert (code, err) == (
         1,
         "error: the playground needs gradio: pip install 'jumpsteps[play]'\n",
     )
+
+
+@pytest.mark.skipif(not HAS_GRADIO, reason="needs gradio")
+def test_an_unknown_model_is_one_line(capsys):
+    code, _, err = run(capsys, "play no-such-model --no-browser")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+def test_a_port_that_is_taken_is_named(capsys):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = one.getsockname()[1]
+        code, _, err = run(capsys, f"play {EXACT} --port {port}")
+    assert code == 1
+    assert f"port {port} cannot be used" in err
+    assert "pass another with --port" in err
 
 
 def free_port():

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from builders.browser import CHROMIUM, Browser
 from builders.command_line import EXACT, run
 from builders.results import small_results
+from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.page.document import write_report
 from jumpsteps.evaluation.results import load_results, save_results
 from jumpsteps.schedules.files import save_schedules
@@ -31,6 +33,18 @@ def test_compare_writes_a_page_and_the_command_that_repeats_it(tmp_path, capsys)
     code, out, _ = run(capsys, "report", results, "-o", again)
     assert code == 0
     assert again.read_bytes() == (tmp_path / "r.html").read_bytes()
+
+
+def test_a_folder_stands_for_its_results(tmp_path, capsys):
+    made = small_results()
+    save_results(tmp_path / "demo" / "results.json", list(made.rows), made.about)
+    named = [tmp_path / "demo", tmp_path / "demo" / "results.json"]
+    assert run(capsys, "report", *named, "-o", tmp_path / "r.html")[0] == 0
+    assert (tmp_path / "r.html").read_text().count("<article") == 1
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, "report", tmp_path / "empty", "-o", tmp_path / "r.html")
+    assert code == 1
+    assert f"there is no file {tmp_path / 'empty' / 'results.json'}" in err
 
 
 def test_schedules_may_be_reported_alone_and_beside_results(tmp_path, capsys):
@@ -97,6 +111,22 @@ def test_the_page_works_in_a_browser_without_errors_or_requests(tmp_path):
         browser.wait(f"{hidden} === 0")
         assert browser.said == []
         assert set(browser.requests) == {page.as_uri()}
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_sound_of_a_melody_plays(tmp_path):
+    page = tmp_path / "page.html"
+    made = small_results()
+    examples = Examples(((60, 62, 64, 65) * 4,), ((1, 2) * 8,))
+    rows = [replace(row, examples=examples) for row in made.rows]
+    write_report(page, [replace(made, rows=rows, about={"task": "piano"})], GALLERIES)
+    with Browser() as browser:
+        browser.open(page.as_uri())
+        browser.value("(async () => { await document.querySelector('audio').play() })()")
+        browser.wait("document.querySelector('audio').currentTime > 0.1")
+        assert browser.value("document.querySelector('audio').duration") == 2
+        assert browser.said == []
 
 
 @pytest.mark.slow

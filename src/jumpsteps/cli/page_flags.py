@@ -20,8 +20,8 @@ def add_report(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "results",
         metavar="RESULTS",
         nargs="+",
-        help="files of 'jumpsteps compare', 'jumpsteps demo' or 'jumpsteps optimize'; schedules of "
-        "a model that is compared in another file are shown beside it",
+        help="files of 'jumpsteps compare' or 'jumpsteps optimize', or folders with a "
+        "results.json; schedules of a model that is compared in another file are shown beside it",
     )
     report.add_argument("-o", "--out", default="report.html", help="HTML file")
 

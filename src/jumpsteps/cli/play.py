@@ -4,6 +4,7 @@ A local page of gradio (the extra ``play``). It asks no other server for anythin
 """
 
 import os
+import socket
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, resources
@@ -32,9 +33,13 @@ from jumpsteps.tasks.galleries import GALLERIES
 __all__ = ["Pane", "draw", "play_command", "playground"]
 
 OWN = "the model's own"
-"""Among schedules and orders: what came with the model."""
+"""Among schedules: what came with the model."""
+
+OF_SCHEDULE = "that of the schedule"
+"""Among orders."""
 
 MOST_CALLS = 64
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Pane:
 
     Attributes:
         schedule: ``OWN`` or a fixed schedule.
-        order: ``OWN`` (that of the schedule) or a reveal order.
+        order: ``OF_SCHEDULE`` or a reveal order.
         corrections: of the model calls, those that correct.
     """
 
@@ -54,9 +59,10 @@ class Pane:
 
 def play_command(options: PlayOptions) -> None:
     device = device_named(options.device)
+    check_free(options.port)
     page = playground(options.name, device)
     _, address, _ = page.launch(
-        server_name="127.0.0.1",
+        server_name=HOST,
         server_port=options.port,
         inbrowser=not options.no_browser,
         share=False,
@@ -68,6 +74,18 @@ def play_command(options: PlayOptions) -> None:
     )
     print(f"the page is at {address}; Ctrl-C ends it", flush=True)
     page.block_thread()
+
+
+def check_free(port: int) -> None:
+    """Raises ValueError for a port where something else is served."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise ValueError(
+                f"port {port} cannot be used ({error}); pass another with --port"
+            ) from None
 
 
 def observed(model: LoadedModel, prompt: str, song: str | None) -> Given | None:
@@ -85,10 +103,12 @@ def schedule_of(model: LoadedModel, pane: Pane, steps: int, given: Given | None)
     Raises:
         ValueError: the model came with none, or its schedules have an order of their own.
     """
-    order = None if pane.order == OWN else pane.order
+    order = None if pane.order == OF_SCHEDULE else pane.order
     if pane.schedule == OWN:
         if order is not None:
-            raise ValueError("the model's own schedule has its own order; choose that one")
+            raise ValueError(
+                "the model's own schedule has an order of its own; choose that of the schedule"
+            )
         if not model.schedules:
             raise ValueError(f"{model.name} came without schedules; choose a fixed one")
         return at_nfe(model.schedules, steps, model.name)
@@ -178,7 +198,10 @@ def playground(name: str, device: torch.device) -> Any:
             seed = library.Number(0, precision=0, label="Seed")
         prompt = library.Textbox(label="Prompt", visible=loaded(name).text is not None)
         song = library.File(
-            label="First two bars (MIDI)", file_types=[".mid"], visible=reads_files(loaded(name))
+            label="First two bars (MIDI)",
+            file_types=[".mid"],
+            height=120,
+            visible=reads_files(loaded(name)),
         )
         with library.Row():
             left = pane_of(library, "left", OWN if loaded(name).schedules else "cosine")
@@ -195,7 +218,7 @@ def playground(name: str, device: torch.device) -> Any:
             try:
                 given = observed(one, text, file)
                 pairs = [Pane(*panes[:3]), Pane(*panes[3:])]
-                drawn = [draw(one, pane, int(n), int(number), given, device) for pane in pairs]
+                drawn = [draw(one, pane, n, int(number or 0), given, device) for pane in pairs]
             except ValueError as error:
                 raise library.Error(str(error)) from None
             most = max(steps for _, steps in drawn)
@@ -221,6 +244,6 @@ def pane_of(library: Any, side: str, schedule: str) -> tuple[Any, Any, Any]:
     """The controls of one run."""
     with library.Column():
         named = library.Dropdown([OWN, *FIXED], value=schedule, label=f"Schedule, {side}")
-        order = library.Dropdown([OWN, *ORDERS], value=OWN, label=f"Order, {side}")
+        order = library.Dropdown([OF_SCHEDULE, *ORDERS], value=OF_SCHEDULE, label=f"Order, {side}")
         corrections = library.Slider(0, 32, 0, step=1, label=f"Corrections, {side}")
         return named, order, corrections

@@ -42,10 +42,15 @@ def report_command(options: ReportOptions) -> None:
     out = output_file(options.out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{options.out} is not the name of a page; end it in .html")
-    check_distinct(out, *dict.fromkeys(Path(name) for name in options.results))
-    results = [read_results(Path(name)) for name in dict.fromkeys(options.results)]
-    write_report(out, merged(results), GALLERIES)
+    files = list(dict.fromkeys(results_file(Path(name)) for name in options.results))
+    check_distinct(out, *files)
+    write_report(out, merged([read_results(file) for file in files]), GALLERIES)
     print(f"written to {out}; open it in a browser")
+
+
+def results_file(path: Path) -> Path:
+    """The file of results of a folder, such as the demo's; of a file, the file."""
+    return path / "results.json" if path.is_dir() else path
 
 
 def read_results(path: Path) -> Results:
