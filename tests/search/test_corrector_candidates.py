@@ -51,7 +51,7 @@ def plans(nfe):
 def test_every_plan_makes_all_of_its_calls():
     found = plans([1, 2, 8])
     assert found[STEPS_ALONE].keys() == {1, 2, 8}
-    assert len(found) == 1 + 2 * 7
+    assert len(found) == 1 + 2 * 8
     for name, by_nfe in found.items():
         for nfe, schedule in by_nfe.items():
             sampler = default_sampler(schedule)

@@ -4,7 +4,7 @@ No bound tells how many steps a corrector replaces: what it repairs are a networ
 which costs know nothing. A race measures it (``evaluation.race``). The plans of N calls have the
 counts of a shortest path with N, N/2 and N/4 steps, from one pass over data, and correct with the
 calls that are left: an eighth, a quarter or half of the sites in each, sites far apart or random
-ones, or half of the sites first and an eighth later.
+ones, every second site, or half of the sites first and an eighth later.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.parallel_decoding import KGillespie
-from jumpsteps.schedules.orders import Golden, Random, RevealOrder
+from jumpsteps.schedules.orders import Golden, Random, RevealOrder, Spread
 from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import Schedule
@@ -92,7 +92,8 @@ def plans(calls: int) -> dict[str, tuple[Redraw, ...]]:
     made: dict[str, tuple[Redraw, ...]] = {
         f"{share} of the sites, {sets.name}": (Redraw(calls, float(share), sets=sets),)
         for share in SHARES
-        for sets in (Golden(), Random())
+        for sets in (Golden(), Random(), Spread())
+        if share == Fraction(1, 2) or sets != Spread()
     }
     if calls > 1:
         coarse, fine = Redraw(calls // 2, 0.5), Redraw(calls - calls // 2, 0.125)
