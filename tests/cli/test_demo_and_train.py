@@ -11,7 +11,7 @@ import torch
 
 import jumpsteps
 from builders.command_line import EXACT, run
-from jumpsteps.cli.demo import DemoConfig, run_demo
+from jumpsteps.cli.demo import DemoConfig, marked, run_demo
 from jumpsteps.core import interrupts
 
 
@@ -26,18 +26,29 @@ def test_the_demo_writes_everything_it_names(tmp_path):
         "results.html",
         "comparison.png",
     }
-    for word in ("CountDown: sequences of 256", "A violation is", "NFE is"):
+    for word in ("CountDown is a made-up language: 256 numbers", "a violation", "NFE is"):
         assert word in said[0]
-    assert "Optimised counts in a spread-out order (shortest-path-spread) cut" in said[-4]
-    assert "at NFE 4" in said[-4]
-    assert "of 4 calls, 2 for steps and 2 that each draw 25% of the sites again" in said[-3]
+    (conclusion,) = (line for line in said if line.startswith("Optimised counts in a spread-out"))
+    assert "(shortest-path-spread) cut" in conclusion
+    assert "at NFE 4" in conclusion
+    assert "of 4 calls, 2 for steps and 2 that each draw 25% of the sites again" in said[-2]
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     (plan,) = (row for row in rows if row["schedule"] == "corrected")
     assert plan["nfe"] == 4
-    assert f"leave {100 * plan['metric']['mean']:.2f}% of violations" in said[-3]
-    assert f"The report: {tmp_path / 'results.html'}" in said[-2]
-    assert f"jumpsteps sample {EXACT}" in said[-1]
+    assert f"leave {100 * plan['metric']['mean']:.2f}% of violations" in said[-2]
+    following, report, picture = said[-1].splitlines()
+    assert f"jumpsteps sample {EXACT}" in following
+    assert report.endswith(str(tmp_path / "results.html"))
+    assert picture == f"The picture: {tmp_path / 'comparison.png'}"
+    (begin,) = (line for line in said if line.startswith("How the first samples of 2 calls begin:"))
+    assert ">" in begin.splitlines()[1]
+    assert DemoConfig().nfe == (4, 8, 16)
     assert DemoConfig().model == "countdown"
+
+
+def test_broken_neighbours_are_marked():
+    assert marked([2, 1, 0, 5, 4]) == "2 1 0 5 4"
+    assert marked([2, 0, 7, 7, 6]) == "2>0 7>7 6"
 
 
 def test_train_writes_a_model_that_loads(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """The demo: find schedules for the trained CountDown network, sample with each, compare."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from jumpsteps.evaluation.results import Row
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.fixed import cosine, uniform
-from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.orders import Golden, Random, Spread
 from jumpsteps.schedules.redraws import Redraw
-from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
+from jumpsteps.tasks.countdown import broken
 from jumpsteps.tasks.task import Task
 
 __all__ = ["DemoConfig", "run_demo"]
@@ -28,6 +29,9 @@ __all__ = ["DemoConfig", "run_demo"]
 HEADLINE = ShortestPath(order=Spread())
 """Optimised counts in a spread-out order."""
 
+
+SHOWN = 28
+"""Numbers of a sample that are printed."""
 
 CORRECTED = "corrected"
 """Its steps for half of the model calls, then corrections for the others."""
@@ -104,15 +108,18 @@ def run_demo(
     )
     page = save_report(out, rows, model, schedules | {CORRECTED: corrections}, config, device)
     title = f"{model.name}, {config.samples} samples"
-    plot_comparison(out / "comparison.png", rows, metric_name=task.metric_name, title=title)
+    orders = in_other_orders(schedules[HEADLINE.name])
+    picture = out / "comparison.png"
+    plot_comparison(picture, rows, metric_name=task.metric_name, title=title, orders=orders)
     say("\n" + table(rows, task.metric_name) + "\n")
+    say(samples_of(rows))
     say(conclusion(factors(rows, HEADLINE.name, "uniform")))
     for nfe, plan in corrections.items():
         say(correction(rows, nfe, plan))
-    say(f"The report: {page}, to be opened in a browser.")
     say(
-        f"Table, schedules and picture are in {out}/. Next: {command} sample {model.name} "
-        f"--schedule {out}/schedules.json --nfe 8"
+        f"Next: {command} sample {model.name} --schedule {out}/schedules.json --nfe 8\n"
+        f"The report, for a browser: {page}\n"
+        f"The picture: {picture}"
     )
 
 
@@ -140,13 +147,54 @@ def searches_of(config: DemoConfig) -> list[tuple[Method, int, str]]:
 
 
 def introduction(model: LoadedModel, task: Task) -> str:
-    """What is sampled, measured and counted, a line each."""
+    """What is sampled, measured and counted."""
+    top = min(task.symbols - 1, 7)
+    right = [*range(top, -1, -1), *range(task.symbols - 1, task.symbols - 6, -1)]
+    wrong = [*right[:4], *right[1:5], *right[8:]]
     return (
-        f"CountDown: sequences of {model.length} symbols 0..{task.symbols - 1} that count down by "
-        "one; after 0 any symbol follows.\n"
-        "A violation is a pair of neighbours that breaks this rule; data have none.\n"
-        "NFE is the number of model calls that a sample costs.\n"
+        f"CountDown is a made-up language: {model.length} numbers from 0 to {task.symbols - 1}. A "
+        "number is followed by the\none below it, and 0 by any number.\n"
+        f"    correct:  {marked(right)}\n"
+        f"    broken:   {marked(wrong)}\n"
+        "A > breaks the rule, which is called a violation. Data have none.\n"
+        "A sample starts from nothing, and each call of the network fills in some of the numbers, "
+        "which do\nnot see each other. NFE is the number of calls that a sample costs.\n"
     )
+
+
+def marked(tokens: Sequence[int]) -> str:
+    """Numbers with a > between neighbours that break CountDown's rule."""
+    rows = torch.tensor([tokens])
+    signs = ["", *(" >"[int(bad)] for bad in broken(rows)[0])]
+    return "".join(f"{sign}{token}" for sign, token in zip(signs, tokens, strict=True))
+
+
+def samples_of(rows: list[Row]) -> str:
+    """How the first sample of uniform times and that of the headline method begin."""
+    found = {(row.nfe, row.schedule): row.examples for row in rows}
+    nfe = middle({nfe for nfe, _ in found})
+    lines = [f"How the first samples of {nfe} calls begin:"]
+    for title, name in (("uniform:  ", "uniform"), ("optimised:", HEADLINE.name)):
+        if (kept := found[nfe, name]) is not None:
+            lines.append(f"    {title}  {marked(kept.tokens[0][:SHOWN])}")
+    return "\n".join(lines) + "\n"
+
+
+def middle(budgets: Collection[int]) -> int:
+    """8 calls, or the fewest."""
+    return 8 if 8 in budgets else min(budgets)
+
+
+def in_other_orders(found: Mapping[int, Schedule]) -> dict[str, CountSchedule]:
+    """The schedule of 8 steps, or the fewest, in random order, in its own and in golden order."""
+    own = found[middle(found)]
+    assert isinstance(own, CountSchedule)
+    orders = {
+        "random order": Random(),
+        f"{own.order.name} order, the optimised one": own.order,
+        "golden order": Golden(),
+    }
+    return {title: CountSchedule(own.counts, order=order) for title, order in orders.items()}
 
 
 def find(

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from jumpsteps.core.files import replacing
 from jumpsteps.evaluation.results import Row
-from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.evaluation.reveals import plot_orders
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 __all__ = ["COLOURS", "MARKERS", "new_figure", "plot_comparison", "plot_error_curve", "write"]
 
@@ -18,15 +19,29 @@ COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def plot_comparison(path: Path | str, rows: list[Row], *, metric_name: str, title: str) -> None:
+def plot_comparison(
+    path: Path | str,
+    rows: list[Row],
+    *,
+    metric_name: str,
+    title: str,
+    orders: Mapping[str, CountSchedule] | None = None,
+) -> None:
     """Write a PNG of the metric against NFE, beside the schedules at the NFE nearest to 16.
+
+    Args:
+        orders: schedules whose reveals are drawn below, by their titles.
 
     Raises:
         ValueError: matplotlib is not installed.
     """
     names = list(dict.fromkeys(row.schedule for row in rows))
-    figure = new_figure(10, 4)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = new_figure(10, 6.4 if orders else 4)
+    top: FigureBase = figure
+    if orders:
+        top, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(4, 2.4))[:, 0]
+        plot_orders(below, orders, seed=0)
+    left, right = top.subplots(1, 2, width_ratios=(3, 2))
     for i, name in enumerate(names):
         plot_metric(left, [row for row in rows if row.schedule == name], name, i)
     budgets = sorted({row.nfe for row in rows})
