@@ -83,16 +83,7 @@ def run_demo(
         "uniform": {n: uniform(n) for n in config.nfe},
         "cosine": {n: cosine(n) for n in config.nfe},
     }
-    for method, sequences, file in searches_of(config):
-        say(f"{method.name}: searching ...")
-        found = find(model, task, method, sequences, config, device, progress=progress)
-        known = found[config.nfe[0]].provenance
-        say(
-            f"{method.name}: schedules for NFE {', '.join(map(str, config.nfe))} from "
-            f"{known.model_calls} model calls on {sequences} sequences"
-        )
-        save_schedules(out / file, found)
-        schedules[method.name] = found
+    schedules |= found_schedules(model, task, config, device, out, say, progress=progress)
     corrections = with_corrections(schedules[HEADLINE.name])
     rows = compare(
         model.reverse,
@@ -121,6 +112,31 @@ def run_demo(
         f"The report, for a browser: {page}\n"
         f"The picture: {picture}"
     )
+
+
+def found_schedules(
+    model: LoadedModel,
+    task: Task,
+    config: DemoConfig,
+    device: torch.device,
+    out: Path,
+    say: Callable[[str], None],
+    *,
+    progress: bool,
+) -> dict[str, dict[int, Schedule]]:
+    """Name -> NFE -> schedule of every search; writes them to ``out``."""
+    schedules = {}
+    for method, sequences, file in searches_of(config):
+        say(f"{method.name}: searching ...")
+        found = find(model, task, method, sequences, config, device, progress=progress)
+        known = found[config.nfe[0]].provenance
+        say(
+            f"{method.name}: schedules for NFE {', '.join(map(str, config.nfe))} from "
+            f"{known.model_calls} model calls on {sequences} sequences"
+        )
+        save_schedules(out / file, found)
+        schedules[method.name] = found
+    return schedules
 
 
 def save_report(
