@@ -16,6 +16,7 @@ from jumpsteps.evaluation.page.svg import (
     WIDTH,
     Frame,
     Scale,
+    colour_of_series,
     colour_of_step,
     element,
     figure,
@@ -52,7 +53,7 @@ def swatch(series: int) -> str:
 
 
 def error_bar(series: int, x: float, top: float, bottom: float) -> str:
-    return element("line", class_=f"bar s{series % 6}", x1=x, x2=x, y1=top, y2=bottom)
+    return element("line", class_=f"bar {colour_of_series(series)}", x1=x, x2=x, y1=top, y2=bottom)
 
 
 def quality_chart(rows: Sequence[Row], names: Sequence[str], label: str, scale: float) -> str:
@@ -97,7 +98,7 @@ def quality_chart(rows: Sequence[Row], names: Sequence[str], label: str, scale: 
         shift = 3.0 * (i - (len(names) - 1) / 2)
         points = [(frame.x(row.nfe) + shift, height(scale * row.metric.mean)) for row in mine]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        drawn.append(element("path", class_=f"line s{i % 6}", d=path))
+        drawn.append(element("path", class_=f"line {colour_of_series(i)}", d=path))
         for row, (x, y) in zip(mine, points, strict=True):
             top, bottom = height(scale * row.metric.high), height(scale * row.metric.low)
             drawn.append(error_bar(i, x, top, bottom))
@@ -202,7 +203,7 @@ def cost_chart(found: Mapping[str, Mapping[int, Schedule]], names: Sequence[str]
     for name, each in costs.items():
         i = list(names).index(name)
         path = "M" + "L".join(f"{frame.x(n):.1f} {height(mean):.1f}" for n, mean, *_ in each)
-        drawn.append(element("path", class_=f"line s{i % 6}", d=path))
+        drawn.append(element("path", class_=f"line {colour_of_series(i)}", d=path))
         for nfe, mean, low, high, limit in each:
             x = frame.x(nfe)
             drawn.append(error_bar(i, x, height(high), height(low)))
@@ -215,7 +216,7 @@ def cost_chart(found: Mapping[str, Mapping[int, Schedule]], names: Sequence[str]
                     element(
                         "line",
                         element("title", html.escape(title)),
-                        class_=f"limit s{i % 6}",
+                        class_=f"limit {colour_of_series(i)}",
                         x1=x - 8,
                         x2=x + 8,
                         y1=at,

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 __all__ = [
     "HEIGHT",
     "RAMP",
+    "SERIES",
     "WIDTH",
     "Frame",
     "Scale",
+    "colour_of_series",
     "colour_of_step",
     "element",
     "figure",
@@ -187,7 +189,16 @@ SHAPES = (
     "M0 -5L5 0L0 5L-5 0z",
     "M0 4.8L4.6 -3.6H-4.6z",
     "M-1.6 -4.8h3.2v3.2h3.2v3.2h-3.2v3.2h-3.2v-3.2h-3.2v-3.2h3.2z",
+    "M-5 0L3.6 -4.6V4.6z",
+    "M5 0L-3.6 -4.6V4.6z",
 )
+SERIES = len(SHAPES)
+"""Series with a colour and a shape of their own; a further one begins again."""
+
+
+def colour_of_series(series: int) -> str:
+    """The class of a series."""
+    return f"s{series % SERIES}"
 
 
 def marker(series: int, x: float, y: float, title: str = "", *, kind: str = "mark") -> str:
@@ -195,7 +206,7 @@ def marker(series: int, x: float, y: float, title: str = "", *, kind: str = "mar
     return element(
         "path",
         element("title", html.escape(title)) if title else "",
-        class_=f"{kind} s{series % len(SHAPES)}",
-        d=SHAPES[series % len(SHAPES)],
+        class_=f"{kind} {colour_of_series(series)}",
+        d=SHAPES[series % SERIES],
         transform=f"translate({x:.1f} {y:.1f})",
     )
