@@ -209,7 +209,7 @@ class Methods:
         return best[1]
 
 
-def mean_calls(runs: Sequence[Simulation]) -> float:
+def mean_calls(runs: Iterable[Simulation]) -> float:
     """Mean number of calls until a sequence was done, over all sequences."""
     return float(torch.cat([run.calls for run in runs]).double().mean())
 
@@ -308,13 +308,15 @@ def measure_all(methods: Methods, names: list[str], report: Report) -> None:
     for name in names:
         for nfe, (sampler, schedule) in methods.runs(name):
             began = time.monotonic()
-            runs = run_batches(
-                methods.model.reverse,
-                sampler,
-                schedule,
-                (report.n, methods.length),
-                generator=seeded(1, methods.device),
-                batch=methods.batch,
+            runs = list(
+                run_batches(
+                    methods.model.reverse,
+                    sampler,
+                    schedule,
+                    (report.n, methods.length),
+                    generator=seeded(1, methods.device),
+                    batch=methods.batch,
+                )
             )
             samples = torch.cat([run.samples for run in runs])
             calls = nfe if sampler.takes is not None else mean_calls(runs)

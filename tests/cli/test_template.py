@@ -129,7 +129,7 @@ def test_other_models_have_no_templates(tmp_path, capsys):
     asked = ["--template AC? --nfe 1 -o", tmp_path / "x.fasta"]
     code, _, err = run(capsys, f"sample {EXACT}", *asked)
     assert (code, err.count("\n")) == (1, 1)
-    assert "'countdown-exact' is no model of antibodies; observe sites with --given" in err
+    assert "and 'countdown-exact' is a model of neither; observe sites with --given" in err
 
 
 def test_data_with_special_tokens_are_left_out_of_a_search(tmp_path, capsys, folder):

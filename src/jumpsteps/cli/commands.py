@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jumpsteps.cli.built_in_schedules import order_of, schedule_of_model
+import torch
+
+from jumpsteps.cli.built_in_schedules import schedule_of_model
+from jumpsteps.cli.colouring import coloured_file, write_coloured
 from jumpsteps.cli.correcting import corrector_plans, steps_without, with_corrector
 from jumpsteps.cli.demo import run_demo
 from jumpsteps.cli.designs import is_sequence_file, write_designs
@@ -46,24 +49,22 @@ from jumpsteps.cli.reporting import (
     save_comparison,
 )
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
+from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
 from jumpsteps.evaluation.report import table
 from jumpsteps.models import LoadedModel
-from jumpsteps.sampling.base import Held, Sampler
-from jumpsteps.sampling.batches import sample_batches
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.batches import run_batches
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import save_schedules
-from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.auto_order import AutoOrder
-from jumpsteps.search.certificate import CERTIFICATE_CALLS
 from jumpsteps.search.explain import explain
 from jumpsteps.search.explain_counts import explain_counts
-from jumpsteps.search.optimize import CERTIFIES
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.training.recipes import RECIPES, train_recipe
@@ -133,58 +134,6 @@ def optimize_command(options: OptimizeOptions) -> None:
         print(advice)
 
 
-def certificate_note(found: Mapping[int, Schedule]) -> None:
-    """Say what it takes to certify the schedules that data measured and did not certify."""
-    known = {nfe: schedule.provenance for nfe, schedule in found.items()}
-    without = [n for n, one in known.items() if one.excess is not None and one.held_out is None]
-    sampler = SAMPLERS.get(next(iter(known.values())).sampler)
-    if without and (sampler is None or sampler.holds not in (Held.CONTEXT, Held.COUNT)):
-        print("no certificate for this sampler: measure few_step_nll on other sequences")
-    elif len(without) == len(found):
-        print(
-            f"no certificate: it takes {CERTIFIES} sequences that did not choose the schedules; "
-            "pass more --sequences, or more data"
-        )
-    elif without:
-        print(
-            f"no certificate at NFE {' '.join(map(str, without))}: it takes more than "
-            f"{CERTIFICATE_CALLS} model calls; search for fewer NFEs at a time"
-        )
-
-
-def print_schedule(nfe: int, schedule: Schedule) -> None:
-    if isinstance(schedule, TimeSchedule):
-        print(f"NFE {nfe}: t = " + " ".join(f"{t:.4f}" for t in schedule.times))
-    else:
-        counts = " ".join(map(str, schedule.counts))
-        print(f"NFE {nfe}: {counts} tokens, in {order_of(schedule)} order")
-    for redraw in schedule.redraws:
-        print(
-            f"  then {redraw.calls} corrections of {redraw.share:g} of the sites, "
-            f"{redraw.sets.name} sets"
-        )
-    known = schedule.provenance
-    if known.runner_up_difference is not None:
-        difference = f"{known.runner_up_difference:+.2f} ±{known.runner_up_half_width:.2f}"
-        print(f"  order {known.order}; next best {known.runner_up}, {difference} nats at NFE {nfe}")
-    if known.excess is not None:
-        print(
-            f"  few-step NLL {known.few_step_nll:.2f} ±{known.few_step_nll_stderr:.2f} nats per "
-            f"sequence ({known.bits_per_token:.3f} bits per token), excess {known.excess:.2f} "
-            f"±{known.excess_stderr:.2f}, {certificate(known)}"
-        )
-    elif known.predicted_cost is not None:
-        error = f"{known.predicted_cost:.2f} ±{known.predicted_cost_stderr:.2f}"
-        print(f"  estimated error {error} nats per sequence, not a bound")
-
-
-def certificate(known: Provenance) -> str:
-    """What is known of the excess's limit."""
-    if known.excess_limit is not None:
-        return f"at most {known.excess_limit:.2f} (95%, {known.held_out} held-out sequences)"
-    return "on the sequences of the search: no certificate"
-
-
 def sample_command(options: SampleOptions) -> None:
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
@@ -192,6 +141,7 @@ def sample_command(options: SampleOptions) -> None:
     file, write = sample_files(options.out, model)
     if model.text is not None:
         text_file(file)
+    page = coloured_file(file, model) if options.colour else None
     given, schedule = observed_in_samples(model, options.observed, device, options.n), None
     if sampler is None or sampler.takes is not None:
         if options.nfe is None:
@@ -209,20 +159,25 @@ def sample_command(options: SampleOptions) -> None:
             f"sampler {sampler.name} chooses its own steps; leave out --nfe and --schedule, and "
             "--corrections"
         )
-    samples, nfe = sample_batches(
-        model.reverse,
-        sampler,
-        schedule,
-        (options.n, model.length),
-        generator=SampleGenerators(options.seed, range(options.n), device),
-        batch=batch_size(options.batch, device),
-        given=given,
-        progress=sys.stderr.isatty(),
+    runs = list(
+        run_batches(
+            model.reverse,
+            sampler,
+            schedule,
+            (options.n, model.length),
+            generator=SampleGenerators(options.seed, range(options.n), device),
+            batch=batch_size(options.batch, device),
+            given=given,
+            progress=sys.stderr.isatty(),
+        )
     )
+    samples, nfe = torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
     if is_sequence_file(file, model):
         write_designs(file, model, samples, nfe, given, batch_size(options.batch, device))
-    else:
-        write_samples(file, write, model, samples, nfe, given)
+        return
+    write_samples(file, write, model, samples, nfe, given)
+    if page is not None:
+        write_coloured(page, model, samples, torch.cat([run.step_map for run in runs]), given)
 
 
 def schedule_asked(
@@ -308,16 +263,12 @@ def facts(
         "order": options.order,
         "seed": options.seed,
         "prompt": options.observed.prompt,
+        "suffix": options.observed.suffix,
         "given": options.observed.given,
         "template": options.observed.template,
         "sequences": options.search.sequences,
         "search_calls": calls,
     }
-
-
-def search_effort(found: Mapping[int, Schedule]) -> str:
-    known = next(iter(found.values())).provenance
-    return f"{known.model_calls} model calls on {known.sequences} sequences"
 
 
 def explain_command(options: ExplainOptions) -> None:

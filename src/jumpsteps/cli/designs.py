@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from jumpsteps.cli.sequence_files import given_template
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.any_order import any_order_nll
 from jumpsteps.models import LoadedModel
@@ -20,14 +21,17 @@ def template_sites(model: LoadedModel, template: str) -> Given:
     """The sites that a template observes, [L], on the CPU.
 
     Raises:
-        ValueError: a model without templates; as the task's ``read_template``.
+        ValueError: a model without templates; as the task's ``read_template`` or
+            ``given_template``.
     """
-    if model.task is None or model.task.read_template is None:
-        raise ValueError(
-            f"--template is a sequence of residues, and {model.name!r} is no model of antibodies; "
-            "observe sites with --given"
-        )
-    return model.task.read_template(template)
+    if model.task is not None and model.task.read_template is not None:
+        return model.task.read_template(template)
+    if model.text is not None:
+        return given_template(template, model.text)
+    raise ValueError(
+        f"--template is a text or a sequence of residues with gaps, and {model.name!r} is a model "
+        "of neither; observe sites with --given"
+    )
 
 
 def sized_for_template(model: LoadedModel, template: str, length: int | None) -> LoadedModel:
@@ -41,9 +45,17 @@ def sized_for_template(model: LoadedModel, template: str, length: int | None) ->
             the model does not allow.
     """
     sites = len(template_sites(model, template).mask)
+    what = "residues" if model.text is None else "tokens"
     if length not in (None, sites):
-        raise ValueError(f"the template has {sites} residues, and --length is {length}; pass one")
-    return model if sites == model.length or model.resized is None else model.resized(sites)
+        raise ValueError(f"the template has {sites} {what}, and --length is {length}; pass one")
+    if sites == model.length:
+        return model
+    if model.resized is not None:
+        return model.resized(sites)
+    raise ValueError(
+        f"the template has {sites} {what}, and {model.name!r} is for {model.length}; make gaps "
+        f"longer with [MASK N], or pass --length {sites} if it is a masked language model"
+    )
 
 
 def is_sequence_file(file: Path, model: LoadedModel) -> bool:

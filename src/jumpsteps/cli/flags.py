@@ -134,6 +134,12 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     add_sampling(sample, n=16, text="number of samples")
     sample.add_argument(
+        "--colour",
+        action="store_true",
+        help="text in the colours of the steps in which its tokens came: the first sample on the "
+        "terminal, all of them in an .html file beside the others",
+    )
+    sample.add_argument(
         "-o",
         "--out",
         default="samples.npz",
@@ -255,6 +261,7 @@ def schedule_names() -> str:
 def add_model(to: argparse.ArgumentParser) -> None:
     add_loading(to)
     to.add_argument("--prompt", help="text at the start of every sequence; its tokens stay fixed")
+    to.add_argument("--suffix", help="text at the end of every sequence; its tokens stay fixed")
     to.add_argument(
         "--given",
         metavar="FILE",
@@ -265,7 +272,8 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--template",
         metavar="SEQUENCE",
-        help="a sequence of residues with ? for each one to design (antibodies); sets the length",
+        help="a text with [MASK] for each token to sample, or [MASK 20] for 20 of them; or a "
+        "sequence of residues with ? for each one to design (antibodies); sets the length",
     )
     to.add_argument(
         "--sampler", help=f"{choices(SAMPLERS)}; by default the schedule's own, or tweedie"

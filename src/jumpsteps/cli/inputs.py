@@ -14,9 +14,10 @@ from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, lo
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import BUILT_IN, LoadedModel, load
+from jumpsteps.models.built_in import TEXTS
 from jumpsteps.models.hub import looks_like_hub_id
 from jumpsteps.models.loaded import SCHEDULES_FILE
-from jumpsteps.models.tokenizer import Text
+from jumpsteps.models.tokenizer import Text, transformers
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
@@ -90,6 +91,8 @@ def load_model(
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
     """The model's text; ``option`` is the flag that needs it, ``instead`` the one for token ids."""
+    if model.text is None and model.name in TEXTS:
+        transformers()
     if model.text is None:
         tokenizer = "" if model.name in BUILT_IN else "--tokenizer, or "
         raise ValueError(
@@ -125,8 +128,11 @@ def observed_sites(
 ) -> Given | None:
     """The sites that ``--prompt``, ``--given`` or ``--template`` names, on the device."""
     task = model.task
-    if options.prompt is not None:
-        given = given_prompt(options.prompt, text_of(model, "--prompt", "--given"), model.length)
+    if options.prompt is not None or options.suffix is not None:
+        flag = "--suffix" if options.prompt is None else "--prompt"
+        prompt, suffix = options.prompt or "", options.suffix or ""
+        text = text_of(model, flag, "--given")
+        given = given_prompt(prompt, text, model.length, suffix=suffix)
     elif options.template is not None:
         given = template_sites(model, options.template)
     elif options.given is None:

@@ -44,14 +44,16 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class ObservedOptions:
-    """Which sites are observed: by a prompt, by a file, by a template, or none."""
+    """Which sites are observed: by a prompt or a suffix or both, by a file, by a template."""
 
     prompt: str | None
+    suffix: str | None
     given: str | None
     template: str | None
 
     def __post_init__(self) -> None:
         check_exclusive(prompt=self.prompt, given=self.given, template=self.template)
+        check_exclusive(suffix=self.suffix, given=self.given, template=self.template)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class SampleOptions:
     corrector: CorrectorOptions
     n: int
     batch: int | None
+    colour: bool
     out: str
 
     def __post_init__(self) -> None:

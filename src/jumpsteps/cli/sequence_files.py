@@ -4,6 +4,8 @@ Tokens are .npy or .npz arrays, texts are in UTF-8. Functions that read return i
 raise a ValueError that names the file and says what it should hold.
 """
 
+import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -17,7 +19,17 @@ from jumpsteps.models.loaded import file_hash
 from jumpsteps.models.tokenizer import Text
 from jumpsteps.process.kernel import ForwardProcess
 
-__all__ = ["given_prompt", "load_given", "load_text", "load_tokens", "save_samples", "save_text"]
+__all__ = [
+    "given_prompt",
+    "given_template",
+    "load_given",
+    "load_text",
+    "load_tokens",
+    "save_samples",
+    "save_text",
+]
+
+GAP = re.compile(r"\[MASK(?: (\d+))?\]")
 
 
 def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
@@ -95,20 +107,62 @@ def load_text(
     return draw(pieces, n, generator), f"{path.name} sha256:{file_hash(path)}"
 
 
-def given_prompt(words: str, text: Text, length: int) -> Given:
-    """The tokens of a text as observed sites at the start of sequences of L = ``length`` sites.
+def given_prompt(words: str, text: Text, length: int, *, suffix: str = "") -> Given:
+    """The tokens of a text as observed sites at the start of sequences of L = ``length`` sites, and
+    those of ``suffix`` at their end.
 
     Raises:
-        ValueError: a text without tokens, with MASK, or so long that no site is left to sample.
+        ValueError: texts without tokens, with MASK, or so long that no site is left to sample.
     """
-    tokens = text.encode(words)
-    if not 0 < len(tokens) < length:
+    tokens, last = text.encode(words), text.encode(suffix)
+    known = len(tokens) + len(last)
+    if not 0 < known < length:
+        both = "prompt and suffix have" if words and suffix else "the prompt has"
+        what = "the suffix has" if suffix and not words else both
         raise ValueError(
-            f"the prompt has {len(tokens)} tokens; with {length} sites it must have "
-            f"1..{length - 1}, so that at least one site is free"
+            f"{what} {known} tokens; with {length} sites there must be 1..{length - 1}, so that at "
+            "least one site is free"
         )
-    filled = torch.tensor(tokens + [0] * (length - len(tokens)))
-    return Given(filled, torch.arange(length) < len(tokens))
+    note_unknown(words + " " * (words != "" and suffix != "") + suffix, text)
+    filled = torch.tensor(tokens + [0] * (length - known) + last)
+    site = torch.arange(length)
+    return Given(filled, (site < len(tokens)) | (site >= length - len(last)))
+
+
+def note_unknown(words: str, text: Text) -> None:
+    """Say on standard error which words of a text the tokenizer does not know."""
+    if unknown := list(dict.fromkeys(text.unknown(words))):
+        listed = ", ".join(map(repr, unknown))
+        print(f"note: the tokenizer reads {listed} as {text.tokenizer.unk_token}", file=sys.stderr)
+
+
+def given_template(template: str, text: Text) -> Given:
+    """A text with gaps as observed sites, [L], L the number of its tokens and gaps.
+
+    [MASK] is a gap of one token, [MASK 20] of 20. Where tokens begin with a blank, a blank before a
+    gap belongs to the token that fills it.
+
+    Raises:
+        ValueError: a text without a gap, or a gap of no token.
+    """
+    begins_with_blank = len(text.encode(" a")) == 1
+    tokens: list[int] = []
+    gaps: list[bool] = []
+    end = 0
+    for gap in GAP.finditer(template):
+        piece = template[end : gap.start()]
+        known = text.encode(piece.rstrip(" ") if begins_with_blank else piece)
+        size = int(gap[1] or 1)
+        if size < 1:
+            raise ValueError(f"the template holds {gap[0]!r}, a gap of no token; leave it out")
+        tokens += known + [0] * size
+        gaps += [False] * len(known) + [True] * size
+        end = gap.end()
+    if not any(gaps):
+        raise ValueError("the template has no [MASK]; put one where a token is to be sampled")
+    known = text.encode(template[end:])
+    note_unknown(GAP.sub(" ", template), text)
+    return Given(torch.tensor(tokens + known), ~torch.tensor(gaps + [False] * len(known)))
 
 
 def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:

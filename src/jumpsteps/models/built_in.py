@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -10,9 +11,17 @@ import torch
 from jumpsteps.core.files import read_json
 from jumpsteps.models.formats.native import load_native
 from jumpsteps.models.loaded import SCHEDULES_FILE, LoadedModel
+from jumpsteps.models.tokenizer import Text, has_tokenizer, read_tokenizer
 from jumpsteps.tasks import countdown, toy
 
-__all__ = ["BUILT_IN", "load_countdown_exact", "load_shipped", "load_toy", "schedules_file"]
+__all__ = [
+    "BUILT_IN",
+    "TEXTS",
+    "load_countdown_exact",
+    "load_shipped",
+    "load_toy",
+    "schedules_file",
+]
 
 SCHEDULES = Path(__file__).parent / "built_in_schedules"
 """Schedules of the exact models, a file for each."""
@@ -26,6 +35,30 @@ def load_shipped(name: str, device: torch.device) -> LoadedModel:
     """
     folder = checkpoint_folder(name)
     return load_native(folder, read_json(folder / "config.json"), name, device)
+
+
+def load_shipped_text(name: str, device: torch.device) -> LoadedModel:
+    """A trained checkpoint of text, which is in the source tree only.
+
+    Raises:
+        ValueError: the checkpoint is not installed.
+    """
+    folder = checkpoint_folder(name, "pass the folder of a checkpoint of text")
+    model = load_native(folder, read_json(folder / "config.json"), name, device)
+    return with_own_tokenizer(model, folder)
+
+
+def with_own_tokenizer(model: LoadedModel, folder: Path, *, trusted: bool = False) -> LoadedModel:
+    """The model with the tokenizer in its folder, if there is one.
+
+    Without transformers the tokenizer is ignored; the network does not need it.
+
+    Args:
+        trusted: whether Python code in the folder may run.
+    """
+    if not has_tokenizer(folder) or find_spec("transformers") is None:
+        return model
+    return model.with_text(Text(read_tokenizer(folder, trusted=trusted), model.reverse.forward))
 
 
 def checkpoint_folder(name: str, advice: str = "") -> Path:
@@ -98,11 +131,15 @@ BUILT_IN: dict[str, Callable[[torch.device], LoadedModel]] = {
     "piano-uniform": partial(load_shipped, "piano-uniform"),
     "piano-absorbing": partial(load_shipped, "piano-absorbing"),
     "cifar10-gaussian": partial(load_shipped, "cifar10-gaussian"),
+    "text-small": partial(load_shipped_text, "text-small"),
     "toy-absorbing": partial(load_toy, "absorbing"),
     "toy-uniform": partial(load_toy, "uniform"),
     "toy-gaussian": partial(load_toy, "gaussian"),
 }
 """Name -> function that builds the model on a device."""
+
+TEXTS = ("text-small",)
+"""The models of text."""
 
 EXACT = tuple(name for name in BUILT_IN if name.startswith(("countdown-exact", "toy-")))
 

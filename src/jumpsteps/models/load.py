@@ -1,15 +1,13 @@
 """Load a model by name: built in, from a folder, or from the Hugging Face hub."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
 from jumpsteps.core.files import read_json
-from jumpsteps.models.built_in import BUILT_IN
+from jumpsteps.models.built_in import BUILT_IN, TEXTS, with_own_tokenizer
 from jumpsteps.models.formats.antiberty import is_antiberty, load_antiberty
 from jumpsteps.models.formats.gidd import is_gidd, load_gidd
 from jumpsteps.models.formats.masked_lm import is_masked_lm, load_masked_lm
@@ -20,7 +18,7 @@ from jumpsteps.models.formats.tauldr import is_tauldr, load_tauldr
 from jumpsteps.models.formats.udlm import is_udlm, load_udlm
 from jumpsteps.models.hub import MODEL_FILES, TOKENIZER_FILES, find_folder
 from jumpsteps.models.loaded import LoadedModel, cast_and_compile
-from jumpsteps.models.tokenizer import Text, has_tokenizer, read_tokenizer
+from jumpsteps.models.tokenizer import Text, read_tokenizer
 
 __all__ = ["load"]
 
@@ -93,7 +91,8 @@ def load_as_stored(
     if str(name) in BUILT_IN:
         refuse_masked_lm_options(options, str(name))
         if tokenizer is not None:
-            raise ValueError(f"{name} is not a model of text; leave out the tokenizer")
+            known = "brings its tokenizer" if name in TEXTS else "is not a model of text"
+            raise ValueError(f"{name} {known}; leave out the tokenizer")
         return BUILT_IN[str(name)](device)
     code = ["*.py"] if options["trust_remote_code"] else []
     folder = find_folder(
@@ -139,13 +138,10 @@ def load_folder(
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)
     refuse_masked_lm_options(options, name)
     model = load_by_config(folder, config, name, device)
-    # Without transformers the tokenizer in the folder is ignored; the network does not need it.
-    if tokenizer_folder is None and has_tokenizer(folder) and find_spec("transformers") is not None:
-        tokenizer_folder = folder
     if tokenizer_folder is None:
-        return model
+        return with_own_tokenizer(model, folder, trusted=options["trust_remote_code"])
     tokenizer = read_tokenizer(tokenizer_folder, trusted=options["trust_remote_code"])
-    return replace(model, text=Text(tokenizer, model.reverse.forward))
+    return model.with_text(Text(tokenizer, model.reverse.forward))
 
 
 LOADERS: list[

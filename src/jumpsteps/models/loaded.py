@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -70,6 +70,13 @@ class LoadedModel:
         if self.schedules_file is None or not self.schedules_file.is_file():
             return {}
         return load_schedules(self.schedules_file)
+
+    def with_text(self, text: Text) -> "LoadedModel":
+        """The same model with a tokenizer, at every length."""
+        resized = self.resized
+        if resized is None:
+            return replace(self, text=text)
+        return replace(self, text=text, resized=lambda length: resized(length).with_text(text))
 
     def provenance(self, data: str = "") -> Provenance:
         """The model's part of a schedule's provenance; ``data`` defaults to the task's name."""

@@ -56,6 +56,19 @@ class Text:
             )
         return tokens
 
+    def unknown(self, text: str) -> list[str]:
+        """The pieces of a text that the tokenizer does not know, or [UNK] for each of them."""
+        unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
+        if unknown is None or unknown not in self.encode(text):
+            return []
+        if not getattr(self.tokenizer, "is_fast", False):
+            return [self.tokenizer.unk_token] * self.encode(text).count(unknown)
+        read = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        pairs = zip(read["input_ids"], read["offset_mapping"], strict=True)
+        return [text[first:last] for token, (first, last) in pairs if token == unknown]
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of one sequence, special tokens such as [PAD] included."""
         text: str = self.tokenizer.decode(tokens)

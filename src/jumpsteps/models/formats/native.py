@@ -1,7 +1,7 @@
 """Checkpoint folders of this project: ``config.json`` and ``model.safetensors``."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,20 @@ def load_native(
     load_weights(network, read_safetensors(path), path)
     network.to(device).eval()
     digest, schedules = file_hash(path), folder / SCHEDULES_FILE
-    return LoadedModel(name, reverse, length, digest, task, schedules_file=schedules)
+    model = LoadedModel(name, reverse, length, digest, task, schedules_file=schedules)
+    return any_length(model) if task is None and is_relative(network) else model
+
+
+def is_relative(network: Network) -> bool:
+    """Whether the network knows relative positions only, so that it takes sequences of any
+    length.
+    """
+    return isinstance(network, DiT) and network.config.length == 0
+
+
+def any_length(model: LoadedModel) -> LoadedModel:
+    """The model, which can be resized."""
+    return replace(model, resized=lambda length: any_length(replace(model, length=length)))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
