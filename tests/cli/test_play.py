@@ -56,7 +56,7 @@ def test_the_seed_decides(model):
     [
         (Pane(OWN, OF_SCHEDULE, 0), 4, r"holds schedules for NFE \[8\], not 4"),
         (Pane(OWN, "golden", 0), 8, "has an order of its own"),
-        (Pane("uniform", OF_SCHEDULE, 4), 4, "leaves no model call"),
+        (Pane("uniform", OF_SCHEDULE, 4), 4, "4 corrections leave none of 4 model calls"),
     ],
 )
 def test_what_a_model_does_not_allow_is_named(model, pane, calls, message):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from jumpsteps.cli.correcting import steps_without, with_corrector
+from jumpsteps.cli.correcting import with_corrector
 from jumpsteps.cli.inputs import device_named, schedule_named, seeded
 from jumpsteps.cli.names import FIXED, ORDERS
 from jumpsteps.cli.options import CorrectorOptions, PlayOptions
@@ -131,8 +131,14 @@ def draw(
     Raises:
         ValueError: a pane that the model does not allow.
     """
+    steps = calls - pane.corrections
+    if steps < 1:
+        raise ValueError(
+            f"{pane.corrections} corrections leave none of {calls} model calls for the steps; "
+            "choose fewer, or more model calls"
+        )
     corrector = CorrectorOptions(pane.corrections or None, None)
-    schedule = schedule_of(model, pane, steps_without(corrector, calls), given)
+    schedule = schedule_of(model, pane, steps, given)
     own = SAMPLERS.get(schedule.provenance.sampler) if pane.schedule == OWN else None
     sampler = with_corrector(own or default_sampler(schedule), corrector)
     run = simulate(

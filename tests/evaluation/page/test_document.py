@@ -152,6 +152,19 @@ def test_long_sequences_have_no_film_of_orders():
     assert "Which sites" not in render_report([replace(made, schedules=long)], GALLERIES)
 
 
+def test_times_of_a_masked_model_have_a_film_of_the_counts_that_they_expect():
+    made = small_results()
+    about = {**made.about, "noise": "LogLinear(eps=0.001)", "length": 8}
+    times = {"uniform": made.schedules["uniform"]}
+    rows = made.rows[::2]
+    text = render_report([replace(made, schedules=times, about=about, rows=rows)], GALLERIES)
+    assert "random order</b> <span>the schedule&#39;s own" in text
+    assert "golden order</b> <span>the same counts" in text
+    for change in ({"kernel": "uniform"}, {"noise": "Unheard()"}, {"length": 2}):
+        other = replace(made, schedules=times, about=about | change, rows=rows)
+        assert "Which sites" not in render_report([other], GALLERIES)
+
+
 def test_no_results_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no results to report"):
         write_report(tmp_path / "x.html", [], {})

@@ -34,6 +34,9 @@ from jumpsteps.evaluation.page.films import (
 from jumpsteps.evaluation.page.svg import with_ends
 from jumpsteps.evaluation.results import Results, Row
 from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.serialise import noise_from_text
+from jumpsteps.schedules.conversion import counts_between, masked_sites
+from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.version import __version__
 
@@ -214,14 +217,20 @@ class Chapter:
         return drawn
 
     def orders(self) -> Mapping[str, object] | None:
-        """The sites that each step reveals, for counts in an order of their own."""
+        """The sites that each step reveals, with the counts of one schedule.
+
+        Counts in an order of their own come first, then counts in random order, then those that
+        times expect.
+        """
         counts = [self.schedule(name, self.shown_nfe) for name in self.names]
         found = [one for one in counts if isinstance(one, CountSchedule)]
-        named = [one for one in found if one.order.name != "random"]
+        found.sort(key=lambda one: one.order.name == Random.name)
+        if not found:
+            times = [row.times for row in self.results.rows if row.nfe == self.shown_nfe]
+            found = [one for t in times if (one := expected_counts(t, self.results.about))]
         if not found or found[0].total > MOST_CELLS:
             return None
-        chosen = (named or found)[0]
-        return film(order_panels(chosen), chosen.steps, f"{self.id}-orders")
+        return film(order_panels(found[0]), found[0].steps, f"{self.id}-orders")
 
     def cost(self) -> dict[str, Any] | None:
         """What few steps cost, by the schedules' own evidence."""
@@ -290,6 +299,18 @@ def shares_left(schedule: Schedule) -> tuple[float, ...]:
     for count in schedule.counts:
         shares.append(shares[-1] - count / schedule.total)
     return (*shares[:-1], 0.0)
+
+
+def expected_counts(times: Sequence[float], about: Mapping[str, Any]) -> CountSchedule | None:
+    """The counts that times of the absorbing kernel expect; None for other kernels."""
+    if about.get("kernel") != Absorbing.name:
+        return None
+    try:
+        noise = noise_from_text(str(about.get("noise")))
+        masked = masked_sites(times, int(about.get("length", 0)), noise)
+        return CountSchedule(counts_between(masked))
+    except ValueError:
+        return None
 
 
 def cell(row: Row | None, best: float, scale: float) -> tuple[str, str, bool] | None:

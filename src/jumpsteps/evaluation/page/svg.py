@@ -61,7 +61,7 @@ def number(value: float) -> str:
 def with_ends(mean: float, low: float, high: float) -> tuple[str, str, str]:
     """A mean and the ends of its interval, all to two digits of half the interval's length."""
     half = max(high - mean, mean - low)
-    digits = 2 if half <= 0 else min(max(1 - math.floor(math.log10(half)), 0), 6)
+    digits = 2 if half < 1e-6 else min(max(1 - math.floor(math.log10(half)), 0), 6)
     mean, low, high = (round(value, digits) + 0.0 for value in (mean, low, high))
     return f"{mean:,.{digits}f}", f"{low:,.{digits}f}", f"{high:,.{digits}f}"
 
