@@ -62,7 +62,15 @@ SAMPLERS: dict[str, Sampler] = {
     "euler": Euler(),
     "predictor-corrector": PredictorCorrector(Tweedie()),
 }
-MAIN = ("uniform", "jys-context", "shortest-path-noise", "shortest-path", "cosine")
+MAIN = (
+    "uniform",
+    "matched-spectrum",
+    "jys-context",
+    "shortest-path-noise",
+    "matched-spectrum-coarse",
+    "shortest-path",
+    "cosine",
+)
 SIGMAS = (5, 20)
 SEARCH_IMAGES = (4, 16, 64, 256, 1024)
 """Images of the searches whose schedules are compared, at the first number of calls: Figure 10."""

@@ -30,6 +30,8 @@ SCHEDULES = {
     "jys-context": "JYS, frozen context",
     "shortest-path": "shortest path",
     "shortest-path-noise": "shortest path, weighed by noise",
+    "matched-spectrum": "matched spectrum",
+    "matched-spectrum-coarse": "matched spectrum, coarse",
     "race": "race",
 }
 SAMPLERS = ("tau-leaping", "tweedie", "euler", "predictor-corrector")

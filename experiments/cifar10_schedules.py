@@ -18,6 +18,7 @@ from jumpsteps.schedules.fixed import cosine, power, uniform
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.correction import NOISE_WEIGHTED
 from jumpsteps.search.jys import JYS
+from jumpsteps.search.matched_spectrum import MatchedSpectrum
 from jumpsteps.search.method import Method
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
@@ -31,12 +32,22 @@ SEARCHES: dict[str, tuple[Method, int]] = {
     "jys-context": (JYS(full=True, hold_time=False, t_min=T_MIN), 64),
     "shortest-path": (ShortestPath(t_min=T_MIN), 16),
     "shortest-path-noise": (ShortestPath(t_min=T_MIN, correction=NOISE_WEIGHTED), 16),
+    "matched-spectrum": (MatchedSpectrum(), 64),
+    "matched-spectrum-coarse": (MatchedSpectrum(detail=0.0), 64),
 }
 """Name -> search, and images that it sees: Jump Your Steps as published, up to t = 0.01, and with
-coarse rates whose context alone is frozen; the shortest path, and with errors weighed by noise."""
+coarse rates whose context alone is frozen; the shortest path, and with errors weighed by noise; the
+spectrum of Tweedie's samples matched, by relative and by squared intensities."""
 
 POWERS = (0.75, 1.25, 1.5, 2.0, 3.0)
-RACED = ("jys-cut", "jys-context", "shortest-path", "shortest-path-noise")
+RACED = (
+    "jys-cut",
+    "jys-context",
+    "shortest-path",
+    "shortest-path-noise",
+    "matched-spectrum",
+    "matched-spectrum-coarse",
+)
 SCHEDULES = ("uniform", "cosine", *SEARCHES, "race")
 
 
@@ -75,7 +86,8 @@ class Schedules:
         steps = sampler.steps(nfe)
         if name in ("uniform", "cosine"):
             return {"uniform": uniform, "cosine": cosine}[name](steps)
-        by = sampler if name == "race" or sampler == TauLeaping(ordinal=True) else Tweedie()
+        own = name == "race" or sampler == TauLeaping(ordinal=True)
+        by = sampler if own and not name.startswith("matched") else Tweedie()
         key = {"race": f"race.{by.name}.{nfe}", "shortest-path": f"{name}.{by.name}"}.get(
             name, name
         )

@@ -103,6 +103,7 @@ from jumpsteps.search.explain_counts import CountExplanation, CountStep, explain
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.klub import CountKlub, Klub
 from jumpsteps.search.learned_order import LearnedOrder, learn_order
+from jumpsteps.search.matched_spectrum import MatchedSpectrum
 from jumpsteps.search.method import FoundSchedule, Method
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
@@ -152,6 +153,7 @@ __all__ = [
     "LogLinear",
     "LogScoreReverse",
     "MarkovChain",
+    "MatchedSpectrum",
     "Measure",
     "Method",
     "Mixture",

@@ -3,15 +3,11 @@
 from itertools import pairwise
 
 import pytest
-import torch
 
+from builders.pixels import frechet_of_symbols, pixels
 from builders.statistics import seeded
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.evaluation.features import Moments, frechet_distance
-from jumpsteps.exact.enumerable import Enumerable
-from jumpsteps.process.gaussian import Gaussian
-from jumpsteps.process.noise import Exponential
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, NOISE_WEIGHTED, ErrorCorrection
@@ -25,19 +21,7 @@ V, NFE = 24, (4, 8)
 
 @pytest.fixture(scope="module")
 def model():
-    """Two neighbouring pixels of dark and light images, which differ by about one intensity.
-
-    The kernel is that of images, narrower by the number of intensities.
-    """
-    x = torch.arange(V, dtype=torch.float64)
-    dark = torch.exp(-((x - 0.3 * V) ** 2) / (2 * (0.12 * V) ** 2))
-    light = 0.6 * torch.exp(-((x - 0.72 * V) ** 2) / (2 * (0.07 * V) ** 2))
-    near = torch.exp(-((x - x[:, None]) ** 2) / 2) + 1e-4
-    table = (dark + light)[:, None] * near / near.sum(-1, keepdim=True)
-    forward = Gaussian(
-        vocab_size=V, rate_sigma=0.6, q_sigma=2.0 * V, noise=Exponential(base=100.0, scale=2.2)
-    )
-    return Enumerable(forward, table / table.sum())
+    return pixels(V, 2, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +51,13 @@ def runs(model):
     }
 
 
-def frechet(model, probs):
-    """The Frechet distance of the intensities themselves, from the exact moments."""
-    pair = []
-    for weights in (probs, model.data_distribution()):
-        mean = weights @ model.states.double()
-        centred = model.states - mean
-        pair.append(Moments(mean, centred.T @ (centred * weights[:, None])))
-    return frechet_distance(*pair)
-
-
 @pytest.mark.parametrize("nfe", NFE)
 def test_the_least_divergence_has_another_schedule_than_the_least_frechet_distance(
     model, runs, nfe
 ):
     data = model.data_distribution()
     divergence = {name: float(kl_divergence(data, by_nfe[nfe])) for name, by_nfe in runs.items()}
-    distance = {name: frechet(model, by_nfe[nfe]) for name, by_nfe in runs.items()}
+    distance = {name: frechet_of_symbols(model, by_nfe[nfe]) for name, by_nfe in runs.items()}
     assert divergence["none"] < 0.25 * divergence["uniform"]
     assert divergence["none"] < divergence["noise"]
     assert distance["noise"] < 0.9 * distance["none"]

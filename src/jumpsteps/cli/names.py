@@ -21,6 +21,7 @@ from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.costs.correction import NOISE_WEIGHTED
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.learned_order import LearnedOrder
+from jumpsteps.search.matched_spectrum import MatchedSpectrum
 from jumpsteps.search.method import Method
 from jumpsteps.search.shortest_path import ShortestPath
 
@@ -36,6 +37,7 @@ SEARCHES: list[Method] = [
     ShortestPath(),
     *(ShortestPath(order=order) for order in ORDERS.values() if order != Random()),
     ShortestPath(correction=NOISE_WEIGHTED, t_min=T_MIN_OF_IMAGES),
+    MatchedSpectrum(),
     LearnedOrder(),
     AutoOrder(),
     JYS(),
