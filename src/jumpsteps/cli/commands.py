@@ -23,6 +23,7 @@ from jumpsteps.cli.inputs import (
     search_data,
     seeded,
 )
+from jumpsteps.cli.measuring import metric_named, print_measures, reference_data
 from jumpsteps.cli.names import METHODS, pick
 from jumpsteps.cli.options import (
     CompareOptions,
@@ -202,12 +203,8 @@ def compare_command(options: CompareOptions) -> None:
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
-    task = model.task
-    if task is None:
-        raise ValueError(
-            f"no metric is known for {options.model.name!r}, so nothing can be compared; sample "
-            "from it and measure the samples"
-        )
+    reference = reference_data(model, options, device)
+    metric = metric_named(model, options.metric, options.evaluator, reference, device)
     given = observed_in_samples(model, options.observed, device, options.n)
     schedules = {
         name: schedules_named(
@@ -228,7 +225,8 @@ def compare_command(options: CompareOptions) -> None:
         sampler,
         schedules,
         (options.n, model.length),
-        metric=task.metric,
+        metric=metric.measure,
+        beside=metric.beside,
         seed=options.seed + 1,
         device=device,
         batch=batch_size(options.batch, device),
@@ -236,13 +234,14 @@ def compare_command(options: CompareOptions) -> None:
         examples=EXAMPLES,
         progress=sys.stderr.isatty(),
     )
-    about = facts(options, model, schedules)
+    about = facts(options, model, schedules) | metric.facts
     curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
     save_comparison(out, rows, about, model, schedules, curve, device)
     if picture is not None:
         title = f"{options.model.name}, {options.n} samples"
-        plot_comparison(picture, rows, metric_name=task.metric_name, title=title)
-    print(table(rows, task.metric_name))
+        plot_comparison(picture, rows, metric_name=metric.name, percent=metric.percent, title=title)
+    print(table(rows, metric.name, percent=metric.percent))
+    print_measures(rows, metric, reference)
     for name in [name for name in schedules if name in METHODS]:
         print(f"{name}: {search_effort(schedules[name])} for all its schedules")
     print(f"written to {out}, and as a page to {page}")

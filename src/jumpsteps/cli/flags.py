@@ -157,6 +157,18 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     compare.add_argument("--schedules", nargs="+", required=True, help=schedule_names())
     add_sampling(compare, n=256, text="number of samples for each schedule and NFE")
     compare.add_argument(
+        "--metric",
+        metavar="MODULE:FUNCTION",
+        help="a metric of your own: a function of samples, int64 [n, L], that returns one number "
+        "for each; lower is better; by default the task's",
+    )
+    compare.add_argument(
+        "--evaluator",
+        metavar="FOLDER",
+        help="for text: the metric is nats per token under this autoregressive model; MAUVE is "
+        "measured from the sequences of --text or --data",
+    )
+    compare.add_argument(
         "-o",
         "--out",
         default="results.json",

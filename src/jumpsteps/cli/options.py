@@ -181,12 +181,15 @@ class CompareOptions:
     schedules: tuple[str, ...]
     n: int
     batch: int | None
+    metric: str | None
+    evaluator: str | None
     out: str
     picture: str | None
     command_line: str
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_exclusive(metric=self.metric, evaluator=self.evaluator)
         if self.n < 2:
             raise ValueError(f"intervals need at least two samples, got -n {self.n}; raise -n")
 

@@ -18,7 +18,10 @@ from jumpsteps.sampling.loop import Simulation
 from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.schedule import Schedule
 
-__all__ = ["compare", "times_of"]
+__all__ = ["Beside", "compare", "times_of"]
+
+Beside = Callable[[Tensor], Mapping[str, tuple[float, ...]]]
+"""int64 [n, L] -> measures of all samples by name, see ``Row.measures``."""
 
 
 def compare(
@@ -32,6 +35,7 @@ def compare(
     device: torch.device,
     batch: int = 16,
     given: Given | None = None,
+    beside: Beside | None = None,
     examples: int = 0,
     progress: bool = False,
 ) -> list[Row]:
@@ -46,6 +50,7 @@ def compare(
         seed: of the samples of every schedule; sample i has the same random numbers in all.
         batch: sequences sampled at a time; it does not change the samples.
         given: observed sites, [L] for all samples or [n, L] for each of them.
+        beside: further measures of all samples, by name: int64 [n, L] -> values, see ``Row``.
         examples: how many of the first samples each row keeps, at most those of one batch.
 
     Returns:
@@ -54,10 +59,7 @@ def compare(
     Raises:
         ValueError: fewer than two samples.
     """
-    if shape[0] < 2:
-        raise ValueError(
-            f"a comparison needs at least two samples for its intervals, got {shape[0]}; raise -n"
-        )
+    check_number(shape[0])
     jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
     order = {name: i for i, name in enumerate(schedules)}
     rows = []
@@ -79,20 +81,30 @@ def compare(
             )
         )
         shown = Examples.of(runs[0], examples, given) if examples else None
-        rows.append(row_of(runs, metric, name, times_of(schedule, reverse), shown))
+        rows.append(row_of(runs, metric, beside, name, times_of(schedule, reverse), shown))
     return rows
+
+
+def check_number(samples: int) -> None:
+    if samples < 2:
+        raise ValueError(
+            f"a comparison needs at least two samples for its intervals, got {samples}; raise -n"
+        )
 
 
 def row_of(
     runs: list[Simulation],
     metric: Callable[[Tensor], Tensor],
+    beside: Beside | None,
     name: str,
     times: tuple[float, ...],
     examples: Examples | None,
 ) -> Row:
     """The row of the runs of one schedule."""
-    interval = mean_interval(metric(torch.cat([run.samples for run in runs])))
-    return Row(max(run.nfe for run in runs), name, times, interval, examples)
+    samples = torch.cat([run.samples for run in runs])
+    measures = {} if beside is None else beside(samples)
+    nfe = max(run.nfe for run in runs)
+    return Row(nfe, name, times, mean_interval(metric(samples)), examples, measures)
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:

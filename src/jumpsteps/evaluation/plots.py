@@ -25,17 +25,19 @@ def plot_comparison(
     *,
     metric_name: str,
     title: str,
+    percent: bool = True,
     orders: Mapping[str, CountSchedule] | None = None,
 ) -> None:
     """Write a PNG of the metric against NFE, beside the schedules at the NFE nearest to 16.
 
     Args:
+        percent: whether the metric is a share, to be shown in per cent.
         orders: schedules whose reveals are drawn below, by their titles.
 
     Raises:
         ValueError: matplotlib is not installed.
     """
-    names = list(dict.fromkeys(row.schedule for row in rows))
+    names, scale = list(dict.fromkeys(row.schedule for row in rows)), 100.0 if percent else 1.0
     figure = new_figure(10, 6.4 if orders else 4)
     top: FigureBase = figure
     if orders:
@@ -43,23 +45,21 @@ def plot_comparison(
         plot_orders(below, orders, seed=0)
     left, right = top.subplots(1, 2, width_ratios=(3, 2))
     for i, name in enumerate(names):
-        plot_metric(left, [row for row in rows if row.schedule == name], name, i)
+        plot_metric(left, [row for row in rows if row.schedule == name], name, i, scale)
     budgets = sorted({row.nfe for row in rows})
     left.set(
         xscale="log",
-        yscale="log",
+        yscale="log" if percent else "linear",
         xlabel="model calls (NFE)",
-        ylabel=f"{metric_name}, %",
+        ylabel=f"{metric_name}, %" if percent else metric_name,
         title=title,
     )
     left.set_xticks(budgets, [str(n) for n in budgets])
     left.minorticks_off()
-    ticks = [
-        v
-        for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-        if left.get_ylim()[0] <= v <= left.get_ylim()[1]
-    ]
-    left.set_yticks(ticks, [f"{v:g}" for v in ticks])
+    if percent:
+        low, high = left.get_ylim()
+        ticks = [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= v <= high]
+        left.set_yticks(ticks, [f"{v:g}" for v in ticks])
     left.grid(alpha=0.3)
     left.legend(frameon=False)
     plot_schedules(right, rows, names, min(budgets, key=lambda n: (abs(n - 16), n)))
@@ -118,11 +118,11 @@ def write(figure: "Figure", path: Path | str) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def plot_metric(axes: "Axes", rows: list[Row], name: str, i: int) -> None:
-    """One schedule's metric in per cent against NFE, in the i-th colour."""
-    mean = [100 * row.metric.mean for row in rows]
-    below = [100 * (row.metric.mean - max(row.metric.low, 0)) for row in rows]
-    above = [100 * (row.metric.high - row.metric.mean) for row in rows]
+def plot_metric(axes: "Axes", rows: list[Row], name: str, i: int, scale: float) -> None:
+    """One schedule's metric against NFE, in the i-th colour; a ``scale`` of 100 is per cent."""
+    mean = [scale * row.metric.mean for row in rows]
+    below = [scale * (row.metric.mean - max(row.metric.low, 0)) for row in rows]
+    above = [scale * (row.metric.high - row.metric.mean) for row in rows]
     axes.errorbar(
         [row.nfe for row in rows],
         mean,

@@ -41,6 +41,7 @@ class Row:
             at which as many sites are expected to be masked as the schedule leaves masked.
         metric: mean of the metric over the samples, with its confidence interval.
         examples: the first samples.
+        measures: others of the samples, by name: a value, or a value and half its 95% interval.
     """
 
     nfe: int
@@ -48,6 +49,7 @@ class Row:
     times: tuple[float, ...]
     metric: Interval
     examples: Examples | None = None
+    measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "times": row.times,
         "metric": asdict(row.metric),
     }
+    if row.measures:
+        content["measures"] = {name: list(values) for name, values in row.measures.items()}
     if row.examples is not None:
         content["examples"] = examples_to_json(row.examples)
     return content
@@ -162,4 +166,5 @@ def row_from_json(content: Mapping[str, Any]) -> Row:
         tuple(map(float, content["times"])),
         Interval(**content["metric"]),
         None if examples is None else examples_from_json(examples),
+        {name: tuple(values) for name, values in content.get("measures", {}).items()},
     )

@@ -1,0 +1,218 @@
+"""What ``jumpsteps compare`` measures: the task's metric, one's own, or perplexity and what must
+stand beside it.
+"""
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jumpsteps.cli.inputs import search_data, seeded
+from jumpsteps.cli.options import CompareOptions
+from jumpsteps.evaluation.mauve import mauve
+from jumpsteps.evaluation.metrics import mean_interval
+from jumpsteps.evaluation.report import measures_table
+from jumpsteps.evaluation.results import Row
+from jumpsteps.evaluation.text_measures import (
+    distinct_share,
+    repeated_share,
+    unigram_entropy,
+    whole_words,
+    word_entropy,
+)
+from jumpsteps.models import LoadedModel
+from jumpsteps.models.built_in import TEXTS, checkpoint_folder
+from jumpsteps.models.evaluator import load_evaluator
+from jumpsteps.models.networks.autoregressive import Autoregressive
+
+__all__ = ["Metric", "metric_named", "print_measures", "reference_data"]
+
+EVALUATOR = "text-evaluator"
+"""The checkpoint that judges the built-in models of text."""
+
+MAUVE = "mauve, %"
+
+REFERENCE_SEED = 3
+"""Added to the seed of the searches, for sequences that they did not see first."""
+
+BATCH = 32
+"""Sequences that an evaluator reads at a time."""
+
+Measures = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured of samples int64 [n, L].
+
+    Attributes:
+        measure: to one value per sample, float [n]; lower is better.
+        name: what that is.
+        percent: whether it is a share, to be shown in per cent.
+        beside: to further measures by name, each a value, or a value and half its 95% interval.
+    """
+
+    measure: Callable[[Tensor], Tensor]
+    name: str
+    percent: bool = False
+    beside: Callable[[Tensor], Measures] | None = None
+
+    @property
+    def facts(self) -> dict[str, str | bool]:
+        """What a file of results says of it."""
+        return {"metric": self.name, "percent": self.percent}
+
+
+def metric_named(
+    model: LoadedModel,
+    name: str | None,
+    evaluator: str | None,
+    reference: Tensor | None,
+    device: torch.device,
+) -> Metric:
+    """The metric that ``--metric`` or ``--evaluator`` names, or the model's own.
+
+    Args:
+        name: MODULE:FUNCTION.
+        evaluator: folder of an autoregressive model; by default the one that came with the
+            package, for a built-in model of text.
+        reference: held-out sequences int64 [m, L], from which MAUVE is measured, if there are any.
+
+    Raises:
+        ValueError: nothing to measure, or what is named cannot be loaded.
+    """
+    beside = text_measures(model)
+    if name is not None:
+        return Metric(own_function(name), name.rpartition(":")[2], beside=beside)
+    if evaluator is None and model.name in TEXTS:
+        evaluator = str(checkpoint_folder(EVALUATOR, "pass --evaluator FOLDER"))
+    if evaluator is not None:
+        network = load_evaluator(evaluator, device)
+        return perplexity(network, beside, reference)
+    if model.task is None:
+        raise ValueError(
+            f"no metric is known for {model.name!r}; pass one of your own with --metric "
+            "MODULE:FUNCTION, or for text --evaluator FOLDER"
+        )
+    return Metric(model.task.metric, model.task.metric_name, percent=True)
+
+
+def reference_data(
+    model: LoadedModel, options: CompareOptions, device: torch.device
+) -> Tensor | None:
+    """Held-out sequences of ``--text`` or ``--data``, as many as samples at most; None for other
+    than text, or without them.
+    """
+    search = options.search
+    if model.text is None or (search.text is None and search.data is None):
+        return None
+    generator = seeded(options.seed + REFERENCE_SEED, device)
+    return search_data(model, replace(search, sequences=options.n), options.observed, generator)[0]
+
+
+def print_measures(rows: Sequence[Row], metric: Metric, reference: Tensor | None) -> None:
+    """Print the metric and all that stands beside it, the reference in the first line."""
+    if metric.beside is None:
+        return
+    measured: dict[str, Measures] = {}
+    if reference is not None and len(reference) > 1:
+        beside = dict(metric.beside(reference))
+        beside.pop(MAUVE, None)
+        own = mean_interval(metric.measure(reference))
+        name = f"data ({len(reference)} sequences)"
+        measured[name] = {metric.name: (own.mean, own.high - own.mean), **beside}
+    for row in rows:
+        own = row.metric
+        parts = {metric.name: (own.mean, own.high - own.mean), **row.measures}
+        measured[f"{row.schedule}, NFE {row.nfe}"] = parts
+    print("\n" + measures_table(measured))
+    print("entropy, distinct-n and MAUVE depend on the number of samples")
+
+
+def own_function(name: str) -> Callable[[Tensor], Tensor]:
+    """A function of the user's, from int64 [n, L] to one number per sample.
+
+    Modules are looked for in the current folder, too.
+
+    Raises:
+        ValueError: no such module or function; when called, another shape of its values.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise ValueError(f"--metric takes MODULE:FUNCTION, got {name!r}, such as mine:score")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"--metric {name}: {error}; name a function in a module of this folder"
+        ) from None
+    finally:
+        sys.path.pop(0)
+
+    def measure(samples: Tensor) -> Tensor:
+        values = torch.as_tensor(found(samples))
+        if values.shape != samples.shape[:1]:
+            raise ValueError(
+                f"--metric {name} gave values of shape {list(values.shape)} for {len(samples)} "
+                "samples; return one number for each"
+            )
+        return values.to(torch.float64)
+
+    return measure
+
+
+def text_measures(model: LoadedModel) -> Callable[[Tensor], Measures] | None:
+    """Entropy, variety and repetition of samples; None for a model without text."""
+    text = model.text
+    if text is None:
+        return None
+
+    def measure(x: Tensor) -> Measures:
+        repeated = mean_interval(100 * repeated_share(x, 4))
+        words = [word for row in x.tolist() for word in whole_words(text.decode(row))]
+        return {
+            "unigram entropy, nats": (unigram_entropy(x),),
+            "word entropy, nats": (word_entropy(words) if words else math.nan,),
+            "distinct-2, %": (100 * distinct_share(x, 2),),
+            "distinct-3, %": (100 * distinct_share(x, 3),),
+            "repeated-4, %": (repeated.mean, repeated.high - repeated.mean),
+        }
+
+    return measure
+
+
+def perplexity(
+    network: Autoregressive,
+    beside: Callable[[Tensor], Measures] | None,
+    reference: Tensor | None,
+) -> Metric:
+    """Nats per token under an evaluator; MAUVE joins the other measures if there is a reference."""
+    features = None if reference is None else read(network, reference)[1]
+
+    def measures(x: Tensor) -> Measures:
+        found = dict(beside(x)) if beside is not None else {}
+        if features is not None and len(features) > 1:
+            generator = torch.Generator(x.device).manual_seed(0)
+            near = mauve(read(network, x)[1], features, generator=generator)
+            found[MAUVE] = (100 * near.mean, 50 * (near.high - near.low))
+        return found
+
+    return Metric(
+        lambda x: read(network, x)[0], "nats per token under the evaluator", beside=measures
+    )
+
+
+@torch.no_grad()
+def read(network: Autoregressive, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean nats per token [n] and mean features [n, D] of samples, float64."""
+    nll, features = [], []
+    for part in x.split(BATCH):
+        nll.append(network.nll(part).double().mean(1))
+        features.append(network.features(part).double().mean(1))
+    return torch.cat(nll), torch.cat(features)

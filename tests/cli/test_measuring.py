@@ -1,0 +1,94 @@
+"""``compare`` on text and with a metric of one's own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builders.command_line import EXACT, run
+from builders.text import save_words
+from jumpsteps.models.evaluator import save_evaluator
+from jumpsteps.models.formats.native import build, save_native
+from jumpsteps.models.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from jumpsteps.models.networks.dit import DiTConfig
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear
+
+WORDS = ["[UNK]", *(f"w{chr(97 + i)}" for i in range(19))]
+COMPARE = "--nfe 2 4 --schedules uniform -n 8"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A text model and an evaluator of random weights, for 20 words."""
+    torch.manual_seed(0)
+    path, forward = tmp_path_factory.mktemp("text"), Absorbing(vocab_size=21, noise=LogLinear())
+    network, _ = build(DiTConfig(21, 16, 1, 2, cond_dim=8), forward, "posterior")
+    save_native(path, network, forward, output="posterior", task="text", length=12)
+    save_words(path, WORDS)
+    judge = tmp_path_factory.mktemp("evaluator")
+    save_evaluator(judge, Autoregressive(AutoregressiveConfig(20, 16, 1, 2)), length=12)
+    (path / "book.txt").write_text(" ".join(WORDS[1:] * 10))
+    return path, judge
+
+
+def test_perplexity_stands_beside_entropy_and_repetition(tmp_path, capsys, folders):
+    model, judge = folders
+    out = tmp_path / "r.json"
+    asked = ["--text", model / "book.txt", "--evaluator", judge, COMPARE, "-o", out]
+    code, printed, _ = run(capsys, "compare", model, *asked)
+    assert code == 0
+    lines = printed.splitlines()
+    assert lines[0].startswith("nats per token under the evaluator (95% interval, 8 samples)")
+    (head,) = [line for line in lines if "unigram entropy, nats" in line]
+    for title in ("word entropy", "distinct-2", "distinct-3", "repeated-4", "mauve"):
+        assert title in head
+    assert any(line.startswith("data (8 sequences)") for line in lines)
+    content = json.loads(out.read_text())
+    assert content["metric"] == "nats per token under the evaluator"
+    assert not content["percent"]
+    for row in content["rows"]:
+        assert 2.5 < row["metric"]["mean"] < 3.5  # Near log 20, of random weights.
+        assert 0 < row["measures"]["unigram entropy, nats"][0] <= np.log(20)
+        assert len(row["measures"]["mauve, %"]) == 2
+    assert out.with_suffix(".html").exists()
+
+
+def test_a_metric_of_ones_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_of_test.py").write_text(
+        "def zeros(x):\n    return (x == 0).double().mean(1)\n\ndef wrong(x):\n    return x\n"
+    )
+    out = tmp_path / "r.json"
+    code, printed, _ = run(capsys, f"compare {EXACT} {COMPARE} --metric mine_of_test:zeros -o", out)
+    assert code == 0
+    assert printed.splitlines()[0] == "zeros (95% interval, 8 samples)"
+    content = json.loads(out.read_text())
+    assert content["metric"] == "zeros"
+    assert all(0 < row["metric"]["mean"] < 0.3 for row in content["rows"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--metric zeros", "--metric takes MODULE:FUNCTION, got 'zeros'"),
+        ("--metric nowhere_at_all:f", "No module named 'nowhere_at_all'; name a function in a"),
+        ("--metric math:nothing", "has no attribute 'nothing'; name a function"),
+        ("--metric a:b --evaluator c", "--metric and --evaluator exclude each other"),
+        ("--metric torch:ones_like", "gave values of shape [8, 256] for 8 samples; return one"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, options, message):
+    out = tmp_path / "r.json"
+    code, _, err = run(capsys, f"compare {EXACT} {COMPARE} {options} -o", out)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
+
+
+def test_a_model_without_a_metric_says_how_to_get_one(tmp_path, capsys, folders):
+    out = tmp_path / "r.json"
+    code, _, err = run(capsys, "compare", folders[0], COMPARE, "-o", out)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "pass one of your own with --metric MODULE:FUNCTION, or for text --evaluator" in err
