@@ -18,7 +18,8 @@ from typing import Any, Self
 
 __all__ = ["CHROMIUM", "Browser"]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = (
     "--headless=new",
     "--autoplay-policy=no-user-gesture-required",
