@@ -39,7 +39,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
 
     def mathml(match: re.Match[str]) -> str:
         display = "block" if match["tag"] == "div" else "inline"
-        return convert(unescape(match["formula"]), display=display)
+        return convert(unescape(match["formula"]), display=display).replace(r"\_", "_")
 
     return FORMULA.sub(mathml, html)
 
