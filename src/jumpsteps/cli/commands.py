@@ -226,6 +226,7 @@ def compare_command(options: CompareOptions) -> None:
         schedules,
         (options.n, model.length),
         metric=metric.measure,
+        unit=metric.unit,
         beside=metric.beside,
         seed=options.seed + 1,
         device=device,

@@ -8,8 +8,9 @@ import torch
 
 from jumpsteps.cli.reporting import EXAMPLES, calibration_on_task, save_comparison
 from jumpsteps.evaluation.compare import compare
+from jumpsteps.evaluation.metrics import Interval
 from jumpsteps.evaluation.plots import plot_comparison
-from jumpsteps.evaluation.report import factors, table
+from jumpsteps.evaluation.report import factor, factors, table
 from jumpsteps.evaluation.results import Row
 from jumpsteps.models import LoadedModel, load
 from jumpsteps.schedules.files import save_schedules
@@ -91,6 +92,7 @@ def run_demo(
         schedules | {CORRECTED: corrections},
         (config.samples, model.length),
         metric=task.metric,
+        unit=task.unit,
         seed=config.seed + 1,
         device=device,
         batch=10,
@@ -256,10 +258,10 @@ def correction(rows: list[Row], nfe: int, plan: Schedule) -> str:
     )
 
 
-def conclusion(gains: dict[int, float]) -> str:
+def conclusion(gains: dict[int, Interval]) -> str:
     """What the headline method gains: NFE -> violations of uniform times over its own."""
-    each = ", ".join(f"{factor:.1f} at NFE {nfe}" for nfe, factor in gains.items())
+    each = ", ".join(f"{factor(gain)} at NFE {nfe}" for nfe, gain in gains.items())
     return (
         f"Optimised counts in a spread-out order ({HEADLINE.name}) cut the violations of uniform "
-        f"times by a factor of {each}."
+        f"times by a factor of {each}; 95% intervals."
     )

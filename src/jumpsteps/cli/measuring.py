@@ -55,12 +55,14 @@ class Metric:
         name: what that is.
         percent: whether it is a share, to be shown in per cent.
         beside: to further measures by name, each a value, or a value and half its 95% interval.
+        unit: the smallest value of a sample that is not zero.
     """
 
     measure: Callable[[Tensor], Tensor]
     name: str
     percent: bool = False
     beside: Callable[[Tensor], Measures] | None = None
+    unit: float = 1.0
 
     @property
     def facts(self) -> dict[str, str | bool]:
@@ -99,7 +101,8 @@ def metric_named(
             f"no metric is known for {model.name!r}; pass one of your own with --metric "
             "MODULE:FUNCTION, or for text --evaluator FOLDER"
         )
-    return Metric(model.task.metric, model.task.metric_name, percent=True)
+    task = model.task
+    return Metric(task.metric, task.metric_name, percent=True, unit=task.unit)
 
 
 def reference_data(

@@ -10,7 +10,7 @@ from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.examples import Examples
-from jumpsteps.evaluation.metrics import mean_interval
+from jumpsteps.evaluation.intervals import share_interval
 from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import run_batches
@@ -31,6 +31,7 @@ def compare(
     shape: tuple[int, int],
     *,
     metric: Callable[[Tensor], Tensor],
+    unit: float = 1.0,
     seed: int,
     device: torch.device,
     batch: int = 16,
@@ -47,6 +48,7 @@ def compare(
         schedules: name -> NFE -> schedule.
         shape: (n, L): n samples of L sites for every schedule.
         metric: int64 [B, L] -> float [B], one value per sample.
+        unit: the smallest value of a sample that is not zero; see ``share_interval``.
         seed: of the samples of every schedule; sample i has the same random numbers in all.
         batch: sequences sampled at a time; it does not change the samples.
         given: observed sites, [L] for all samples or [n, L] for each of them.
@@ -61,13 +63,9 @@ def compare(
     """
     check_number(shape[0])
     jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
-    order = {name: i for i, name in enumerate(schedules)}
+    jobs.sort(key=lambda job: job[0])  # Equal ones stay in the order of ``schedules``.
     rows = []
-    for _, name, schedule in tqdm(
-        sorted(jobs, key=lambda job: (job[0], order[job[1]])),
-        desc="comparing",
-        disable=not progress,
-    ):
+    for _, name, schedule in tqdm(jobs, desc="comparing", disable=not progress):
         generator = SampleGenerators(seed, range(shape[0]), device)
         runs = list(
             run_batches(
@@ -81,7 +79,8 @@ def compare(
             )
         )
         shown = Examples.of(runs[0], examples, given) if examples else None
-        rows.append(row_of(runs, metric, beside, name, times_of(schedule, reverse), shown))
+        times = times_of(schedule, reverse)
+        rows.append(row_of(runs, metric, unit, beside, name, times, shown))
     return rows
 
 
@@ -95,6 +94,7 @@ def check_number(samples: int) -> None:
 def row_of(
     runs: list[Simulation],
     metric: Callable[[Tensor], Tensor],
+    unit: float,
     beside: Beside | None,
     name: str,
     times: tuple[float, ...],
@@ -104,7 +104,7 @@ def row_of(
     samples = torch.cat([run.samples for run in runs])
     measures = {} if beside is None else beside(samples)
     nfe = max(run.nfe for run in runs)
-    return Row(nfe, name, times, mean_interval(metric(samples)), examples, measures)
+    return Row(nfe, name, times, share_interval(metric(samples), unit), examples, measures)
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """Plots of comparisons and error curves. Needs the extra ``plots`` (matplotlib)."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "MARKERS", "new_figure", "plot_comparison", "plot_error_curve", "write"]
 
 COLOURS = ("#8c8c8c", "#4477aa", "#cc6677", "#228833", "#aa3377", "#ccbb44")
+TICKS = tuple(digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5))
+"""Per cents that an axis may name."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -44,8 +47,9 @@ def plot_comparison(
         top, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(4, 2.4))[:, 0]
         plot_orders(below, orders, seed=0)
     left, right = top.subplots(1, 2, width_ratios=(3, 2))
+    zero = place_of_zero(rows) if percent else None
     for i, name in enumerate(names):
-        plot_metric(left, [row for row in rows if row.schedule == name], name, i, scale)
+        plot_metric(left, [row for row in rows if row.schedule == name], name, i, scale, zero)
     budgets = sorted({row.nfe for row in rows})
     left.set(
         xscale="log",
@@ -56,10 +60,9 @@ def plot_comparison(
     )
     left.set_xticks(budgets, [str(n) for n in budgets])
     left.minorticks_off()
-    if percent:
-        low, high = left.get_ylim()
-        ticks = [v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= v <= high]
-        left.set_yticks(ticks, [f"{v:g}" for v in ticks])
+    if zero is not None:
+        ticks = ticks_of(left.get_ylim(), zero, any(row.metric.mean <= 0 for row in rows))
+        left.set_yticks([*ticks], [*ticks.values()])
     left.grid(alpha=0.3)
     left.legend(frameon=False)
     plot_schedules(right, rows, names, min(budgets, key=lambda n: (abs(n - 16), n)))
@@ -118,11 +121,36 @@ def write(figure: "Figure", path: Path | str) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def plot_metric(axes: "Axes", rows: list[Row], name: str, i: int, scale: float) -> None:
-    """One schedule's metric against NFE, in the i-th colour; a ``scale`` of 100 is per cent."""
-    mean = [scale * row.metric.mean for row in rows]
-    below = [scale * (row.metric.mean - max(row.metric.low, 0)) for row in rows]
-    above = [scale * (row.metric.high - row.metric.mean) for row in rows]
+def place_of_zero(rows: list[Row]) -> float:
+    """Where zero is drawn on a logarithmic axis of per cents: at half of the smallest other value,
+    and below all upper ends.
+    """
+    ends = [100 * (row.metric.mean or row.metric.high) for row in rows]
+    return min((0.5 * end for end in ends if end > 0), default=0.05)
+
+
+def ticks_of(limits: tuple[float, float], zero: float, has_zero: bool) -> dict[float, str]:
+    """Per cents that a logarithmic axis names, and where it names zero, if something is there."""
+    ticks = {v: f"{v:g}" for v in TICKS if limits[0] <= v <= limits[1]}
+    if not has_zero:
+        return ticks
+    return {v: text for v, text in ticks.items() if v > 1.2 * zero} | {zero: "0"}
+
+
+def plot_metric(
+    axes: "Axes", rows: list[Row], name: str, i: int, scale: float, zero: float | None
+) -> None:
+    """One schedule's metric against NFE, in the i-th colour; a ``scale`` of 100 is per cent.
+
+    On a logarithmic axis nothing is drawn below ``zero``, which stands for zero.
+    """
+    least = -math.inf if zero is None else zero
+    mean, low, high = (
+        [max(scale * value, least) for value in values]
+        for values in zip(*((m.mean, m.low, m.high) for m in (r.metric for r in rows)), strict=True)
+    )
+    below = [a - b for a, b in zip(mean, low, strict=True)]
+    above = [a - b for a, b in zip(high, mean, strict=True)]
     axes.errorbar(
         [row.nfe for row in rows],
         mean,

@@ -125,6 +125,7 @@ TASK = Task(
     sample_data=lambda n, generator: sample_data(n, generator=generator),
     metric=violations,
     metric_name="violation rate",
+    unit=1 / (LENGTH - 1),
     show=show,
     similarity=similarity,
 )

@@ -27,8 +27,11 @@ class Task:
         sample_data: (n, generator) -> int64 [n, L].
         metric: int64 [B, L] -> float64 [B], one value per sample; lower is better.
         metric_name: what the metric measures.
+        unit: the smallest value of the metric that is not zero, such as one pair of 255.
         show: int64 [L] -> text.
         write: writes one sample to files, such as a picture; None if the task has no such formats.
+        write_as: (observed sites) -> what writes samples that have them; None for ``write``.
+        write_needs: modules that ``write`` imports, to be installed with an extra of this package.
         write_all: (path, samples int64 [n, L]): writes one picture of all samples to path + suffix;
             None if there is no such picture.
         read_given: (file, L) -> observed sites, [L] or [n, L], from a file of the task's own
@@ -58,3 +61,6 @@ class Task:
     file_suffixes: tuple[str, ...] = ()
     write_file: Callable[[Path, Tensor, Sequence[str]], None] | None = None
     similarity: Similarity | None = None
+    unit: float = 1.0
+    write_as: Callable[[Given], WriteSample] | None = None
+    write_needs: tuple[str, ...] = ()

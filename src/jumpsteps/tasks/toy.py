@@ -55,6 +55,7 @@ TASK = Task(
     ),
     metric=countdown.violations,
     metric_name="violation rate",
+    unit=1 / (LENGTH - 1),
     show=countdown.show,
     similarity=countdown.similarity,
 )
