@@ -59,7 +59,14 @@ from jumpsteps.sampling.loop import Simulation, simulate
 from jumpsteps.sampling.registry import *  # noqa: F403 (every sampler's class)
 from jumpsteps.sampling.registry import SAMPLER_CLASSES, SAMPLERS, default_sampler
 from jumpsteps.schedules.files import load_schedules, save_schedules
-from jumpsteps.schedules.fixed import cosine, cosine_counts, power, uniform, uniform_counts
+from jumpsteps.schedules.fixed import (
+    cosine,
+    cosine_counts,
+    get_schedule,
+    power,
+    uniform,
+    uniform_counts,
+)
 from jumpsteps.schedules.orders import (
     Blocks,
     Dilated,
@@ -196,6 +203,7 @@ __all__ = [
     "explain_counts",
     "few_step_nll",
     "fewest_steps",
+    "get_schedule",
     "histogram_similarity",
     "information_profile",
     "learn_order",

@@ -1,11 +1,18 @@
 """Names that the command line takes, and the objects they stand for."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
-from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
+from jumpsteps.schedules.fixed import (
+    cosine,
+    cosine_counts,
+    get_schedule,
+    uniform,
+    uniform_counts,
+)
 from jumpsteps.schedules.orders import (
     Blocks,
     Dilated,
@@ -48,11 +55,29 @@ SEARCHES: list[Method] = [
 ]
 METHODS: dict[str, Method] = {method.name: method for method in SEARCHES}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-FIXED: dict[
-    str, tuple[Callable[[int], TimeSchedule], Callable[[int, int, RevealOrder], CountSchedule]]
-] = {
-    "uniform": (uniform, uniform_counts),
-    "cosine": (cosine, cosine_counts),
+
+
+@dataclass(frozen=True)
+class FixedSchedule:
+    """A schedule that needs neither a model nor data.
+
+    Attributes:
+        times: from a number of steps; None where there are counts only.
+        counts: from numbers of steps and sites, and an order.
+        order: of the counts, unless another is named.
+    """
+
+    times: Callable[[int], TimeSchedule] | None
+    counts: Callable[[int, int, RevealOrder], CountSchedule]
+    order: RevealOrder = Random()
+
+
+FIXED = {
+    "uniform": FixedSchedule(uniform, uniform_counts),
+    "cosine": FixedSchedule(cosine, cosine_counts),
+    "fitted": FixedSchedule(
+        None, lambda steps, sites, order: get_schedule(steps, sites, order=order), Golden()
+    ),
 }
 
 T = TypeVar("T")
