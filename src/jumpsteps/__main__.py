@@ -1,7 +1,9 @@
 """The command ``jumpsteps``, also as ``python -m jumpsteps``."""
 
 import sys
+from typing import TextIO, cast
 
+from jumpsteps.cli.closed_pipe import OutputUntilClosed
 from jumpsteps.cli.main import main
 from jumpsteps.core.interrupts import command_is_ready
 
@@ -9,7 +11,10 @@ from jumpsteps.core.interrupts import command_is_ready
 def run() -> None:
     """Run the command line and exit with its code."""
     command_is_ready()
-    sys.exit(main())
+    sys.stdout = cast(TextIO, OutputUntilClosed(sys.stdout))
+    code = main()
+    sys.stdout.flush()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,25 @@ def test_the_module_runs_as_a_command():
     assert done.stdout.strip() == jumpsteps.__version__
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path, unbuffered):
+    """As in ``jumpsteps sample ... | head -0``: the samples are written all the same."""
+    command = [sys.executable, "-m", "jumpsteps", "sample", "toy-absorbing", "--nfe", "2"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (0, "")
+    assert (tmp_path / "samples.npz").exists()
+
+
 TORCH = """
 import os, signal
 os.kill(os.getpid(), signal.SIGINT)

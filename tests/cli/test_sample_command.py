@@ -1,6 +1,7 @@
 """``jumpsteps sample``: samplers and schedules by name, given sites, and the files it writes."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,6 +258,28 @@ def test_a_task_writes_each_sample_into_a_folder(tmp_path, capsys, monkeypatch, 
     assert torch.equal(torch.stack([sample for sample, _ in sung.values()]), samples)
     assert (samples[:, :3] == torch.tensor([7, 6, 5])).all()
     assert all(torch.equal(mask, torch.arange(256) < 3) for _, mask in sung.values())
+
+
+def test_by_default_files_of_single_samples_go_to_out(tmp_path, capsys, monkeypatch, sung):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "sample m --nfe 1 -n 2")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_libraries_that_files_need_are_named_before_any_work(tmp_path, capsys, monkeypatch, sung):
+    model = load(EXACT)
+    task = replace(model.task, write=lambda *args: None, write_needs=("matplotlib", "mido"))
+    model = replace(model, task=task)
+    monkeypatch.setattr("jumpsteps.cli.inputs.load", lambda name, **options: model)
+    monkeypatch.setitem(sys.modules, "mido", None)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "sample m --nfe 1 -n 2 -o out/")
+    assert code == 1
+    assert "error: files of single samples need: pip install 'jumpsteps[music]'; or name" in err
+    code, _, err = run(capsys, "sample m --nfe 1 -n 2")
+    assert (code, err.count("note: tokens only, because files of single samples need")) == (0, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.npz"]
 
 
 def test_a_run_with_fewer_samples_leaves_no_files_of_an_earlier_one(tmp_path, capsys, sung):

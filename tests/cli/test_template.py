@@ -119,10 +119,11 @@ def test_templates_from_a_file(tmp_path, capsys, folder):
 )
 def test_templates_that_cannot_be_are_one_line(tmp_path, capsys, folder, options, message):
     command = "optimize" if "--data" in options else "sample --nfe 1"
-    code, _, err = run(capsys, command, folder, options, "-o", tmp_path / "x.fasta")
+    out = tmp_path / ("x.json" if command == "optimize" else "x.fasta")
+    code, _, err = run(capsys, command, folder, options, "-o", out)
     assert (code, err.count("\n")) == (1, 1)
     assert message in err
-    assert not (tmp_path / "x.fasta").exists()
+    assert not out.exists()
 
 
 def test_other_models_have_no_templates(tmp_path, capsys):

@@ -14,6 +14,7 @@ from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.schedules.files import load_schedules
 from jumpsteps.tasks import TASKS
 from jumpsteps.tasks.music.dataset import MidiOptions, PianoData, read_arrays, read_midi
+from jumpsteps.tasks.music.given_melody import read_melody
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.midi import read_steps, write_steps
 from jumpsteps.tasks.music.midi_corpus import is_test
@@ -23,7 +24,6 @@ from jumpsteps.tasks.piano import (
     note_distance,
     note_outliers,
     notes_in_key,
-    read_given,
     show,
     similarity,
 )
@@ -508,7 +508,7 @@ def melody_of(bars):
 )
 def test_the_given_bars_of_a_file_begin_with_its_first_note(tmp_path, bars, first):
     write_steps(tmp_path / "song.mid", melody_of(bars))
-    given = read_given(tmp_path / "song.mid", 256)
+    given = read_melody(tmp_path / "song.mid", 256)
     assert given.tokens.shape == given.mask.shape == (256,)
     assert torch.equal(given.tokens[:32], melody_of(bars)[16 * first : 16 * first + 32])
     assert given.mask.tolist() == [True] * 32 + [False] * 224
@@ -520,16 +520,16 @@ def test_a_file_without_two_bars_is_refused(tmp_path):
         ValueError,
         match=r"has 16 sixteenths from the bar of its first note, two bars are 32; pass more$",
     ):
-        read_given(tmp_path / "short.mid", 256)
+        read_melody(tmp_path / "short.mid", 256)
     (tmp_path / "empty.mid").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty.mid is empty; pass a MIDI file"):
-        read_given(tmp_path / "empty.mid", 256)
+        read_melody(tmp_path / "empty.mid", 256)
 
 
 def test_of_a_polyphonic_file_the_highest_pitch_is_given(tmp_path):
     path, end = tmp_path / "two.mid", 32 * 120
     path.write_bytes(midi(track(*note(0, end, 60), *note(0, end, 67))))
-    assert (read_given(path, 256).tokens[:32] == 67).all()
+    assert (read_melody(path, 256).tokens[:32] == 67).all()
 
 
 @pytest.fixture

@@ -142,10 +142,10 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample.add_argument(
         "-o",
         "--out",
-        default="samples.npz",
         help=".npz file for the arrays samples [n, L] and nfe, with a .txt file beside it if the "
         "model has a tokenizer; or a folder, if the model's task writes files of its own (piano: "
-        ".png, .mid, .wav); or a .fasta file (antibodies)",
+        ".png, .mid, .wav; images: .png); or a .fasta file (antibodies). By default out/ where "
+        "there are such files, else samples.npz",
     )
 
 

@@ -145,7 +145,9 @@ def observed_sites(
         given = task.read_given(Path(options.given), model.length)
     else:
         given = load_given(options.given, model.length, model.reverse.forward)
-    return Given(given.tokens.to(device), given.mask.to(device))
+    for remark in given.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    return given.to(device)
 
 
 def observed_in_samples(
@@ -292,17 +294,24 @@ def schedule_named(
 
     Raises:
         ValueError: no such schedule, one for another kernel, one that does not end at t = 0, an
-            order beside a file's own, or a sampler that does not follow that.
+            order beside a file's own, or a sampler that does not follow that or does not serve the
+            model's kernel.
     """
     check_schedule_name(name)
     if name in FIXED:
-        times, counts = FIXED[name]
-        sampler = sampler or Tweedie()
+        fixed = FIXED[name]
+        sampler = sampler or (Tweedie() if fixed.times else KGillespie())
+        sampler.check(model.reverse.forward)
         steps = sampler.steps(nfe)
-        if sampler.takes is not CountSchedule:
-            return times(steps)
-        reveal_order = pick("order", order or Random.name, ORDERS)
-        return counts(steps, free_sites(model, given)[1], reveal_order)
+        if sampler.takes is CountSchedule:
+            reveal_order = fixed.order if order is None else pick("order", order, ORDERS)
+            return fixed.counts(steps, free_sites(model, given)[1], reveal_order)
+        if fixed.times is None:
+            raise ValueError(
+                f"the schedule {name} has counts, and sampler {sampler.name} follows times; use "
+                "k-gillespie, or --schedule uniform"
+            )
+        return fixed.times(steps)
     schedule = at_nfe(schedule_set(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None:

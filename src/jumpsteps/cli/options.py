@@ -162,7 +162,7 @@ class SampleOptions:
     n: int
     batch: int | None
     colour: bool
-    out: str
+    out: str | None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -1,6 +1,8 @@
 """What commands write: output names are checked before any work is done; samples go to files."""
 
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +12,7 @@ from jumpsteps.core.files import check_replaceable
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import new_figure
 from jumpsteps.models import LoadedModel
-from jumpsteps.tasks.task import WriteSample
+from jumpsteps.tasks.task import Task, WriteSample
 
 __all__ = [
     "check_distinct",
@@ -18,6 +20,7 @@ __all__ = [
     "output_folder",
     "picture_file",
     "sample_files",
+    "schedules_file",
     "text_file",
     "write_samples",
 ]
@@ -38,6 +41,18 @@ def output_file(name: str) -> Path:
     check_replaceable(path)
     check_parents(path)
     check_writable(path.parent)
+    return path
+
+
+def schedules_file(name: str) -> Path:
+    """The path of a file of schedules, which is JSON.
+
+    Raises:
+        ValueError: as ``output_file``; the suffix of another kind of file.
+    """
+    path = output_file(name)
+    if path.suffix.lower() not in ("", ".json"):
+        raise ValueError(f"schedules are JSON, and {name} would not be; end it in .json")
     return path
 
 
@@ -78,6 +93,10 @@ def check_distinct(*paths: Path | None) -> None:
         raise ValueError(f"two outputs would be written to {written[0]}; name different files")
 
 
+EXTRAS = {"matplotlib": "plots", "mido": "music", "PIL": "images"}
+"""The extra of this package that installs a module."""
+
+
 def check_parents(path: Path) -> None:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
@@ -96,17 +115,24 @@ def is_folder_name(name: str) -> bool:
     return name.endswith(("/", os.sep))
 
 
-def sample_files(out: str, model: LoadedModel) -> tuple[Path, WriteSample | None]:
+def sample_files(out: str | None, model: LoadedModel) -> tuple[Path, WriteSample | None]:
     """The file that takes the tokens, and what writes each sample beside it, if anything does.
 
     Some tasks write each sample to files of its own, into a folder: one that is there, or a name
-    that ends in / or has no suffix.
+    that ends in / or has no suffix. Without a name it is out/, or samples.npz where a task does
+    not, or where a library is missing that it takes.
 
     Raises:
-        ValueError: a folder where a file is needed, or the other way round; a file of another kind.
+        ValueError: a folder where a file is needed, or the other way round; a file of another kind;
+            a library that is not installed.
     """
-    path = Path(out)
     write = None if model.task is None else model.task.write
+    lacking = "" if model.task is None or write is None else missing_extras(model.task)
+    if out is None:
+        if lacking:
+            print(f"note: tokens only, because {lacking}", file=sys.stderr)
+        out = "out/" if write is not None and not lacking else "samples.npz"
+    path = Path(out)
     if write is None or not (is_folder_name(out) or path.is_dir() or not path.suffix):
         kinds = (".npz", *(() if model.task is None else model.task.file_suffixes))
         file = output_file(out)
@@ -119,7 +145,19 @@ def sample_files(out: str, model: LoadedModel) -> tuple[Path, WriteSample | None
             f"{path} is a file, and the samples need a folder; name another folder, or a .npz file "
             "for tokens only"
         )
+    if lacking:
+        raise ValueError(f"{lacking}; or name a .npz file, for tokens only")
     return output_folder(out) / "samples.npz", write
+
+
+def missing_extras(task: Task) -> str:
+    """What is to be installed before the task's files can be written, in words; empty if nothing
+    is.
+    """
+    missing = [EXTRAS[module] for module in task.write_needs if find_spec(module) is None]
+    if not missing:
+        return ""
+    return f"files of single samples need: pip install 'jumpsteps[{','.join(missing)}]'"
 
 
 def text_file(tokens: Path) -> Path:
@@ -150,10 +188,12 @@ def write_samples(
         save_text(text_file(file), texts)
         files += f" and {text_file(file)}"
         print(texts[0])
-    if write is not None:
+    if write is not None and model.task is not None:
+        if given is not None and model.task.write_as is not None:
+            write = model.task.write_as(given)
         write_each(write, file.parent, samples, given)
         files += f" and {file.with_name('sample-*')}"
-        if model.task is not None and model.task.write_all is not None:
+        if model.task.write_all is not None:
             model.task.write_all(file.with_name("samples"), samples)
             files += f" and {file.with_name('samples.*')}"
     if model.task is not None:

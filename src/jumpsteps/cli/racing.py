@@ -65,6 +65,7 @@ class Searches:
             method=METHODS[name],
             sampler=self.sampler,
             given_mask=self.mask,
+            held_out=0,
             about=self.about,
             generator=self.generator,
             progress=sys.stderr.isatty(),

@@ -9,8 +9,8 @@ because a sampler of several stages may have moved these sites within a step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -31,10 +31,12 @@ class Given:
     Attributes:
         tokens: int64 [L] or [B, L]; read where ``mask`` is true. A numpy array will do.
         mask: bool, same shape, true at observed sites.
+        remarks: what reading them from a file has changed, a sentence each.
     """
 
     tokens: Tensor
     mask: Tensor
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", as_tokens(self.tokens, "given tokens"))
@@ -52,16 +54,16 @@ class Given:
             )
         forward.check_data(self.tokens[self.mask], "given")
 
-    def to(self, device: torch.device) -> "Given":
+    def to(self, device: torch.device) -> Self:
         """The same on this device, so that no step moves them again."""
-        return Given(self.tokens.to(device), self.mask.to(device))
+        return replace(self, tokens=self.tokens.to(device), mask=self.mask.to(device))
 
-    def at_rows(self, rows: Tensor | slice) -> "Given":
+    def at_rows(self, rows: Tensor | slice) -> Self:
         """The observed sites of these sequences of the batch."""
         if self.mask.ndim == 1:
             return self
         rows = rows.to(self.mask.device) if isinstance(rows, Tensor) else rows
-        return Given(self.tokens[rows], self.mask[rows])
+        return replace(self, tokens=self.tokens[rows], mask=self.mask[rows])
 
     def clamp(self, x: Tensor) -> Tensor:
         """x [B, L] with the observed sites put back.

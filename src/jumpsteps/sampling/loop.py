@@ -34,7 +34,7 @@ class Simulation:
     """The outcome of a run.
 
     Attributes:
-        samples: int64 [B, L].
+        samples: int64 [B, L]; x_s where the schedule ends at a time s above 0, which may hold MASK.
         nfe: calls of the model.
         moved: int64 [N, B], how many sites each of the N calls of ``Sampler.step`` changed: one for
             each step of the schedule, or as many as a sampler that chooses its own steps took.

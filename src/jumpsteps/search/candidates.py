@@ -58,6 +58,13 @@ WEAKER = (4.0, 16.0)
 """By how much the false-acceptance probability is raised above the measured one."""
 
 
+def costed(sampler: Sampler) -> Sampler:
+    """The sampler whose costs a search takes: another one where it has none of its own."""
+    if sampler.holds is not None:
+        return sampler
+    return KGillespie() if sampler.takes is CountSchedule else Tweedie()
+
+
 def race_candidates(
     reverse: ReverseProcess,
     data: Tensor,
@@ -78,7 +85,7 @@ def race_candidates(
         given_mask: bool [L] or [B, L], the observed sites.
         about: model and data, for the schedules' provenance.
         generator: draws the forward paths.
-        progress: show progress bars of model calls on stderr.
+        progress: bars of model calls on stderr.
 
     Raises:
         ValueError: a sampler that chooses its own steps, or what ``optimize_schedule`` refuses.
@@ -87,8 +94,7 @@ def race_candidates(
     steps = {n: raced.steps(n) for n in sorted(set(nfe))}
     paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
     counts = raced.takes is CountSchedule
-    # Samplers without costs of their own follow schedules that are made for others.
-    costs_of = raced if raced.holds is not None else KGillespie() if counts else Tweedie()
+    costs_of = costed(raced)
 
     def searched(order: RevealOrder, by: Sampler) -> dict[int, Schedule]:
         found = optimize_schedule(
@@ -99,6 +105,7 @@ def race_candidates(
             method=ShortestPath(order=order),
             sampler=by,
             given_mask=given_mask,
+            held_out=0,
             about=about,
             progress=progress,
         )

@@ -45,7 +45,8 @@ def check_steps(costs: StepCosts, wanted: list[int]) -> None:
     intervals = len(costs.grid) - 1
     if not wanted or wanted[0] < 1 or wanted[-1] > intervals:
         raise ValueError(
-            f"a grid of {intervals} intervals has schedules of 1 to {intervals} steps, got {wanted}"
+            f"a grid of {intervals} intervals has schedules of 1 to {intervals} steps, got "
+            f"{wanted}; ask for at most {intervals}"
         )
     if wanted[0] < costs.least_steps:
         raise ValueError(

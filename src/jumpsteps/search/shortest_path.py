@@ -52,6 +52,10 @@ from jumpsteps.search.paths import Paths
 __all__ = ["ShortestPath"]
 
 
+MOST_STEPS = 1024
+"""Of times; the grid has four times as many intervals, and its table the square of that."""
+
+
 @dataclass(frozen=True)
 class ShortestPath:
     """The shortest path on a grid of step costs, as a search.
@@ -166,6 +170,11 @@ class ShortestPath:
         generator: torch.Generator,
     ) -> StepCosts:
         """The table for a sampler that follows times."""
+        if max_steps > MOST_STEPS:
+            raise ValueError(
+                f"the shortest path finds schedules of at most {MOST_STEPS} steps of times, got "
+                f"{max_steps}; with so many steps take uniform times"
+            )
         measure, holds = self.measure_for(reverse.forward), sampler.holds
         grid_intervals = max(self.grid_intervals, 4 * max_steps)
         by_data, masks = measure is Measure.DATA, isinstance(reverse.forward, Absorbing)

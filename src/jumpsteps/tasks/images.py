@@ -157,6 +157,7 @@ TASK = Task(
     show=show,
     write=write_image,
     write_all=write_grid,
+    write_needs=("PIL",),
     read_given=read_given,
     read_data=read_data,
 )

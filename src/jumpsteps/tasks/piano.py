@@ -19,8 +19,8 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.metrics import hellinger_distance, histogram, outlier_share
 from jumpsteps.evaluation.two_sample import histogram_similarity
 from jumpsteps.tasks.music import dataset
+from jumpsteps.tasks.music.given_melody import read_melody, write_like
 from jumpsteps.tasks.music.melody import GIVEN, LENGTH, REST, STEPS_PER_BAR, SYMBOLS, note_name
-from jumpsteps.tasks.music.midi import read_steps
 from jumpsteps.tasks.music.song import write_song
 from jumpsteps.tasks.task import Task
 
@@ -35,7 +35,6 @@ __all__ = [
     "note_distance",
     "note_outliers",
     "notes_in_key",
-    "read_given",
     "show",
     "similarity",
 ]
@@ -169,27 +168,6 @@ def name(symbol: int) -> str:
     return "-" if symbol == REST else note_name(symbol)
 
 
-def read_given(path: Path, length: int) -> Given:
-    """Two bars of a MIDI file's melody as observed sites, [L].
-
-    They begin with the bar of the first note. The melody is the first track that has notes; of
-    several simultaneous pitches the highest is used.
-
-    Raises:
-        ValueError: the file cannot be read, or ends within these two bars.
-    """
-    tokens = read_steps(path).tokens
-    known = tokens[int((tokens != REST).nonzero()[0]) // STEPS_PER_BAR * STEPS_PER_BAR :][:GIVEN]
-    if len(known) < GIVEN:
-        raise ValueError(
-            f"{path} has {len(known)} sixteenths from the bar of its first note, "
-            f"two bars are {GIVEN}; pass more"
-        )
-    filled = torch.full((length,), REST)
-    filled[:GIVEN] = known
-    return given_bars(filled)
-
-
 def no_data(n: int, generator: torch.Generator) -> Tensor:
     raise ValueError(
         "the task piano brings no data; pass --data PATH: a folder or zip of MIDI files such as "
@@ -212,7 +190,9 @@ TASK = Task(
     metric_name="notes out of key",
     show=show,
     write=write_song,
-    read_given=read_given,
+    read_given=read_melody,
+    write_as=write_like,
+    write_needs=("matplotlib", "mido"),
     read_data=read_data,
     similarity=similarity,
 )

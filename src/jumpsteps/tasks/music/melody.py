@@ -1,10 +1,12 @@
 """Monophonic sequences of sixteenth notes.
 
 Symbols 0..127 are the MIDI pitch that sounds during a sixteenth, ``REST`` = 128 is silence. A held
-note repeats its pitch, so that held and repeated notes look the same.
+note repeats its pitch, so that held and repeated notes look the same; where they are told apart,
+``onsets`` says where notes begin.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ __all__ = [
     "SYMBOLS",
     "check_melody",
     "note_name",
+    "notes",
     "runs",
 ]
 
@@ -42,6 +45,17 @@ def runs(values: Tensor) -> Iterator[tuple[int, int, int]]:
     found, lengths = torch.unique_consecutive(values.cpu(), return_counts=True)
     stops = lengths.cumsum(0)
     yield from zip((stops - lengths).tolist(), stops.tolist(), found.tolist(), strict=True)
+
+
+def notes(tokens: Tensor, onsets: Tensor | None = None) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, symbol) of the notes and rests of a melody, int64 [n], in order.
+
+    A run of equal symbols is one note, unless ``onsets`` (bool [n]) says that another begins in it.
+    """
+    for start, stop, symbol in runs(tokens):
+        begins = [] if onsets is None or symbol == REST else onsets[start + 1 : stop].tolist()
+        edges = [start, *(start + i for i, begun in enumerate(begins, 1) if begun), stop]
+        yield from ((first, last, symbol) for first, last in pairwise(edges))
 
 
 def check_melody(tokens: Tensor) -> None:

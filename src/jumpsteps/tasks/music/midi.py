@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpsteps.core.files import replacing
-from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, runs
+from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, notes
 
 __all__ = ["LONGEST", "Steps", "Track", "quantise", "read_steps", "read_track", "write_steps"]
 
@@ -76,12 +76,18 @@ class Steps:
         polyphonic: number of sixteenths with several pitches, of which the highest is kept.
         track: name of the track.
         beats_per_minute: the tempo at the first note.
+        onsets: bool [n], where the notes of ``tokens`` begin.
+        tempos: how many tempos the file has.
+        signatures: its time signatures (numerator, denominator) in order, possibly none.
     """
 
     tokens: Tensor
     polyphonic: int
     track: str
     beats_per_minute: float
+    onsets: Tensor
+    tempos: int
+    signatures: tuple[tuple[int, int], ...]
 
 
 def read_steps(
@@ -120,7 +126,17 @@ def read_steps(
             f"{named(source)}: several pitches sound at once in {polyphonic} sixteenths of track "
             f"{found.name!r}; pass a melody"
         )
-    return Steps(torch.from_numpy(tokens), polyphonic, found.name, found.beats_per_minute)
+    begin = np.floor(found.start / step + 0.5).astype(np.int64)
+    begin = begin[tokens[begin] == found.pitch]
+    return Steps(
+        torch.from_numpy(tokens),
+        polyphonic,
+        found.name,
+        found.beats_per_minute,
+        torch.zeros(len(tokens), dtype=torch.bool).index_fill(0, torch.from_numpy(begin), True),
+        len(np.unique(found.tempos[:, 1])),
+        found.signatures,
+    )
 
 
 def quantise(
@@ -265,7 +281,12 @@ def no_notes(source: bytes | Path | str, track: str | None, names: list[str]) ->
 
 
 def write_steps(
-    path: Path | str, tokens: Tensor, *, beats_per_minute: float = 120.0, program: int = 0
+    path: Path | str,
+    tokens: Tensor,
+    *,
+    beats_per_minute: float = 120.0,
+    program: int = 0,
+    onsets: Tensor | None = None,
 ) -> None:
     """Write a melody as a MIDI file in 4/4 with one track, one note per run of equal pitches.
 
@@ -273,6 +294,7 @@ def write_steps(
 
     Args:
         tokens: int64 [n], symbols 0..128.
+        onsets: bool [n], where further notes begin within runs.
         beats_per_minute: quarter notes per minute.
         program: General MIDI instrument, counted from 0 (0 is a grand piano).
 
@@ -294,7 +316,7 @@ def write_steps(
         mido.Message("program_change", program=program),
     ]
     messages, silent = [], 0
-    for start, stop, pitch in runs(tokens):
+    for start, stop, pitch in notes(tokens, onsets):
         ticks = (stop - start) * step
         if pitch == REST:
             silent = ticks

@@ -1,6 +1,7 @@
 r"""Melodies as sound: additive synthesis of a plucked string, written to WAV files.
 
-A run of equal pitches is one note (symbols: ``melody``). A note of frequency
+A run of equal pitches is one note, unless it is known where further ones begin (symbols:
+``melody``). A note of frequency
 f = 440 · 2^{(pitch - 69)/12} Hz has the waveform
 
 .. math:: e(t) \sum_{h=1}^{H} \frac{1}{h} e^{-h d t} \sin(2 \pi h f t),
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpsteps.core.files import replacing
-from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, runs
+from jumpsteps.tasks.music.melody import REST, STEPS_PER_BEAT, check_melody, notes
 
 __all__ = ["RATE", "render", "write_wav"]
 
@@ -33,13 +34,15 @@ LEVEL = 0.8
 """Largest amplitude of a melody, relative to full scale."""
 
 
-def write_wav(path: Path | str, tokens: Tensor, *, tempo: float = 120.0) -> None:
+def write_wav(
+    path: Path | str, tokens: Tensor, *, tempo: float = 120.0, onsets: Tensor | None = None
+) -> None:
     """Write the sound of a melody to a WAV file: mono, 16 bit, ``RATE`` samples per second.
 
     Raises:
         ValueError: as for ``render``.
     """
-    sound = np.rint(render(tokens, tempo=tempo) * (2**15 - 1)).astype("<i2")
+    sound = np.rint(render(tokens, tempo=tempo, onsets=onsets) * (2**15 - 1)).astype("<i2")
     with replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -47,13 +50,16 @@ def write_wav(path: Path | str, tokens: Tensor, *, tempo: float = 120.0) -> None
         file.writeframes(sound.tobytes())
 
 
-def render(tokens: Tensor, *, tempo: float = 120.0, rate: int = RATE) -> NDArray[np.float64]:
+def render(
+    tokens: Tensor, *, tempo: float = 120.0, rate: int = RATE, onsets: Tensor | None = None
+) -> NDArray[np.float64]:
     """The sound of a melody.
 
     Args:
         tokens: int64 [n], symbols 0..128, ``STEPS_PER_BEAT`` to a beat.
         tempo: beats per minute.
         rate: samples per second. Pitches above half of it are silent.
+        onsets: bool [n], where further notes begin within runs of equal pitches.
 
     Returns:
         float64 [round(n · 60 / tempo / STEPS_PER_BEAT · rate)]. The largest absolute value is
@@ -70,7 +76,7 @@ def render(tokens: Tensor, *, tempo: float = 120.0, rate: int = RATE) -> NDArray
         np.int64
     )
     sound = np.zeros(edges[-1])
-    for start, stop, pitch in runs(tokens):
+    for start, stop, pitch in notes(tokens, onsets):
         if pitch != REST:
             sound[edges[start] : edges[stop]] = tone(pitch, int(edges[stop] - edges[start]), rate)
     loudest = np.abs(sound).max()
