@@ -153,7 +153,7 @@ def test_schedules_from_a_folder_or_the_hub(tmp_path, capsys, monkeypatch):
         ("empty", "there is no schedule 'empty'"),
         ("empty/s", "there is no schedule 'empty/s'"),
         ("some/one.json", "there is no schedule 'some/one.json'"),
-        ("one", "not uniform or cosine, not a file, a folder with a schedules.json or"),
+        ("one", "not uniform or cosine or fitted, not a file, a folder with a schedules.json or"),
     ],
 )
 def test_a_place_without_schedules_is_an_error(tmp_path, capsys, monkeypatch, schedule, message):
