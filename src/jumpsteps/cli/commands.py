@@ -39,6 +39,7 @@ from jumpsteps.cli.outputs import (
     output_folder,
     picture_file,
     sample_files,
+    schedules_file,
     text_file,
     write_samples,
 )
@@ -88,9 +89,8 @@ def demo_command(options: DemoOptions) -> None:
 
 
 def optimize_command(options: OptimizeOptions) -> None:
-    out = output_file(options.out)
+    out = schedules_file(options.out)
     curve = None if options.curve is None else picture_file(options.curve)
-    check_distinct(out, curve)
     device, method = device_named(options.model.device), None
     if options.block_size is None:
         method = method_asked(options.method, options.order)
