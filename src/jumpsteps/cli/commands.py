@@ -23,7 +23,12 @@ from jumpsteps.cli.inputs import (
     search_data,
     seeded,
 )
-from jumpsteps.cli.measuring import metric_named, print_measures, reference_data
+from jumpsteps.cli.measuring import (
+    measures_of_data,
+    metric_named,
+    print_measures,
+    reference_data,
+)
 from jumpsteps.cli.names import METHODS, pick
 from jumpsteps.cli.options import (
     CompareOptions,
@@ -235,14 +240,15 @@ def compare_command(options: CompareOptions) -> None:
         examples=EXAMPLES,
         progress=sys.stderr.isatty(),
     )
-    about = facts(options, model, schedules) | metric.facts
+    of_data = measures_of_data(metric, reference)
+    about = facts(options, model, schedules) | metric.facts | {"data_measures": of_data}
     curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
     save_comparison(out, rows, about, model, schedules, curve, device)
     if picture is not None:
         title = f"{options.model.name}, {options.n} samples"
         plot_comparison(picture, rows, metric_name=metric.name, percent=metric.percent, title=title)
     print(table(rows, metric.name, percent=metric.percent))
-    print_measures(rows, metric, reference)
+    print_measures(rows, metric, of_data)
     for name in [name for name in schedules if name in METHODS]:
         print(f"{name}: {search_effort(schedules[name])} for all its schedules")
     print(f"written to {out}, and as a page to {page}")

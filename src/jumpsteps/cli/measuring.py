@@ -30,7 +30,7 @@ from jumpsteps.models.built_in import TEXTS, checkpoint_folder
 from jumpsteps.models.evaluator import load_evaluator
 from jumpsteps.models.networks.autoregressive import Autoregressive
 
-__all__ = ["Metric", "metric_named", "print_measures", "reference_data"]
+__all__ = ["Metric", "measures_of_data", "metric_named", "print_measures", "reference_data"]
 
 EVALUATOR = "text-evaluator"
 """The checkpoint that judges the built-in models of text."""
@@ -118,17 +118,22 @@ def reference_data(
     return search_data(model, replace(search, sequences=options.n), options.observed, generator)[0]
 
 
-def print_measures(rows: Sequence[Row], metric: Metric, reference: Tensor | None) -> None:
-    """Print the metric and all that stands beside it, the reference in the first line."""
+def measures_of_data(metric: Metric, reference: Tensor | None) -> dict[str, Measures]:
+    """The metric of held-out sequences and what stands beside it, by their name; empty without."""
+    if metric.beside is None or reference is None or len(reference) < 2:
+        return {}
+    beside = dict(metric.beside(reference))
+    beside.pop(MAUVE, None)
+    own = mean_interval(metric.measure(reference))
+    measured = {metric.name: (own.mean, own.high - own.mean), **beside}
+    return {f"data ({len(reference)} sequences)": measured}
+
+
+def print_measures(rows: Sequence[Row], metric: Metric, of_data: Mapping[str, Measures]) -> None:
+    """Print the metric and all that stands beside it, the data in the first line."""
     if metric.beside is None:
         return
-    measured: dict[str, Measures] = {}
-    if reference is not None and len(reference) > 1:
-        beside = dict(metric.beside(reference))
-        beside.pop(MAUVE, None)
-        own = mean_interval(metric.measure(reference))
-        name = f"data ({len(reference)} sequences)"
-        measured[name] = {metric.name: (own.mean, own.high - own.mean), **beside}
+    measured = dict(of_data)
     for row in rows:
         own = row.metric
         parts = {metric.name: (own.mean, own.high - own.mean), **row.measures}

@@ -165,6 +165,20 @@ def test_times_of_a_masked_model_have_a_film_of_the_counts_that_they_expect():
         assert "Which sites" not in render_report([other], GALLERIES)
 
 
+def test_further_measures_stand_beside_the_metric():
+    made = small_results()
+    rows = [
+        replace(row, measures={"entropy": (5.5,), "repeated": (1.25, 0.5)}) for row in made.rows
+    ]
+    of_data = {"violation rate": (0.1, 0.01), "entropy": (6.0,)}
+    about = {**made.about, "data_measures": {"data (8 sequences)": of_data}}
+    text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
+    assert "Beside it" in sections(text)
+    assert "data (8 sequences)</th><td>6.00</td><td>-</td>" in text
+    assert text.count("<td>5.50</td><td>1.25 ±0.50</td>") == 4
+    assert "Beside it" not in sections(render_report([made], GALLERIES))
+
+
 def test_no_results_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no results to report"):
         write_report(tmp_path / "x.html", [], {})

@@ -16,7 +16,6 @@ from jumpsteps.evaluation.page.charts import (
     confidence_chart,
     cost_chart,
     entropy_chart,
-    interval_parts,
     known_costs,
     quality_chart,
     schedule_strips,
@@ -31,8 +30,8 @@ from jumpsteps.evaluation.page.films import (
     order_panels,
     text_gallery,
 )
-from jumpsteps.evaluation.page.svg import with_ends
-from jumpsteps.evaluation.results import Results, Row
+from jumpsteps.evaluation.page.wording import cell, cost_cell, finding, value_and_half
+from jumpsteps.evaluation.results import Results
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.serialise import noise_from_text
 from jumpsteps.schedules.conversion import counts_between, masked_sites
@@ -165,6 +164,7 @@ class Chapter:
             "nfe": self.shown_nfe,
             "legend": [(i, name, swatch(i)) for i, name in enumerate(self.names)],
             "quality": self.quality() if self.results.rows else None,
+            "measures": self.measures(),
             "strips": self.strips(),
             "orders": self.orders(),
             "cost": self.cost(),
@@ -199,6 +199,23 @@ class Chapter:
             "level": round(100 * rows[0].metric.level),
             "finding": finding(shown, str(about.get("metric", "metric")), self.percent),
         }
+
+    def measures(self) -> dict[str, Any] | None:
+        """What stands beside the metric, a line for each row and one for the data."""
+        about = self.results.about
+        lines: list[tuple[int | None, str, Mapping[str, Sequence[float]]]] = [
+            (None, name, measured) for name, measured in about.get("data_measures", {}).items()
+        ]
+        for row in self.results.rows:
+            number = self.names.index(row.schedule)
+            lines.append((number, f"{row.schedule}, NFE {row.nfe}", row.measures))
+        known = dict.fromkeys(title for *_, measured in lines for title in measured)
+        titles = [title for title in known if title != about.get("metric")]
+        shown = [
+            (number, name, [value_and_half(measured.get(title)) for title in titles])
+            for number, name, measured in lines
+        ]
+        return {"titles": titles, "lines": shown} if titles else None
 
     def strips(self) -> list[tuple[int, str]]:
         """The schedules at each number of model calls, the one that is shown first."""
@@ -311,40 +328,6 @@ def expected_counts(times: Sequence[float], about: Mapping[str, Any]) -> CountSc
         return CountSchedule(counts_between(masked))
     except ValueError:
         return None
-
-
-def cell(row: Row | None, best: float, scale: float) -> tuple[str, str, bool] | None:
-    """Mean, interval, and whether the mean is the lowest with so many model calls."""
-    if row is None:
-        return None
-    mean, low, high = interval_parts(row.metric, scale)
-    return mean, f"{low} to {high}", row.metric.mean == best
-
-
-def cost_cell(mean: float, low: float, high: float, limit: float | None) -> tuple[str, str]:
-    """A cost, and its certificate or, without one, its interval."""
-    if limit is None:
-        middle, *ends = with_ends(mean, low, high)
-        return middle, " to ".join(ends)
-    middle, _, most = with_ends(mean, low, limit)
-    return middle, f"at most {most}"
-
-
-def finding(rows: Sequence[Row], metric: str, percent: bool) -> str:
-    """What the rows of one number of model calls say, best and first."""
-    if len(rows) < 2:
-        return ""
-    first, best = rows[0], min(rows, key=lambda row: row.metric.mean)
-    near = [row.schedule for row in rows if row is not best and row.metric.low <= best.metric.high]
-    unit, scale = ("%", 100.0) if percent else ("", 1.0)
-    parts = [interval_parts(row.metric, scale) for row in (best, first)]
-    lowest, other = (f"{mean}{unit} ({low} to {high})" for mean, low, high in parts)
-    said = f"With {best.nfe} model calls {best.schedule} has the lowest {metric}, {lowest}"
-    if first is not best:
-        said += f"; {first.schedule} has {other}"
-    if near:
-        said += f". The interval of {' and of '.join(near)} overlaps with it"
-    return f"{said}."
 
 
 def merged(results: Sequence[Results]) -> list[Results]:
