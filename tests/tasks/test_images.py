@@ -3,6 +3,7 @@
 import io
 import pickle
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from builders.statistics import seeded
+from jumpsteps.cli.inputs import data_named
 from jumpsteps.cli.main import main
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.networks.unet import UNetConfig
@@ -275,3 +277,20 @@ def test_the_command_writes_pngs_and_a_grid(tmp_path, capsys):
     one = np.asarray(Image.open(out / "sample-2.png")).transpose(2, 0, 1)
     assert np.array_equal(one.reshape(-1), samples[1])
     assert "error of the difference of neighbouring pixels: " in capsys.readouterr().out
+
+
+def test_an_archive_of_jpegs_is_no_array_of_tokens(tmp_path):
+    """Its ending is that of an array."""
+    model, images = SimpleNamespace(task=TASKS["images"]), pictures(3)
+    for part in ("train", "test"):
+        write_jpegs(tmp_path / f"a_{part}.npz", images)
+    np.savez(tmp_path / "tokens.npz", tokens=images.reshape(3, -1))
+
+    def read(name):
+        options = SimpleNamespace(text=None, data=str(tmp_path / name))
+        return data_named(model, options, 2, seeded(0))[0]
+
+    assert read("a_train.npz").shape == read("tokens.npz").shape == (2, 3072)
+    np.savez(tmp_path / "b_train.npz", rows=np.zeros(3))
+    with pytest.raises(ValueError, match="b_train.npz needs a file NAME_test.npz beside it"):
+        read("b_train.npz")

@@ -10,7 +10,13 @@ from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.free_sites import free_sites, note_rescaled
 from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
-from jumpsteps.cli.sequence_files import given_prompt, load_given, load_text, load_tokens
+from jumpsteps.cli.sequence_files import (
+    given_prompt,
+    load_given,
+    load_text,
+    load_tokens,
+    may_hold_tokens,
+)
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import BUILT_IN, LoadedModel, load
@@ -111,8 +117,7 @@ def data_named(
         text = text_of(model, "--text", "--data")
         return load_text(options.text, text, model.length, n, generator)
     if options.data is not None and (task is None or options.data != task.name):
-        is_array = options.data.lower().endswith((".npy", ".npz"))
-        if task is not None and task.read_data is not None and not is_array:
+        if task is not None and task.read_data is not None and not may_hold_tokens(options.data):
             return task.read_data(Path(options.data), n, generator)
         return load_tokens(options.data, n, generator)
     if task is None:

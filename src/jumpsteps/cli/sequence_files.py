@@ -25,11 +25,24 @@ __all__ = [
     "load_given",
     "load_text",
     "load_tokens",
+    "may_hold_tokens",
     "save_samples",
     "save_text",
 ]
 
 GAP = re.compile(r"\[MASK(?: (\d+))?\]")
+
+
+def may_hold_tokens(path: Path | str) -> bool:
+    """Whether a file's name is that of an array, and it is no .npz file of other arrays."""
+    suffix = Path(path).suffix.lower()
+    if suffix != ".npz" or not Path(path).is_file():
+        return suffix in (".npy", ".npz")
+    try:
+        with np.load(path) as content:
+            return "samples" in content or "tokens" in content
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return True
 
 
 def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[Tensor, str]:

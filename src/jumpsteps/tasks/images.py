@@ -131,8 +131,8 @@ def read_given(path: Path, length: int) -> Given:
 
 def no_data(n: int, generator: torch.Generator) -> Tensor:
     raise ValueError(
-        "the task images brings no data; pass --data PATH: a folder of CIFAR-10's python batches, "
-        "of .png files or of NAME_train.npz and NAME_test.npz, or a .npy or .npz file of tokens"
+        "the task images brings no data; pass --data PATH: a folder of CIFAR-10's python batches "
+        "or of .png files, a file NAME_train.npz of JPEGs, or a .npy or .npz file of tokens"
     )
 
 
