@@ -76,8 +76,8 @@ def main() -> None:
     made = results.table(
         head,
         [*(row for row in kept if row[0] not in mine), *rows],
-        "{:+.1f} ±{:.1f}",
-        plain | {"own schedule": "{:.1f} ±{:.1f}"},
+        "{:+.2f} ±{:.2f}",
+        plain | {"own schedule": "{:.2f} ±{:.2f}"},
     )
     results.write_results(
         file,
