@@ -113,9 +113,16 @@ def test_the_page_works_in_a_browser_without_errors_or_requests(tmp_path):
         assert asked == {page.as_uri()}
 
 
+def renamed(made, old, new):
+    """The results with another name of a schedule."""
+    rows = [replace(row, schedule=row.schedule.replace(old, new)) for row in made.rows]
+    found = {name.replace(old, new): each for name, each in made.schedules.items()}
+    return replace(made, rows=rows, schedules=found)
+
+
 def results_of_every_task():
     """CountDown, piano, images and text."""
-    made = small_results()
+    made = renamed(small_results(), "golden", "/a/long/path/" + "of_a_file" * 6 + ".json")
     melody = Examples(((60, 62, 64, 65) * 4,), ((1, 2) * 8,))
     image = Examples(((0, 128, 255) * 1024,), ((1, 2, 2) * 1024,))
     text = Examples(((0, 1, 2),), ((-1, 1, 2),), (("It", " was", " " + "long" * 200),))

@@ -38,6 +38,9 @@ __all__ = [
     "swatch",
 ]
 
+LONGEST_NAME = 34
+"""Characters of a name above a strip."""
+
 ZERO = 26.0
 """Pixels below a logarithmic axis in which zeros are drawn."""
 
@@ -126,7 +129,7 @@ def schedule_strips(
         drawn.append(
             element(
                 "text",
-                html.escape(f"{name} · {described(schedule, len(times) - 1)}"),
+                html.escape(f"{shortened(name)} · {described(schedule, len(times) - 1)}"),
                 class_="name",
                 x=6,
                 y=top - 5,
@@ -162,6 +165,11 @@ def schedule_strips(
     drawn.append(element("text", "noise, t = 1", class_="tick", x=6, y=floor))
     drawn.append(element("text", "data, t = 0", class_="tick end", x=WIDTH - 6, y=floor))
     return figure("".join(drawn), f"the steps of {', '.join(schedules)}", WIDTH, height)
+
+
+def shortened(name: str) -> str:
+    """The end of a long name, such as that of a file."""
+    return name if len(name) <= LONGEST_NAME else f"…{name[-LONGEST_NAME:]}"
 
 
 def described(schedule: Schedule | None, steps: int) -> str:
