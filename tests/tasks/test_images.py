@@ -292,5 +292,5 @@ def test_an_archive_of_jpegs_is_no_array_of_tokens(tmp_path):
 
     assert read("a_train.npz").shape == read("tokens.npz").shape == (2, 3072)
     np.savez(tmp_path / "b_train.npz", rows=np.zeros(3))
-    with pytest.raises(ValueError, match="b_train.npz needs a file NAME_test.npz beside it"):
+    with pytest.raises(ValueError, match=r"b_train\.npz needs a file NAME_test\.npz beside it"):
         read("b_train.npz")
