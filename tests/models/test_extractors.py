@@ -79,3 +79,13 @@ def test_errors_say_what_to_do(classifier, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"format": "jumpsteps-model"}))
     with pytest.raises(ValueError, match="holds no extractor"):
         load_classifier(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_shipped_extractor_tells_noise_from_noise_of_another_size():
+    extractor = load_extractor("cifar10-features")
+    same, again, faint = (
+        extract(extractor, part) for part in (images(64, 5), images(64, 6), images(64, 7) // 4 + 96)
+    )
+    assert same.shape == (64, 304)
+    assert frechet_distance(same, again) < 0.2 * frechet_distance(same, faint)
