@@ -45,8 +45,11 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Fails where a page would request something from elsewhere."""
+    """Fails where a page would request something from elsewhere, or shows a formula's source."""
     loaded = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["']?(https?:|//)""")
     for path in sorted(Path(config["site_dir"]).rglob("*.html")):
-        if found := loaded.search(path.read_text(encoding="utf-8")):
+        text = path.read_text(encoding="utf-8")
+        if found := loaded.search(text):
             raise PluginError(f"{path} requests something from elsewhere: {found[0]}")
+        if found := re.search(r':math:|\.\. math::|class="arithmatex"', text):
+            raise PluginError(f"{path} shows a formula as its source: {found[0]}")
