@@ -158,6 +158,14 @@ def named(block: Block) -> str:
     return f"{block.page}:{block.line}"
 
 
+def with_siblings(script: Path) -> str:
+    """The code of a script, and of the modules beside it that it imports."""
+    code = script.read_text(encoding="utf-8")
+    names = re.findall(r"^(?:from|import) (\w+)", code, re.M)
+    siblings = [script.with_name(f"{name}.py") for name in names]
+    return code + "".join(one.read_text(encoding="utf-8") for one in siblings if one.exists())
+
+
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "bash"], ids=named)
 def test_what_commands_name_exists(block):
     """Options of every command, run or not; scripts and their flags, targets of make, extras."""
@@ -175,7 +183,7 @@ def test_what_commands_name_exists(block):
         if words[0] == "jumpsteps":
             parse(words[1:])
         if words[0] == "python" and words[1].endswith(".py"):
-            code = (ROOT / words[1]).read_text(encoding="utf-8")
+            code = with_siblings(ROOT / words[1])
             assert [w for w in words if w.startswith("--") and f'"{w}"' not in code] == [], text
 
 
