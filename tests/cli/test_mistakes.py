@@ -100,7 +100,7 @@ def test_outputs_are_checked_before_any_work(tmp_path, capsys, monkeypatch, argu
     def no_work(*args, **kwargs):
         raise AssertionError("a search or a run was started")
 
-    for name in ("commands.compare", "commands.run_demo", "commands.train_recipe"):
+    for name in ("comparing.compare", "commands.run_demo", "commands.train_recipe"):
         monkeypatch.setattr(f"jumpsteps.cli.{name}", no_work)
     monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", no_work)
     monkeypatch.chdir(tmp_path)

@@ -282,7 +282,8 @@ def test_the_budget_is_in_model_calls():
 
 
 @pytest.mark.parametrize("method", [ShortestPath(8), JYS()], ids=lambda method: method.name)
-def test_the_progress_bar_counts_model_calls_on_stderr(method, capsys):
+def test_the_progress_bar_counts_model_calls_on_stderr(method, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     quiet = optimize_schedule(REVERSE, data(4), [2], generator=seeded(0), method=method)
     assert capsys.readouterr() == ("", "")
     shown = optimize_schedule(
@@ -290,7 +291,11 @@ def test_the_progress_bar_counts_model_calls_on_stderr(method, capsys):
     )
     printed = capsys.readouterr()
     calls = shown[2].provenance.model_calls
-    assert f"{calls}/8" in printed.err if method.max_evaluations else f"{calls}call" in printed.err
+    assert (
+        f"{calls}/8" in printed.err
+        if method.max_evaluations
+        else f"{calls} model calls" in printed.err
+    )
     assert printed.out == ""
     assert shown == quiet
 

@@ -1,11 +1,7 @@
 """The commands, each a function of its options."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from jumpsteps.cli.built_in_schedules import schedule_of_model
 from jumpsteps.cli.colouring import coloured_file, write_coloured
@@ -23,15 +19,13 @@ from jumpsteps.cli.inputs import (
     search_data,
     seeded,
 )
-from jumpsteps.cli.measuring import (
-    measures_of_data,
-    metric_named,
-    print_measures,
-    reference_data,
+from jumpsteps.cli.long_runs import (
+    kept_run,
+    sample_and_keep,
+    sample_request,
 )
-from jumpsteps.cli.names import METHODS, pick
+from jumpsteps.cli.names import pick
 from jumpsteps.cli.options import (
-    CompareOptions,
     DemoOptions,
     ExplainOptions,
     OptimizeOptions,
@@ -39,8 +33,6 @@ from jumpsteps.cli.options import (
     TrainOptions,
 )
 from jumpsteps.cli.outputs import (
-    check_distinct,
-    output_file,
     output_folder,
     picture_file,
     sample_files,
@@ -49,22 +41,12 @@ from jumpsteps.cli.outputs import (
     write_samples,
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
-from jumpsteps.cli.reporting import (
-    EXAMPLES,
-    calibration_on_data,
-    report_file,
-    save_comparison,
-)
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
-from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.evaluation.compare import compare
-from jumpsteps.evaluation.plots import plot_comparison, plot_error_curve
-from jumpsteps.evaluation.report import table
+from jumpsteps.evaluation.plots import plot_error_curve
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.batches import run_batches
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import save_schedules
@@ -77,7 +59,6 @@ from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.training.recipes import RECIPES, train_recipe
 
 __all__ = [
-    "compare_command",
     "demo_command",
     "explain_command",
     "optimize_command",
@@ -90,7 +71,7 @@ def demo_command(options: DemoOptions) -> None:
     out, device = output_folder(options.out), device_named(options.device)
     picture_file(str(out / "comparison.png"))
     command = sys.argv[0] if Path(sys.argv[0]).name == "jumpsteps" else "jumpsteps"
-    run_demo(out, device, command=command, progress=sys.stderr.isatty())
+    run_demo(out, device, command=command, progress=True)
 
 
 def optimize_command(options: OptimizeOptions) -> None:
@@ -127,7 +108,7 @@ def optimize_command(options: OptimizeOptions) -> None:
         sampler=sampler,
         generator=seeded(options.seed, device),
         tolerance=options.tolerance,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     save_schedules(out, found)
     if curve is not None:
@@ -165,25 +146,16 @@ def sample_command(options: SampleOptions) -> None:
             f"sampler {sampler.name} chooses its own steps; leave out --nfe and --schedule, and "
             "--corrections"
         )
-    runs = list(
-        run_batches(
-            model.reverse,
-            sampler,
-            schedule,
-            (options.n, model.length),
-            generator=SampleGenerators(options.seed, range(options.n), device),
-            batch=batch_size(options.batch, device),
-            given=given,
-            progress=sys.stderr.isatty(),
-        )
-    )
-    samples, nfe = torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
-    if is_sequence_file(file, model):
-        write_designs(file, model, samples, nfe, given, batch_size(options.batch, device))
-        return
-    write_samples(file, write, model, samples, nfe, given)
-    if page is not None:
-        write_coloured(page, model, samples, torch.cat([run.step_map for run in runs]), given)
+    request = sample_request(options, model, device, sampler, schedule, given)
+    with kept_run(file, request) as folder:
+        made = sample_and_keep(folder, options, model, sampler, schedule, given, device)
+        if is_sequence_file(file, model):
+            batch = batch_size(options.batch, device)
+            write_designs(file, model, made.samples, made.nfe, given, batch)
+            return
+        write_samples(file, write, model, made.samples, made.nfe, given)
+        if page is not None:
+            write_coloured(page, model, made.samples, made.step_map, given)
 
 
 def schedule_asked(
@@ -197,84 +169,6 @@ def schedule_asked(
     if options.schedule is None:
         return schedule_of_model(nfe, model, given, sampler=sampler, order=options.order)
     return schedule_named(options.schedule, nfe, model, given, sampler=sampler, order=options.order)
-
-
-def compare_command(options: CompareOptions) -> None:
-    out = output_file(options.out)
-    page = report_file(out)
-    picture = None if options.picture is None else picture_file(options.picture)
-    check_distinct(out, page, picture)
-    check_schedule_names(options.schedules)
-    device = device_named(options.model.device)
-    sampler = sampler_named(options.sampler, options.order)
-    model = load_model(options.model, device, options.observed.template)
-    reference = reference_data(model, options, device)
-    metric = metric_named(model, options.metric, options.evaluator, reference, device)
-    given = observed_in_samples(model, options.observed, device, options.n)
-    schedules = {
-        name: schedules_named(
-            name,
-            model,
-            options.search,
-            options.observed,
-            given,
-            sampler=sampler,
-            order=options.order,
-            generator=seeded(options.seed, device),
-            progress=sys.stderr.isatty(),
-        )
-        for name in dict.fromkeys(options.schedules)
-    }
-    rows = compare(
-        model.reverse,
-        sampler,
-        schedules,
-        (options.n, model.length),
-        metric=metric.measure,
-        unit=metric.unit,
-        beside=metric.beside,
-        seed=options.seed + 1,
-        device=device,
-        batch=batch_size(options.batch, device),
-        given=given,
-        examples=EXAMPLES,
-        progress=sys.stderr.isatty(),
-    )
-    of_data = measures_of_data(metric, reference)
-    about = facts(options, model, schedules) | metric.facts | {"data_measures": of_data}
-    curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
-    save_comparison(out, rows, about, model, schedules, curve, device)
-    if picture is not None:
-        title = f"{options.model.name}, {options.n} samples"
-        plot_comparison(picture, rows, metric_name=metric.name, percent=metric.percent, title=title)
-    print(table(rows, metric.name, percent=metric.percent))
-    print_measures(rows, metric, of_data)
-    for name in [name for name in schedules if name in METHODS]:
-        print(f"{name}: {search_effort(schedules[name])} for all its schedules")
-    print(f"written to {out}, and as a page to {page}")
-
-
-def facts(
-    options: CompareOptions, model: LoadedModel, schedules: Mapping[str, Mapping[int, Schedule]]
-) -> dict[str, Any]:
-    """What the file of results says beside its rows."""
-    calls = {
-        name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()
-    }
-    return {
-        "command": options.command_line,
-        "model": options.model.name,
-        "samples": options.n,
-        "sampler": options.sampler,
-        "order": options.order,
-        "seed": options.seed,
-        "prompt": options.observed.prompt,
-        "suffix": options.observed.suffix,
-        "given": options.observed.given,
-        "template": options.observed.template,
-        "sequences": options.search.sequences,
-        "search_calls": calls,
-    }
 
 
 def explain_command(options: ExplainOptions) -> None:
@@ -293,7 +187,7 @@ def explain_command(options: ExplainOptions) -> None:
             sampler=sampler,
             order=options.order,
             generator=seeded(options.seed, device),
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
         schedules |= {f"{name}, {nfe} steps": found[nfe] for nfe in options.search.nfe}
     generator = seeded(options.seed, device)
@@ -342,7 +236,7 @@ def train_command(options: TrainOptions) -> None:
         bf16_reduce=options.bf16_reduce,
         save_every=options.save_every,
         from_scratch=options.from_scratch,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     state = "finished" if done else "stopped early; run the same command to continue"
     print(f"{state}; checkpoint in {out}")

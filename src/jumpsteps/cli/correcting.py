@@ -1,7 +1,5 @@
 """Correctors: the one that flags name, and plans of steps and corrections that a race chooses."""
 
-import sys
-
 import torch
 
 from jumpsteps.cli.inputs import search_data, seeded
@@ -83,7 +81,7 @@ def corrector_plans(
         given_mask=first,
         about=model.provenance(data=name),
         generator=generator,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     result = race(
         model.reverse,
@@ -95,7 +93,7 @@ def corrector_plans(
         similarity=similarity_of(model),
         plain=(STEPS_ALONE,),
         generator=generator,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     print(result)
     return result.schedules

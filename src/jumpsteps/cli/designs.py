@@ -1,6 +1,5 @@
 """Designs: templates with gaps, and files of sequences with the NLL of each."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -83,7 +82,7 @@ def write_designs(
         common=True,
         batch=batch,
         generator=torch.Generator().manual_seed(0),
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     free = samples.shape[1] if mask is None else (~mask.expand(samples.shape)).sum(-1)
     counts = torch.as_tensor(free).expand(len(samples)).tolist()

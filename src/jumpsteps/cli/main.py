@@ -8,13 +8,13 @@ from typing import Any, TextIO
 import torch
 
 from jumpsteps.cli.commands import (
-    compare_command,
     demo_command,
     explain_command,
     optimize_command,
     sample_command,
     train_command,
 )
+from jumpsteps.cli.comparing import compare_command
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.options import (
     CompareOptions,

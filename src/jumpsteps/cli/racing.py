@@ -1,6 +1,5 @@
 """``jumpsteps optimize --race``: schedules chosen by their samples."""
 
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -48,7 +47,7 @@ class Searches:
             given_mask=self.mask,
             about=self.about,
             generator=self.generator,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
 
     def named(self, name: str) -> dict[int, Schedule]:
@@ -68,7 +67,7 @@ class Searches:
             held_out=0,
             about=self.about,
             generator=self.generator,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
 
     def all(self, names: tuple[str, ...]) -> tuple[dict[str, dict[int, Schedule]], str]:
@@ -128,7 +127,7 @@ def race_schedules(
         max_calls=racing.race_calls,
         similarity=similarity_of(model),
         generator=generator,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     print(f"{result}\n{effort}")
     return result.schedules

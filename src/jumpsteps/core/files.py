@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["check_replaceable", "read_json", "replacing", "write_json"]
+__all__ = ["check_replaceable", "locked_elsewhere", "read_json", "replacing", "write_json"]
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -96,6 +96,11 @@ def lock(handle: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def locked_elsewhere(handle: int) -> bool:
+    """Whether another program has the lock of an open file; if none has, this one takes it."""
+    return fcntl is not None and not lock(handle)
 
 
 def write_json(

@@ -107,6 +107,10 @@ class SampleGenerators:
         sites = torch.arange(where.mask.shape[1], device=self.device).mul_(signed(SITE))
         return self.derived(where.select(self.keys[:, None] + sites), self.next())
 
+    def between(self, rows: slice) -> "SampleGenerators":
+        """Those of some samples of a batch from which nothing has been drawn."""
+        return self.derived(self.keys[rows], self.path)
+
     def in_parts(self, sizes: int | list[int]) -> list["SampleGenerators"]:
         """Generators of so many entries each, whose next draws are those of all together."""
         parts = [self.derived(keys, self.path) for keys in self.keys.split(sizes)]

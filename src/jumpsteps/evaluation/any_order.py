@@ -13,9 +13,9 @@ et al. 2022, Eq. 5). Observed sites belong to every S and do not count.
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.progress import tracked
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
@@ -70,7 +70,7 @@ def any_order_nll(
     draws = 1 if common else count
     u = uniform((draws,), generator=generator, device=generator.device).to(x.device)
     total = torch.zeros(count, dtype=torch.float64, device=x.device)
-    for k in tqdm(range(evaluations), desc="likelihood", disable=not progress):
+    for k in tracked(range(evaluations), "likelihood", "evaluations", evaluations, shown=progress):
         order = Random().ranks(draws, length, generator=generator).to(x.device).expand(count, -1)
         ranks = order.masked_fill(~free, length).argsort(dim=-1, stable=True).argsort(-1)
         revealed = ((k + u) * sites / evaluations).floor().clamp_max(sites - 1).to(torch.int64)

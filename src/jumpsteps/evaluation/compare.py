@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -13,9 +13,9 @@ from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.intervals import share_interval
 from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
-from jumpsteps.sampling.batches import run_batches
-from jumpsteps.sampling.loop import Simulation
+from jumpsteps.sampling.batches import draw_samples
 from jumpsteps.sampling.registry import default_sampler
+from jumpsteps.sampling.run_folder import RunFolder, Samples
 from jumpsteps.schedules.schedule import Schedule
 
 __all__ = ["Beside", "compare", "times_of"]
@@ -38,13 +38,13 @@ def compare(
     given: Given | None = None,
     beside: Beside | None = None,
     examples: int = 0,
+    folder: RunFolder | None = None,
     progress: bool = False,
 ) -> list[Row]:
     """Sample along every schedule and measure the samples.
 
     Args:
-        sampler: used with every schedule. The default is ``Tweedie`` for schedules of times and
-            ``KGillespie`` for schedules of counts.
+        sampler: used with every schedule; by default ``default_sampler`` of each.
         schedules: name -> NFE -> schedule.
         shape: (n, L): n samples of L sites for every schedule.
         metric: int64 [B, L] -> float [B], one value per sample.
@@ -53,7 +53,8 @@ def compare(
         batch: sequences sampled at a time; it does not change the samples.
         given: observed sites, [L] for all samples or [n, L] for each of them.
         beside: further measures of all samples, by name: int64 [n, L] -> values, see ``Row``.
-        examples: how many of the first samples each row keeps, at most those of one batch.
+        examples: how many of the first samples each row keeps.
+        folder: keeps the samples, so that a comparison that was stopped can be continued.
 
     Returns:
         Rows in increasing order of NFE, then in the order of ``schedules``.
@@ -64,23 +65,24 @@ def compare(
     check_number(shape[0])
     jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
     jobs.sort(key=lambda job: job[0])  # Equal ones stay in the order of ``schedules``.
-    rows = []
-    for _, name, schedule in tqdm(jobs, desc="comparing", disable=not progress):
-        generator = SampleGenerators(seed, range(shape[0]), device)
-        runs = list(
-            run_batches(
+    parts = [folder.parts(shape[0], str(i)) if folder else None for i in range(len(jobs))]
+    rows, done = list[Row](), sum(one.done for one in parts if one is not None)
+    with Progress("comparing", "samples", len(jobs) * shape[0], shown=progress, done=done) as bar:
+        for (_, name, schedule), kept in zip(jobs, parts, strict=True):
+            made = draw_samples(
                 reverse,
                 sampler or default_sampler(schedule),
                 schedule,
                 shape,
-                generator=generator,
+                generator=SampleGenerators(seed, range(shape[0]), device),
                 batch=batch,
                 given=given,
+                parts=kept,
+                progress=bar,
             )
-        )
-        shown = Examples.of(runs[0], examples, given) if examples else None
-        times = times_of(schedule, reverse)
-        rows.append(row_of(runs, metric, unit, beside, name, times, shown))
+            shown = Examples.of(made, examples, given) if examples else None
+            times = times_of(schedule, reverse)
+            rows.append(row_of(made, metric, unit, beside, name, times, shown))
     return rows
 
 
@@ -92,7 +94,7 @@ def check_number(samples: int) -> None:
 
 
 def row_of(
-    runs: list[Simulation],
+    made: Samples,
     metric: Callable[[Tensor], Tensor],
     unit: float,
     beside: Beside | None,
@@ -100,11 +102,10 @@ def row_of(
     times: tuple[float, ...],
     examples: Examples | None,
 ) -> Row:
-    """The row of the runs of one schedule."""
-    samples = torch.cat([run.samples for run in runs])
-    measures = {} if beside is None else beside(samples)
-    nfe = max(run.nfe for run in runs)
-    return Row(nfe, name, times, share_interval(metric(samples), unit), examples, measures)
+    """The row of the samples of one schedule."""
+    measures = {} if beside is None else beside(made.samples)
+    interval = share_interval(metric(made.samples), unit)
+    return Row(made.nfe, name, times, interval, examples, measures)
 
 
 def times_of(schedule: Schedule, reverse: ReverseProcess) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.sampling.loop import Simulation
+from jumpsteps.sampling.run_folder import Samples
 
 __all__ = ["GIVEN_SITE", "Examples", "examples_from_json", "examples_to_json"]
 
@@ -30,7 +31,7 @@ class Examples:
     pieces: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
-    def of(cls, run: Simulation, n: int, given: Given | None) -> Self:
+    def of(cls, run: Simulation | Samples, n: int, given: Given | None) -> Self:
         """The first n samples of a run, or all of fewer.
 
         Args:

@@ -5,18 +5,18 @@ Every sample has random numbers of its own, so the size of a batch does not chan
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import Simulation, simulate
+from jumpsteps.sampling.run_folder import Parts, Samples
 from jumpsteps.schedules.schedule import Schedule
 
-__all__ = ["run_batches", "sample_batches"]
+__all__ = ["batches", "draw_samples", "run_batches", "sample_batches"]
 
 
 def sample_batches(
@@ -36,12 +36,13 @@ def sample_batches(
     Args:
         generator: ``SampleGenerators`` of n samples; a ``torch.Generator`` draws their seed.
         given: observed sites, the same in all samples, [L], or of each sample, [n, L].
+        progress: show it, see ``core.progress``.
 
     Raises:
         ValueError: no sample, no batch, or what ``simulate`` refuses.
     """
-    runs = list(
-        run_batches(
+    with Progress("sampling", "samples", shape[0], shown=progress) as counted:
+        made = draw_samples(
             reverse,
             sampler,
             schedule,
@@ -49,10 +50,56 @@ def sample_batches(
             generator=generator,
             batch=batch,
             given=given,
+            progress=counted,
+        )
+    return made.samples, made.nfe
+
+
+def draw_samples(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    shape: tuple[int, int],
+    *,
+    generator: Generator,
+    batch: int,
+    given: Given | None = None,
+    parts: Parts | None = None,
+    progress: Progress | None = None,
+) -> Samples:
+    """``sample_batches`` that can be stopped and continued.
+
+    Args:
+        parts: where samples are kept while the run goes on; those that are there are not drawn
+            again.
+        progress: counts the samples that are drawn.
+
+    Raises:
+        OSError: a part cannot be written.
+    """
+    n, length = shape
+    generators = SampleGenerators.seeded_by(generator, n)
+    generators.check(n)
+    if given is not None:
+        given.check(shape, reverse.forward)
+    whole: list[Simulation] = []
+    for rows in [range(n)] if parts is None else parts.missing():
+        some = slice(rows.start, rows.stop)
+        runs = batches(
+            reverse,
+            sampler,
+            schedule,
+            (len(rows), length),
+            generator=generators.between(some),
+            batch=batch,
+            given=None if given is None else given.at_rows(some),
             progress=progress,
         )
-    )
-    return torch.cat([run.samples for run in runs]), max(run.nfe for run in runs)
+        if parts is None:
+            whole.extend(runs)
+        else:
+            parts.keep(rows.start, runs)
+    return Samples.joined(whole) if parts is None else parts.read().to(generators.device)
 
 
 def run_batches(
@@ -64,7 +111,23 @@ def run_batches(
     generator: Generator,
     batch: int,
     given: Given | None = None,
-    progress: bool = False,
+) -> list[Simulation]:
+    """The runs of ``sample_batches``, one for each batch."""
+    return list(
+        batches(reverse, sampler, schedule, shape, generator=generator, batch=batch, given=given)
+    )
+
+
+def batches(
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    shape: tuple[int, int],
+    *,
+    generator: Generator,
+    batch: int,
+    given: Given | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Simulation]:
     """The runs of ``sample_batches``, one after the other."""
     n, length = shape
@@ -78,15 +141,9 @@ def run_batches(
     generators = SampleGenerators.seeded_by(generator, n)
     generators.check(n)
     start = 0
-    parts = generators.in_parts(batch)
-    for part in tqdm(parts, desc="sampling", disable=not progress):
-        rows = slice(start, start + len(part))
-        yield simulate(
-            reverse,
-            sampler,
-            schedule,
-            (len(part), length),
-            generator=part,
-            given=None if given is None else given.at_rows(rows),
-        )
-        start = rows.stop
+    for part in generators.in_parts(batch):
+        rows = slice(start, start := start + len(part))
+        known = None if given is None else given.at_rows(rows)
+        yield simulate(reverse, sampler, schedule, (len(part), length), generator=part, given=known)
+        if progress is not None:
+            progress.update(len(part))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from jumpsteps.core.progress import Progress
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.checks import CheckedModel
@@ -195,19 +195,19 @@ def with_provenance(found: FoundSchedule, known: Provenance) -> Schedule:
 
 
 class ProgressBar:
-    """A model that shows a progress bar of its calls on stderr.
+    """A model that shows the progress of its calls on stderr.
 
     Args:
         model: the model.
         total: calls at most, if known.
-        shown: whether there is a bar at all.
+        shown: whether anything is shown.
     """
 
     reads_site_mask: ClassVar[bool] = True
 
     def __init__(self, model: Model, total: int | None, *, shown: bool) -> None:
         self.model = model
-        self.bar = tqdm(total=total, unit="call", desc="model calls", disable=not shown)
+        self.bar = Progress("search", "model calls", total, shown=shown)
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         out = call(self.model, x, t, where)

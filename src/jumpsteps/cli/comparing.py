@@ -1,0 +1,128 @@
+"""``jumpsteps compare``."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from jumpsteps.cli.inputs import (
+    batch_size,
+    check_schedule_names,
+    device_named,
+    load_model,
+    observed_in_samples,
+    sampler_named,
+    seeded,
+)
+from jumpsteps.cli.long_runs import compare_request, kept_run, kept_schedules
+from jumpsteps.cli.measuring import measures_of_data, metric_named, print_measures, reference_data
+from jumpsteps.cli.names import METHODS
+from jumpsteps.cli.options import CompareOptions
+from jumpsteps.cli.outputs import check_distinct, output_file, picture_file
+from jumpsteps.cli.reporting import EXAMPLES, calibration_on_data, report_file, save_comparison
+from jumpsteps.cli.searches import schedules_named
+from jumpsteps.cli.summaries import search_effort
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.compare import compare
+from jumpsteps.evaluation.plots import plot_comparison
+from jumpsteps.evaluation.report import table
+from jumpsteps.models import LoadedModel
+from jumpsteps.schedules.schedule import Schedule
+
+__all__ = ["compare_command"]
+
+
+def compare_command(options: CompareOptions) -> None:
+    out = output_file(options.out)
+    page = report_file(out)
+    picture = None if options.picture is None else picture_file(options.picture)
+    check_distinct(out, page, picture)
+    check_schedule_names(options.schedules)
+    device = device_named(options.model.device)
+    sampler = sampler_named(options.sampler, options.order)
+    model = load_model(options.model, device, options.observed.template)
+    reference = reference_data(model, options, device)
+    metric = metric_named(model, options.metric, options.evaluator, reference, device)
+    given = observed_in_samples(model, options.observed, device, options.n)
+    with kept_run(out, compare_request(options, model, device, given)) as folder:
+        schedules = {
+            name: kept_schedules(
+                folder, name, partial(compared_schedules, options, name, model, given, device)
+            )
+            for name in dict.fromkeys(options.schedules)
+        }
+        rows = compare(
+            model.reverse,
+            sampler,
+            schedules,
+            (options.n, model.length),
+            metric=metric.measure,
+            unit=metric.unit,
+            beside=metric.beside,
+            seed=options.seed + 1,
+            device=device,
+            batch=batch_size(options.batch, device),
+            given=given,
+            examples=EXAMPLES,
+            folder=folder,
+            progress=True,
+        )
+        of_data = measures_of_data(metric, reference)
+        about = facts(options, model, schedules) | metric.facts | {"data_measures": of_data}
+        curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
+        save_comparison(out, rows, about, model, schedules, curve, device)
+        if picture is not None:
+            title = f"{options.model.name}, {options.n} samples"
+            plot_comparison(
+                picture, rows, metric_name=metric.name, percent=metric.percent, title=title
+            )
+    print(table(rows, metric.name, percent=metric.percent))
+    print_measures(rows, metric, of_data)
+    for name in [name for name in schedules if name in METHODS]:
+        print(f"{name}: {search_effort(schedules[name])} for all its schedules")
+    print(f"written to {out}, and as a page to {page}")
+
+
+def compared_schedules(
+    options: CompareOptions,
+    name: str,
+    model: LoadedModel,
+    given: Given | None,
+    device: torch.device,
+) -> dict[int, Schedule]:
+    """The schedules of this name that a comparison samples by."""
+    return schedules_named(
+        name,
+        model,
+        options.search,
+        options.observed,
+        given,
+        sampler=sampler_named(options.sampler, options.order),
+        order=options.order,
+        generator=seeded(options.seed, device),
+        progress=True,
+    )
+
+
+def facts(
+    options: CompareOptions, model: LoadedModel, schedules: Mapping[str, Mapping[int, Schedule]]
+) -> dict[str, Any]:
+    """What the file of results says beside its rows."""
+    calls = {
+        name: next(iter(found.values())).provenance.model_calls for name, found in schedules.items()
+    }
+    return {
+        "command": options.command_line,
+        "model": options.model.name,
+        "samples": options.n,
+        "sampler": options.sampler,
+        "order": options.order,
+        "seed": options.seed,
+        "prompt": options.observed.prompt,
+        "suffix": options.observed.suffix,
+        "given": options.observed.given,
+        "template": options.observed.template,
+        "sequences": options.search.sequences,
+        "search_calls": calls,
+    }

@@ -1,0 +1,146 @@
+"""Runs that continue where they were stopped: what was asked, and the folder that keeps samples.
+
+The folder lies beside the output, with ``.parts`` after its name, and is removed when the output is
+written.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jumpsteps.cli.inputs import batch_size
+from jumpsteps.cli.options import CompareOptions, SampleOptions
+from jumpsteps.core.progress import Progress
+from jumpsteps.core.sample_generators import SampleGenerators
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.models import LoadedModel
+from jumpsteps.models.loaded import file_hash
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.batches import draw_samples
+from jumpsteps.sampling.run_folder import RunFolder, Samples
+from jumpsteps.schedules.files import load_schedules, save_schedules, schedule_to_json
+from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.version import __version__
+
+__all__ = ["compare_request", "kept_run", "kept_schedules", "sample_and_keep", "sample_request"]
+
+
+@contextmanager
+def kept_run(out: Path, request: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """The folder that keeps the samples of a run until ``out`` is written.
+
+    Raises:
+        ValueError: it holds a run of another request, or another program has it.
+        OSError: nothing can be written there.
+        KeyboardInterrupt: says how to continue.
+    """
+    folder = RunFolder(out.with_name(out.name + ".parts"), request)
+    try:
+        yield folder
+    except BaseException as error:
+        kept = folder.close()
+        if folder.path.exists() and isinstance(error, KeyboardInterrupt):
+            message = f"{kept} samples are kept in {folder.path}; run the same command to continue"
+            raise KeyboardInterrupt(message) from None
+        raise
+    folder.remove()
+
+
+def sample_and_keep(
+    folder: RunFolder,
+    options: SampleOptions,
+    model: LoadedModel,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    given: Given | None,
+    device: torch.device,
+) -> Samples:
+    """The samples of ``jumpsteps sample``, without drawing those that the folder has."""
+    parts = folder.parts(options.n)
+    with Progress("sampling", "samples", options.n, shown=True, done=parts.done) as progress:
+        return draw_samples(
+            model.reverse,
+            sampler,
+            schedule,
+            (options.n, model.length),
+            generator=SampleGenerators(options.seed, range(options.n), device),
+            batch=batch_size(options.batch, device),
+            given=given,
+            parts=parts,
+            progress=progress,
+        )
+
+
+def kept_schedules(
+    folder: RunFolder, name: str, find: Callable[[], dict[int, Schedule]]
+) -> dict[int, Schedule]:
+    """The schedules of this name, found now or before the run was stopped."""
+    path = folder.path / f"schedules-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        save_schedules(path, find())
+    return load_schedules(path)
+
+
+def sample_request(
+    options: SampleOptions,
+    model: LoadedModel,
+    device: torch.device,
+    sampler: Sampler,
+    schedule: Schedule | None,
+    given: Given | None,
+) -> dict[str, Any]:
+    """All that decides the samples of ``jumpsteps sample``, as JSON."""
+    return {
+        **common_request(options, model, device, given),
+        "sampler": repr(sampler),
+        "schedule": None if schedule is None else schedule_to_json(0, schedule),
+    }
+
+
+def compare_request(
+    options: CompareOptions, model: LoadedModel, device: torch.device, given: Given | None
+) -> dict[str, Any]:
+    """All that decides the samples of ``jumpsteps compare``, as JSON."""
+    search = options.search
+    files = [name for name in (*options.schedules, search.data, search.text) if name is not None]
+    return {
+        **common_request(options, model, device, given),
+        "sampler": options.sampler,
+        "order": options.order,
+        "list of schedules": list(options.schedules),
+        "list of NFEs": list(search.nfe),
+        "number of sequences": search.sequences,
+        "measure": search.measure,
+        "data": search.data,
+        "text": search.text,
+        "set of files": {name: file_hash(Path(name)) for name in files if Path(name).is_file()},
+    }
+
+
+def common_request(
+    options: SampleOptions | CompareOptions,
+    model: LoadedModel,
+    device: torch.device,
+    given: Given | None,
+) -> dict[str, Any]:
+    """What samples of either command depend on; not the batch."""
+    observed = None
+    if given is not None:
+        arrays = (given.tokens.cpu().numpy(), given.mask.cpu().numpy())
+        observed = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    return {
+        "model": model.digest,
+        "length": model.length,
+        "seed": options.seed,
+        "number of samples": options.n,
+        "set of observed sites": observed,
+        "dtype": options.model.dtype,
+        "--compile": options.model.compile,
+        "device": device.type,
+        "version of jumpsteps": __version__,
+        "version of torch": torch.__version__,
+    }

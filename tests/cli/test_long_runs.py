@@ -1,0 +1,134 @@
+"""Commands that are killed and started again: the outcome is that of an unbroken run."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import builders.killed_runs
+from builders.command_line import run
+from jumpsteps.sampling import run_folder
+
+SAMPLE = ["sample", "toy-absorbing", "--nfe", "4", "--schedule", "uniform", "-n", "600"]
+COMPARE = ["compare", "toy-absorbing", "--nfe", "2", "4", "--schedules", "uniform", "jys"]
+COMPARE += ["-n", "300", "--sequences", "8"]
+
+
+def hash_of(file: Path) -> str:
+    content = np.load(file)
+    return hashlib.sha256(content["samples"].tobytes() + content["nfe"].tobytes()).hexdigest()
+
+
+def killed(words: list[str], parts: Path, kills: int, seed: int) -> None:
+    """Run a command, kill it so many times, and let the last run end."""
+    script = Path(builders.killed_runs.__file__)
+    arguments = [str(parts), str(kills), str(seed), *words]
+    subprocess.run([sys.executable, "-P", script, *arguments], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("batch", "n", "kills"),
+    [("16", "600", 3), ("7", "400", 2), pytest.param("16", "4000", 10, marks=pytest.mark.slow)],
+)
+def test_samples_of_a_killed_run_are_those_of_an_unbroken_one(tmp_path, capsys, batch, n, kills):
+    whole, file = tmp_path / "whole.npz", tmp_path / "x.npz"
+    assert run(capsys, *SAMPLE[:-1], n, "--batch", "100", "-o", whole)[0] == 0
+    words = [*SAMPLE[:-1], n, "--batch", batch, "-o", str(file)]
+    killed(words, tmp_path / "x.npz.parts", kills, seed=int(batch))
+    assert hash_of(file) == hash_of(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.npz", "x.npz"]
+
+
+def test_a_killed_comparison_has_the_rows_of_an_unbroken_one(tmp_path, capsys):
+    whole, file = tmp_path / "whole.json", tmp_path / "x.json"
+    assert run(capsys, *COMPARE, "-o", whole)[0] == 0
+    killed([*COMPARE, "-o", str(file)], tmp_path / "x.json.parts", 3, seed=3)
+    contents = [json.loads(path.read_text()) for path in (whole, file)]
+    assert contents[0]["rows"] == contents[1]["rows"]
+    assert contents[0]["schedules"] == contents[1]["schedules"]
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def interrupted(after: int, error: type[BaseException] = KeyboardInterrupt):
+    """``simulate`` that fails when it is called for the n-th time."""
+    from jumpsteps.sampling import batches
+
+    original, calls = batches.simulate, []
+
+    def simulate(*args, **options):
+        calls.append(1)
+        if len(calls) > after:
+            raise error
+        return original(*args, **options)
+
+    return simulate
+
+
+def test_ctrl_c_says_how_to_continue(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "x.npz"
+    with monkeypatch.context() as patched:
+        patched.setattr("jumpsteps.sampling.batches.simulate", interrupted(3))
+        code, _, err = run(capsys, *SAMPLE, "-o", file)
+    assert code == 130
+    assert err == (
+        f"interrupted: 48 samples are kept in {file}.parts; run the same command to continue\n"
+    )
+    code, _, err = run(capsys, *SAMPLE, "--seed 1 -o", file)
+    assert code == 1
+    assert f"{file}.parts holds an unfinished run with another seed (0, not 1)" in err
+    calls = interrupted(10**9)
+    monkeypatch.setattr("jumpsteps.sampling.batches.simulate", calls)
+    assert run(capsys, *SAMPLE, "-o", file)[0] == 0
+    assert len(calls.__closure__[1].cell_contents) == 35  # of 38 batches
+    monkeypatch.undo()
+    assert run(capsys, *SAMPLE, "-o", tmp_path / "whole.npz")[0] == 0
+    assert hash_of(file) == hash_of(tmp_path / "whole.npz")
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, capsys, monkeypatch):
+    for error, code in ((KeyboardInterrupt, 130), (ValueError, 1)):
+        monkeypatch.setattr("jumpsteps.sampling.batches.simulate", interrupted(0, error))
+        assert run(capsys, *SAMPLE, "-o", tmp_path / "x.npz")[0] == code
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_loses_nothing_that_was_written(tmp_path, capsys, monkeypatch):
+    file, save, kept = tmp_path / "x.npz", run_folder.Parts.save, []
+
+    def full(parts, first, runs):
+        if len(kept) == 2:
+            raise OSError(28, "No space left on device")
+        kept.append(first)
+        save(parts, first, runs)
+
+    monkeypatch.setattr(run_folder, "SAVE_EVERY", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder.Parts, "save", full)
+        code, _, err = run(capsys, *SAMPLE, "-o", file)
+    assert (code, kept) == (1, [0, 16])
+    assert "No space left on device" in err
+    assert len(list(tmp_path.glob("x.npz.parts/samples-*"))) == 2
+    assert run(capsys, *SAMPLE, "-o", file)[0] == 0
+    monkeypatch.undo()
+    assert run(capsys, *SAMPLE, "-o", tmp_path / "whole.npz")[0] == 0
+    assert hash_of(file) == hash_of(tmp_path / "whole.npz")
+
+
+def test_the_destination_is_tried_before_the_first_model_call(tmp_path, capsys, monkeypatch):
+    def no_work(*args, **options):
+        raise AssertionError("a run was started")
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jumpsteps.sampling.batches.simulate", no_work)
+    monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", no_work)
+    monkeypatch.setattr(run_folder, "write_json", full)
+    for command in (SAMPLE, COMPARE):
+        code, _, err = run(capsys, *command, "-o", tmp_path / "x.npz")
+        assert code == 1
+        assert "No space left on device" in err
