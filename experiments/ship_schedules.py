@@ -6,6 +6,7 @@ others certify the schedules, as far as the model calls of ``optimize_schedule``
 
     python experiments/ship_schedules.py
     python experiments/ship_schedules.py piano-absorbing --data pop909.zip
+    python experiments/ship_schedules.py text-small --data novels.npz --device cuda
 
 The first command writes those of all models that bring data of their own.
 """
@@ -20,6 +21,7 @@ from jumpsteps import AutoOrder, ShortestPath, load, optimize_schedule, save_sch
 from jumpsteps.models import LoadedModel, schedules_file
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.tasks.books import read_split
 from jumpsteps.tasks.piano import GIVEN
 
 WITH_DATA = (
@@ -38,21 +40,22 @@ SEQUENCES, HELD_OUT = 64, 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=WITH_DATA, help=", ".join(WITH_DATA))
-    parser.add_argument("--data", type=Path, help="MIDI files, for the piano models")
+    parser.add_argument("--data", type=Path, help="MIDI files, or books of text_models.py")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for name in args.models:
-        found = search(load(name), args.data, args.seed)
+        found = search(load(name, device=args.device), args.data, args.seed, args.device)
         path = schedules_file(name)
         save_schedules(path, found)
         known = found[min(8, max(found))].provenance
         print(f"{path}: {len(found)} schedules, {known.excess_limit=}, {known.model_calls=}")
 
 
-def search(model: LoadedModel, data: Path | None, seed: int) -> dict[int, Schedule]:
+def search(model: LoadedModel, data: Path | None, seed: int, device: str) -> dict[int, Schedule]:
     """A schedule for every number of model calls; a masked model has no more than sites."""
     masked = isinstance(model.reverse.forward, Absorbing)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     tokens, mask, name = sequences(model, data, SEQUENCES + HELD_OUT * masked, generator)
     return optimize_schedule(
         model.reverse,
@@ -72,6 +75,10 @@ def sequences(
 ) -> tuple[Tensor, Tensor | None, str]:
     """n sequences, the mask of the sites that are given in them, and the name of the data."""
     task = model.task
+    if task is None and data is not None:
+        books = read_split(data, "validation").sequences(model.length)
+        rows = torch.randperm(len(books), generator=generator, device=generator.device)[:n].cpu()
+        return books[rows].to(generator.device), None, f"{data.name}, validation"
     if task is None:
         raise ValueError(f"{model.name} has no data")
     if task.read_data is None or data is None:

@@ -9,6 +9,8 @@ import torch
 
 from builders.command_line import EXACT, run
 from builders.text import save_words
+from jumpsteps.models import load
+from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import save_evaluator
 from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.networks.autoregressive import Autoregressive, AutoregressiveConfig
@@ -68,6 +70,28 @@ def test_a_metric_of_ones_own(tmp_path, capsys, monkeypatch):
     content = json.loads(out.read_text())
     assert content["metric"] == "zeros"
     assert all(0 < row["metric"]["mean"] < 0.3 for row in content["rows"])
+
+
+def test_a_causal_model_of_transformers_judges_by_the_text(tmp_path, folders):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(1)
+    vocab = ["<s>", *WORDS]
+    sizes = {"n_positions": 8, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    network = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=21, **sizes)).eval()
+    network.save_pretrained(tmp_path)
+    save_words(tmp_path, vocab, bos_token="<s>")
+    assert is_causal_lm(tmp_path)
+    assert not is_causal_lm(folders[1])
+    judge = load_causal_lm(tmp_path, load(folders[0]).text.decode, torch.device("cpu"))
+    nll, features = judge.read(torch.tensor([[1, 2, 3], [4, 4, 5]]))
+    # The tokens of the judged model, one further in this vocabulary, after <s>.
+    ids = torch.tensor([[0, 2, 3, 4], [0, 5, 5, 6]])
+    with torch.no_grad():
+        log_p = network(ids).logits[:, :-1].double().log_softmax(-1)
+    expected = -log_p.gather(-1, ids[:, 1:, None])[..., 0].mean(1)
+    torch.testing.assert_close(nll, expected, rtol=1e-5, atol=0)
+    assert features.shape == (2, 16)
+    assert judge.read(torch.arange(12)[None])[0].shape == (1,)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from jumpsteps.evaluation.text_measures import (
 )
 from jumpsteps.models import LoadedModel
 from jumpsteps.models.built_in import TEXTS, checkpoint_folder
+from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import load_evaluator
 from jumpsteps.models.networks.autoregressive import Autoregressive
 
@@ -44,6 +46,9 @@ BATCH = 32
 """Sequences that an evaluator reads at a time."""
 
 Measures = Mapping[str, tuple[float, ...]]
+
+Reader = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Samples int64 [n, L] -> mean nats per token [n] and mean features [n, D], float64."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,7 @@ def metric_named(
     if evaluator is None and model.name in TEXTS:
         evaluator = str(checkpoint_folder(EVALUATOR, "pass --evaluator FOLDER"))
     if evaluator is not None:
-        network = load_evaluator(evaluator, device)
-        return perplexity(network, beside, reference)
+        return perplexity(reader(Path(evaluator), model, device), beside, reference)
     if model.task is None:
         raise ValueError(
             f"no metric is known for {model.name!r}; pass one of your own with --metric "
@@ -195,25 +199,38 @@ def text_measures(model: LoadedModel) -> Callable[[Tensor], Measures] | None:
     return measure
 
 
+def reader(folder: Path, model: LoadedModel, device: torch.device) -> Reader:
+    """The evaluator in a folder: one of this project's, or a causal language model such as GPT-2.
+
+    Raises:
+        ValueError: neither, or a causal language model for a model without text.
+    """
+    if is_causal_lm(folder):
+        if model.text is None:
+            raise ValueError(
+                f"{folder} reads text, and {model.name!r} has no tokenizer; pass --tokenizer"
+            )
+        return load_causal_lm(folder, model.text.decode, device).read
+    return partial(read, load_evaluator(folder, device))
+
+
 def perplexity(
-    network: Autoregressive,
+    read: Reader,
     beside: Callable[[Tensor], Measures] | None,
     reference: Tensor | None,
 ) -> Metric:
     """Nats per token under an evaluator; MAUVE joins the other measures if there is a reference."""
-    features = None if reference is None else read(network, reference)[1]
+    features = None if reference is None else read(reference)[1]
 
     def measures(x: Tensor) -> Measures:
         found = dict(beside(x)) if beside is not None else {}
         if features is not None and len(features) > 1:
             generator = torch.Generator(x.device).manual_seed(0)
-            near = mauve(read(network, x)[1], features, generator=generator)
+            near = mauve(read(x)[1], features, generator=generator)
             found[MAUVE] = (100 * near.mean, 50 * (near.high - near.low))
         return found
 
-    return Metric(
-        lambda x: read(network, x)[0], "nats per token under the evaluator", beside=measures
-    )
+    return Metric(lambda x: read(x)[0], "nats per token under the evaluator", beside=measures)
 
 
 @torch.no_grad()
