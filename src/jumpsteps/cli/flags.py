@@ -154,7 +154,12 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     compare = command(commands, "compare", CompareOptions, text)
     add_model(compare)
     add_search(compare)
-    compare.add_argument("--schedules", nargs="+", required=True, help=schedule_names())
+    compare.add_argument(
+        "--schedules",
+        nargs="+",
+        default=["uniform", "shortest-path"],
+        help=f"{schedule_names()}; by default uniform and shortest-path",
+    )
     add_sampling(compare, n=256, text="number of samples for each schedule and NFE")
     compare.add_argument(
         "--metric",
