@@ -210,7 +210,7 @@ def test_a_prompt_is_given_at_the_start(words):
     assert given_prompt("w2 w4", words, 3).mask.tolist() == [True, True, False]
     for prompt, count in [("", 0), (" \n", 0), ("w1 w2 w3", 3), ("w1 w2 w3 w4", 4)]:
         with pytest.raises(
-            ValueError, match=rf"the prompt has {count} tokens; with 3 sites it must have 1\.\.2"
+            ValueError, match=rf"the prompt has {count} tokens; with 3 sites there must be 1\.\.2"
         ):
             given_prompt(prompt, words, 3)
 
@@ -504,7 +504,7 @@ def test_explain_reads_text(model, capsys):
     [
         (
             ["sample", "--prompt", ""],
-            f"the prompt has 0 tokens; with {LENGTH} sites it must have 1..{LENGTH - 1}",
+            f"the prompt has 0 tokens; with {LENGTH} sites there must be 1..{LENGTH - 1}",
         ),
         (["sample", "--prompt", "w1 " * 13], "the prompt has 13 tokens"),
         (
