@@ -23,11 +23,15 @@ from jumpsteps import (
     Spread,
     TauLeaping,
     TimeSchedule,
+    Tweedie,
+    load,
     simulate,
+    uniform,
 )
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.schedules.schedule import Step
 
 SYMBOLS, SAMPLES, LENGTH = 3, 12, 6
@@ -154,3 +158,22 @@ def test_generators_of_another_number_of_samples_are_refused() -> None:
             (3, 4),
             generator=SampleGenerators(0, [4, 5]),
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["countdown", "piano-absorbing", "piano-uniform"])
+def test_samples_of_shipped_networks_do_not_depend_on_their_batch(name: str) -> None:
+    """A network's float32 output is the same to the bit in either batch, on a CPU."""
+    model = load(name)
+    whole, parts = (
+        sample_batches(
+            model.reverse,
+            Tweedie(),
+            uniform(2),
+            (8, model.length),
+            generator=SampleGenerators(0, range(8)),
+            batch=batch,
+        )[0]
+        for batch in (8, 3)
+    )
+    assert torch.equal(whole, parts)
