@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
 CODE := src tests experiments benchmarks website
 
-.PHONY: demo test fast cov lint format tables check-tables docs hooks clean
+.PHONY: demo test fast fuzz cov lint format tables check-tables docs hooks clean
 
 # Finds schedules, samples and compares; writes demo/.
 demo: $(VENV)/.plots
@@ -19,6 +19,12 @@ test: $(VENV)/.dev
 # Unit tests: without those marked slow and without the shipped networks. About a minute.
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+# 10,000 inputs at random for files and command lines. To repeat a run: make fuzz SEED=...
+SEED ?= $(shell date +%Y%m%d)
+fuzz: $(VENV)/.dev
+	@echo "10000 inputs of seed $(SEED)"
+	JUMPSTEPS_FUZZ=10000 $(BIN)/python -m pytest tests/fuzz --hypothesis-seed=$(SEED)
 
 # All tests, with the share of lines and branches that they run.
 cov: $(VENV)/.dev

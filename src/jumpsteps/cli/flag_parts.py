@@ -9,10 +9,16 @@ __all__ = ["ShowDefaults", "Subparsers", "command", "positive"]
 Subparsers = argparse._SubParsersAction  # the type of add_subparsers() has no public name
 
 
+LARGEST = 2**31 - 1
+"""The largest number that a flag takes."""
+
+
 def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    if value > LARGEST:
+        raise argparse.ArgumentTypeError(f"must be at most {LARGEST}, got {value}")
     return value
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "save_text",
 ]
 
+LONGEST_GAP = 1 << 20
 GAP = re.compile(r"\[MASK(?: (\d+))?\]")
 
 
@@ -156,7 +157,7 @@ def given_template(template: str, text: Text) -> Given:
     gap belongs to the token that fills it.
 
     Raises:
-        ValueError: a text without a gap, or a gap of no token.
+        ValueError: a text without a gap, or a gap of no token or of more than ``LONGEST_GAP``.
     """
     begins_with_blank = len(text.encode(" a")) == 1
     tokens: list[int] = []
@@ -168,6 +169,10 @@ def given_template(template: str, text: Text) -> Given:
         size = int(gap[1] or 1)
         if size < 1:
             raise ValueError(f"the template holds {gap[0]!r}, a gap of no token; leave it out")
+        if size > LONGEST_GAP:
+            raise ValueError(
+                f"the template holds {gap[0]!r}; a gap has at most {LONGEST_GAP} tokens"
+            )
         tokens += known + [0] * size
         gaps += [False] * len(known) + [True] * size
         end = gap.end()

@@ -121,5 +121,5 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Besides bad JSON: endless numbers, and depth.
         raise ValueError(f"{path} is not a JSON file ({error})") from None

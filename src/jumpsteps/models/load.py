@@ -1,6 +1,7 @@
 """Load a model by name: built in, from a folder, or from the Hugging Face hub."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,7 +19,7 @@ from jumpsteps.models.formats.tauldr import is_tauldr, load_tauldr
 from jumpsteps.models.formats.udlm import is_udlm, load_udlm
 from jumpsteps.models.hub import MODEL_FILES, TOKENIZER_FILES, find_folder
 from jumpsteps.models.loaded import LoadedModel, cast_and_compile
-from jumpsteps.models.tokenizer import Text, read_tokenizer
+from jumpsteps.models.tokenizer import Text, first_line, read_tokenizer
 
 __all__ = ["load"]
 
@@ -159,11 +160,59 @@ LOADERS: list[
 """(whether a ``config.json`` is of this format, loader of the format)."""
 
 
+WIDTHS = ("hidden_size", "hidden_dim")
+SIZES = (
+    *WIDTHS,
+    *("n_blocks", "n_layers", "num_hidden_layers", "vocab_size", "tokens", "feedforward_size"),
+    *("cond_dim", "timestep_cond_dim", "time_dim", "max_seq_len"),
+)
+"""Names of sizes in the configs of all formats. The weights hold at least the product of each with
+the width."""
+
+ALWAYS_TRIED = 1 << 24
+"""Weights of a network that is small enough to build and compare with the file."""
+
+
+def check_sizes(folder: Path, config: dict[str, Any]) -> None:
+    """Raises ValueError for sizes that need more weights than the folder's files hold, before
+    memory is taken for such a network.
+    """
+    files = (path for kind in ("safetensors", "bin") for path in folder.glob(f"*.{kind}"))
+    most = max(ALWAYS_TRIED, sum(path.stat().st_size for path in files))
+    parts = [part for part in (config, *config.values()) if isinstance(part, dict)]
+    found = [
+        (name, part[name]) for part in parts for name in SIZES if isinstance(part.get(name), int)
+    ]
+    width = max((size for name, size in found if name in WIDTHS), default=1)
+    for name, size in found:
+        if size * width > most:
+            raise ValueError(
+                f"{folder / 'config.json'}: {name} is {size}, more than the weights are for; "
+                "check that config.json and weights belong together"
+            )
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns the errors that values of a wrong type or size lead to into a ValueError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {first_line(error)}); download or train "
+            "the model again"
+        ) from None
+
+
 def load_by_config(folder: Path, config: object, name: str, device: torch.device) -> LoadedModel:
     """A model whose network is one of ``jumpsteps.models.networks``."""
     for recognises, load_format in LOADERS:
         if isinstance(config, dict) and recognises(config):
-            return load_format(folder, config, name, device)
+            with damage_named(folder / "config.json"):
+                check_sizes(folder, config)
+                return load_format(folder, config, name, device)
     raise ValueError(
         f"{folder / 'config.json'} is neither a jumpsteps checkpoint nor a SEDD one nor that of an "
         "MDLM, UDLM, Duo, GIDD or masked language model; no other kind is known"

@@ -43,8 +43,11 @@ class Text:
         """Token ids of a text, without the tokens that the tokenizer puts around it.
 
         Raises:
-            ValueError: the text contains MASK, which is not a symbol of data.
+            ValueError: the text contains MASK, which is not a symbol of data, or bytes that are not
+                UTF-8 (surrogates, as Python reads them from a command line).
         """
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError("the text holds bytes that are not UTF-8; convert it")
         tokens: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)[
             "input_ids"
         ]

@@ -64,7 +64,7 @@ def load_schedules(path: Path | str) -> dict[int, Schedule]:
         )
     try:
         return {int(entry["nfe"]): read_schedule(entry) for entry in content["schedules"]}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"{path} is damaged: {error!r}; write it again with 'jumpsteps optimize'"
         ) from None

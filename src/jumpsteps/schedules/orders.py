@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+LARGEST_BLOCK = 1 << 20
+"""Sites of a block at most: every block draws the ranks of all its sites."""
+
+
 @dataclass(frozen=True)
 class RevealOrder(ABC):
     """A way to order the sites of a sequence.
@@ -69,6 +73,13 @@ class RevealOrder(ABC):
             free: bool [B, L], the sites that are neither observed nor revealed.
         """
         return ranks_among(free, self.ranks(*free.shape, generator=generator))
+
+
+def check_orders(*orders: RevealOrder) -> None:
+    """Raises ValueError for what is no reveal order."""
+    for order in orders:
+        if not isinstance(order, RevealOrder):
+            raise ValueError(f"there must be a reveal order where there is {order!r}")
 
 
 def ranks_among(free: Tensor, keys: Tensor) -> Tensor:
@@ -196,8 +207,11 @@ class Blocks(RevealOrder):
     source = "Nie et al. 2025"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"a block needs at least one site, got size={self.size}")
+        if not (isinstance(self.size, int) and 1 <= self.size <= LARGEST_BLOCK):
+            raise ValueError(
+                f"a block needs at least one site, at most {LARGEST_BLOCK}, got size={self.size!r}"
+            )
+        check_orders(self.inner)
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         sites = torch.arange(length, device=generator.device).expand(batch, -1)
@@ -263,6 +277,11 @@ class Mixture(RevealOrder):
         object.__setattr__(self, "orders", tuple(self.orders))
         if not self.orders or (self.weights is not None and len(self.weights) != len(self.orders)):
             raise ValueError("a mixture needs at least one order, and a weight for each if any")
+        check_orders(*self.orders)
+        if self.weights is not None and not (
+            all(0 <= weight < math.inf for weight in self.weights) and sum(self.weights) > 0
+        ):
+            raise ValueError(f"the weights of a mixture are zero or more, got {list(self.weights)}")
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         return self.mixed(

@@ -8,7 +8,7 @@ are equal.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -94,10 +94,16 @@ class Provenance:
 
         Version 0.1 wrote the noise schedule as text, such as "LogLinear(eps=0.001)". A text that is
         no known noise schedule is kept as it is; it equals no noise schedule.
+
+        Raises:
+            TypeError: a field of another type.
         """
         known = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
         if isinstance(text := known.get("noise"), str):
             known["noise"] = noise_of_text(text)
+        for name, value in known.items():
+            if not isinstance(value, type_of_field(name)):
+                raise TypeError(f"{name} in the provenance is {value!r}")
         return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
@@ -195,6 +201,14 @@ class Provenance:
                 f"the schedule is for the noise schedule {text_of(self.noise)}, got {noise!r}; "
                 "pass the one it was found for"
             )
+
+
+def type_of_field(name: str) -> Any:
+    """The types that a field may have; a whole number is a float as well."""
+    if name == "noise":
+        return Mapping
+    hint = get_type_hints(Provenance)[name]
+    return int | hint if hint == float | None else hint
 
 
 def noise_of_text(text: str) -> dict[str, Any]:

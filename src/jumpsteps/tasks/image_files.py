@@ -177,7 +177,8 @@ def read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; CIFAR-10 has five and a test batch") from None
     except Exception as error:  # Damaged pickles raise errors of every type.
-        raise ValueError(f"{path} is no batch of CIFAR-10 ({error}); unpack it again") from None
+        what = " ".join(str(error).split())
+        raise ValueError(f"{path} is no batch of CIFAR-10 ({what}); unpack it again") from None
     if not (isinstance(images, np.ndarray) and images.shape[1:] == (3072,)):
         raise ValueError(f"{path} holds no images [n, 3072]; unpack CIFAR-10 for Python again")
     return images.astype(np.uint8).reshape(-1, *SHAPE), labels

@@ -7,7 +7,6 @@ that is stopped and resumed therefore gives the same weights, to the bit, as an 
 import errno
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -111,11 +110,11 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except (EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError):
-        content = None
     except OSError as error:
         if error.errno != errno.EINVAL:  # Torch's reader has it of a zip file that was cut off.
             raise
+        content = None
+    except Exception:  # A damaged file makes torch raise exceptions of many types.
         content = None
     parts = {"step", "seconds", "config", "network", "optimizer", "average"}
     if not isinstance(content, dict) or not parts <= content.keys():

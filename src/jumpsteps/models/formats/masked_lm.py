@@ -166,11 +166,12 @@ def missing(known: Iterable[int], vocab_size: int) -> Tensor:
 
 def is_masked_lm(config: dict[str, Any]) -> bool:
     """Whether ``load_masked_lm`` reads checkpoints with this ``config.json``."""
-    return has_masked_head(config) or config.get("model_type") in DIFFUSION_MASKS
+    return has_masked_head(config) or str(config.get("model_type")) in DIFFUSION_MASKS
 
 
 def has_masked_head(config: dict[str, Any]) -> bool:
-    return any(name.endswith("ForMaskedLM") for name in config.get("architectures") or [])
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForMaskedLM") for name in names)
 
 
 def load_masked_lm(

@@ -199,6 +199,8 @@ def load_native(
         length, task = int(config["length"]), TASKS.get(config["task"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from None
+    if length < 1:
+        raise ValueError(f"{folder / 'config.json'}: length must be 1 or more, got {length}")
     path = folder / "model.safetensors"
     load_weights(network, read_safetensors(path), path)
     network.to(device).eval()

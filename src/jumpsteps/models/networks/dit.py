@@ -40,6 +40,9 @@ class DiTConfig:
             embedding; 0 for none. Rotary positions alone encode relative positions only.
         level_scale: factor of the noise level before its sinusoidal features, whose highest
             frequency is 1.
+
+    Raises:
+        ValueError: a size or a factor out of range.
     """
 
     vocab_size: int
@@ -52,6 +55,16 @@ class DiTConfig:
     level_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "n_blocks", "n_heads", "cond_dim"):
+            if type(size := getattr(self, name)) is not int or size < 1:
+                raise ValueError(f"{name} must be a positive whole number, got {size!r}")
+        if type(self.length) is not int or self.length < 0:
+            raise ValueError(f"length must be a whole number, 0 or more, got {self.length!r}")
+        if not (0 <= self.dropout < 1 and 0 < self.level_scale < math.inf):
+            raise ValueError(
+                "dropout must lie in [0, 1) and level_scale be positive, "
+                f"got {self.dropout} and {self.level_scale}"
+            )
         if self.hidden_size % (2 * self.n_heads):
             raise ValueError(
                 "hidden_size must be a multiple of 2 x n_heads, "

@@ -171,7 +171,8 @@ def read_track(source: bytes | Path | str, track: str | None = None) -> Track:
         track: name of the track, case-insensitive. The default is the first track with notes.
 
     Raises:
-        ValueError: no such file, not a MIDI file, no such track, no notes, or no mido installed.
+        ValueError: no such file, not a MIDI file or one with impossible times, no such track, no
+            notes, or no mido installed.
     """
     file = parse(source)
     ends, tempos, signatures, names, found = [0], [], [], [], None
@@ -193,6 +194,10 @@ def read_track(source: bytes | Path | str, track: str | None = None) -> Track:
             found = (name, notes) if notes else None
     if found is None:
         raise ValueError(no_notes(source, track, names))
+    if max(ends) >= 1 << 62:
+        raise ValueError(
+            f"{named(source)} lasts {max(ends)} ticks, so it is damaged; export it again"
+        )
     start, end, pitch = np.array(found[1], np.int64).T
     changes = {0: DEFAULT_TEMPO} | dict(sorted(tempos, key=lambda change: change[0]))
     return Track(
