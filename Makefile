@@ -24,7 +24,7 @@ fast: $(VENV)/.dev
 SEED ?= $(shell date +%Y%m%d)
 fuzz: $(VENV)/.dev
 	@echo "10000 inputs of seed $(SEED)"
-	JUMPSTEPS_FUZZ=10000 $(BIN)/python -m pytest tests/fuzz --hypothesis-seed=$(SEED)
+	JUMPSTEPS_FUZZ=10000 $(BIN)/python -m pytest -n 2 tests/fuzz --hypothesis-seed=$(SEED)
 
 # All tests, with the share of lines and branches that they run.
 cov: $(VENV)/.dev
