@@ -132,7 +132,7 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample.add_argument(
         "--redraw-share", type=float, help="the share of sites of a correction; by default 0.25"
     )
-    add_sampling(sample, n=16, text="number of samples")
+    add_sampling(sample, n=8, text="number of samples; by default 8")
     sample.add_argument(
         "--colour",
         action="store_true",
