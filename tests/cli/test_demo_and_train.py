@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -127,6 +128,8 @@ def test_ctrl_c_while_torch_is_imported_is_not_a_traceback(tmp_path, command):
         env={"PYTHONPATH": path},
         capture_output=True,
         text=True,
+        # A test run in the background of a shell ignores Ctrl-C, and its programs inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
