@@ -69,7 +69,7 @@ $(VENV)/.torch: $(BIN)/python constraints.txt
 	touch $@
 
 $(VENV)/.plots: $(VENV)/.torch pyproject.toml
-	$(PIP) -e '.[plots]'
+	$(PIP) -e '.[plots,music]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml

@@ -115,7 +115,7 @@ def test_the_python_of_a_page_runs(page, folder):
 
 
 QUICK = {"sample": "-n 2", "optimize": "--sequences 8", "explain": "--sequences 8"}
-QUICK |= {"compare": "-n 2 --sequences 8", "train": "--steps 2 --batch 2"}
+QUICK |= {"compare": "-n 3 --sequences 8", "train": "--steps 2 --batch 2"}
 """Command -> what is appended to it."""
 
 

@@ -100,8 +100,8 @@ def song() -> bytes:
 WORDS = ["once", "upon", "a", "time", "it", "was", "the", "best", "of", "times", "worst"]
 
 
-def word_bert(folder: Path) -> Path:
-    """A tiny BERT for up to 64 words, with its tokenizer, as a folder of Hugging Face."""
+def save_tokenizer(folder: Path) -> int:
+    """A tokenizer of the words, as a folder of Hugging Face; returns how many symbols it has."""
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -114,9 +114,32 @@ def word_bert(folder: Path) -> Path:
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, model_max_length=66, **names
     ).save_pretrained(folder)
+    return len(vocabulary)
+
+
+def word_gpt2(folder: Path) -> Path:
+    """A tiny GPT-2 for the same words, which judges texts."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=save_tokenizer(folder),
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+def word_bert(folder: Path) -> Path:
+    """A tiny BERT for up to 64 words, with its tokenizer, as a folder of Hugging Face."""
+    transformers = pytest.importorskip("transformers")
+    vocabulary = save_tokenizer(folder)
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=vocabulary,
         max_position_embeddings=66,
         hidden_size=32,
         num_hidden_layers=1,
@@ -141,7 +164,10 @@ CHAIN = "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWV???????????ARIYPTNGYTRY
 Stand = Callable[[Path], str]
 STANDS: dict[str, dict[str, Stand]] = {
     "docs/models.md": {"MODEL": lambda folder: str(word_bert(folder / "bert"))},
-    "docs/getting_started.md": {"FOLDER": lambda folder: str(word_bert(folder / "bert"))},
+    "docs/getting_started.md": {
+        "FOLDER": lambda folder: str(word_bert(folder / "bert")),
+        "GPT2": lambda folder: str(word_gpt2(folder / "gpt2")),
+    },
     "docs/corrector.md": {"FOLDER": lambda folder: str(antiberty_folder(folder / "antiberty"))},
     "docs/piano.md": {"pop909.zip": lambda folder: str(folder / "melodies.npz")},
     "docs/antibodies.md": {"$FOLDER": lambda folder: str(antiberty_folder(folder / "antiberty"))},

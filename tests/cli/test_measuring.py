@@ -97,7 +97,7 @@ def test_a_causal_model_of_transformers_judges_by_the_text(tmp_path, folders):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--metric zeros", "--metric takes MODULE:FUNCTION, got 'zeros'"),
+        ("--metric zeros", "--metric takes distance or MODULE:FUNCTION such as mine:score, got 'z"),
         ("--metric nowhere_at_all:f", "No module named 'nowhere_at_all'; name a function in a"),
         ("--metric math:nothing", "has no attribute 'nothing'; name a function"),
         ("--metric a:b --evaluator c", "--metric and --evaluator exclude each other"),
@@ -113,6 +113,36 @@ def test_mistakes_are_one_line(tmp_path, capsys, options, message):
 
 def test_a_model_without_a_metric_says_how_to_get_one(tmp_path, capsys, folders):
     out = tmp_path / "r.json"
-    code, _, err = run(capsys, "compare", folders[0], COMPARE, "-o", out)
-    assert (code, err.count("\n")) == (1, 1)
-    assert "pass one of your own with --metric MODULE:FUNCTION, or for text --evaluator" in err
+    for options, message in (
+        ("", "pass --data or --text to measure the distance from these, one of your own with --m"),
+        ("--metric distance", "no data is known"),
+    ):
+        code, _, err = run(capsys, "compare", folders[0], COMPARE, options, "-o", out)
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
+
+
+def test_without_a_metric_the_distance_from_the_text_is_measured(tmp_path, capsys, folders):
+    """Entropies stand beside it; the data have no distance from themselves."""
+    out = tmp_path / "r.json"
+    asked = ["--text", folders[0] / "book.txt", COMPARE, "-o", out]
+    code, printed, _ = run(capsys, "compare", folders[0], *asked)
+    assert code == 0
+    name = "energy distance from data, of pairs of neighbours"
+    assert printed.startswith(f"{name}, % (95% interval, 8 samples)")
+    assert printed.count(name) == 1
+    assert "unigram entropy, nats" in printed
+    content = json.loads(out.read_text())
+    assert (content["metric"], content["percent"]) == (name, True)
+    assert set(content["data_measures"]["data (8 sequences)"]) >= {"unigram entropy, nats"}
+    assert all(0.05 < row["metric"]["mean"] < 1 for row in content["rows"])  # Random weights.
+
+
+def test_the_distance_from_the_data_of_a_task(tmp_path, capsys):
+    """Uniform times with 2 calls break the rule more often than with 32, and are farther."""
+    out = tmp_path / "r.json"
+    asked = f"compare {EXACT} --metric distance --schedules uniform --nfe 2 32 -n 16 -o"
+    assert run(capsys, asked, out)[0] == 0
+    few, many = (row["metric"] for row in json.loads(out.read_text())["rows"])
+    assert few["low"] > many["high"]
+    assert many["low"] < 0.02

@@ -165,7 +165,8 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--metric",
         metavar="MODULE:FUNCTION",
         help="a metric of your own: a function of samples, int64 [n, L], that returns one number "
-        "for each; lower is better; by default the task's",
+        "for each; lower is better. Or distance, the energy distance from --data or --text. By "
+        "default the task's, and for models without a task the distance",
     )
     compare.add_argument(
         "--evaluator",

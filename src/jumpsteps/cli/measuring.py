@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jumpsteps.cli.inputs import search_data, seeded
 from jumpsteps.cli.options import CompareOptions
+from jumpsteps.evaluation.compare import Measure
 from jumpsteps.evaluation.mauve import mauve
 from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.evaluation.report import measures_table
@@ -26,6 +27,7 @@ from jumpsteps.evaluation.text_measures import (
     whole_words,
     word_entropy,
 )
+from jumpsteps.evaluation.two_sample import histogram_similarity, two_sample_distance
 from jumpsteps.models import LoadedModel
 from jumpsteps.models.built_in import TEXTS, checkpoint_folder
 from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
@@ -38,6 +40,9 @@ EVALUATOR = "text-evaluator"
 """The checkpoint that judges the built-in models of text."""
 
 MAUVE = "mauve, %"
+
+DISTANCE = "distance"
+"""The metric of ``--metric`` that needs nothing but data."""
 
 REFERENCE_SEED = 3
 """Added to the seed of the searches, for sequences that they did not see first."""
@@ -56,18 +61,20 @@ class Metric:
     """What is measured of samples int64 [n, L].
 
     Attributes:
-        measure: to one value per sample, float [n]; lower is better.
+        measure: to one value per sample, float [n], or an interval; lower is better.
         name: what that is.
         percent: whether it is a share, to be shown in per cent.
         beside: to further measures by name, each a value, or a value and half its 95% interval.
         unit: the smallest value of a sample that is not zero.
+        of_all: whether it compares all samples with the data, and is not a mean over samples.
     """
 
-    measure: Callable[[Tensor], Tensor]
+    measure: Measure
     name: str
     percent: bool = False
     beside: Callable[[Tensor], Measures] | None = None
     unit: float = 1.0
+    of_all: bool = False
 
     @property
     def facts(self) -> dict[str, str | bool]:
@@ -85,63 +92,75 @@ def metric_named(
     """The metric that ``--metric`` or ``--evaluator`` names, or the model's own.
 
     Args:
-        name: MODULE:FUNCTION.
+        name: MODULE:FUNCTION, or "distance".
         evaluator: folder of an autoregressive model; by default the one that came with the
             package, for a built-in model of text.
-        reference: held-out sequences int64 [m, L], from which MAUVE is measured, if there are any.
+        reference: held-out sequences int64 [m, L], from which the distance and MAUVE are measured,
+            if there are any.
 
     Raises:
         ValueError: nothing to measure, or what is named cannot be loaded.
     """
     beside = text_measures(model)
+    if name == DISTANCE and reference is not None:
+        return distance(reference, beside)
     if name is not None:
         return Metric(own_function(name), name.rpartition(":")[2], beside=beside)
     if evaluator is None and model.name in TEXTS:
         evaluator = str(checkpoint_folder(EVALUATOR, "pass --evaluator FOLDER"))
     if evaluator is not None:
         return perplexity(reader(Path(evaluator), model, device), beside, reference)
-    if model.task is None:
-        raise ValueError(
-            f"no metric is known for {model.name!r}; pass one of your own with --metric "
-            "MODULE:FUNCTION, or for text --evaluator FOLDER"
-        )
     task = model.task
+    if task is None and reference is not None:
+        return distance(reference, beside)
+    if task is None:
+        raise ValueError(
+            f"no metric is known for {model.name!r}; pass --data or --text to measure the "
+            "distance from these, one of your own with --metric MODULE:FUNCTION, or for text "
+            "--evaluator FOLDER"
+        )
     return Metric(task.metric, task.metric_name, percent=True, unit=task.unit)
 
 
 def reference_data(
     model: LoadedModel, options: CompareOptions, device: torch.device
 ) -> Tensor | None:
-    """Held-out sequences of ``--text`` or ``--data``, as many as samples at most; None for other
-    than text, or without them.
+    """Sequences of ``--text`` or ``--data``, as many as samples at most, for a model of text or
+    without a task; for ``--metric distance`` those of the task, too. None without them.
     """
     search = options.search
-    if model.text is None or (search.text is None and search.data is None):
+    named = search.text is not None or search.data is not None
+    open_ended = model.text is not None or model.task is None
+    if options.metric != DISTANCE and not (named and open_ended):
         return None
     generator = seeded(options.seed + REFERENCE_SEED, device)
     return search_data(model, replace(search, sequences=options.n), options.observed, generator)[0]
 
 
 def measures_of_data(metric: Metric, reference: Tensor | None) -> dict[str, Measures]:
-    """The metric of held-out sequences and what stands beside it, by their name; empty without."""
+    """The metric of held-out sequences, unless it compares with them, and what stands beside it, by
+    their name; empty without.
+    """
     if metric.beside is None or reference is None or len(reference) < 2:
         return {}
     beside = dict(metric.beside(reference))
     beside.pop(MAUVE, None)
-    own = mean_interval(metric.measure(reference))
-    measured = {metric.name: (own.mean, own.high - own.mean), **beside}
-    return {f"data ({len(reference)} sequences)": measured}
+    values = None if metric.of_all else metric.measure(reference)
+    if isinstance(values, Tensor):
+        own = mean_interval(values)
+        beside = {metric.name: (own.mean, own.high - own.mean), **beside}
+    return {f"data ({len(reference)} sequences)": beside}
 
 
 def print_measures(rows: Sequence[Row], metric: Metric, of_data: Mapping[str, Measures]) -> None:
-    """Print the metric and all that stands beside it, the data in the first line."""
+    """Print a mean metric and all that stands beside it, the data in the first line."""
     if metric.beside is None:
         return
     measured = dict(of_data)
     for row in rows:
         own = row.metric
-        parts = {metric.name: (own.mean, own.high - own.mean), **row.measures}
-        measured[f"{row.schedule}, NFE {row.nfe}"] = parts
+        parts = {} if metric.of_all else {metric.name: (own.mean, own.high - own.mean)}
+        measured[f"{row.schedule}, NFE {row.nfe}"] = {**parts, **row.measures}
     print("\n" + measures_table(measured))
     print("entropy, distinct-n and MAUVE depend on the number of samples")
 
@@ -156,7 +175,9 @@ def own_function(name: str) -> Callable[[Tensor], Tensor]:
     """
     module, _, function = name.partition(":")
     if not module or not function:
-        raise ValueError(f"--metric takes MODULE:FUNCTION, got {name!r}, such as mine:score")
+        raise ValueError(
+            f"--metric takes {DISTANCE} or MODULE:FUNCTION such as mine:score, got {name!r}"
+        )
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), function)
@@ -177,6 +198,30 @@ def own_function(name: str) -> Callable[[Tensor], Tensor]:
         return values.to(torch.float64)
 
     return measure
+
+
+def distance(reference: Tensor, beside: Callable[[Tensor], Measures] | None) -> Metric:
+    """The energy distance of samples from data, of their histograms of pairs of neighbours.
+
+    Raises:
+        ValueError: fewer than three sequences of data.
+    """
+    if len(reference) < 3:
+        raise ValueError(
+            f"the distance from {len(reference)} sequences is not known; pass 3 at least, "
+            "and -n 3 or more"
+        )
+
+    def energy_similarity(x: Tensor, y: Tensor) -> Tensor:
+        return 2 * histogram_similarity(x, y, neighbours=2)
+
+    return Metric(
+        lambda x: two_sample_distance(x, reference, energy_similarity),
+        "energy distance from data, of pairs of neighbours",
+        percent=True,
+        beside=beside,
+        of_all=True,
+    )
 
 
 def text_measures(model: LoadedModel) -> Callable[[Tensor], Measures] | None:

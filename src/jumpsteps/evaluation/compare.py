@@ -11,6 +11,7 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.intervals import share_interval
+from jumpsteps.evaluation.metrics import Interval
 from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import draw_samples
@@ -18,7 +19,10 @@ from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.sampling.run_folder import RunFolder, Samples
 from jumpsteps.schedules.schedule import Schedule
 
-__all__ = ["Beside", "compare", "times_of"]
+__all__ = ["Beside", "Measure", "compare", "times_of"]
+
+Measure = Callable[[Tensor], Tensor | Interval]
+"""int64 [n, L] -> one value for each sample, float [n], or an interval of all samples."""
 
 Beside = Callable[[Tensor], Mapping[str, tuple[float, ...]]]
 """int64 [n, L] -> measures of all samples by name, see ``Row.measures``."""
@@ -30,7 +34,7 @@ def compare(
     schedules: Mapping[str, Mapping[int, Schedule]],
     shape: tuple[int, int],
     *,
-    metric: Callable[[Tensor], Tensor],
+    metric: Measure,
     unit: float = 1.0,
     seed: int,
     device: torch.device,
@@ -47,7 +51,7 @@ def compare(
         sampler: used with every schedule; by default ``default_sampler`` of each.
         schedules: name -> NFE -> schedule.
         shape: (n, L): n samples of L sites for every schedule.
-        metric: int64 [B, L] -> float [B], one value per sample.
+        metric: int64 [n, L] -> float [n], one value per sample, or an interval of them all.
         unit: the smallest value of a sample that is not zero; see ``share_interval``.
         seed: of the samples of every schedule; sample i has the same random numbers in all.
         batch: sequences sampled at a time; it does not change the samples.
@@ -95,7 +99,7 @@ def check_number(samples: int) -> None:
 
 def row_of(
     made: Samples,
-    metric: Callable[[Tensor], Tensor],
+    metric: Measure,
     unit: float,
     beside: Beside | None,
     name: str,
@@ -104,7 +108,8 @@ def row_of(
 ) -> Row:
     """The row of the samples of one schedule."""
     measures = {} if beside is None else beside(made.samples)
-    interval = share_interval(metric(made.samples), unit)
+    measured = metric(made.samples)
+    interval = measured if isinstance(measured, Interval) else share_interval(measured, unit)
     return Row(made.nfe, name, times, interval, examples, measures)
 
 
