@@ -44,7 +44,7 @@ from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.schedules.fixed import uniform
 
 SIZES: dict[str, dict[str, Any]] = {
-    "cuda": {"batch": 64, "channels": 128, "multipliers": (1, 2, 2, 2), "nfe": 64, "repeats": 5},
+    "cuda": {"batch": 64, "channels": 128, "multipliers": (1, 2, 2, 2), "nfe": 32, "repeats": 3},
     "cpu": {"batch": 2, "channels": 32, "multipliers": (1, 2), "nfe": 8, "repeats": 2},
 }
 KERNELS: dict[str, ForwardProcess] = {
@@ -144,6 +144,7 @@ def measure(model: Autocast, size: dict[str, Any], device: torch.device) -> list
         row = {"kernel": kernel, "sampler": sampler.name, "ms": statistics.median(taken)}
         row |= {"ms_least": min(taken), "ms_most": max(taken), "peak_GB": peak_gb(device)}
         rows.append(row)
+        print(row, flush=True)
     return rows
 
 

@@ -71,6 +71,16 @@ MAIN = (
     "shortest-path",
     "cosine",
 )
+TELLING = (
+    (
+        ("tau-leaping", "uniform"),
+        ("tau-leaping", "jys-context"),
+        ("tweedie", "uniform"),
+        ("tweedie", "matched-spectrum"),
+    ),
+    (("tau-leaping", "jys"), ("tau-leaping", "shortest-path-noise"), ("tweedie", "jys-context")),
+)
+"""Samplers and schedules whose rows come first, at all numbers of calls."""
 SIGMAS = (5, 20)
 SEARCH_IMAGES = (4, 16, 64, 256)
 """Images of the searches whose schedules are compared, at the first number of calls: Figure 10.
@@ -129,6 +139,8 @@ def prepared(name: str, device: torch.device, *, bf16: bool, compiled: bool) -> 
 def plan(nfe: list[int], reference: int) -> Iterator[Row]:
     """All rows, the most telling first."""
     first = [n for n in (32, 64, 16, 128) if n in nfe] or nfe
+    for pairs in TELLING:
+        yield from (Row(*pair, n) for n in [*first, *nfe] for pair in pairs)
     for sampler in ("tau-leaping", "tweedie"):
         yield from (Row(sampler, schedule, n) for n in first for schedule in MAIN)
     for schedule in ("race", "jys-cut", "jys"):
@@ -194,9 +206,10 @@ def draw(
     return torch.cat(parts), film, run.nfe
 
 
-def measure(row: Row, schedules: Schedules, judge: Judge, args: Any) -> dict[str, Any]:
+def measure(
+    row: Row, reverse: ReverseProcess, schedules: Schedules, judge: Judge, args: Any
+) -> dict[str, Any]:
     device, sampler = torch.device(args.device), SAMPLERS[row.sampler]
-    reverse = schedules.model.reverse
     schedule = schedules.get(row.schedule, sampler, row.nfe)
     start = time.perf_counter()
     samples, film, calls = draw(reverse, sampler, schedule, args.n, args.batch, device)
@@ -238,7 +251,7 @@ def parsed() -> Any:
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="the network in bfloat16 autocast")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="for sampling; searches stay eager")
     parser.add_argument("-n", type=int, default=10_000, help="samples of a row")
     parser.add_argument("--nfe", type=int, nargs="+", default=[16, 32, 64, 128, 256])
     parser.add_argument("--only", nargs="+", default=[""], help="rows whose name contains one")
@@ -257,7 +270,10 @@ def main() -> None:
     device = torch.device(args.device)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    model = prepared(args.model, device, bf16=args.bf16, compiled=args.compile)
+    model, compiled = (
+        prepared(args.model, device, bf16=args.bf16, compiled=each)
+        for each in (False, args.compile)
+    )
     extractor, files = load_extractor(args.features, device=device), open_images(args.data)
     test = files.test.tokens(range(min(args.test, files.test.count))).to(device).long()
     judge = Judge(extractor, extract(extractor, test))
@@ -280,7 +296,7 @@ def main() -> None:
         if time.perf_counter() - start > 60 * args.minutes:
             print("the minutes are used up; run the same command again for the other rows")
             break
-        measured = measure(row, schedules, judge, args)
+        measured = measure(row, compiled.reverse, schedules, judge, args)
         shown = json.dumps({k: v for k, v in measured.items() if k != "times"})
         print(f"{time.perf_counter() - start:.0f} s: {shown}", flush=True)
         write_json(path, measured)

@@ -88,9 +88,8 @@ class Schedules:
             return {"uniform": uniform, "cosine": cosine}[name](steps)
         own = name == "race" or sampler == TauLeaping(ordinal=True)
         by = sampler if own and not name.startswith("matched") else Tweedie()
-        key = {"race": f"race.{by.name}.{nfe}", "shortest-path": f"{name}.{by.name}"}.get(
-            name, name
-        )
+        key = f"{name}.{by.name}" if name.startswith("shortest-path") else name
+        key = f"race.{by.name}.{nfe}" if name == "race" else key
         path = self.folder / f"{key}.json"
         found = load_schedules(path) if path.exists() else {}
         if steps not in found:

@@ -1,7 +1,10 @@
 """Extractors are read back as they were written, and refuse what is none."""
 
 import json
+import pickle
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,3 +92,37 @@ def test_the_shipped_extractor_tells_noise_from_noise_of_another_size():
     )
     assert same.shape == (64, 304)
     assert frechet_distance(same, again) < 0.2 * frechet_distance(same, faint)
+
+
+class Inception(torch.nn.Module):
+    """The interface of torch-fidelity's network: uint8 [B, 3, H, W] -> a tuple of one [B, D]."""
+
+    def __init__(self, name, features, feature_extractor_weights_path):
+        super().__init__()
+        assert (name, features) == ("inception-v3-compat", ["2048"])
+        self.layer = torch.nn.Linear(3, 4)
+        self.load_state_dict(torch.load(feature_extractor_weights_path, weights_only=True))
+
+    def forward(self, x):
+        assert x.dtype == torch.uint8
+        assert x.shape[1:] == (3, 32, 32)
+        return (self.layer(x.float().mean((2, 3))),)
+
+
+def test_a_file_of_weights_is_inceptions(tmp_path, monkeypatch):
+    layer, path = torch.nn.Linear(3, 4), tmp_path / "inception.pth"
+    torch.save({f"layer.{name}": value for name, value in layer.state_dict().items()}, path)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(ValueError, match="pip install torch-fidelity"):
+        load_extractor(path)
+    module = SimpleNamespace(FeatureExtractorInceptionV3=Inception)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", module)
+    x = images(5, seed=1)
+    expected = layer(x.view(5, 3, -1).float().mean(2)).double()
+    assert torch.allclose(extract(load_extractor(path), x), expected, atol=1e-4)
+    torch.save({"layer.weight": torch.zeros(1, 1)}, path)
+    with pytest.raises(ValueError, match="holds no weights of Inception"):
+        load_extractor(path)
+    path.write_bytes(pickle.dumps(SimpleNamespace(), 2))
+    with pytest.raises(ValueError, match="holds no weights of Inception"):
+        load_extractor(path)

@@ -3,14 +3,22 @@
 A folder holds ``config.json`` and ``model.safetensors``, an ``ImageClassifier`` whose last layer
 averaged over the image is the features. ``cifar10-features`` comes with the repository; a Frechet
 distance in its space is called FD-cifar, and compares with none of Inception's.
+
+A file of weights, .pth or .pt, is that of the Inception network of torch-fidelity, which holds the
+original one's weights (``pt_inception-2015-12-05-6726825d.pth``): features of its last pooling
+layer, whose Frechet distance is the FID of the literature.
 """
 
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
+from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from jumpsteps.core.files import read_json, replacing, write_json
 from jumpsteps.evaluation.features import Extractor
@@ -19,20 +27,23 @@ from jumpsteps.models.formats.native import read_safetensors
 from jumpsteps.models.loaded import load_weights
 from jumpsteps.models.networks.image_classifier import ClassifierConfig, ImageClassifier
 
-__all__ = ["load_classifier", "load_extractor", "save_classifier"]
+__all__ = ["load_classifier", "load_extractor", "load_inception", "save_classifier"]
 
 FORMAT = "jumpsteps-classifier"
+IMAGE = (3, 32, 32)
 
 
 def load_extractor(name: Path | str, *, device: torch.device | str = "cpu") -> Extractor:
     """The features of a classifier, int64 [B, L] on the device -> float32 [B, D].
 
     Args:
-        name: ``cifar10-features``, or the path of a folder.
+        name: ``cifar10-features``, the path of a folder, or Inception's weights as a file.
 
     Raises:
-        ValueError: no such extractor, or a damaged one.
+        ValueError: no such extractor, a damaged one, or Inception without torch-fidelity.
     """
+    if Path(name).is_file():
+        return load_inception(Path(name), device=device)
     return load_classifier(name, device=device).features
 
 
@@ -58,6 +69,41 @@ def load_classifier(name: Path | str, *, device: torch.device | str = "cpu") -> 
     path = folder / "model.safetensors"
     load_weights(network, read_safetensors(path), path)
     return network.to(device).eval().requires_grad_(False)
+
+
+def load_inception(path: Path, *, device: torch.device | str = "cpu") -> Extractor:
+    """Inception's features of images [B, 3 * 32 * 32], float32 [B, 2048].
+
+    torch-fidelity would unpickle the file without limits, so it gets a copy of the tensors in it.
+
+    Raises:
+        ValueError: torch-fidelity is missing, or the file is not that of its Inception network.
+    """
+    try:
+        module = import_module("torch_fidelity.feature_extractor_inceptionv3")
+    except ImportError as error:
+        raise ValueError(
+            f"{path} needs torch-fidelity ({error}); pip install torch-fidelity, or name the "
+            "folder of another extractor"
+        ) from None
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with TemporaryDirectory() as folder:
+            copy = Path(folder) / "weights.pth"
+            torch.save(weights, copy)
+            network = module.FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(copy)
+            )
+    except (RuntimeError, UnpicklingError, AttributeError, TypeError, EOFError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{path} holds no weights of Inception: {reason}") from None
+    network.to(device).eval().requires_grad_(False)
+
+    def features(x: Tensor) -> Tensor:
+        found: Tensor = network(x.to(torch.uint8).view(len(x), *IMAGE))[0]
+        return found
+
+    return features
 
 
 def save_classifier(folder: Path, network: ImageClassifier, **about: Any) -> None:
