@@ -6,7 +6,7 @@ unnormalised weights w,
 .. math:: y = \min \Big\{ k : \sum_{j \le k} w_j > u \sum_j w_j \Big\}.
 
 (Float32 Gumbel noise, the usual way, truncates the tail of a softmax and so lowers its temperature:
-Zheng et al. 2024, arXiv 2409.02908.) All randomness comes from the generator that is passed: a
+Zheng et al. 2025, arXiv 2409.02908.) All randomness comes from the generator that is passed: a
 ``torch.Generator``, or a generator for each sample (``core.sample_generators``).
 """
 

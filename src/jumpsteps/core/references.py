@@ -19,7 +19,7 @@ class Reference:
 
     Attributes:
         key: of the BibTeX entry.
-        authors: full names, "and others" last where the list is cut.
+        authors: full names of all.
         title: of the paper.
         year: of the label; None for this library.
         where: "ICML" or another conference, a journal with its pages, or empty.
@@ -84,14 +84,16 @@ REFERENCES: dict[str, Reference] = {
         "Heli Ben-Hamu, Itai Gat, Daniel Severo, Niklas Nolte, Brian Karrer",
         "Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking",
         2025,
-        arxiv="2505.24857",
+        "NeurIPS",
+        "2505.24857",
     ),
     "Besnier et al. 2025": paper(
         "besnier2025halton",
         "Victor Besnier, Mickael Chen, David Hurych, Eduardo Valle, Matthieu Cord",
         "Halton Scheduler for Masked Generative Image Transformer",
         2025,
-        arxiv="2503.17076",
+        "ICLR",
+        "2503.17076",
     ),
     "Campbell et al. 2022": paper(
         "campbell2022continuous",
@@ -140,7 +142,8 @@ REFERENCES: dict[str, Reference] = {
     ),
     "Gourevitch et al. 2026": paper(
         "gourevitch2026uniform",
-        "Samson Gourevitch, others",
+        "Samson Gourevitch, Yazid Janati, Dario Shariatian, Umut Simsekli, Eric Moulines, "
+        "Eric P. Xing, Alain Durmus",
         "Uniform Diffusion Models Revisited: Leave-One-Out Denoiser and Absorbing State "
         "Reformulation",
         2026,
@@ -189,7 +192,8 @@ REFERENCES: dict[str, Reference] = {
         "Yankai Lin, Ji-Rong Wen, Chongxuan Li",
         "Large Language Diffusion Models",
         2025,
-        arxiv="2502.09992",
+        "NeurIPS",
+        "2502.09992",
     ),
     "Park et al. 2025": paper(
         "park2025jump",
@@ -206,7 +210,8 @@ REFERENCES: dict[str, Reference] = {
         "Fast Solvers for Discrete Diffusion Models: Theory and Applications of High-Order "
         "Algorithms",
         2025,
-        arxiv="2502.00234",
+        "NeurIPS",
+        "2502.00234",
     ),
     "Sahoo et al. 2024": paper(
         "sahoo2024simple",
@@ -240,13 +245,14 @@ REFERENCES: dict[str, Reference] = {
         2024,
         arxiv="2407.21243",
     ),
-    "Zheng et al. 2024": paper(
-        "zheng2024masked",
+    "Zheng et al. 2025": paper(
+        "zheng2025masked",
         "Kaiwen Zheng, Yongxin Chen, Hanzi Mao, Ming-Yu Liu, Jun Zhu, Qinsheng Zhang",
         "Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit "
         "Inaccurate Categorical Sampling",
-        2024,
-        arxiv="2409.02908",
+        2025,
+        "ICLR",
+        "2409.02908",
     ),
 }
 """By label: author and year."""

@@ -133,7 +133,7 @@ class FirstHitting(Sampler):
     With n sites masked at t the next is revealed at t' with :math:`1 - \alpha(t') = (1 -
     \alpha(t))\, u^{1/n}`, u uniform.
 
-    Source: Zheng et al. (2024), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none; one
+    Source: Zheng et al. (2025), arXiv 2409.02908, Sec. 4. Kernel: absorbing. Schedule: none; one
     call for each masked site.
     """
 
@@ -141,7 +141,7 @@ class FirstHitting(Sampler):
     kernels = ("absorbing",)
     takes = None
     order = "exact"
-    source = "Zheng et al. 2024"
+    source = "Zheng et al. 2025"
 
     @property
     def calls_in_words(self) -> str:
