@@ -1,5 +1,6 @@
 """``jumpsteps sample`` without ``--schedule``, and schedules from a folder or the hub."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,57 @@ def test_other_weights_are_noted_and_another_kernel_is_refused(capsys):
         schedule_of_model(4, other, None, sampler=None, order=None)
 
 
+def test_a_comparison_without_names_takes_uniform_and_own_schedules(tmp_path, capsys):
+    """The same samples as by the file, whose counts given sites rescale; no search, no data."""
+    given_file(tmp_path / "g.npz", 1, 96)
+    asked = [f"compare {EXACT} --nfe 4 8 -n 4 --given", tmp_path / "g.npz"]
+    out = tmp_path / "r.json"
+    code, printed, err = run(capsys, *asked, "-o", out)
+    assert (code, err.count("own holds counts of 256 tokens; they are rescaled to the 96")) == (
+        0,
+        2,
+    )
+    assert printed.splitlines()[1].split() == ["NFE", "uniform", "own"]
+    rows = json.loads(out.read_text())["rows"]
+    named = ["--schedules", schedules_file(EXACT), "-o", out]
+    assert run(capsys, *asked, *named)[0] == 0
+    filed = json.loads(out.read_text())["rows"]
+    own = [row["metric"] for row in rows if row["schedule"] == "own"]
+    assert own == [row["metric"] for row in filed]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "other"),
+    [
+        ("toy-absorbing --nfe 4 5", "shortest-path"),  # There are schedules of 1 to 4 calls.
+        ("toy-uniform --nfe 4 --sampler euler", "shortest-path"),
+        ("toy-absorbing --nfe 4 --order golden", "shortest-path"),
+        ("toy-absorbing --nfe 4", "own"),
+    ],
+)
+def test_a_comparison_searches_where_own_schedules_do_not_fit(tmp_path, capsys, arguments, other):
+    out = tmp_path / "r.json"
+    assert run(capsys, f"compare {arguments} -n 4 --sequences 16 -o", out)[0] == 0
+    assert [row["schedule"] for row in json.loads(out.read_text())["rows"]][:2] == [
+        "uniform",
+        other,
+    ]
+
+
+def test_own_schedules_that_are_not_there_are_named(tmp_path, capsys):
+    """And the mistake leaves no folder behind that would stop the next command."""
+    out = tmp_path / "r.json"
+    for arguments, message in (
+        ("toy-absorbing --nfe 70", "'toy-absorbing': for NFE [1, 2, 3, 4] only; find one for NFE "),
+        ("piano-uniform --nfe 4", "that came with 'piano-uniform': none; find one for NFE 4 with "),
+    ):
+        asked = f"compare {arguments} --schedules uniform own -n 4 -o"
+        code, _, err = run(capsys, asked, out)
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
+        assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("file", [None, Path("missing.json")])
 def test_a_model_without_schedules_is_sampled_with_uniform_ones(capsys, file):
     model = replace(load("toy-absorbing"), schedules_file=file)
@@ -153,7 +205,7 @@ def test_schedules_from_a_folder_or_the_hub(tmp_path, capsys, monkeypatch):
         ("empty", "there is no schedule 'empty'"),
         ("empty/s", "there is no schedule 'empty/s'"),
         ("some/one.json", "there is no schedule 'some/one.json'"),
-        ("one", "not uniform or cosine or fitted, not a file, a folder with a schedules.json or"),
+        ("one", "not uniform or cosine or fitted or own, not a file, a folder with a schedules.j"),
     ],
 )
 def test_a_place_without_schedules_is_an_error(tmp_path, capsys, monkeypatch, schedule, message):

@@ -1,15 +1,19 @@
-"""What ``jumpsteps sample`` does without ``--schedule``: the schedules that came with the model."""
+"""The schedules that came with the model, for ``sample`` without ``--schedule`` and ``compare``
+without ``--schedules``.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from jumpsteps.cli.free_sites import free_sites
 from jumpsteps.cli.inputs import check_whole, note_other_weights, schedule_named
+from jumpsteps.cli.names import OWN
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
+from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["order_of", "schedule_of_model"]
+__all__ = ["compared_by_default", "order_of", "schedule_of_model"]
 
 UNIFORM = "uniform"
 
@@ -44,6 +48,16 @@ def schedule_of_model(
     )
     note_other_weights(f"the schedule of {model.name}", schedule, model)
     return schedule
+
+
+def compared_by_default(
+    model: LoadedModel, nfes: Iterable[int], sampler: Sampler | None, order: str | None
+) -> tuple[str, ...]:
+    """Uniform times, and the model's own schedules where they serve all of this, else a search."""
+    shipped = model.schedules
+    own = bool(shipped) and order is None
+    own = own and all(unsuitable(shipped, nfe, sampler, order) is None for nfe in nfes)
+    return UNIFORM, OWN if own else ShortestPath().name
 
 
 def unsuitable(

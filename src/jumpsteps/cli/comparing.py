@@ -1,11 +1,13 @@
 """``jumpsteps compare``."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
+from jumpsteps.cli.built_in_schedules import compared_by_default
 from jumpsteps.cli.inputs import (
     batch_size,
     check_schedule_names,
@@ -42,6 +44,9 @@ def compare_command(options: CompareOptions) -> None:
     device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
+    if not options.schedules:
+        names = compared_by_default(model, options.search.nfe, sampler, options.order)
+        options = replace(options, schedules=names)
     reference = reference_data(model, options, device)
     metric = metric_named(model, options.metric, options.evaluator, reference, device)
     given = observed_in_samples(model, options.observed, device, options.n)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.free_sites import free_sites, note_rescaled
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, pick
+from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, OWN, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
 from jumpsteps.cli.sequence_files import (
     given_prompt,
@@ -250,16 +250,31 @@ def check_schedule_names(names: tuple[str, ...]) -> None:
 
 def check_schedule_name(name: str) -> None:
     is_local = Path(name).is_file() or (Path(name) / SCHEDULES_FILE).is_file()
-    if name not in FIXED and not is_local and not is_hub_id(name):
+    if name not in (*FIXED, OWN) and not is_local and not is_hub_id(name):
         raise ValueError(
-            f"there is no schedule {name!r}: not {' or '.join(FIXED)}, not a file, a folder with a "
-            f"{SCHEDULES_FILE} or a hub id; make one with 'jumpsteps optimize'"
+            f"there is no schedule {name!r}: not {' or '.join((*FIXED, OWN))}, not a file, a "
+            f"folder with a {SCHEDULES_FILE} or a hub id; make one with 'jumpsteps optimize'"
         )
 
 
 def is_hub_id(name: str) -> bool:
     """Whether a name can only be that of a hub repository: OWNER/NAME, where OWNER is no folder."""
     return looks_like_hub_id(name) and not name.endswith(".json") and not Path(name).parent.is_dir()
+
+
+def own_schedule(model: LoadedModel, nfe: int) -> Schedule:
+    """The schedule with this NFE that came with the model.
+
+    Raises:
+        ValueError: none did.
+    """
+    if nfe not in model.schedules:
+        known = f"for NFE {sorted(model.schedules)} only" if model.schedules else "none"
+        raise ValueError(
+            f"the schedules that came with {model.name!r}: {known}; find one for NFE {nfe} with "
+            "'jumpsteps optimize', and pass its file"
+        )
+    return model.schedules[nfe]
 
 
 def schedule_set(name: str) -> dict[int, Schedule]:
@@ -292,7 +307,7 @@ def schedule_named(
     sampler: Sampler | None,
     order: str | None,
 ) -> Schedule:
-    """A fixed schedule, or one from a file, a folder or a hub repository.
+    """A fixed schedule, or one of the model's own, of a file, a folder or a hub repository.
 
     A schedule that was optimised for other weights, or of counts of another number of free sites,
     is used, with a note on standard error.
@@ -317,7 +332,8 @@ def schedule_named(
                 "k-gillespie, or --schedule uniform"
             )
         return fixed.times(steps)
-    schedule = at_nfe(schedule_set(name), nfe, name)
+    own = name == OWN
+    schedule = own_schedule(model, nfe) if own else at_nfe(schedule_set(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None:
         raise ValueError(f"{name} holds its own order; leave out --order")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from jumpsteps.cli.inputs import batch_size
+from jumpsteps.cli.names import FIXED, OWN
 from jumpsteps.cli.options import CompareOptions, SampleOptions
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import SampleGenerators
@@ -78,7 +79,12 @@ def sample_and_keep(
 def kept_schedules(
     folder: RunFolder, name: str, find: Callable[[], dict[int, Schedule]]
 ) -> dict[int, Schedule]:
-    """The schedules of this name, found now or before the run was stopped."""
+    """The schedules of this name, found now or before the run was stopped.
+
+    Those that take no time to find are not kept, so that a mistake leaves no folder behind.
+    """
+    if name in (*FIXED, OWN):
+        return find()
     path = folder.path / f"schedules-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     if not path.exists():
         save_schedules(path, find())

@@ -32,7 +32,7 @@ from jumpsteps.search.matched_spectrum import MatchedSpectrum
 from jumpsteps.search.method import Method
 from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "choices", "pick"]
+__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "OWN", "choices", "pick"]
 
 ORDERS: dict[str, RevealOrder] = {
     order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())
@@ -79,6 +79,9 @@ FIXED = {
         None, lambda steps, sites, order: get_schedule(steps, sites, order=order), Golden()
     ),
 }
+
+OWN = "own"
+"""Among schedules: those that came with the model."""
 
 T = TypeVar("T")
 

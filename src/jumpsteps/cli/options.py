@@ -178,7 +178,7 @@ class CompareOptions:
     sampler: str | None
     order: str | None
     seed: int
-    schedules: tuple[str, ...]
+    schedules: tuple[str, ...]  # None named: uniform, and the model's own or a search's.
     n: int
     batch: int | None
     metric: str | None
