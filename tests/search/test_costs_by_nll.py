@@ -9,7 +9,6 @@ from builders.kernels import KERNELS, kernel
 from builders.models import WrongNetwork
 from builders.samplers import serves
 from builders.statistics import seeded
-from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.exact.enumerable import Enumerable
@@ -50,7 +49,7 @@ def wrong(name: str, sequences: int) -> tuple[ReverseProcess, Paths]:
 @pytest.mark.parametrize(("name", "sampler"), CASES)
 def test_a_row_is_the_bound_of_its_steps(name, sampler):
     reverse, paths = wrong(name, 40)
-    row = StepMeasurement(reverse, paths, sampler, SiteMask(paths.free)).row(0.6)
+    row = StepMeasurement(reverse, paths, sampler, paths.free).row(0.6)
     rho = float(correlation(reverse.forward, np.asarray(0.6)))
     for share, rate in [*zip(SHARES, row.rates, strict=True), (1.0, row.last)]:
         end = rho + (1 - rho) * share

@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.training.config import TrainConfig
 from jumpsteps.training.loop import generator_of_step
-from jumpsteps.training.workers import ALONE, Workers
 
 PROGRAM = """
 import json, sys, torch
@@ -21,11 +21,12 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.training.config import TrainConfig
 from jumpsteps.training.loop import train
-from jumpsteps.training.workers import workers_of_torchrun
+from jumpsteps.core.distributed import workers_of_launcher
 
 CONFIG = TrainConfig(steps=3, batch=8, learning_rate=0.1, warmup=0, bf16=False, log_every=1, ema=0)
 out = Path(sys.argv[1])
-with workers_of_torchrun(torch.device("cpu")) as (workers, device):
+with workers_of_launcher() as workers:
+    device = workers.launch.device(torch.device("cpu"))
     import joined
     for name, bf16 in (("joined", False), ("joined-bf16", True)):
         joined.run(out / name, workers, bf16_reduce=bf16)
@@ -92,7 +93,6 @@ def launch(folder, count):
     shared = {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": "1",
-        "TORCHELASTIC_RUN_ID": "test",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),
@@ -151,22 +151,6 @@ def joined_run(out, **settings):
 def weights_and_log(out):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return torch.load(out / "weights.pt"), lines
-
-
-def test_a_process_alone():
-    tensor = torch.tensor([1.0, 2.0])
-    ALONE.average(tensor)
-    ALONE.wait()
-    assert tensor.tolist() == [1.0, 2.0]
-    assert ALONE.is_first
-    assert ALONE.share(7) == 7
-    assert ALONE.of_first(0.1, tensor.device) == 0.1
-
-
-def test_a_batch_that_cannot_be_divided():
-    assert Workers(1, 4).share(8) == 2
-    with pytest.raises(ValueError, match=r"batch of 10 cannot be divided among 4 .* --batch 8"):
-        Workers(1, 4).share(10)
 
 
 def test_no_two_processes_or_steps_share_a_seed():

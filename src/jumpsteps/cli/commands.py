@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import torch
+
 from jumpsteps.cli.built_in_schedules import schedule_of_model
 from jumpsteps.cli.colouring import coloured_file, write_coloured
 from jumpsteps.cli.correcting import corrector_plans, steps_without, with_corrector
@@ -43,6 +45,7 @@ from jumpsteps.cli.outputs import (
 from jumpsteps.cli.racing import race_schedules, recommendation
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
+from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import plot_error_curve
 from jumpsteps.models import LoadedModel
@@ -74,10 +77,10 @@ def demo_command(options: DemoOptions) -> None:
     run_demo(out, device, command=command, progress=True)
 
 
-def optimize_command(options: OptimizeOptions) -> None:
+def optimize_command(options: OptimizeOptions, device: torch.device, workers: Workers) -> None:
     out = schedules_file(options.out)
     curve = None if options.curve is None else picture_file(options.curve)
-    device, method = device_named(options.model.device), None
+    method = None
     if options.block_size is None:
         method = method_asked(options.method, options.order)
     has_costs = method is None or isinstance(method, ShortestPath | AutoOrder)
@@ -91,6 +94,8 @@ def optimize_command(options: OptimizeOptions) -> None:
     if options.block_size is not None:
         method = method_in_blocks(options.method, options.order, options.block_size, model.length)
     if options.racing.race is not None or options.corrector is not None:
+        if workers.count > 1:
+            raise ValueError("a race runs in one process; start it without a launcher")
         if options.corrector is not None:
             found = corrector_plans(options, model, device)
         else:
@@ -109,7 +114,10 @@ def optimize_command(options: OptimizeOptions) -> None:
         generator=seeded(options.seed, device),
         tolerance=options.tolerance,
         progress=True,
+        workers=workers,
     )
+    if not workers.is_first:
+        return
     save_schedules(out, found)
     if curve is not None:
         plot_error_curve(curve, found, title=options.model.name)
@@ -121,8 +129,7 @@ def optimize_command(options: OptimizeOptions) -> None:
         print(advice)
 
 
-def sample_command(options: SampleOptions) -> None:
-    device = device_named(options.model.device)
+def sample_command(options: SampleOptions, device: torch.device, workers: Workers) -> None:
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
     file, write = sample_files(options.out, model)
@@ -147,8 +154,10 @@ def sample_command(options: SampleOptions) -> None:
             "--corrections"
         )
     request = sample_request(options, model, device, sampler, schedule, given)
-    with kept_run(file, request) as folder:
-        made = sample_and_keep(folder, options, model, sampler, schedule, given, device)
+    with kept_run(file, request, workers) as folder:
+        made = sample_and_keep(folder, options, model, sampler, schedule, given, device, workers)
+        if not workers.is_first:
+            return
         if is_sequence_file(file, model):
             batch = batch_size(options.batch, device)
             write_designs(file, model, made.samples, made.nfe, given, batch)

@@ -11,7 +11,6 @@ from jumpsteps.cli.built_in_schedules import compared_by_default
 from jumpsteps.cli.inputs import (
     batch_size,
     check_schedule_names,
-    device_named,
     load_model,
     observed_in_samples,
     sampler_named,
@@ -25,6 +24,7 @@ from jumpsteps.cli.outputs import check_distinct, output_file, picture_file
 from jumpsteps.cli.reporting import EXAMPLES, calibration_on_data, report_file, save_comparison
 from jumpsteps.cli.searches import schedules_named
 from jumpsteps.cli.summaries import search_effort
+from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison
@@ -35,13 +35,12 @@ from jumpsteps.schedules.schedule import Schedule
 __all__ = ["compare_command"]
 
 
-def compare_command(options: CompareOptions) -> None:
+def compare_command(options: CompareOptions, device: torch.device, workers: Workers) -> None:
     out = output_file(options.out)
     page = report_file(out)
     picture = None if options.picture is None else picture_file(options.picture)
     check_distinct(out, page, picture)
     check_schedule_names(options.schedules)
-    device = device_named(options.model.device)
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
     if not options.schedules:
@@ -50,10 +49,14 @@ def compare_command(options: CompareOptions) -> None:
     reference = reference_data(model, options, device)
     metric = metric_named(model, options.metric, options.evaluator, reference, device)
     given = observed_in_samples(model, options.observed, device, options.n)
-    with kept_run(out, compare_request(options, model, device, given)) as folder:
+    request = compare_request(options, model, device, given)
+    with kept_run(out, request, workers) as folder:
         schedules = {
             name: kept_schedules(
-                folder, name, partial(compared_schedules, options, name, model, given, device)
+                folder,
+                name,
+                partial(compared_schedules, options, name, model, given, device, workers),
+                workers,
             )
             for name in dict.fromkeys(options.schedules)
         }
@@ -72,7 +75,10 @@ def compare_command(options: CompareOptions) -> None:
             examples=EXAMPLES,
             folder=folder,
             progress=True,
+            workers=workers,
         )
+        if not workers.is_first:
+            return
         of_data = measures_of_data(metric, reference)
         about = facts(options, model, schedules) | metric.facts | {"data_measures": of_data}
         curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
@@ -95,6 +101,7 @@ def compared_schedules(
     model: LoadedModel,
     given: Given | None,
     device: torch.device,
+    workers: Workers,
 ) -> dict[int, Schedule]:
     """The schedules of this name that a comparison samples by."""
     return schedules_named(
@@ -107,6 +114,7 @@ def compared_schedules(
         order=options.order,
         generator=seeded(options.seed, device),
         progress=True,
+        workers=workers,
     )
 
 

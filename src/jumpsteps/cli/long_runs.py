@@ -15,6 +15,7 @@ import torch
 from jumpsteps.cli.inputs import batch_size
 from jumpsteps.cli.names import FIXED, OWN
 from jumpsteps.cli.options import CompareOptions, SampleOptions
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
@@ -31,15 +32,17 @@ __all__ = ["compare_request", "kept_run", "kept_schedules", "sample_and_keep", "
 
 
 @contextmanager
-def kept_run(out: Path, request: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """The folder that keeps the samples of a run until ``out`` is written.
+def kept_run(
+    out: Path, request: Mapping[str, Any], workers: Workers = ALONE
+) -> Iterator[RunFolder]:
+    """The folder that keeps the samples of a run, of all its processes, until ``out`` is written.
 
     Raises:
         ValueError: it holds a run of another request, or another program has it.
         OSError: nothing can be written there.
         KeyboardInterrupt: says how to continue.
     """
-    folder = RunFolder(out.with_name(out.name + ".parts"), request)
+    folder = RunFolder(out.with_name(out.name + ".parts"), request, workers=workers)
     try:
         yield folder
     except BaseException as error:
@@ -59,10 +62,15 @@ def sample_and_keep(
     schedule: Schedule | None,
     given: Given | None,
     device: torch.device,
+    workers: Workers,
 ) -> Samples:
-    """The samples of ``jumpsteps sample``, without drawing those that the folder has."""
-    parts = folder.parts(options.n)
-    with Progress("sampling", "samples", options.n, shown=True, done=parts.done) as progress:
+    """The samples of ``jumpsteps sample``, without drawing those that the folder has; in the first
+    process all, in the others none.
+    """
+    parts, tally = folder.parts(options.n), workers.tally("samples")
+    with Progress(
+        "sampling", "samples", options.n, shown=True, done=parts.done, tally=tally
+    ) as progress:
         return draw_samples(
             model.reverse,
             sampler,
@@ -73,11 +81,12 @@ def sample_and_keep(
             given=given,
             parts=parts,
             progress=progress,
+            workers=workers,
         )
 
 
 def kept_schedules(
-    folder: RunFolder, name: str, find: Callable[[], dict[int, Schedule]]
+    folder: RunFolder, name: str, find: Callable[[], dict[int, Schedule]], workers: Workers
 ) -> dict[int, Schedule]:
     """The schedules of this name, found now or before the run was stopped.
 
@@ -86,8 +95,12 @@ def kept_schedules(
     if name in (*FIXED, OWN):
         return find()
     path = folder.path / f"schedules-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        save_schedules(path, find())
+    if workers.of_first(float(path.exists()), torch.device("cpu")) > 0:
+        return load_schedules(path)
+    found = find()
+    if not workers.is_first:
+        return found
+    save_schedules(path, found)
     return load_schedules(path)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from jumpsteps.cli.inputs import schedule_named, search_data
 from jumpsteps.cli.names import METHODS, ORDERS, pick
 from jumpsteps.cli.options import ObservedOptions, SearchOptions
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
 from jumpsteps.process.absorbing import Absorbing
@@ -106,6 +107,7 @@ def search(
     generator: torch.Generator,
     tolerance: float | None = None,
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> dict[int, Schedule]:
     """Schedules by ``method``, or by the default one: for each NFE, or the shortest within
     ``tolerance``.
@@ -132,6 +134,7 @@ def search(
         held_out=held_out if enough else None,
         about=model.provenance(data=name),
         progress=progress,
+        workers=workers,
     )
 
 
@@ -164,6 +167,7 @@ def schedules_named(
     order: str | None,
     generator: torch.Generator,
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> dict[int, Schedule]:
     """A schedule for each NFE: from a search, if this is a method, else fixed or from a file."""
     if name in METHODS:
@@ -176,6 +180,7 @@ def schedules_named(
             sampler=sampler,
             generator=generator,
             progress=progress,
+            workers=workers,
         )
     return {
         nfe: schedule_named(name, nfe, model, given, sampler=sampler, order=order)

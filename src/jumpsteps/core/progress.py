@@ -5,7 +5,7 @@ Both are on standard error, and say how many are done, how many a second, and ho
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
@@ -27,12 +27,21 @@ class Progress:
         total: how many; None where that is not known.
         shown: whether anything is shown.
         done: how many an earlier run has done.
+        tally: adds to what several processes have done in this run, and says how much that is.
     """
 
     def __init__(
-        self, what: str, unit: str, total: int | None, *, shown: bool, done: int = 0
+        self,
+        what: str,
+        unit: str,
+        total: int | None,
+        *,
+        shown: bool,
+        done: int = 0,
+        tally: Callable[[int], int] | None = None,
     ) -> None:
         self.what, self.unit, self.total, self.done, self.first = what, unit, total, done, done
+        self.tally = tally
         self.bar: tqdm[Any] | None = None
         self.lines = shown and not interactive()
         self.start = self.last = time.monotonic()
@@ -41,9 +50,10 @@ class Progress:
 
     def update(self, count: int = 1) -> None:
         """So many more are done."""
-        self.done += count
+        before = self.done
+        self.done += count if self.tally is None else self.first + self.tally(count) - before
         if self.bar is not None:
-            self.bar.update(count)
+            self.bar.update(self.done - before)
         elif self.lines and time.monotonic() - self.last >= PERIOD:
             self.last = time.monotonic()
             print(self.line(self.last - self.start), file=sys.stderr, flush=True)

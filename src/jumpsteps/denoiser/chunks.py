@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator, at_rows, at_sites, in_parts
 from jumpsteps.core.site_mask import SiteMask
@@ -120,31 +121,50 @@ def read_in_chunks(
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def site_entropies(reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask) -> Tensor:
-    """Entropies of p(x0^l | x_t^{-l}) at the selected sites, nats, float64 [K]; one model call."""
-    return over_chunks(reverse, x, t, where, lambda w, chunk: entropies(w))
+def site_entropies(
+    reverse: ReverseProcess,
+    x: Tensor,
+    t: Time,
+    where: Tensor | SiteMask,
+    workers: Workers = ALONE,
+) -> Tensor:
+    """Entropies of p(x0^l | x_t^{-l}) at the selected sites, nats, float64 [K]; one model call.
+
+    Of several processes, which all have x and t, each evaluates a part of the sequences.
+    """
+    return over_chunks(reverse, x, t, where, lambda w, symbols: entropies(w), workers=workers)
 
 
 def site_nll(
-    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask, data: Tensor
+    reverse: ReverseProcess,
+    x: Tensor,
+    t: Time,
+    where: Tensor | SiteMask,
+    data: Tensor,
+    workers: Workers = ALONE,
 ) -> Tensor:
     """-log p(x0^l | x_t^{-l}) of data [B, L] at the selected sites, nats, float64 [K]; one model
     call.
 
     Infinite where the model excludes the data's symbol.
     """
-    return over_chunks(reverse, x, t, where, lambda w, chunk: nll(w, chunk.select(data)))
+    return over_chunks(reverse, x, t, where, nll, data, workers)
 
 
 def site_entropies_and_nll(
-    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask, data: Tensor
+    reverse: ReverseProcess,
+    x: Tensor,
+    t: Time,
+    where: Tensor | SiteMask,
+    data: Tensor,
+    workers: Workers = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """``site_entropies`` and ``site_nll`` by one model call."""
 
-    def both(w: Tensor, chunk: SiteMask) -> Tensor:
-        return torch.stack([entropies(w), nll(w, chunk.select(data))], 1)
+    def both(w: Tensor, symbols: Tensor) -> Tensor:
+        return torch.stack([entropies(w), nll(w, symbols)], 1)
 
-    found = over_chunks(reverse, x, t, where, both).reshape(-1, 2)
+    found = over_chunks(reverse, x, t, where, both, data, workers).reshape(-1, 2)
     return found[:, 0], found[:, 1]
 
 
@@ -153,13 +173,23 @@ def over_chunks(
     x: Tensor,
     t: Time,
     where: Tensor | SiteMask,
-    read: Callable[[Tensor, SiteMask], Tensor],
+    read: Callable[[Tensor, Tensor], Tensor],
+    data: Tensor | None = None,
+    workers: Workers = ALONE,
 ) -> Tensor:
-    """``read(w, chunk)`` of the leave-one-out posteriors [k, V] of each chunk, float64 [K, ...]."""
-    where = SiteMask.of(where)
+    """``read(w, symbols)`` of the leave-one-out posteriors [k, V] and the data [k] of each chunk,
+    float64 [K, ...].
+    """
+    where, data = SiteMask.of(where), x if data is None else data
+    if workers.count > 1:
+        rows = workers.rows_of(len(x)).to(x.device)
+        time = t[rows] if isinstance(t, Tensor) and t.ndim else t
+        mine = SiteMask(where.mask[rows])
+        own = over_chunks(reverse, x[rows], time, mine, read, data[rows])
+        return workers.gathered(own, where.rows % workers.count)
     evaluation = reverse.evaluate(x, t, where)
     parts = [
-        read(reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk), chunk)
+        read(reverse.leave_one_out_from(evaluation(x, t, chunk), x, t, chunk), chunk.select(data))
         for chunk in site_chunks(where, reverse.forward.vocab_size)
     ]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=x.device)

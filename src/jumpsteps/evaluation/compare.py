@@ -1,10 +1,12 @@
 """Compare schedules with one sampler, the same numbers of model calls and the same seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
@@ -16,7 +18,7 @@ from jumpsteps.evaluation.results import Row
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import draw_samples
 from jumpsteps.sampling.registry import default_sampler
-from jumpsteps.sampling.run_folder import RunFolder, Samples
+from jumpsteps.sampling.run_folder import Parts, RunFolder, Samples
 from jumpsteps.schedules.schedule import Schedule
 
 __all__ = ["Beside", "Measure", "compare", "times_of"]
@@ -44,6 +46,7 @@ def compare(
     examples: int = 0,
     folder: RunFolder | None = None,
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> list[Row]:
     """Sample along every schedule and measure the samples.
 
@@ -59,9 +62,10 @@ def compare(
         beside: further measures of all samples, by name: int64 [n, L] -> values, see ``Row``.
         examples: how many of the first samples each row keeps.
         folder: keeps the samples, so that a comparison that was stopped can be continued.
+        workers: processes that share the samples, and the folder that they need.
 
     Returns:
-        Rows in increasing order of NFE, then in the order of ``schedules``.
+        Rows by NFE, then in the order of ``schedules``; of several processes in the first.
 
     Raises:
         ValueError: fewer than two samples.
@@ -70,24 +74,29 @@ def compare(
     jobs = [(nfe, name, found[nfe]) for name, found in schedules.items() for nfe in found]
     jobs.sort(key=lambda job: job[0])  # Equal ones stay in the order of ``schedules``.
     parts = [folder.parts(shape[0], str(i)) if folder else None for i in range(len(jobs))]
-    rows, done = list[Row](), sum(one.done for one in parts if one is not None)
-    with Progress("comparing", "samples", len(jobs) * shape[0], shown=progress, done=done) as bar:
+    rows: list[Row] = []
+    own = SampleGenerators(seed, range(shape[0]), device)
+    with progress_of(parts, shape[0], workers, shown=progress) as bar:
+        draw = partial(
+            draw_samples, generator=own, batch=batch, given=given, progress=bar, workers=workers
+        )
         for (_, name, schedule), kept in zip(jobs, parts, strict=True):
-            made = draw_samples(
-                reverse,
-                sampler or default_sampler(schedule),
-                schedule,
-                shape,
-                generator=SampleGenerators(seed, range(shape[0]), device),
-                batch=batch,
-                given=given,
-                parts=kept,
-                progress=bar,
-            )
-            shown = Examples.of(made, examples, given) if examples else None
-            times = times_of(schedule, reverse)
-            rows.append(row_of(made, metric, unit, beside, name, times, shown))
+            used = sampler or default_sampler(schedule)
+            made = draw(reverse, used, schedule, shape, parts=kept)
+            if workers.is_first:
+                times = times_of(schedule, reverse)
+                shown = Examples.of(made, examples, given) if examples else None
+                rows.append(row_of(made, metric, unit, beside, name, times, shown))
     return rows
+
+
+def progress_of(
+    parts: Sequence[Parts | None], samples: int, workers: Workers, *, shown: bool
+) -> Progress:
+    """The progress of all processes, each of the parts with so many samples."""
+    total, done = len(parts) * samples, sum(one.done for one in parts if one is not None)
+    tally = workers.tally("compared")
+    return Progress("comparing", "samples", total, shown=shown, done=done, tally=tally)
 
 
 def check_number(samples: int) -> None:

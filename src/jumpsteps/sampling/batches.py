@@ -5,8 +5,10 @@ Every sample has random numbers of its own, so the size of a batch does not chan
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
@@ -66,15 +68,21 @@ def draw_samples(
     given: Given | None = None,
     parts: Parts | None = None,
     progress: Progress | None = None,
+    workers: Workers = ALONE,
 ) -> Samples:
-    """``sample_batches`` that can be stopped and continued.
+    """``sample_batches`` that can be stopped and continued, and shared by several processes.
 
     Args:
         parts: where samples are kept while the run goes on; those that are there are not drawn
             again.
         progress: counts the samples that are drawn.
+        workers: processes that each draw an equal share of what ``parts`` lacks.
+
+    Returns:
+        All samples in the first process; none, [0, L], in the others.
 
     Raises:
+        ValueError: the first process does not see the parts of another one.
         OSError: a part cannot be written.
     """
     n, length = shape
@@ -83,7 +91,8 @@ def draw_samples(
     if given is not None:
         given.check(shape, reverse.forward)
     whole: list[Simulation] = []
-    for rows in [range(n)] if parts is None else parts.missing():
+    missing = [range(n)] if parts is None else workers.ranges_of_first(parts.missing)
+    for rows in workers.part_of(missing):
         some = slice(rows.start, rows.stop)
         runs = batches(
             reverse,
@@ -99,7 +108,14 @@ def draw_samples(
             whole.extend(runs)
         else:
             parts.keep(rows.start, runs)
-    return Samples.joined(whole) if parts is None else parts.read().to(generators.device)
+    if parts is None:
+        return Samples.joined(whole)
+    workers.wait()
+    if not workers.is_first:
+        none = torch.zeros(0, length, dtype=torch.int64, device=generators.device)
+        return Samples(none, 0, none)
+    parts.check()
+    return parts.read().to(generators.device)
 
 
 def run_batches(

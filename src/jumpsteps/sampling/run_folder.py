@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.files import locked_elsewhere, read_json, replacing, write_json
 from jumpsteps.sampling.loop import Simulation
 
@@ -29,6 +30,9 @@ __all__ = ["Parts", "RunFolder", "Samples"]
 
 SAVE_EVERY = 10.0
 """Seconds between two parts of a run, at least."""
+
+SEEN_AFTER = 90.0
+"""Seconds in which what one machine has written is seen by all, on a network file system."""
 
 MANIFEST, LOCK, FORMAT = "manifest.json", "lock", "jumpsteps-run"
 PART = re.compile(r"samples-(\d+)-(\d+)\.([0-9a-f]{16})\.npz")
@@ -66,15 +70,22 @@ class RunFolder:
     Args:
         path: of the folder; it is made if it is not there.
         request: what was asked for, as JSON; all of it decides the samples.
+        workers: the processes that share the folder, which the first of them makes and removes.
 
     Raises:
         ValueError: a folder of something else, of another request, or of a program that runs.
         OSError: nothing can be written there.
     """
 
-    def __init__(self, path: Path, request: Mapping[str, Any]) -> None:
-        self.path = path
-        manifest = path / MANIFEST
+    def __init__(self, path: Path, request: Mapping[str, Any], *, workers: Workers = ALONE) -> None:
+        self.path, self.workers = path, workers
+        if workers.is_first:
+            self.take(request)
+        workers.wait()
+
+    def take(self, request: Mapping[str, Any]) -> None:
+        """Make the folder, or continue it, and lock it."""
+        path, manifest = self.path, self.path / MANIFEST
         if not manifest.exists() and not self.is_empty:
             raise ValueError(f"{path} is there and is no folder of a run; rename it, or remove it")
         path.mkdir(parents=True, exist_ok=True)
@@ -104,19 +115,21 @@ class RunFolder:
         return Parts(self.path / name, n)
 
     def close(self) -> int:
-        """Let another program have the folder, and remove it if nothing is kept there; the number
-        of samples that are.
+        """Let another program have the folder, and remove it if nothing is kept there, unless other
+        processes may still write to it; the number of samples that are.
         """
-        kept, empty = self.kept(), self.is_empty
-        self.lock.close()
-        if empty:
-            shutil.rmtree(self.path)
+        kept = self.kept()
+        if self.workers.is_first:
+            self.lock.close()
+            if self.workers.count == 1 and self.is_empty:
+                shutil.rmtree(self.path)
         return kept
 
     def remove(self) -> None:
         """The run is finished, and its samples are elsewhere."""
-        self.lock.close()
-        shutil.rmtree(self.path)
+        if self.workers.is_first:
+            self.lock.close()
+            shutil.rmtree(self.path)
 
 
 def check_request(path: Path, content: Any, request: Mapping[str, Any]) -> None:
@@ -200,6 +213,17 @@ class Parts:
         content = buffer.getvalue()
         with replacing(self.folder / f"samples-{rows}.{digest(content)}.npz") as temporary:
             temporary.write_bytes(content)
+
+    def check(self) -> None:
+        """Raises ValueError if a sample is missing, some time after all were written."""
+        last = time.monotonic() + SEEN_AFTER
+        while self.missing():
+            if time.monotonic() > last:
+                raise ValueError(
+                    f"{self.folder} lacks samples that another process has written; name an output "
+                    "on a file system that all machines share"
+                )
+            time.sleep(1)
 
     def read(self) -> Samples:
         """All samples, on the CPU. None may be missing."""

@@ -69,10 +69,10 @@ class Klub:
     ) -> None:
         if not 0 <= t < u <= 1:
             raise ValueError(f"an interval needs 0 <= t < u <= 1, got u={u}, t={t}")
-        self.reverse, self.paths, self.u, self.t = reverse, paths, u, t
+        self.reverse, self.all, self.paths, self.u, self.t = reverse, paths, paths.own, u, t
         self.full, self.hold_time = full, hold_time
-        x_u = paths(u)
-        self.movable = paths.movable(x_u)
+        x_u = self.paths(u)
+        self.movable = self.paths.movable(x_u)
         self.w = reverse.leave_one_out(x_u, u, where=self.movable)
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class Klub:
         gain = log_ratios(fine, ratios, where, f"at s={s}")
         if self.full:
             gain += by_sequence((coarse - fine).sum(-1), where)
-        return (s - self.t) * gain
+        return self.all.of_all((s - self.t) * gain)
 
     def rates(self, w: Tensor, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """Reverse rates out of x [K], and log p_t(y) / p_t(x), both float64 [K, V].
@@ -134,7 +134,8 @@ class CountKlub:
                 f"an interval needs 0 <= n_t < n_u <= {paths.sites} free sites, "
                 f"got n_u={n_u}, n_t={n_t}"
             )
-        self.reverse, self.paths, self.n_u, self.n_t = reverse, paths, n_u, n_t
+        self.reverse, self.all, self.paths = reverse, paths, paths.own
+        self.n_u, self.n_t = n_u, n_t
         self.masked, self.p = self.posterior(n_u)
 
     def posterior(self, n: int) -> tuple[Tensor, Tensor]:
@@ -159,7 +160,7 @@ class CountKlub:
         where, fine = self.posterior(n_s)
         ratios = fine.log() - self.p[where[self.masked]].log()
         gain = log_ratios(fine, ratios, where, f"with {n_s} sites masked")
-        return (n_s - self.n_t) / n_s * gain
+        return self.all.of_all((n_s - self.n_t) / n_s * gain)
 
     def __call__(self, n_s: int) -> float:
         """The mean over the sequences."""

@@ -134,22 +134,22 @@ def measure(
 
     Both float64 [L, L]. Of itself a site explains its entropy.
     """
-    hidden = paths.movable(context)
-    masked = int(hidden[0].sum())
-    before = distributions(reverse, paths, context, masked)
+    everywhere, own, mine = paths.movable(context), paths.own, paths.own_rows
+    masked, known, hidden = int(everywhere[0].sum()), context[mine], everywhere[mine]
+    before = distributions(reverse, own, known, masked)
     entropy = torch.zeros(hidden.shape, dtype=torch.float64, device=hidden.device)
     entropy[hidden] = -torch.xlogy(before, before).sum(-1)
     total, count = torch.zeros(2, hidden.shape[1], hidden.shape[1], dtype=torch.float64)
-    for revealed in assign(hidden, min(evaluations - 1, masked), generator=generator):
-        site = revealed[:, None].to(hidden.device)
-        x = context.scatter(-1, site, paths.data.gather(-1, site))
-        left = paths.movable(x)
+    for revealed in assign(everywhere, min(evaluations - 1, masked), generator=generator):
+        site = revealed.to(mine.device)[mine, None]
+        x = known.scatter(-1, site, own.data.gather(-1, site))
+        left = own.movable(x)
         explained = entropy.clone()
         explained[left] = kl_divergence(
-            distributions(reverse, paths, x, masked - 1), before[left[hidden]]
+            distributions(reverse, own, x, masked - 1), before[left[hidden]]
         )
-        total.index_add_(0, revealed, explained.cpu())
-        count.index_add_(0, revealed, hidden.to(count))
+        total.index_add_(0, revealed, paths.of_all(explained).cpu())
+        count.index_add_(0, revealed, everywhere.to(count))
     if not total.isfinite().all():
         raise ValueError(
             "the model gives weight to a symbol that it excluded when less was known, so its "

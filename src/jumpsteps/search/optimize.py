@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -45,6 +46,7 @@ def optimize_schedule(
     held_out: int | None = None,
     about: Provenance = Provenance(),
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> dict[int, Schedule]:
     """Optimise times (or counts) for a model, on samples of its data.
 
@@ -61,23 +63,24 @@ def optimize_schedule(
             least 16. By default a third, and at least 16, of 32 or more sequences, at random.
         about: model and data, for the schedules' provenance.
         progress: show a progress bar of model calls on stderr.
+        workers: processes that make the same call, and share the sequences of each model call.
 
-    Returns:
-        A schedule for each NFE, with its provenance.
+    Returns a schedule for each NFE, with its provenance, in all processes.
 
     Warns:
         DoubtfulInput: few sequences, another length, a miscalibrated model, errors below zero.
 
     Raises:
-        ValueError: an NFE, a tolerance or a number of held-out sequences that cannot be had, a
-            sampler or kernel that the method does not serve, or tokens that data cannot hold.
+        ValueError: an NFE, tolerance or number of held-out sequences that cannot be had, a sampler
+            or kernel that is not served, or tokens that data cannot hold.
     """
     method = method or ShortestPath()
     sampler = sampler or method.sampler
     steps = wanted_steps(reverse, sampler, nfe, tolerance)
     certifiable = measures_by_data(method, reverse.forward, sampler)
     rows, rest = split(len(data), held_out if certifiable else 0, generator)
-    paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    drawn = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    paths = replace(drawn, workers=workers)
     doubt_data(paths.data[rows], reverse.model)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     with ProgressBar(counter, most_calls(method, len(rest)), shown=progress) as model:

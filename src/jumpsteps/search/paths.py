@@ -7,13 +7,14 @@ Sites that are observed when sampling (a prompt, known bars) are clean at every 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.process.absorbing import Absorbing
@@ -35,6 +36,7 @@ class Paths:
         at: x_t as a function of t, int64 [B, L], every site noised.
         keys: float64 [B, L], the absorbing kernel's random reveal order, smallest first; infinite
             at observed sites.
+        workers: the processes that measure the sequences, each a part of them (``own``).
     """
 
     forward: ForwardProcess
@@ -42,6 +44,7 @@ class Paths:
     free: Tensor
     at: Callable[[Time], Tensor]
     keys: Tensor
+    workers: Workers = ALONE
 
     @classmethod
     def draw(
@@ -51,11 +54,13 @@ class Paths:
         *,
         generator: torch.Generator,
         given_mask: Tensor | None = None,
+        workers: Workers = ALONE,
     ) -> "Paths":
         """Paths from data, integers [B, L].
 
         Args:
             given_mask: bool [L] or [B, L], the observed sites; None for none.
+            workers: the processes that share the model calls; all have the same data and seed.
 
         Raises:
             ValueError: no sequences [B, L], tokens that data cannot hold, a mask of another
@@ -80,14 +85,33 @@ class Paths:
             )
         at = forward.sample_path(data, generator=generator)
         keys = uniform(tuple(data.shape), generator=generator, device=data.device)
-        return cls(forward, data, ~known, at, keys.masked_fill(known, torch.inf))
+        return cls(forward, data, ~known, at, keys.masked_fill(known, torch.inf), workers)
 
     def rows(self, rows: Tensor) -> "Paths":
         """The paths of these sequences, int64 [n]."""
         rows, at = rows.to(self.data.device), self.at
-        return Paths(
-            self.forward, self.data[rows], self.free[rows], lambda t: at(t)[rows], self.keys[rows]
+        return replace(
+            self,
+            data=self.data[rows],
+            free=self.free[rows],
+            at=lambda t: at(t)[rows],
+            keys=self.keys[rows],
         )
+
+    @property
+    def own(self) -> "Paths":
+        """The paths that this process measures by itself; those of one at least."""
+        return replace(self.rows(self.own_rows), workers=ALONE)
+
+    @property
+    def own_rows(self) -> Tensor:
+        """Which sequences ``own`` has, int64 [b]."""
+        return self.workers.rows_of(len(self.data)).to(self.data.device)
+
+    def of_all(self, values: Tensor) -> Tensor:
+        """What every process has measured of its ``own`` sequences: [b, ...] -> [B, ...]."""
+        owners = torch.arange(len(self.data)) % self.workers.count
+        return self.workers.gathered(values, owners)
 
     def __call__(self, t: Time) -> Tensor:
         """x_t, int64 [B, L]; observed sites clean."""

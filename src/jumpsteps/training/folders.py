@@ -5,11 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jumpsteps.core.distributed import Workers
 from jumpsteps.core.files import read_json, replacing
 from jumpsteps.models.formats.native import NetworkConfig, network_config
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.serialise import forward_from_json, forward_to_json
-from jumpsteps.training.workers import Workers
 
 __all__ = ["check_folder", "forget_log_after", "forget_run", "is_model_of"]
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import first_line
@@ -25,7 +26,6 @@ from jumpsteps.training.folders import forget_log_after
 from jumpsteps.training.gradients import Backward, Say, backward_of, fastest, flat_gradient
 from jumpsteps.training.interrupts import Interrupt, deferred_interrupt
 from jumpsteps.training.losses import Loss
-from jumpsteps.training.workers import ALONE, Workers
 
 __all__ = ["Result", "train"]
 

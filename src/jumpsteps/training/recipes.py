@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.distributed import Workers, workers_of_launcher
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.formats.native import NetworkConfig, build, save_native
 from jumpsteps.models.networks.dit import DiTConfig
@@ -28,7 +29,6 @@ from jumpsteps.training.gradients import Say
 from jumpsteps.training.loop import Data, train
 from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
 from jumpsteps.training.pieces import Start, read_start, training_record
-from jumpsteps.training.workers import Workers, workers_of_torchrun
 
 __all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
 
@@ -252,8 +252,8 @@ def train_recipe(
         first_step=0 if start is None else start.first_step,
     )
     recipe = replace(recipe, config=config)
-    with workers_of_torchrun(device) as (workers, own):
-        said = say if workers.is_first else silent
+    with workers_of_launcher() as workers:
+        said, own = say if workers.is_first else silent, workers.launch.device(device)
         said(where)
         return train_with(workers, recipe, out, own, data, start, from_scratch, progress, said)
 

@@ -363,10 +363,10 @@ def uncertainties(
         t = t.repeat_interleave(len(paths.data))
     where = paths.forward.movable(x) & paths.free.repeat(many, 1)
     if measure is Measure.MODEL:
-        values = [site_entropies(reverse, x, t, where)]
+        values = [site_entropies(reverse, x, t, where, paths.workers)]
     else:
         data = paths.data.repeat(many, 1)
-        entropy, nll = site_entropies_and_nll(reverse, x, t, where, data)
+        entropy, nll = site_entropies_and_nll(reverse, x, t, where, data, paths.workers)
         check_finite(nll)
         values = [entropy, nll - entropy]
     empty = torch.zeros(x.shape, dtype=torch.float64, device=x.device)

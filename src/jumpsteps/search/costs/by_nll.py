@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jumpsteps.core.information import Floats, kl_divergence, standard_error
 from jumpsteps.core.site_mask import SiteMask
@@ -273,7 +274,7 @@ def nll_costs(
             "pass more data"
         )
     forward = reverse.forward
-    compared = SiteMask(some_free_sites(paths, sites, generator=generator))
+    compared = some_free_sites(paths, sites, generator=generator)
     measure = StepMeasurement(reverse, paths, sampler, compared)
     rows = [measure.row(t) for t in row_times(forward, evaluations, t_min).tolist()]
     return NllCosts.on_grid(measure.table(rows), bandwidth, grid_intervals)
@@ -315,25 +316,26 @@ class StepMeasurement:
 
     Attributes:
         reverse: the reverse process.
-        paths: forward paths of B sequences.
+        paths: forward paths of B sequences, which processes share.
         sampler: whose steps are measured.
-        compared: the sites at which they are.
+        compared: the sites at which they are, bool [B, L].
     """
 
     reverse: ReverseProcess
     paths: Paths
     sampler: Sampler
-    compared: SiteMask
+    compared: Tensor
 
     def row(self, t: float) -> Row:
         """The steps from t, by one model call."""
-        forward, x = self.reverse.forward, state_of_run(self.paths, t)
+        mine, forward = self.paths.own, self.reverse.forward
+        x, compared = state_of_run(mine, t), self.compared[self.paths.own_rows]
         rho = float(correlation(forward, np.asarray(t)))
         ends = time_of_correlation(forward, rho + (1 - rho) * SHARES)
         wanted = [(self.sampler, Step(t, s)) for s in (*ends.tolist(), 0.0)]
         if self.sampler != Tweedie():
             wanted += [(Tweedie(), Step(t, s)) for s in ends.tolist()]
-        where = SiteMask(self.compared.mask & forward.movable(x))
+        where = SiteMask(compared & forward.movable(x))
         evaluation = self.reverse.evaluate(x, t, where)
         total = torch.zeros(len(wanted), len(x), dtype=torch.float64, device=x.device)
         for chunk in site_chunks(where, forward.vocab_size):
@@ -341,12 +343,10 @@ class StepMeasurement:
             of_chunk = replace(self.reverse, model=known)
             for k, (sampler, step) in enumerate(wanted):
                 drawn = sampler.site_distribution(of_chunk, x, step, chunk.mask)
-                target = bridge_of_data(
-                    forward, chunk.select(self.paths.data), chunk.select(x), step
-                )
+                target = bridge_of_data(forward, chunk.select(mine.data), chunk.select(x), step)
                 total[k].index_add_(0, chunk.rows, kl_divergence(target, drawn))
-        share = self.compared.mask.sum(-1) / self.paths.free.sum(-1)
-        bounds = (total / share).clamp_min(0).cpu().numpy()
+        share = compared.sum(-1) / mine.free.sum(-1)
+        bounds = self.paths.of_all((total / share).clamp_min(0).T).T.cpu().numpy()
         own, last, tweedie = np.split(bounds, [len(SHARES), len(SHARES) + 1])
         rates = own / SHARES[:, None]
         return Row(rho, rates, last[0], tweedie / SHARES[:, None] if len(tweedie) else rates)

@@ -134,14 +134,16 @@ def with_false_acceptance(
     first, *later = evaluations.by_time
     rare = corruption_time(forward, RARE_CORRUPTION)
     late = min(later, key=lambda evaluation: abs(evaluation.t - rare))
-    wrong, accepted = 0.0, 0.0
+    # Sums of each sequence, so that they do not depend on the processes that share them.
+    sums = torch.zeros(len(evaluations.where), 2, dtype=torch.float64, device=first.x.device)
     for chunk in site_chunks(evaluations.where, 4 * forward.vocab_size):
         before, after = (evaluations.leave_one_out(one, chunk) for one in (first, late))
         excess = (before - after).clamp_min(0)
-        wrong += float(excess.sum(dtype=torch.float64))
         as_data = after * forward.stay_probability(late.t).to(after) / forward.push(after, late.t)
         # A symbol of probability zero is never taken for data.
         as_data = as_data.masked_fill(after == 0, 0)
-        accepted += float((excess * as_data).sum(dtype=torch.float64))
+        parts = torch.stack([excess, excess * as_data], -1).sum(1, dtype=torch.float64)
+        sums.index_add_(0, chunk.rows, parts)
+    wrong, accepted = evaluations.paths.of_all(sums).sum(0).tolist()
     odds = max(float(corruption_probability(forward, late.t)) * accepted, SMALLEST)
     return replace(correction, false_acceptance=odds / max(wrong - accepted, SMALLEST))

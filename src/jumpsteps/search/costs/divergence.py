@@ -57,8 +57,8 @@ class PathEvaluations:
 
     Attributes:
         reverse: the reverse process.
-        paths: forward paths of B sequences.
-        where: bool [B, L], the sites that are compared.
+        paths: forward paths of B sequences; each process evaluates its own.
+        where: bool [b, L], the sites of these that are compared.
         by_time: the evaluations, by decreasing time, K of them.
     """
 
@@ -72,12 +72,13 @@ class PathEvaluations:
         cls, reverse: ReverseProcess, paths: Paths, sites: int | None, *, generator: torch.Generator
     ) -> "PathEvaluations":
         """No evaluations yet, of ``some_free_sites``."""
-        return cls(reverse, paths, some_free_sites(paths, sites, generator=generator))
+        where = some_free_sites(paths, sites, generator=generator)
+        return cls(reverse, paths, where[paths.own_rows])
 
     def with_times(self, times: list[float]) -> "PathEvaluations":
         """The same with evaluations at these times added: one model call for each."""
-        where = SiteMask.of(self.where)
-        states = ((t, self.paths(t)) for t in times)
+        where, own = SiteMask.of(self.where), self.paths.own
+        states = ((t, own(t)) for t in times)
         added = [EvaluationAt(t, x, self.reverse.evaluate(x, t, where)) for t, x in states]
         return replace(self, by_time=tuple(sorted((*self.by_time, *added), key=lambda one: -one.t)))
 
@@ -110,13 +111,14 @@ class PathEvaluations:
             phi = torch.stack(divergences(forward, w, x, self.times, factors), 1)
             counted = forward.movable(x)[:, None, None] & later
             total.index_add_(0, chunk.rows, torch.where(counted, phi, 0).to(total.dtype))
-        if not total.isfinite().all():
+        share = self.where.sum(-1) / self.paths.own.free.sum(-1)
+        rates = self.paths.of_all(total / share[:, None, None, None])
+        if not rates.isfinite().all():
             raise ValueError(
                 "a jump has rate zero from an earlier time, so that a step costs infinitely much; "
                 "smooth the model"
             )
-        share = self.where.sum(-1) / self.paths.free.sum(-1)
-        return list((total / share[:, None, None, None]).permute(1, 2, 3, 0).cpu().numpy())
+        return list(rates.permute(1, 2, 3, 0).cpu().numpy())
 
     def rate_factors(self, *, hold_time: bool) -> Tensor | None:
         """The step's rates at t_j over those at t_i for the same distribution of x, [K, K].

@@ -295,10 +295,10 @@ def masked_uncertainty(
     masked = paths.movable(x)
     # At a masked site the posterior is the leave-one-out posterior: MASK says nothing about x_0.
     if measure is Measure.DATA:
-        entropy, measured = site_entropies_and_nll(reverse, x, t, masked, paths.data)
+        entropy, measured = site_entropies_and_nll(reverse, x, t, masked, paths.data, paths.workers)
         check_finite(measured)
     else:
-        entropy = measured = site_entropies(reverse, x, t, masked)
+        entropy = measured = site_entropies(reverse, x, t, masked, paths.workers)
     rows, count = masked.nonzero()[:, 0], masked.sum(-1).to(torch.float64)
     if not count.sum() > 0:
         return 0.0, 0.0, np.zeros(len(x))

@@ -65,7 +65,7 @@ def times_bound(
     """The bound of a run along times for each sequence, nats, float64 [B]."""
     total = prior_divergence(paths)
     for step in schedule.plan(reverse.forward):
-        total += step_divergence(reverse, paths, step, sampler)
+        total += paths.of_all(step_divergence(reverse, paths.own, step, sampler))
     return total
 
 
@@ -146,7 +146,8 @@ def known_nll(
     assert isinstance(paths.forward, Absorbing)
     x, sites = paths.data.masked_fill(hidden, paths.forward.mask_id), SiteMask(where)
     table = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
-    return table.masked_scatter(where, site_nll(reverse, x, t, sites, paths.data))
+    nll = site_nll(reverse, x, t, sites, paths.data, paths.workers)
+    return table.masked_scatter(where, nll)
 
 
 def counts_bound(

@@ -63,12 +63,14 @@ def interpolated(
     slope = entropy_slopes(entropy, counts, exchangeable=exchangeable)
     ends = np.append(counts, entropy.shape[-1])
     at = np.searchsorted(counts, revealed, side="right") - 1
-    beyond = (revealed - counts[at])[:, None, None]
-    share = beyond / np.diff(ends)[at][:, None, None]
-    after = entropy[np.minimum(at + 1, len(counts) - 1)]
-    between = (1 - share) * entropy[at] + share * after
-    soon = np.arange(entropy.shape[-1]) < ends[at + 1][:, None, None]
-    return np.where(soon, entropy[at] - beyond * slope[at][..., None], between)
+    table = np.empty((len(revealed), *entropy.shape[1:]))
+    for row, k, m in zip(table, at.tolist(), revealed.tolist(), strict=True):  # In cache, one each.
+        beyond, last = m - counts[k], min(k + 1, len(counts) - 1)
+        share = beyond / (ends[k + 1] - ends[k])
+        row[:] = (1 - share) * entropy[k] + share * entropy[last]
+        soon = slice(ends[k + 1])
+        row[:, soon] = entropy[k][:, soon] - beyond * slope[k][:, None]
+    return table
 
 
 def total_correlations(table: Floats, revealed: Counts) -> Floats:

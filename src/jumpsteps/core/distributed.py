@@ -1,0 +1,277 @@
+"""Several processes that do one piece of work together, on one machine or on several.
+
+    torchrun --nproc-per-node 2 -m jumpsteps sample MODEL ...
+    accelerate launch --num_processes 2 -m jumpsteps sample MODEL ...
+    srun jumpsteps sample MODEL ...
+
+One process per GPU, or per CPU core. Each launcher tells a process its number by environment
+variables; a process that has none works alone. What processes exchange is small: gradients, or a
+few numbers for each sequence of a search. Tensors on a GPU go through NCCL, others through gloo.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+__all__ = ["ALONE", "Launch", "Stopped", "Workers", "launch_of", "workers_of_launcher"]
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for the others: one of them may write results for hours."""
+
+
+class Stopped(Exception):
+    """This process ends because another one failed, which has said why."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launcher says of this process.
+
+    Attributes:
+        rank: its number, 0..count - 1.
+        count: number of processes.
+        local: its number on this machine.
+        url: where the processes meet.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    url: str = "env://"
+
+    def device(self, kind: torch.device) -> torch.device:
+        """The device of this process: a GPU of its own, if ``kind`` is a GPU; torch's current one.
+
+        Raises:
+            ValueError: more processes than GPUs.
+        """
+        if self.count == 1 or kind.type != "cuda":
+            return kind
+        count = torch.cuda.device_count()
+        if self.local >= count > 1 or (self.local and count == 1 and self.url == "env://"):
+            raise ValueError(
+                f"this machine has {count} GPUs, and process {self.local} finds none left; start "
+                "one process per GPU, or pass --device cpu"
+            )
+        device = torch.device("cuda", self.local if self.local < count else 0)
+        torch.cuda.set_device(device)
+        return device
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What one process knows of the others.
+
+    Attributes:
+        rank: its number, 0..count - 1.
+        count: number of processes.
+        store: a key-value store of all processes; None for a process alone.
+        launch: where this process is.
+    """
+
+    rank: int = 0
+    count: int = 1
+    store: Store | None = None
+    launch: Launch = Launch()
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        """This process's part of a batch.
+
+        Raises:
+            ValueError: the batch cannot be divided equally.
+        """
+        if batch % self.count:
+            raise ValueError(
+                f"a batch of {batch} cannot be divided among {self.count} processes; "
+                f"pass --batch {max(1, batch // self.count) * self.count}"
+            )
+        return batch // self.count
+
+    def average(self, tensor: Tensor, *, bf16: bool = False) -> None:
+        """Replace a tensor by its mean over the processes, rounded to bfloat16 if asked."""
+        if self.count == 1:
+            return
+        sent = tensor / self.count
+        if bf16:
+            sent = sent.to(torch.bfloat16)
+        dist.all_reduce(sent)
+        tensor.copy_(sent)
+
+    def of_first(self, number: float, device: torch.device) -> float:
+        """The number of the first process, in all of them."""
+        if self.count == 1:
+            return number
+        shared = torch.tensor(number, device=device, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.all_reduce(torch.zeros(1))
+
+    def ranges_of_first(self, find: Callable[[], Sequence[range]]) -> list[range]:
+        """What ``find`` returns in the first process, in all of them; it is called there alone."""
+        if self.count == 1:
+            return list(find())
+        number, found = torch.zeros(1, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64)
+        if self.is_first:
+            found = torch.tensor([(one.start, one.stop) for one in find()]).reshape(-1, 2)
+            number[0] = len(found)
+        dist.broadcast(number, 0)
+        if not self.is_first:
+            found = torch.zeros(int(number), 2, dtype=torch.int64)
+        dist.broadcast(found, 0)
+        return [range(first, stop) for first, stop in found.tolist()]
+
+    def part_of(self, ranges: Sequence[range]) -> list[range]:
+        """This process's part of the numbers in ``ranges``, equal to that of others up to one."""
+        total = sum(map(len, ranges))
+        first, stop = (k * total // self.count for k in (self.rank, self.rank + 1))
+        mine, before = [], 0
+        for one in ranges:
+            part = one[max(first - before, 0) : max(stop - before, 0)]
+            before += len(one)
+            if part:
+                mine.append(part)
+        return mine
+
+    def rows_of(self, n: int) -> Tensor:
+        """This process's rows of n: every ``count``-th, int64; never none, see ``gathered``."""
+        rows = torch.arange(self.rank, n, self.count)
+        return rows if len(rows) else torch.zeros(1, dtype=torch.int64)
+
+    def gathered(self, own: Tensor, owners: Tensor) -> Tensor:
+        """The values [K, ...] of all processes, to the bit as they were computed.
+
+        Args:
+            own: this process's values [k, ...] in order. A process that owns none passes any.
+            owners: the process that owns each of the K values, int64 [K], the same in all.
+        """
+        if self.count == 1:
+            return own
+        if not len(owners):
+            return own[:0]
+        sizes = torch.bincount(owners, minlength=self.count).tolist()
+        sent = own.new_zeros(max(sizes), *own.shape[1:])
+        sent[: sizes[self.rank]] = own[: sizes[self.rank]]
+        received = [torch.empty_like(sent) for _ in sizes]
+        dist.all_gather(received, sent)
+        values = own.new_empty(len(owners), *own.shape[1:])
+        for rank, size in enumerate(sizes):
+            values[owners.to(own.device) == rank] = received[rank][:size]
+        return values
+
+    def tally(self, name: str) -> Callable[[int], int] | None:
+        """A function that adds to what all processes have done, and says how much that is; None
+        for a process alone.
+        """
+        return None if self.store is None else partial(self.store.add, name)
+
+
+ALONE = Workers()
+
+
+def launch_of(environment: Mapping[str, str]) -> Launch:
+    """What torchrun, accelerate or srun says of this process; one process alone without them.
+
+    Raises:
+        ValueError: variables of a launcher that are not numbers, or of a job step of srun without
+            the names of its nodes.
+    """
+    if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environment.keys():
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        rank, count, local = (number(environment, name) for name in names)
+        return Launch(rank, count, local) if count > 1 else Launch()
+    # A batch script has SLURM_NTASKS as well, and is one process; a step of srun has this one.
+    if number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+        rank, count, local = (number(environment, name) for name in names)
+        host = environment.get("MASTER_ADDR") or first_node(environment)
+        job = number(environment, "SLURM_JOB_ID", 0)
+        port = number(environment, "MASTER_PORT", 20000 + job % 20000)
+        return Launch(rank, count, local, f"tcp://{host}:{port}")
+    return Launch()
+
+
+def number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environment.get(name, "" if default is None else str(default))
+    if not text.isdecimal():
+        raise ValueError(f"the launcher's variable {name} is {text!r}, which is no number")
+    return int(text)
+
+
+def first_node(environment: Mapping[str, str]) -> str:
+    """The first of the nodes of a job step, such as n03 of n[03-07,12]."""
+    nodes = environment.get("SLURM_STEP_NODELIST", "")
+    found = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    if found is None:
+        raise ValueError("SLURM_STEP_NODELIST names no node; set MASTER_ADDR to the first one")
+    return "".join(part or "" for part in found.groups())
+
+
+@contextmanager
+def workers_of_launcher() -> Iterator[Workers]:
+    """The processes that a launcher started; within another such block those of that block.
+
+    Raises:
+        ValueError: another process is gone.
+        Stopped: another process has failed, and has said why.
+    """
+    launch = launch_of(os.environ)
+    if launch.count == 1:
+        yield ALONE
+        return
+    if dist.is_initialized():
+        yield Workers(launch.rank, launch.count, launch=launch)
+        return
+    store, rank, count = next(rendezvous(launch.url, launch.rank, launch.count))
+    store.set_timeout(PATIENCE)
+    own = PrefixStore("jumpsteps", store)
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=PrefixStore("group", store),
+            rank=rank,
+            world_size=count,
+            timeout=PATIENCE,
+        )
+        yield Workers(rank, count, own, launch)
+    except BaseException as error:
+        if isinstance(error, Exception) and not is_first_to_fail(own):
+            raise Stopped from None
+        if is_lost(error):
+            raise ValueError(f"another process ended before this one ({error})") from None
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_first_to_fail(store: Store) -> bool:
+    """Whether no other process has said before that it failed."""
+    try:
+        return store.add("failed", 1) == 1
+    except dist.DistError:  # The process that keeps the store is gone.
+        return True
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an exchange failed because another process is gone."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
