@@ -29,6 +29,12 @@ class Novels:
         with np.load(self.path) as file:
             return json.loads(str(file["tokenizer"]))
 
+    @cached_property
+    def name(self) -> str:
+        """The name of the training data, with its digest."""
+        with np.load(self.path) as file:
+            return str(file["name"])
+
     @property
     def characters(self) -> bool:
         """Whether a token is a character, and not a piece of a word."""

@@ -1,10 +1,22 @@
-"""What the experiment on text reads from its rows."""
+"""The experiment on text: what it reads from its rows, and that it continues and joins them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
 
 import text as experiment
+import text_rows
+from builders.novels import LENGTH, WORDS, save_novels, save_text_evaluator, save_text_model
+from builders.statistics import seeded
+from jumpsteps import load
+from jumpsteps.core.files import read_json, write_json
 
 
-def row(name: str, nfe: float, mean: float, half: float, entropy: float = 6.0) -> list:
-    return [name, nfe, "", 0.0, [mean, half], None, entropy]
+def row(name: str, nfe: float, mean: float, half: float, entropy: float = 6.0) -> text_rows.Row:
+    score = {"evaluator, nats": [mean, half], "entropy": entropy}
+    return {"method": name, "budget": nfe, "NFE": nfe, "sampler": "", "seconds": 0.0} | score
 
 
 def test_the_fewest_calls_that_reach_the_baseline() -> None:
@@ -17,10 +29,106 @@ def test_the_fewest_calls_that_reach_the_baseline() -> None:
         row("golden", 32, 4.6, 0.04),
         row("maskgit", 16, 3.0, 0.04, entropy=4.0),
     ]
-    found = {name: cells for name, *cells in experiment.reach(rows)["rows"]}
+    found = {name: cells for name, *cells in text_rows.reach(rows)["rows"]}
     assert found == {
         "tweedie:uniform": [256, 256, 1.0],
         "golden": [32, 16, 16.0],
         "maskgit": [None, None, None],
     }
-    assert experiment.reach(rows[:2])["rows"] == []
+    assert text_rows.reach(rows[:2])["rows"] == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("text")
+    save_novels(made / "novels.npz")
+    save_text_model(made / "model")
+    save_text_evaluator(made / "evaluator")
+    return made
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, out: str, *flags: str) -> Path:
+    """Run the script with 6 samples; the file that it wrote."""
+    command = ["text.py", "novels.npz", out, "--model", "model", "--evaluator", "evaluator"]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", [*command, "-n", "6", "--sequences", "8", *flags])
+    experiment.run()
+    return folder / out
+
+
+def methods_and_budgets(out: Path) -> list[tuple[str, int]]:
+    rows = text_rows.records(read_json(out)["tables"]["rows"])
+    return [(row["method"], row["budget"]) for row in rows]
+
+
+def test_a_run_continues_and_files_are_joined(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ["--nfe", "2", "4", "--methods", "k-gillespie:golden"]
+    out = run(monkeypatch, folder, "a.json", *first)
+    assert methods_and_budgets(out) == [
+        ("real text", 0),
+        ("k-gillespie:golden", 2),
+        ("k-gillespie:golden", 4),
+    ]
+    before = read_json(out)["tables"]
+    # Without the last row, it is measured again; the others and the search are not.
+    content = read_json(out)
+    content["tables"]["rows"]["rows"].pop()
+    write_json(out, content)
+    capsys.readouterr()
+    run(monkeypatch, folder, "a.json", *first)
+    printed = capsys.readouterr().out
+    assert "model calls" not in printed
+    assert printed.count("judged in") == 1
+    after = read_json(out)["tables"]
+    seconds = before["rows"]["head"].index("seconds")
+    for old, new in zip(before["rows"]["rows"], after["rows"]["rows"], strict=True):
+        del old[seconds], new[seconds]
+        assert old == new
+    assert before["searches"] == after["searches"]
+
+    run(monkeypatch, folder, "a.json", *first, "--minutes", "0")
+    run(monkeypatch, folder, "b.json", "--nfe", "4", "--methods", "tweedie:uniform", "eb")
+    tables, samples = text_rows.read_rows([out, folder / "b.json"])
+    names = [(name, budget) for name, budget, *_ in tables["rows"]["rows"]]
+    added = [("tweedie:uniform", 4), ("eb", 4)]
+    assert names == [("real text", 0), *(("k-gillespie:golden", n) for n in (2, 4)), *added]
+    for name, budget in names:
+        tokens = samples[f"{name}/{budget}/tokens"]
+        assert tokens.shape == (6, LENGTH)
+        assert tokens.max() < len(WORDS)
+        if budget:
+            steps = samples[f"{name}/{budget}/steps"]
+            assert steps.shape == (text_rows.MAPPED, LENGTH)
+            assert set(np.unique(steps)) <= set(range(1, 17))
+
+
+def test_no_row_is_started_after_the_minutes(monkeypatch, folder) -> None:
+    flags = ["--nfe", "2", "--methods", "k-gillespie:auto", "maskgit", "--minutes", "0"]
+    out = run(monkeypatch, folder, "none.json", *flags)
+    assert methods_and_budgets(out) == [("real text", 0)]
+    assert read_json(out)["tables"]["searches"]["rows"] == []
+
+
+def test_a_file_of_other_settings_is_refused(monkeypatch, folder) -> None:
+    flags = ["--nfe", "2", "--methods", "maskgit"]
+    run(monkeypatch, folder, "c.json", *flags)
+    with pytest.raises(SystemExit, match="precision float32, not bfloat16 blocks; name another"):
+        run(monkeypatch, folder, "c.json", *flags, "--bf16")
+
+
+def test_blocks_in_bfloat16_and_the_head_in_float32(folder) -> None:
+    model = load(str(folder / "model"))
+    x = torch.randint(len(WORDS) + 1, (4, LENGTH), generator=seeded(2))
+    full = model.reverse.model(x, 0.5)
+    hidden = model.reverse.model.network.trunk(x, torch.zeros(1))
+    experiment.in_bfloat16(model)
+    half = model.reverse.model(x, 0.5)
+    rounded = model.reverse.model.network.trunk(x, torch.zeros(1))
+    assert half.dtype == rounded.dtype == torch.float32
+    assert 0 < (rounded - hidden).abs().mean() < 0.05 * hidden.abs().mean()
+    assert 0 < (half - full).abs().nan_to_num().max() < 1
+    # Outputs of a head in bfloat16 would be numbers of 8 bits.
+    logits = model.reverse.model.network(x, torch.zeros(1))
+    assert not torch.equal(logits, logits.bfloat16().float())

@@ -281,8 +281,6 @@ def perplexity(
 @torch.no_grad()
 def read(network: Autoregressive, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean nats per token [n] and mean features [n, D] of samples, float64."""
-    nll, features = [], []
-    for part in x.split(BATCH):
-        nll.append(network.nll(part).double().mean(1))
-        features.append(network.features(part).double().mean(1))
+    parts = [network.nll_and_features(part) for part in x.split(BATCH)]
+    nll, features = ([each.double().mean(1) for each in kind] for kind in zip(*parts, strict=True))
     return torch.cat(nll), torch.cat(features)

@@ -32,15 +32,29 @@ def unigram_entropy(x: Tensor) -> float:
 
 def distinct_share(x: Tensor, size: int) -> float:
     """Distinct-n (Li et al. 2016): different runs of ``size`` tokens as a share of all runs."""
-    runs = x.unfold(1, size, 1).reshape(-1, size)
-    return len(torch.unique(runs, dim=0)) / len(runs)
+    runs = numbered_runs(x, size)
+    return len(runs.unique()) / runs.numel()
 
 
 def repeated_share(x: Tensor, size: int) -> Tensor:
     """The share of runs of ``size`` tokens that occurred before in the same sequence, [n]."""
-    runs = x.unfold(1, size, 1)
-    shares = [1 - len(torch.unique(one, dim=0)) / len(one) for one in runs]
-    return torch.tensor(shares, dtype=torch.float64)
+    runs = numbered_runs(x, size).sort(1).values
+    return (runs[:, 1:] == runs[:, :-1]).sum(1, dtype=torch.float64) / runs.shape[1]
+
+
+def numbered_runs(x: Tensor, size: int) -> Tensor:
+    """A number for each run of ``size`` tokens, the same for equal runs only, int64 [n, L - size +
+    1].
+    """
+    runs, symbols = x, int(x.max()) + 1
+    count = symbols
+    for start in range(1, size):
+        if count * symbols >= 2**63:
+            seen, runs = runs.unique(return_inverse=True)
+            count = len(seen)
+        runs = runs[:, :-1] * symbols + x[:, start:]
+        count *= symbols
+    return runs
 
 
 def whole_words(text: str) -> list[str]:

@@ -94,7 +94,11 @@ class Autoregressive(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, L, V] of each token given those before it."""
-        return F.linear(self.features(x), self.embedding.weight[: self.start])
+        return self.logits(self.features(x))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The logits of hidden states [..., D]."""
+        return F.linear(features, self.embedding.weight[: self.start])
 
     def nll(self, x: Tensor) -> Tensor:
         """-log p(x^l | x^1 ... x^{l-1}) in nats, float32 [B, L]; gradients flow.
@@ -102,9 +106,18 @@ class Autoregressive(nn.Module):
         Raises:
             ValueError: a token is no symbol of this model, such as MASK.
         """
+        return self.nll_and_features(x)[0]
+
+    def nll_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``nll`` and ``features`` by one evaluation.
+
+        Raises:
+            ValueError: as ``nll``.
+        """
         check_symbols(x, self.start)
-        logits = self(x).float().flatten(0, 1)
-        return F.cross_entropy(logits, x.flatten(), reduction="none").view(x.shape)
+        features = self.features(x)
+        logits = self.logits(features).float().flatten(0, 1)
+        return F.cross_entropy(logits, x.flatten(), reduction="none").view(x.shape), features
 
 
 def check_symbols(x: Tensor, vocab_size: int) -> None:

@@ -171,9 +171,9 @@ class Block(nn.Module):
         """``mlp`` of x [B, L, D].
 
         On a GPU without gradients, the activation is fused into the first matrix product, which
-        saves a pass over the widest tensor.
+        saves a pass over the widest tensor. Autocast does not know the fused product.
         """
-        if not x.is_cuda or torch.is_grad_enabled():
+        if not x.is_cuda or torch.is_grad_enabled() or torch.is_autocast_enabled("cuda"):
             return self.mlp(x)
         first, last = self.mlp[0], self.mlp[2]
         assert isinstance(first, nn.Linear)
