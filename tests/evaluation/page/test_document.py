@@ -174,8 +174,12 @@ def test_further_measures_stand_beside_the_metric():
     about = {**made.about, "data_measures": {"data (8 sequences)": of_data}}
     text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
     assert "Beside it" in sections(text)
+    assert "data (8 sequences)</th><td>0.10 ±0.01</td><td>6.00</td><td>-</td>" in text
+    assert text.count("</td><td>5.50</td><td>1.25 ±0.50</td>") == 4
+    del of_data["violation rate"]
+    text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
     assert "data (8 sequences)</th><td>6.00</td><td>-</td>" in text
-    assert text.count("<td>5.50</td><td>1.25 ±0.50</td>") == 4
+    assert text.count("</th><td>5.50</td><td>1.25 ±0.50</td>") == 4
     assert "Beside it" not in sections(render_report([made], GALLERIES))
 
 

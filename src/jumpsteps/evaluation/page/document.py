@@ -201,16 +201,20 @@ class Chapter:
         }
 
     def measures(self) -> dict[str, Any] | None:
-        """What stands beside the metric, a line for each row and one for the data."""
-        about = self.results.about
+        """What stands beside the metric, a line for each row and one for the data; and the metric
+        itself, where the data have one.
+        """
+        metric = str(self.results.about.get("metric"))
+        of_data = self.results.about.get("data_measures", {})
         lines: list[tuple[int | None, str, Mapping[str, Sequence[float]]]] = [
-            (None, name, measured) for name, measured in about.get("data_measures", {}).items()
+            (None, name, measured) for name, measured in of_data.items()
         ]
+        marked = any(metric in measured for *_, measured in lines)
         for row in self.results.rows:
+            own = {metric: (row.metric.mean, row.metric.high - row.metric.mean)} if marked else {}
             number = self.names.index(row.schedule)
-            lines.append((number, f"{row.schedule}, NFE {row.nfe}", row.measures))
-        known = dict.fromkeys(title for *_, measured in lines for title in measured)
-        titles = [title for title in known if title != about.get("metric")]
+            lines.append((number, f"{row.schedule}, NFE {row.nfe}", {**own, **row.measures}))
+        titles = list(dict.fromkeys(title for *_, measured in lines for title in measured))
         shown = [
             (number, name, [value_and_half(measured.get(title)) for title in titles])
             for number, name, measured in lines
