@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ from jumpsteps.core.files import write_json
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.chunks import site_entropies_and_nll
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.sampling.batches import draw_samples
+from jumpsteps.sampling.batches import batches, draw_samples
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.run_folder import Parts
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.search.auto_order import AutoOrder
-from jumpsteps.search.costs.by_count import count_costs
+from jumpsteps.search.costs.by_count import count_costs, revealed_counts
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.paths import Paths
@@ -77,12 +78,14 @@ class Bench:
     """The network and the amount of work.
 
     Attributes:
+        network: makes a network, always the same; one that is compiled keeps the sizes of batches
+            that it was compiled for, so every piece of work has its own.
         data: int64 [sequences, L].
         workers: all processes.
         folder: where samples are kept.
     """
 
-    reverse: ReverseProcess
+    network: Callable[[], ReverseProcess]
     data: Tensor
     samples: int
     batch: int
@@ -91,9 +94,9 @@ class Bench:
     workers: Workers
     folder: Path
 
-    def sampling(self, workers: Workers) -> None:
+    def sampling(self, reverse: ReverseProcess, workers: Workers) -> None:
         draw_samples(
-            self.reverse,
+            reverse,
             Tweedie(),
             uniform(self.nfe),
             (self.samples, self.data.shape[1]),
@@ -105,14 +108,14 @@ class Bench:
         if workers.is_first:
             shutil.rmtree(self.folder)
 
-    def costs(self, workers: Workers) -> None:
-        paths = Paths.draw(self.reverse.forward, self.data, generator=self.seed(), workers=workers)
+    def costs(self, reverse: ReverseProcess, workers: Workers) -> None:
+        paths = Paths.draw(reverse.forward, self.data, generator=self.seed(), workers=workers)
         options: dict[str, Any] = {"measure": Measure.DATA, "generator": self.seed()}
-        count_costs(self.reverse, paths, Spread(), evaluations=EVALUATIONS, **options)
+        count_costs(reverse, paths, Spread(), evaluations=EVALUATIONS, **options)
 
-    def search(self, workers: Workers) -> None:
+    def search(self, reverse: ReverseProcess, workers: Workers) -> None:
         optimize_schedule(
-            self.reverse,
+            reverse,
             self.data,
             NFES,
             method=AutoOrder(),
@@ -134,37 +137,48 @@ class Bench:
         self.workers.wait()
         return time.perf_counter() - start
 
-    def scaled(self, action: Callable[[Workers], object], rounds: int) -> dict[str, Any]:
+    def scaled(
+        self, action: Callable[[ReverseProcess, Workers], object], rounds: int
+    ) -> dict[str, Any]:
         """Seconds alone and together, in turn, after a round that does not count."""
-        taken: dict[str, list[float]] = {"together": [], "alone": []}
+        kinds = {"together": self.workers, "alone": ALONE}
+        networks = {name: self.network() for name in kinds}
+        taken: dict[str, list[float]] = {name: [] for name in kinds}
         for i in range(rounds + 1):
-            for name, workers in (("together", self.workers), ("alone", ALONE)):
-                seconds = self.timed(action, workers)
+            for name, workers in kinds.items():
+                seconds = self.timed(partial(action, networks[name]), workers)
                 if i:
                     taken[name].append(seconds)
         alone, together = (statistics.median(taken[name]) for name in ("alone", "together"))
         speed_up = alone / together
         return taken | {"speed_up": speed_up, "efficiency": speed_up / self.workers.count}
 
-    def by_batch(self, action: Callable[[int], object], largest: int, rounds: int) -> list[Any]:
+    def by_batch(
+        self, action: Callable[[ReverseProcess, int], object], largest: int, rounds: int
+    ) -> list[Any]:
         """Pairs of a number of sequences and the median seconds of an action on so many."""
         found = []
         for size in sorted({max(largest // 4**k, 1) for k in range(5)}):
-            times = [self.timed(lambda _, n=size: action(n), self.workers) for _ in range(rounds)]
-            found.append((size, statistics.median(times[1:] or times)))
+            reverse = self.network()
+
+            def act(workers: Workers, reverse: ReverseProcess = reverse, size: int = size) -> None:
+                action(reverse, size)
+
+            times = [self.timed(act, self.workers) for _ in range(rounds + 1)]
+            found.append((size, statistics.median(times[1:])))
         return found
 
-    def run_of(self, n: int) -> None:
+    def run_of(self, reverse: ReverseProcess, n: int) -> None:
         generator = SampleGenerators(0, range(n), self.device)
         shape = (n, self.data.shape[1])
-        simulate(self.reverse, Tweedie(), uniform(self.nfe), shape, generator=generator)
+        simulate(reverse, Tweedie(), uniform(self.nfe), shape, generator=generator)
 
-    def evaluation_of(self, n: int) -> None:
+    def evaluation_of(self, reverse: ReverseProcess, n: int) -> None:
         x = self.data[torch.arange(n) % len(self.data)].clone()
-        hidden = torch.zeros_like(x, dtype=torch.bool)
-        hidden[:, ::2] = True
-        noisy = x.masked_fill(hidden, self.reverse.forward.vocab_size - 1)
-        site_entropies_and_nll(self.reverse, noisy, 0.5, hidden, x)
+        hidden = torch.ones_like(x, dtype=torch.bool)
+        hidden[:, ::8] = False
+        noisy = x.masked_fill(hidden, reverse.forward.vocab_size - 1)
+        site_entropies_and_nll(reverse, noisy, 0.5, hidden, x)
 
     def exchange(self, numbers: int) -> float:
         """Seconds of one exchange of so many numbers of all processes together."""
@@ -184,9 +198,15 @@ class Bench:
         generator = SampleGenerators(0, range(self.samples), self.device)
         shape = (self.samples, self.data.shape[1])
         if self.workers.is_first:
-            parts.keep(
-                0, [simulate(self.reverse, Tweedie(), uniform(1), shape, generator=generator)]
+            runs = batches(
+                self.network(),
+                Tweedie(),
+                uniform(1),
+                shape,
+                generator=generator,
+                batch=self.batch,
             )
+            parts.keep(0, runs)
         seconds = self.timed(lambda _: parts.read(), ALONE)
         if self.workers.is_first:
             shutil.rmtree(self.folder)
@@ -205,7 +225,8 @@ def predictions(measured: dict[str, Any], processes: int) -> dict[str, Any]:
     runs, evaluations = measured["run_by_batch"], measured["evaluation_by_batch"]
     largest = evaluations[-1][0]
     alone = statistics.median(measured["costs"]["alone"])
-    serial = max(alone - EVALUATIONS * interpolated(evaluations, largest), 0.0)
+    calls = len(revealed_counts(measured["length"], EVALUATIONS, exchangeable=False))
+    serial = max(alone - calls * interpolated(evaluations, largest), 0.0)
     latency, transfer = measured["exchange_least"], measured["exchange"]
 
     def sampling(n: int) -> float:
@@ -214,7 +235,7 @@ def predictions(measured: dict[str, Any], processes: int) -> dict[str, Any]:
     def costs(n: int) -> float:
         share = interpolated(evaluations, -(-largest // n))
         hops = latency * (n - 1) / max(processes - 1, 1)
-        return serial + EVALUATIONS * (share + (hops + transfer - latency if n > 1 else 0.0))
+        return serial + calls * (share + (hops + transfer - latency if n > 1 else 0.0))
 
     numbers = (processes, *PREDICTED)
     return {
@@ -232,11 +253,12 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
         "costs": bench.scaled(bench.costs, rounds),
         "search": bench.scaled(bench.search, rounds),
     }
-    numbers = 2 * bench.data.numel()
+    numbers, length = 2 * bench.data.numel(), bench.data.shape[1]
     with torch.no_grad():
         found |= {
             "run_by_batch": bench.by_batch(bench.run_of, bench.batch, rounds),
             "evaluation_by_batch": bench.by_batch(bench.evaluation_of, len(bench.data), rounds),
+            "length": length,
             "exchange_numbers": numbers,
             "exchange": bench.exchange(numbers),
             "exchange_least": bench.exchange(bench.workers.count),
@@ -277,12 +299,15 @@ def run() -> None:
         kind = device.type
         work = WORK[kind] | ({} if args.samples is None else {"samples": args.samples})
         size = SIZES["cuda"] if kind == "cuda" else SMALL
-        reverse = model(size, device, compiled=args.compile)[1]
         seed = torch.Generator().manual_seed(0)
         shape = (work.pop("sequences"), size["length"])
         data = torch.randint(size["symbols"] - 1, shape, generator=seed).to(device)
         folder = args.out.with_name(args.out.name + ".parts")
-        bench = Bench(reverse, data, **work, device=device, workers=workers, folder=folder)
+
+        def network() -> ReverseProcess:
+            return model(size, device, compiled=args.compile)[1]
+
+        bench = Bench(network, data, **work, device=device, workers=workers, folder=folder)
         found = measure(bench, args.rounds)
         if workers.is_first:
             name = torch.cuda.get_device_name() if kind == "cuda" else "cpu"

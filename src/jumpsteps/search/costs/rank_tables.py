@@ -79,12 +79,13 @@ def total_correlations(table: Floats, revealed: Counts) -> Floats:
     The sum over the step's ranks j of H(x_j | first m) - H(x_j | first j). Where the grid skips
     numbers, the second entropy is that of the grid point before j.
     """
-    ranks = np.arange(table.shape[-1])
-    excess = table - at_own_turn(table, revealed)[None]
-    excess = np.where(ranks >= revealed[:, None, None], excess, 0.0)
-    ends = np.append(revealed, table.shape[-1])
-    total = np.concatenate([np.zeros((*excess.shape[:2], 1)), excess.cumsum(-1)], -1)[..., ends]
-    return np.concatenate([total, np.zeros_like(total[:1])]).transpose(0, 2, 1)
+    own, ends = at_own_turn(table, revealed), np.append(revealed, table.shape[-1])
+    total = np.zeros((len(ends), len(ends), len(own)))
+    for row, sums, m in zip(table, total[:-1], revealed.tolist(), strict=True):
+        excess = row[:, m:] - own[:, m:]
+        later = ends > m
+        sums[later] = excess.cumsum(-1)[:, ends[later] - m - 1].T
+    return total
 
 
 def at_own_turn(table: Floats, revealed: Counts) -> Floats:
