@@ -43,16 +43,7 @@ class Novels:
     @cached_property
     def decode(self) -> Decode:
         """Tokens to text."""
-        pieces = {i: piece for piece, i in self.tokenizer["model"]["vocab"].items()}
-        if self.characters:
-            return lambda tokens: "".join(pieces[token] for token in tokens)
-        value = {character: byte for byte, character in byte_characters().items()}
-
-        def decode(tokens: Sequence[int]) -> str:
-            text = "".join(pieces[token] for token in tokens)
-            return bytes(value[character] for character in text).decode("utf-8", "replace")
-
-        return decode
+        return decoder(self.tokenizer)
 
     def sequences(self, split: str, length: int) -> Tensor:
         """int64 [N, length]: the books of a split, cut one after the other."""
@@ -65,6 +56,20 @@ class Novels:
             found |= set(whole_words(self.decode(books.tokens[begin:end].tolist())))
             begin = end
         return found
+
+
+def decoder(tokenizer: dict) -> Decode:
+    """Tokens to text, by the content of a ``tokenizer.json``."""
+    pieces = {i: piece for piece, i in tokenizer["model"]["vocab"].items()}
+    if tokenizer["model"]["type"] == "WordLevel":
+        return lambda tokens: "".join(pieces[token] for token in tokens)
+    value = {character: byte for byte, character in byte_characters().items()}
+
+    def decode(tokens: Sequence[int]) -> str:
+        text = "".join(pieces[token] for token in tokens)
+        return bytes(value[character] for character in text).decode("utf-8", "replace")
+
+    return decode
 
 
 def byte_characters() -> dict[int, str]:

@@ -188,7 +188,9 @@ class Methods:
         fixed = {"uniform": uniform, "cosine": cosine}
         if schedule in fixed:
             return {n: fixed[schedule](sampler.steps(n)) for n in self.budgets}
-        return self.found(name, JYS() if schedule == "jys" else ShortestPath(), sampler)
+        if schedule == "jys":  # The search does not depend on the sampler.
+            return self.found("jys", JYS())
+        return self.found(name, ShortestPath(), sampler)
 
     def counted(self, name: str, schedule: str) -> Mapping[int, Schedule]:
         orders = {"random": Random(), "spread": Spread(), "dilated": Dilated()}

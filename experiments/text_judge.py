@@ -93,11 +93,11 @@ class Judge:
     @torch.no_grad()
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The evaluator's mean nats per token [n] and mean features [n, D]."""
-        parts = [self.evaluator.nll_and_features(part) for part in x.split(self.batch)]
-        nll, features = (
-            torch.cat([each.double().mean(1) for each in kind]) for kind in zip(*parts, strict=True)
-        )
-        return nll, features
+        means = [
+            [each.double().mean(1) for each in self.evaluator.nll_and_features(part)]
+            for part in x.split(self.batch)
+        ]
+        return tuple(torch.cat(each) for each in zip(*means, strict=True))
 
     def evaluated(self, samples: Tensor) -> list[Json]:
         """Mean over samples of nats or bits per token, and MAUVE."""

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 import text as experiment
+import text_figures
 import text_rows
+import text_samples
 from builders.novels import LENGTH, WORDS, save_novels, save_text_evaluator, save_text_model
 from builders.statistics import seeded
 from jumpsteps import load
 from jumpsteps.core.files import read_json, write_json
+from novels import Novels
+from tables import render
 
 
 def row(name: str, nfe: float, mean: float, half: float, entropy: float = 6.0) -> text_rows.Row:
@@ -132,3 +136,42 @@ def test_blocks_in_bfloat16_and_the_head_in_float32(folder) -> None:
     # Outputs of a head in bfloat16 would be numbers of 8 bits.
     logits = model.reverse.model.network(x, torch.zeros(1))
     assert not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_tables_pictures_and_pages(monkeypatch, folder) -> None:
+    flags = ["--nfe", "2", "4", "--methods", "tweedie:uniform", "euler:uniform", "maskgit", "eb"]
+    run(monkeypatch, folder, "d.json", *flags)
+    write_json(folder / "tokenizer.json", Novels(folder / "novels.npz").tokenizer)
+    command = ["text_figures.py", "d.json", "--results", "results.json", "--figures", "figures"]
+    monkeypatch.setattr("sys.argv", [*command, "--tokenizer", "tokenizer.json", "--nfe", "4", "64"])
+    text_figures.run()
+    made = sorted(path.name for path in (folder / "figures").iterdir())
+    assert made == ["text-samples-4.png", "text.png"]
+    page = (folder / "text-samples-4.html").read_text()
+    assert page.count("<td>") == 2
+    assert page.count('title="step ') == 2 * LENGTH
+    tables = read_json(folder / "results.json")["tables"]
+    rows = text_rows.records(tables["nll"])
+    assert [row["NFE"] for row in rows] == [
+        "uniform times",
+        "Euler, uniform times",
+        "MaskGIT, equal counts",
+        "entropy-bounded",
+    ]
+    measured = text_rows.records(read_json(folder / "d.json")["tables"]["rows"])
+    assert rows[2]["4"] == next(
+        text_rows.score(r) for r in measured if r["method"] == "maskgit" and r["budget"] == 4
+    )
+    assert [row["method"] for row in text_rows.records(tables["measures-4"])] == [
+        "real text",
+        *(row["NFE"] for row in rows),
+    ]
+    assert all(render(table) for table in tables.values())
+
+
+def test_lines_keep_words_together_and_lose_blanks_only() -> None:
+    pieces = ["It was a", " fine", "-", "looking house.\n", "Averyveryverylong", "word"]
+    lines = text_samples.wrapped(pieces, range(1, len(pieces) + 1), 12)
+    texts = ["".join(letter for letter, _ in line) for line in lines]
+    assert texts == ["It was a", "fine-looking", "house.", "Averyveryver", "ylongword"]
+    assert [step for _, step in lines[1]] == [2] * 4 + [3] + [4] * 7

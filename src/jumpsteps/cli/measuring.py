@@ -281,6 +281,9 @@ def perplexity(
 @torch.no_grad()
 def read(network: Autoregressive, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean nats per token [n] and mean features [n, D] of samples, float64."""
-    parts = [network.nll_and_features(part) for part in x.split(BATCH)]
-    nll, features = ([each.double().mean(1) for each in kind] for kind in zip(*parts, strict=True))
-    return torch.cat(nll), torch.cat(features)
+    means = [
+        [each.double().mean(1) for each in network.nll_and_features(part)]
+        for part in x.split(BATCH)
+    ]
+    nll, features = (torch.cat(each) for each in zip(*means, strict=True))
+    return nll, features
