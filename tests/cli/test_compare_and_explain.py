@@ -1,12 +1,15 @@
 """``jumpsteps compare`` and ``jumpsteps explain``: several schedules side by side."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
+from jumpsteps import load
+from jumpsteps.cli.inputs import samples_by_default
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.orders import Golden
 from jumpsteps.schedules.redraws import Redraw
@@ -100,3 +103,16 @@ def test_an_explanation_with_given_sites(tmp_path, capsys):
     assert "1 of 4 sites given" in out
     assert "KL(data || samples)" not in out
     assert "KL(data || samples)" in run(capsys, asked)[1]
+
+
+@pytest.mark.parametrize(
+    ("sites", "device", "samples"), [(100, "cpu", 256), (900, "cpu", 64), (900, "meta", 256)]
+)
+def test_samples_by_default(sites, device, samples, capsys):
+    network = torch.nn.Linear(10_000, 500, device="meta")
+    model = replace(load("countdown-exact"), length=sites)
+    assert samples_by_default(model, torch.device(device), said=True) == 256
+    model = replace(model, reverse=replace(model.reverse, model=network))
+    assert samples_by_default(model, torch.device(device), said=True) == samples
+    note = capsys.readouterr().err
+    assert ("note: 64 samples for each" in note) == (samples == 64)

@@ -14,6 +14,7 @@ from jumpsteps.cli.inputs import (
     load_model,
     observed_in_samples,
     sampler_named,
+    samples_by_default,
     seeded,
 )
 from jumpsteps.cli.long_runs import compare_request, kept_run, kept_schedules
@@ -46,9 +47,11 @@ def compare_command(options: CompareOptions, device: torch.device, workers: Work
     if not options.schedules:
         names = compared_by_default(model, options.search.nfe, sampler, options.order)
         options = replace(options, schedules=names)
-    reference = reference_data(model, options, device)
+    n = options.n or samples_by_default(model, device, said=workers.is_first)
+    options = replace(options, n=n)
+    reference = reference_data(model, options, n, device)
     metric = metric_named(model, options.metric, options.evaluator, reference, device)
-    given = observed_in_samples(model, options.observed, device, options.n)
+    given = observed_in_samples(model, options.observed, device, n)
     request = compare_request(options, model, device, given)
     with kept_run(out, request, workers) as folder:
         schedules = {
@@ -64,7 +67,7 @@ def compare_command(options: CompareOptions, device: torch.device, workers: Work
             model.reverse,
             sampler,
             schedules,
-            (options.n, model.length),
+            (n, model.length),
             metric=metric.measure,
             unit=metric.unit,
             beside=metric.beside,
@@ -84,7 +87,7 @@ def compare_command(options: CompareOptions, device: torch.device, workers: Work
         curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
         save_comparison(out, rows, about, model, schedules, curve, device)
         if picture is not None:
-            title = f"{options.model.name}, {options.n} samples"
+            title = f"{options.model.name}, {n} samples"
             plot_comparison(
                 picture, rows, metric_name=metric.name, percent=metric.percent, title=title
             )

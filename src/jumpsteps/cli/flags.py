@@ -161,7 +161,12 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help=f"{schedule_names()}; by default uniform and {OWN}, or for a model that came without "
         "schedules uniform and shortest-path",
     )
-    add_sampling(compare, n=256, text="number of samples for each schedule and NFE")
+    add_sampling(
+        compare,
+        n=None,
+        text="number of samples for each schedule and NFE; by default 256, and 64 of a large network "
+        "on a CPU",
+    )
     compare.add_argument(
         "--metric",
         metavar="MODULE:FUNCTION",
@@ -372,7 +377,7 @@ def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
     )
 
 
-def add_sampling(to: argparse.ArgumentParser, *, n: int, text: str) -> None:
+def add_sampling(to: argparse.ArgumentParser, *, n: int | None, text: str) -> None:
     to.add_argument("-n", type=positive, default=n, help=text)
     to.add_argument(
         "--batch",

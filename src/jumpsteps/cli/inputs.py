@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.free_sites import free_sites, note_rescaled
@@ -41,10 +41,13 @@ __all__ = [
     "note_other_weights",
     "observed_in_samples",
     "sampler_named",
+    "samples_by_default",
     "schedule_named",
     "search_data",
     "seeded",
 ]
+
+MANY, FEW, LARGE = 256, 64, 4e9
 
 
 def device_named(name: str | None) -> torch.device:
@@ -69,6 +72,29 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
 def batch_size(batch: int | None, device: torch.device) -> int:
     """Samples drawn at a time; few on a CPU, so that their activations stay in its cache."""
     return batch or (16 if device.type == "cpu" else 256)
+
+
+def samples_by_default(model: LoadedModel, device: torch.device, *, said: bool) -> int:
+    """How many samples of each schedule are compared where nobody says it: fewer of a network on a
+    CPU whose parameters times sites, which its time is proportional to, are more than ``LARGE``.
+
+    Args:
+        said: whether a line on standard error says so.
+    """
+    network = model.reverse.model
+    if device.type != "cpu" or not isinstance(network, nn.Module):
+        return MANY
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if parameters * model.length <= LARGE:
+        return MANY
+    if said:
+        print(
+            f"note: {FEW} samples for each schedule and NFE, because the network of "
+            f"{parameters / 1e6:.0f} million parameters runs on a CPU; -n {MANY} takes "
+            f"{MANY // FEW} times as long, and its intervals are half as wide",
+            file=sys.stderr,
+        )
+    return FEW
 
 
 def load_model(

@@ -123,10 +123,10 @@ def metric_named(
 
 
 def reference_data(
-    model: LoadedModel, options: CompareOptions, device: torch.device
+    model: LoadedModel, options: CompareOptions, n: int, device: torch.device
 ) -> Tensor | None:
-    """Sequences of ``--text`` or ``--data``, as many as samples at most, for a model of text or
-    without a task; for ``--metric distance`` those of the task, too. None without them.
+    """At most n sequences of ``--text`` or ``--data``, for a model of text or without a task; for
+    ``--metric distance`` those of the task, too. None without them.
     """
     search = options.search
     named = search.text is not None or search.data is not None
@@ -134,7 +134,7 @@ def reference_data(
     if options.metric != DISTANCE and not (named and open_ended):
         return None
     generator = seeded(options.seed + REFERENCE_SEED, device)
-    return search_data(model, replace(search, sequences=options.n), options.observed, generator)[0]
+    return search_data(model, replace(search, sequences=n), options.observed, generator)[0]
 
 
 def measures_of_data(metric: Metric, reference: Tensor | None) -> dict[str, Measures]:

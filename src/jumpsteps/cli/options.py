@@ -179,7 +179,7 @@ class CompareOptions:
     order: str | None
     seed: int
     schedules: tuple[str, ...]  # None named: uniform, and the model's own or a search's.
-    n: int
+    n: int | None  # By default as many as ``samples_by_default`` says.
     batch: int | None
     metric: str | None
     evaluator: str | None
@@ -190,7 +190,7 @@ class CompareOptions:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_exclusive(metric=self.metric, evaluator=self.evaluator)
-        if self.n < 2:
+        if self.n is not None and self.n < 2:
             raise ValueError(f"intervals need at least two samples, got -n {self.n}; raise -n")
 
 
