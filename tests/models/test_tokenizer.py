@@ -185,6 +185,28 @@ def test_a_text_is_cut_into_sequences(tmp_path, words):
     assert len(load_text(file, words, len(tokens), 10, seeded(0))[0]) == 1
 
 
+def test_documents_are_joined_and_long_ones_cut(tmp_path, words):
+    rows = [{"story": " ".join(f"w{i}" for _ in range(n))} for i, n in ((1, 3), (2, 0), (3, 398))]
+    file = tmp_path / "stories.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    short, long = (VOCAB.index(word) for word in ("w1", "w3"))
+    found, _ = load_text(file, words, 7, 4, seeded(0), "story")
+    # 28 tokens of the long document at most, and all three of the short one: 31 = 4 * 7 + 3.
+    assert found.shape == (4, 7)
+    assert (found == short).sum() in (0, 3)
+    # All runs together are too few for 60 sequences: the long document is taken as a whole.
+    found, _ = load_text(file, words, 7, 60, seeded(0), "story")
+    assert found.shape == (57, 7)
+    assert set(found.unique().tolist()) == {short, long}
+
+
+def test_the_end_of_a_document(tmp_path, words):
+    assert words.separator == []  # This tokenizer knows no new line, and no end of text.
+    save_words(tmp_path, FEW, eos_token="v3")
+    text = Text(read_tokenizer(tmp_path, trusted=False), Uniform(vocab_size=20, noise=LogLinear()))
+    assert text.separator == text.encode("v3")
+
+
 def test_texts_that_give_no_sequences(tmp_path, words):
     file = tmp_path / "story.txt"
     with pytest.raises(ValueError, match=r"there is no file .*story.txt; pass --text"):

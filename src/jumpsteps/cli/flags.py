@@ -164,8 +164,8 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     add_sampling(
         compare,
         n=None,
-        text="number of samples for each schedule and NFE; by default 256, and 64 of a large network "
-        "on a CPU",
+        text="number of samples for each schedule and NFE; by default 256, and 64 of a large "
+        "network on a CPU",
     )
     compare.add_argument(
         "--metric",
@@ -360,7 +360,12 @@ def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
     to.add_argument(
         "--text",
         metavar="FILE",
-        help="in place of --data: a text in UTF-8, which is cut into sequences of L tokens",
+        help="in place of --data: a text in UTF-8, which is cut into sequences of L tokens; or "
+        "documents: a data set that Hugging Face datasets saved to a folder, .parquet, .jsonl, or "
+        "a folder of texts",
+    )
+    to.add_argument(
+        "--column", default="text", help="of the documents of --text, if they have columns"
     )
     to.add_argument(
         "--sequences",

@@ -141,7 +141,7 @@ def data_named(
     task = model.task
     if options.text is not None:
         text = text_of(model, "--text", "--data")
-        return load_text(options.text, text, model.length, n, generator)
+        return load_text(options.text, text, model.length, n, generator, options.column)
     if options.data is not None and (task is None or options.data != task.name):
         if task is not None and task.read_data is not None and not may_hold_tokens(options.data):
             return task.read_data(Path(options.data), n, generator)

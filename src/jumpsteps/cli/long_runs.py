@@ -136,6 +136,7 @@ def compare_request(
         "measure": search.measure,
         "data": search.data,
         "text": search.text,
+        "column": search.column,
         "set of files": {name: file_hash(Path(name)) for name in files if Path(name).is_file()},
     }
 

@@ -63,6 +63,7 @@ class SearchOptions:
     nfe: tuple[int, ...]
     data: str | None
     text: str | None
+    column: str
     sequences: int
     measure: str | None
 

@@ -18,6 +18,7 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models.loaded import file_hash
 from jumpsteps.models.tokenizer import Text
 from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.tasks.text_files import Documents, read_documents
 
 __all__ = [
     "given_prompt",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 LONGEST_GAP = 1 << 20
+RUN = 4
+"""Sequences' worth of tokens that are taken of one of several documents."""
+
 GAP = re.compile(r"\[MASK(?: (\d+))?\]")
 
 
@@ -88,37 +92,70 @@ def draw(tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 def load_text(
-    path: Path | str, text: Text, length: int, n: int, generator: torch.Generator
+    path: Path | str,
+    text: Text,
+    length: int,
+    n: int,
+    generator: torch.Generator,
+    column: str = "text",
 ) -> tuple[Tensor, str]:
-    """n pieces of L = ``length`` tokens of a text file in UTF-8.
+    """n pieces of L = ``length`` tokens of a text file in UTF-8, or of documents.
 
-    The file is tokenised as a whole and cut into pieces one after another. A last piece of fewer
-    than L tokens is dropped.
+    A text is tokenised as a whole and cut into pieces one after another. Of several documents
+    random ones are, with a token for the end of a document between them (``document_tokens``).
+    A last piece of fewer than L tokens is dropped.
+
+    Args:
+        path: what ``read_documents`` reads.
+        column: of the documents in a table.
 
     Returns:
         int64 [n, L] on the generator's device, drawn without replacement (all pieces if there are
         fewer than n), and the data's name with its SHA-256.
 
     Raises:
-        ValueError: no such file, no text in UTF-8, text that holds MASK, or fewer than L tokens.
+        ValueError: as ``read_documents``, text that holds MASK, or fewer than L tokens.
     """
-    path = Path(path)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {path}; pass --text a text file in UTF-8") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not a text file in UTF-8 ({error.reason} at byte {error.start}); convert it"
-        ) from None
-    tokens = text.encode(content)
+    documents = read_documents(path, column)
+    tokens = document_tokens(documents, text, length, n, generator)
     if len(tokens) < length:
         raise ValueError(
             f"{path} holds {len(tokens)} tokens, and one sequence needs {length}; pass a longer "
             "text"
         )
     pieces = torch.tensor(tokens[: len(tokens) // length * length]).reshape(-1, length)
-    return draw(pieces, n, generator), f"{path.name} sha256:{file_hash(path)}"
+    return draw(pieces, n, generator), documents.name
+
+
+def document_tokens(
+    documents: Documents, text: Text, length: int, n: int, generator: torch.Generator
+) -> list[int]:
+    """The tokens of a single document, or of random ones until there are n times L.
+
+    Of long documents a random run is taken, so that there are many; all of them, if the runs of
+    all are not enough.
+    """
+    if len(documents) == 1:
+        return text.encode(documents[0])
+    order = torch.randperm(len(documents), generator=generator, device=generator.device).tolist()
+    tokens: list[int] = []
+    for most in (RUN * length, None):
+        tokens = []
+        for i in order:
+            own = random_run(text.encode(documents[i]), most, generator)
+            tokens += text.separator * bool(tokens and own) + own
+            if len(tokens) >= n * length:
+                return tokens
+    return tokens
+
+
+def random_run(tokens: list[int], most: int | None, generator: torch.Generator) -> list[int]:
+    """A random run of so many of the tokens, or all of them."""
+    if most is None or len(tokens) <= most:
+        return tokens
+    starts = len(tokens) - most + 1
+    start = int(torch.randint(starts, (), generator=generator, device=generator.device))
+    return tokens[start : start + most]
 
 
 def given_prompt(words: str, text: Text, length: int, *, suffix: str = "") -> Given:

@@ -59,6 +59,16 @@ class Text:
             )
         return tokens
 
+    @property
+    def separator(self) -> list[int]:
+        """The tokens between two documents: the tokenizer's end of text, or a new line where it has
+        none, or puts it around every text, so that no sample holds it.
+        """
+        end: int | None = getattr(self.tokenizer, "eos_token_id", None)
+        if end is not None and end not in self.tokenizer("", verbose=False)["input_ids"]:
+            return [end]
+        return self.encode("\n")
+
     def unknown(self, text: str) -> list[str]:
         """The pieces of a text that the tokenizer does not know, or [UNK] for each of them."""
         unknown: int | None = getattr(self.tokenizer, "unk_token_id", None)
