@@ -105,11 +105,12 @@ def test_the_lowest_bits_are_uniform_too() -> None:
     assert float(u.max()) < 1
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("mean", [0.0, 1e-9, 0.02, 0.7, 6.0, 80.0, 144.0, 200.0, 5e4])
-def test_poisson_numbers_are_quantiles(mean: float) -> None:
+def test_poisson_numbers_are_quantiles(mean: float, device: str) -> None:
     u = np.concatenate([np.linspace(0, 1, 400, endpoint=False), 1 - 2.0 ** -np.arange(2, 53)])
-    found = poisson_quantile(torch.tensor(u), torch.full((len(u),), mean, dtype=torch.float64))
-    k = found.double().numpy()
+    means = torch.full((len(u),), mean, dtype=torch.float64, device=device)
+    k = poisson_quantile(torch.tensor(u, device=device), means).double().cpu().numpy()
     # P(N < k) <= u < P(N <= k), up to rounding, which grows with the exponent of a term.
     rounding = 1e-13 + 1e-15 * mean
     assert (stats.poisson.cdf(k - 1, mean) <= u + rounding).all()
@@ -149,3 +150,13 @@ def test_a_torch_generator_is_its_own_source_everywhere() -> None:
     ]
     assert all(source is generator for source in sources)
     assert math.isfinite(float(uniform((1,), generator=sources[0], device=CPU)))
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_the_numbers_of_a_cpu() -> None:
+    for shape in ((5,), (5, 7), (5, 7, 300)):
+        drawn = [
+            uniform(shape, generator=SampleGenerators(3, range(5), name), device=torch.device(name))
+            for name in ("cpu", "cuda")
+        ]
+        assert torch.equal(drawn[0], drawn[1].cpu())

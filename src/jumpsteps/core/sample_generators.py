@@ -15,7 +15,8 @@ dimension of what is drawn is the sequence of the batch, or after ``at_sites`` t
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -142,7 +143,7 @@ class SampleGenerators:
         if (elements := math.prod(shape[1:])) != 1:
             element = torch.arange(elements, device=self.device).mul_(signed(ELEMENT))
             state = state[:, None] + element
-        return shifted(mix(state), 11).to(torch.float64).mul_(2.0**-53).reshape(shape)
+        return unit(state).reshape(shape)
 
     def check(self, rows: int) -> None:
         if rows != len(self):
@@ -202,6 +203,28 @@ def mix(state: Tensor) -> Tensor:
     state.bitwise_xor_(shifted(state, 30)).mul_(signed(0xBF58476D1CE4E5B9))
     state.bitwise_xor_(shifted(state, 27)).mul_(signed(0x94D049BB133111EB))
     return state.bitwise_xor_(shifted(state, 31))
+
+
+def unit(state: Tensor) -> Tensor:
+    """The uniform numbers in [0, 1) of int64 states, float64; it may write to ``state``."""
+    if state.is_cuda:
+        return fused_unit()(state).view(torch.float64)
+    return shifted(mix(state), 11).to(torch.float64).mul_(2.0**-53)
+
+
+@cache
+def fused_unit() -> Callable[[Tensor], Tensor]:
+    """``unit`` as one CUDA kernel; its float64 numbers are returned as int64 of the same bits."""
+    compiled: Callable[[Tensor], Tensor] = torch.cuda.jiterator._create_jit_fn(
+        """template <typename T> T unit(T state) {
+            unsigned long long z = state;
+            z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+            z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+            z = z ^ (z >> 31);
+            return __double_as_longlong((z >> 11) * 1.1102230246251565e-16);
+        }"""
+    )
+    return compiled
 
 
 def shifted(number: Tensor, bits: int) -> Tensor:

@@ -28,7 +28,7 @@ or a tensor that broadcasts against x. V counts all states of a site, MASK inclu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -80,6 +80,11 @@ class ForwardProcess(ABC):
     @abstractmethod
     def rate_matrix(self) -> Tensor:
         """R_b, float64 [V, V]; rows sum to zero."""
+
+    def announce(self, times: Sequence[float], device: torch.device) -> None:  # noqa: B027
+        """The decreasing times of a run that is about to start; a kernel may make together what its
+        steps need. Not every kernel has anything to make.
+        """
 
     @abstractmethod
     def transition(self, s: float, t: float) -> Tensor:

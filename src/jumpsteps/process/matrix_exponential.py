@@ -24,28 +24,33 @@ def exponential_of_rates(rates: Tensor, elapsed: Tensor) -> Tensor:
 
     Half a jump at most is expected in each of the 2^k pieces, whose series ends at 19 jumps. It is
     summed in powers of four jumps (Paterson & Stockmeyer 1973), by 7 products of matrices. Rows are
-    normalised after each squaring, which removes the rounding error that it would double.
+    normalised after each squaring, which removes the rounding error that it would double. Every
+    time has a k of its own.
     """
     largest = (-rates.diagonal()).max()
     # The series of one piece is short: there are as many pieces as jumps may be needed.
     least = (len(rates) - 1).bit_length()
-    pieces = (
-        max(least, math.ceil(math.log2(max(float(largest * elapsed.max()), 1e-300)) + 1))
-        if elapsed.numel()
-        else 0
-    )
-    piece = (elapsed / 2**pieces).to(rates.device)[:, None, None]
+    pieces = [
+        max(least, math.ceil(math.log2(max(jumps, 1e-300)) + 1))
+        for jumps in (largest.cpu() * elapsed.cpu()).tolist()
+    ]
+    order = sorted(range(len(pieces)), key=lambda i: -pieces[i])
+    first = torch.tensor(order, device=elapsed.device, dtype=torch.int64)
+    shares = torch.tensor([0.5 ** pieces[i] for i in order], dtype=torch.float64)
+    piece = (elapsed[first].cpu() * shares).to(rates.device)[:, None, None]
     eye = torch.eye(len(rates), dtype=torch.float64, device=rates.device)
     jump = piece * (rates + largest * eye).clamp_min(0)
     powers = [eye.expand_as(jump), jump, jump @ jump]
     powers.append(powers[2] @ jump)
     four, total = powers[2] @ powers[2], torch.zeros_like(jump)
-    for first in range(16, -1, -4):
-        total = total @ four if first < 16 else total
+    for start in range(16, -1, -4):
+        total = total @ four if start < 16 else total
         for more, power in enumerate(powers):
-            total = total.add(power, alpha=1 / math.factorial(first + more))
-    total = total / total.sum(-1, keepdim=True)
-    for _ in range(pieces):
-        total = total @ total
-        total /= total.sum(-1, keepdim=True)
-    return total
+            total = total.add(power, alpha=1 / math.factorial(start + more))
+    total /= total.sum(-1, keepdim=True)
+    for k in range(max(pieces, default=0), 0, -1):
+        # The times with at least k squarings, which come first.
+        part = total[: sum(count >= k for count in pieces)]
+        squared = part @ part
+        torch.div(squared, squared.sum(-1, keepdim=True), out=part)
+    return torch.empty_like(total).index_copy_(0, first.to(rates.device), total)

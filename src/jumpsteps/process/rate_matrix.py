@@ -11,7 +11,7 @@ distinct time.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -34,6 +34,10 @@ __all__ = ["MatrixKernel", "RateMatrix", "birth_death"]
 SMALLEST = 1e-280
 """A symbol whose likelihood is a smaller share of the largest one of its site counts as impossible:
 float64 has no digits for it."""
+
+AHEAD = 2**20
+"""Numbers in the matrices that are made ahead on a GPU: 16 matrices of 256 symbols. They take the
+time of one there; a CPU gains nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,9 @@ class MatrixKernel(ForwardProcess):
 
     def prior(self) -> Tensor:
         return self.stationary()
+
+    def announce(self, times: Sequence[float], device: torch.device) -> None:
+        time_tables(self, device).announce(times)
 
     def exponential(self, elapsed: Tensor) -> Tensor:
         """exp(elapsed R_b), float64 [T, V, V], for elapsed [T]."""
@@ -184,7 +191,9 @@ class MatrixKernel(ForwardProcess):
 
 @lru_cache(maxsize=8)
 def time_tables(kernel: MatrixKernel, device: torch.device) -> TimeTables:
-    return TimeTables(kernel.rate_matrix().to(device), kernel.noise.total, SMALLEST)
+    rates = kernel.rate_matrix().to(device)
+    ahead = AHEAD // rates.numel() if device.type == "cuda" else 0
+    return TimeTables(rates, kernel.noise.total, SMALLEST, ahead)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

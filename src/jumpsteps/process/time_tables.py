@@ -1,9 +1,12 @@
 """Tables of a matrix kernel at single times, on a device: the latest few are kept.
 
-A run needs those of one step at a time, and a step starts at the time where the last one ended.
+A run needs those of one step at a time, and a step starts at the time where the last one ended. A
+run that announces its times has the transition matrices of several steps made together, which on a
+GPU takes hardly longer than one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -15,7 +18,7 @@ from jumpsteps.process.matrix_exponential import exponential_of_rates
 __all__ = ["TimeTables"]
 
 KEPT = 6
-"""Tables of each kind."""
+"""Tables of each kind, besides those made ahead."""
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -29,28 +32,46 @@ class TimeTables:
         rates: R_b, float64 [V, V], on the device.
         total: the integral of sigma over [0, t], a float64 number on the CPU.
         smallest: see ``impossible``.
+        ahead: later steps whose matrices are made with those of a step.
     """
 
-    def __init__(self, rates: Tensor, total: Callable[[float], Tensor], smallest: float) -> None:
-        self.rates, self.total, self.smallest = rates, total, smallest
+    def __init__(
+        self, rates: Tensor, total: Callable[[float], Tensor], smallest: float, ahead: int = 0
+    ) -> None:
+        self.rates, self.total, self.smallest, self.ahead = rates, total, smallest, ahead
+        self.times: dict[float, list[float]] = {}
         self.matrices: dict[tuple[float, float], Tensor] = {}
         self.masks: dict[float, Tensor | None] = {}
         self.jump_tables: dict[float, JumpTables] = {}
         self.near_jumps: dict[float, NearJumps] = {}
+
+    def announce(self, times: Sequence[float]) -> None:
+        """The decreasing times of a run's steps, before its first step."""
+        last = self.ahead + 2
+        self.times = {t: list(times[i : i + last]) for i, t in enumerate(times)}
+
+    def later(self, s: float, t: float) -> Iterator[tuple[float, float]]:
+        """The pairs that later steps need where this one needs (s, t)."""
+        times = self.times.get(t, [])[1:]
+        if s == 0:
+            yield from ((0.0, later) for later in times[: self.ahead] if later > 0)
+        elif times and s == times[0]:
+            yield from pairwise_reversed(times)
 
     # Tables that are made in inference mode could not be used outside of it.
     @torch.inference_mode(False)
     @torch.no_grad()
     def between(self, *times: tuple[float, float]) -> list[Tensor]:
         """q_{t|s} for pairs (s, t), float64 [V, V] each; those that are not kept are made
-        together.
+        together, and with them those of later steps.
         """
         known = dict(self.matrices)
-        new = [pair for pair in times if pair not in known]
-        if new:
+        if not known.keys() >= set(times):
+            wanted = [each for pair in times if pair not in known for each in self.later(*pair)]
+            new = [pair for pair in dict.fromkeys([*wanted, *times]) if pair not in known]
             elapsed = torch.stack([self.total(t) - self.total(s) for s, t in new])
             made = dict(zip(new, exponential_of_rates(self.rates, elapsed), strict=True))
-            self.matrices = latest(known | made)
+            self.matrices = latest(known | made, KEPT + 2 * self.ahead)
             known |= made
         return [known[pair] for pair in times]
 
@@ -86,6 +107,11 @@ class TimeTables:
         return known[t]
 
 
-def latest(tables: dict[K, T]) -> dict[K, T]:
+def pairwise_reversed(times: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """(s, t) of the steps between decreasing times."""
+    return ((s, t) for t, s in pairwise(times))
+
+
+def latest(tables: dict[K, T], kept: int | None = None) -> dict[K, T]:
     """The last few entries."""
-    return dict(list(tables.items())[-KEPT:])
+    return dict(list(tables.items())[-(kept or KEPT) :])

@@ -93,7 +93,7 @@ def simulate(
     steps = plan(sampler, schedule, forward)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     reverse = replace(reverse, model=counter)
-    x = start(reverse, first := steps[0].t, shape, generator, initial)
+    x, first = start(reverse, steps, shape, generator, initial), steps[0].t
     free = torch.ones_like(x, dtype=torch.bool)
     if given is not None:
         given.check(shape, forward)
@@ -158,12 +158,14 @@ def plan(sampler: Sampler, schedule: Schedule | None, forward: ForwardProcess) -
 
 def start(
     reverse: ReverseProcess,
-    t: float,
+    steps: list[Step],
     shape: tuple[int, int],
     generator: Generator,
     initial: Tensor | NDArray[np.integer] | None,
 ) -> Tensor:
-    """The state at the schedule's first time."""
+    """The state at the schedule's first time; announces the times of the run to the kernel."""
+    t = steps[0].t
+    reverse.forward.announce([t, *(step.s for step in steps)], generator.device)
     if min(shape) < 1:
         raise ValueError(f"a run needs at least one sequence of one site, got shape {tuple(shape)}")
     if isinstance(generator, SampleGenerators) and len(generator) != shape[0]:

@@ -1,0 +1,50 @@
+"""Tables that are made ahead are those that are made one by one."""
+
+from itertools import pairwise
+
+import torch
+
+from jumpsteps.process import time_tables
+from jumpsteps.process.noise import LogLinear
+from jumpsteps.process.rate_matrix import birth_death
+from jumpsteps.process.time_tables import TimeTables
+
+TIMES = [1.0, 0.8, 0.55, 0.3, 0.2, 0.05, 0.0]
+
+
+def tables(ahead: int) -> TimeTables:
+    rates = birth_death(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 1.0]))
+    return TimeTables(rates, LogLinear().total, 0.0, ahead)
+
+
+def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
+    made: list[int] = []
+    exponential = time_tables.exponential_of_rates
+
+    def counted(rates, elapsed):
+        made.append(len(elapsed))
+        return exponential(rates, elapsed)
+
+    monkeypatch.setattr(time_tables, "exponential_of_rates", counted)
+    results, batches = [], []
+    for ahead in (0, 2):
+        kept = tables(ahead)
+        kept.announce(TIMES)
+        found = []
+        for t, s in pairwise(TIMES[:-1]):
+            found += [*kept.between((0.0, s), (s, t)), *kept.between((0.0, t))]
+        results.append(torch.stack(found))
+        batches.append(list(made))
+        made.clear()
+    assert torch.equal(*results)
+    assert batches[0] == [2, 1, 2, 2, 2, 2]
+    assert batches[1] == [6, 1, 4]
+
+
+def test_other_times_than_those_announced_are_made_alone() -> None:
+    kept = tables(3)
+    kept.announce(TIMES)
+    assert not list(kept.later(0.0, 0.7))
+    assert not list(kept.later(0.3, 0.8))
+    assert list(kept.later(0.0, 0.3)) == [(0.0, 0.2), (0.0, 0.05)]
+    assert list(kept.later(0.3, 0.55)) == [(0.2, 0.3), (0.05, 0.2), (0.0, 0.05)]
