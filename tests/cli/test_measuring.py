@@ -111,6 +111,36 @@ def test_mistakes_are_one_line(tmp_path, capsys, options, message):
     assert message in err
 
 
+FAULTY = """
+def divides(samples):
+    return samples.float().mean(1) / (1 // 0)
+
+def interrupted(samples):
+    raise RuntimeError("several\\nlines")
+"""
+
+
+def test_a_metric_that_raises_is_one_line_and_loses_no_sample(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faulty_of_test.py").write_text(FAULTY)
+    (tmp_path / "broken_of_test.py").write_text("x = 1\nundefined\n")
+    asked = f"compare {EXACT} --nfe 1 --schedules uniform -n 4 -o r.json"
+    for metric, raised in (
+        ("broken_of_test:f", "NameError: name 'undefined' is not defined at "),
+        ("faulty_of_test:divides", "ZeroDivisionError: integer division or modulo by zero at "),
+        ("faulty_of_test:interrupted", "RuntimeError: several at "),
+        ("math:pi", "TypeError: 'float' object is not callable; correct it"),
+    ):
+        code, _, err = run(capsys, f"{asked} --metric {metric}")
+        assert (code, err.count("\n")) == (1, 1)
+        assert err.startswith(f"error: --metric {metric} raised {raised}")
+        place = f"{tmp_path / metric.partition(':')[0]}.py:"
+        assert metric == "math:pi" or place in err
+        assert err.endswith("; correct it and run the same command again\n")
+    assert len(list(tmp_path.glob("r.json.parts/*/samples-*"))) == 1
+    assert run(capsys, asked)[0] == 0
+
+
 def test_a_model_without_a_metric_says_how_to_get_one(tmp_path, capsys, folders):
     out = tmp_path / "r.json"
     for options, message in (

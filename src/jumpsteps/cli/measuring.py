@@ -5,6 +5,7 @@ stand beside it.
 import importlib
 import math
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,7 @@ from jumpsteps.models.built_in import TEXTS, checkpoint_folder
 from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import load_evaluator
 from jumpsteps.models.networks.autoregressive import Autoregressive
+from jumpsteps.models.tokenizer import first_line
 
 __all__ = ["Metric", "measures_of_data", "metric_named", "print_measures", "reference_data"]
 
@@ -171,7 +173,8 @@ def own_function(name: str) -> Callable[[Tensor], Tensor]:
     Modules are looked for in the current folder, too.
 
     Raises:
-        ValueError: no such module or function; when called, another shape of its values.
+        ValueError: no such module or function, or a module that raises; when called, a function
+            that raises, or another shape of its values.
     """
     module, _, function = name.partition(":")
     if not module or not function:
@@ -185,11 +188,16 @@ def own_function(name: str) -> Callable[[Tensor], Tensor]:
         raise ValueError(
             f"--metric {name}: {error}; name a function in a module of this folder"
         ) from None
+    except Exception as error:
+        raise ValueError(raised(name, error)) from None
     finally:
         sys.path.pop(0)
 
     def measure(samples: Tensor) -> Tensor:
-        values = torch.as_tensor(found(samples))
+        try:
+            values = torch.as_tensor(found(samples))
+        except Exception as error:
+            raise ValueError(raised(name, error)) from None
         if values.shape != samples.shape[:1]:
             raise ValueError(
                 f"--metric {name} gave values of shape {list(values.shape)} for {len(samples)} "
@@ -198,6 +206,16 @@ def own_function(name: str) -> Callable[[Tensor], Tensor]:
         return values.to(torch.float64)
 
     return measure
+
+
+def raised(name: str, error: Exception) -> str:
+    """What a metric raised, and where, in one line."""
+    place, kind = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
+    where = "" if place.filename == __file__ else f" at {place.filename}:{place.lineno}"
+    return (
+        f"--metric {name} raised {kind}: {first_line(error)}{where}; correct it and run the same "
+        "command again"
+    )
 
 
 def distance(reference: Tensor, beside: Callable[[Tensor], Measures] | None) -> Metric:
