@@ -1,10 +1,12 @@
 """The command ``jumpsteps``, also as ``python -m jumpsteps``."""
 
+import os
 import sys
 from typing import TextIO, cast
 
 from jumpsteps.cli.closed_pipe import OutputUntilClosed
 from jumpsteps.cli.main import main
+from jumpsteps.core.distributed import launch_of
 from jumpsteps.core.interrupts import command_is_ready
 
 
@@ -14,6 +16,10 @@ def run() -> None:
     sys.stdout = cast(TextIO, OutputUntilClosed(sys.stdout))
     code = main()
     sys.stdout.flush()
+    if code == 0 and launch_of(os.environ).count > 1:
+        # Threads of torch.distributed may outlive the interpreter, and abort the process then.
+        sys.stderr.flush()
+        os._exit(0)
     sys.exit(code)
 
 

@@ -1,4 +1,6 @@
-"""A script that runs commands of jumpsteps, each in several processes that work together.
+"""Programs, and commands of jumpsteps, in several processes that work together.
+
+As a script it runs commands:
 
     python -P together.py FOLDER COUNT COMMANDS
 
@@ -16,6 +18,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from jumpsteps.cli.main import main
 from jumpsteps.sampling import run_folder
@@ -43,12 +46,17 @@ def ending(how: str) -> None:
     Parts.save = save_and_end
 
 
+def launched(rank: int, count: int, port: int) -> dict[str, str]:
+    """The variables that torchrun gives a process."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    return {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
+
+
 def start(folder: Path, k: int, rank: int, count: int, port: int, words: list[str]) -> int:
     """The process of this rank."""
     if child := os.fork():
         return child
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= launched(rank, count, port)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{k}-{rank}.{name}", os.O_CREAT | os.O_WRONLY), number)
     run_folder.SAVE_EVERY = 0.0
@@ -70,13 +78,36 @@ def run(folder: Path, count: int, commands: list[list[str]]) -> None:
             (folder / f"{k}-{rank}.code").write_text(str(os.waitstatus_to_exitcode(status)))
 
 
+PATHS = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+
+
+def run_program(folder: Path, count: int, text: str) -> list[Any]:
+    """What each process of a program writes as JSON to rank0.json, rank1.json, ... of the folder
+    that is its argument.
+    """
+    (folder / "program.py").write_text(text)
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(folder / "program.py"), str(folder)],
+            env=os.environ | PATHS | launched(rank, count, port),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-2000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(count)]
+
+
 def together(folder: Path, count: int, *commands: list[str]) -> list[list[tuple[int, str, str]]]:
     """Exit code, standard output and standard error of each process of each command."""
     folder.mkdir(exist_ok=True)
     words = json.dumps([[str(word) for word in command] for command in commands])
     arguments = [sys.executable, "-P", __file__, str(folder), str(count), words]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    subprocess.run(arguments, check=True, timeout=300, env=environment)
+    subprocess.run(arguments, check=True, timeout=300, env=os.environ | PATHS)
 
     def said(k: int, rank: int) -> tuple[int, str, str]:
         code, out, err = (

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from builders.command_line import run
+from builders.masked_lm import bert_folder
 from builders.together import together
 
 pytestmark = pytest.mark.slow
@@ -82,6 +83,23 @@ def test_a_run_of_which_one_process_was_killed_continues(tmp_path, capsys):
     assert killed[0][2].count("\n") == 1
     assert [code for code, *_ in again] == [0, 0]
     assert hash_of(two) == hash_of(one)
+
+
+@pytest.mark.parametrize("sampler", [["--nfe", "4"], ["--sampler", "klass"]])
+def test_processes_draw_the_samples_of_one_from_parts_of_a_network(tmp_path, capsys, sampler):
+    """They have different numbers of batches, and by KLASS calls that depend on the samples."""
+    bert_folder(tmp_path / "bert")
+    words = ["sample", tmp_path / "bert", *sampler, "--batch", "10", "-n", "31"]
+    capsys.readouterr()
+    alone(capsys, words, tmp_path / "one.npz")
+    divided = [*words, "--shard-model", "-o", tmp_path / "two.npz"]
+    exact = ["sample", "toy-absorbing", "--nfe", "2", "--shard-model"]
+    said, refused = together(tmp_path / "said", 2, divided, exact)
+    assert [code for code, *_ in said] == [0, 0]
+    samples = [np.load(tmp_path / f"{name}.npz")["samples"] for name in ("one", "two")]
+    assert np.array_equal(*samples)
+    assert [code for code, *_ in refused] == [1, 1]
+    assert "toy-absorbing has no network to divide" in refused[0][2] + refused[1][2]
 
 
 def test_one_process_says_what_is_wrong(tmp_path):

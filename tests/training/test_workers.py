@@ -1,14 +1,11 @@
 """Several processes that train together."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from builders.together import run_program
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.training.config import TrainConfig
 from jumpsteps.training.loop import generator_of_step
@@ -83,39 +80,11 @@ def run(out, workers, **settings):
 """
 
 
-def launch(folder, count):
-    """Run the program in processes with the environment that torchrun gives them."""
-    (folder / "program.py").write_text(PROGRAM)
-    (folder / "joined.py").write_text(JOINED)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(count),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(folder / "program.py"), str(folder)],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-2000:]
-    return [json.loads((folder / f"rank{i}.json").read_text()) for i in range(count)]
-
-
 @pytest.mark.slow
 def test_two_processes_take_the_same_steps(tmp_path):
     """Data are 0 in one process and 1 in the other, so only averaged gradients move the first."""
-    first, second = launch(tmp_path, 2)
+    (tmp_path / "joined.py").write_text(JOINED)
+    first, second = run_program(tmp_path, 2, PROGRAM)
     assert first[:3] == second[:3] == [2, True, True]
     assert first[4] == second[4] < 0.9
     for one, other in zip(first[3], second[3], strict=True):

@@ -49,6 +49,7 @@ from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import plot_error_curve
 from jumpsteps.models import LoadedModel
+from jumpsteps.models.sharding import shard_model
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
@@ -131,7 +132,10 @@ def optimize_command(options: OptimizeOptions, device: torch.device, workers: Wo
 
 def sample_command(options: SampleOptions, device: torch.device, workers: Workers) -> None:
     sampler = sampler_named(options.sampler, options.order)
-    model = load_model(options.model, device, options.observed.template)
+    place = torch.device("cpu") if options.shard_model else device
+    model = load_model(options.model, place, options.observed.template)
+    if options.shard_model:
+        model, workers = shard_model(model, device, workers)
     file, write = sample_files(options.out, model)
     if model.text is not None:
         text_file(file)

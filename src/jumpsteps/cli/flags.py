@@ -134,6 +134,12 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     add_sampling(sample, n=8, text="number of samples; by default 8")
     sample.add_argument(
+        "--shard-model",
+        action="store_true",
+        help="of several processes each holds a part of the network, for networks that do not fit "
+        "one device",
+    )
+    sample.add_argument(
         "--colour",
         action="store_true",
         help="text in the colours of the steps in which its tokens came: the first sample on the "

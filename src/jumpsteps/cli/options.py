@@ -162,11 +162,14 @@ class SampleOptions:
     corrector: CorrectorOptions
     n: int
     batch: int | None
+    shard_model: bool
     colour: bool
     out: str | None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if self.shard_model and self.model.compile:
+            raise ValueError("a divided network is not compiled; leave out --compile")
 
 
 @dataclass(frozen=True)
