@@ -161,7 +161,7 @@ def test_arguments_that_cannot_be_parsed_exit_with_2(arguments):
 def test_options_are_frozen_and_keep_the_order_of_flags():
     options = parse(f"compare {EXACT} --nfe 4 2 --schedules b a --seed 3".split())
     assert (options.search.nfe, options.schedules, options.seed) == ((4, 2), ("b", "a"), 3)
-    assert (options.model.name, options.observed.given, options.n) == (EXACT, None, 256)
+    assert (options.model.name, options.observed.given, options.n) == (EXACT, None, None)
     with pytest.raises(AttributeError):
         options.seed = 4
 
