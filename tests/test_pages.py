@@ -75,6 +75,18 @@ def test_modules_and_names_that_a_page_names_exist(page):
     assert [name for name in sorted(set(ours) - example) if not resolves(name)] == []
 
 
+def test_the_messages_of_the_page_are_those_of_the_code():
+    """What stands between the dots of a message occurs in one literal, which may span lines."""
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("src/jumpsteps/**/*.py")]
+    code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| .* \|$", page.split("## Messages")[1], re.M)[1:]
+    assert len(rows) >= 10
+    patterns = [r"\{.+?\}".join(map(re.escape, re.split(r"\.\.\.", row))) for row in rows]
+    missing = [row for row, p in zip(rows, patterns, strict=True) if not re.search(p, code)]
+    assert missing == []
+
+
 def test_a_name_that_does_not_exist_is_noticed():
     assert resolves("exact.Enumerable")
     assert resolves("search.costs.correction.ErrorCorrection")

@@ -164,6 +164,8 @@ def test_errors():
         optimize_schedule(REVERSE, data()[0], [6], generator=seeded(0))
     with pytest.raises(ValueError, match="at least one NFE"):
         optimize_schedule(REVERSE, data(), [], generator=seeded(0))
+    with pytest.raises(ValueError, match=r"several numbers of model calls; pass \[4\]"):
+        optimize_schedule(REVERSE, data(), 4, generator=seeded(0))
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,12 @@ def optimize_schedule(
 def wanted_steps(
     reverse: ReverseProcess, sampler: Sampler, nfe: Iterable[int], tolerance: float | None
 ) -> dict[int, int]:
-    """NFE -> steps; raises ValueError for a sampler that does not serve the kernel, or for neither
-    or both of an NFE and a tolerance.
+    """NFE -> steps; raises ValueError for a sampler that does not serve the kernel, a number in
+    place of several, or for neither or both of an NFE and a tolerance.
     """
     sampler.check(reverse.forward)
+    if isinstance(nfe, int):
+        raise ValueError(f"nfe takes several numbers of model calls; pass [{nfe}]")
     steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
     if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")
