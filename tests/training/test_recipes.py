@@ -47,7 +47,7 @@ class Melodies:
 
 @pytest.fixture(autouse=True)
 def few_test_sequences(monkeypatch):
-    monkeypatch.setattr(recipes, "HELD_OUT", 16)
+    monkeypatch.setattr(recipes, "HELD_OUT", {"cpu": 16})
 
 
 def tiny(name, **config):

@@ -1,5 +1,6 @@
 """The commands, each a function of its options."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ from jumpsteps.cli.outputs import (
 from jumpsteps.cli.racing import race_schedules, recommendation
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
-from jumpsteps.core.distributed import Workers
+from jumpsteps.core.distributed import Workers, launch_of
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import plot_error_curve
 from jumpsteps.models import LoadedModel
@@ -61,6 +62,7 @@ from jumpsteps.search.explain_counts import explain_counts
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.training.recipes import RECIPES, train_recipe
+from jumpsteps.training.text_recipe import text_recipe, text_tokenizer
 
 __all__ = [
     "demo_command",
@@ -231,6 +233,11 @@ def explain_command(options: ExplainOptions) -> None:
 
 def train_command(options: TrainOptions) -> None:
     recipe = pick("recipe", options.recipe, RECIPES)
+    of_text = recipe.task == "text"
+    if of_text:
+        recipe = text_recipe(options.tokenizer, options.column)
+    elif options.tokenizer is not None:
+        raise ValueError(f"the recipe {options.recipe} has no text; leave out --tokenizer")
     device, out = device_named(options.device), output_folder(options.out)
     done = train_recipe(
         recipe,
@@ -251,5 +258,7 @@ def train_command(options: TrainOptions) -> None:
         from_scratch=options.from_scratch,
         progress=True,
     )
+    if of_text and launch_of(os.environ).rank == 0:
+        text_tokenizer(options.tokenizer).save_pretrained(out)
     state = "finished" if done else "stopped early; run the same command to continue"
     print(f"{state}; checkpoint in {out}")

@@ -167,12 +167,8 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help=f"{schedule_names()}; by default uniform and {OWN}, or for a model that came without "
         "schedules uniform and shortest-path",
     )
-    add_sampling(
-        compare,
-        n=None,
-        text="number of samples for each schedule and NFE; by default 256, and 64 of a large "
-        "network on a CPU",
-    )
+    text = "samples for each schedule and NFE; by default 256, of a large network on a CPU 64"
+    add_sampling(compare, n=None, text=text)
     compare.add_argument(
         "--metric",
         metavar="MODULE:FUNCTION",
@@ -216,8 +212,11 @@ def add_train(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     train.add_argument(
         "--data",
         help="for the piano recipes: a folder or zip of MIDI files, or a folder of arrays; for the "
-        "image recipe: a folder of CIFAR-10, of .png files, or NAME_train.npz of JPEGs",
+        "image recipe: a folder of CIFAR-10, of .png files, or NAME_train.npz of JPEGs; for text: "
+        "what --text of the other commands reads",
     )
+    train.add_argument("--tokenizer", help="for text: its folder; by default that of text-small")
+    train.add_argument("--column", default="text", help="for text: of documents in a table")
     train.add_argument("--out", required=True, help="checkpoint folder")
     train.add_argument(
         "--steps",
@@ -370,9 +369,7 @@ def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:
         "documents: a data set that Hugging Face datasets saved to a folder, .parquet, .jsonl, or "
         "a folder of texts",
     )
-    to.add_argument(
-        "--column", default="text", help="of the documents of --text, if they have columns"
-    )
+    to.add_argument("--column", default="text", help="of --text, if it is a table of documents")
     to.add_argument(
         "--sequences",
         type=positive,

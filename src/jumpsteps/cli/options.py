@@ -239,6 +239,8 @@ class TrainOptions:
     recipe: str
     device: str | None
     data: str | None
+    tokenizer: str | None
+    column: str
     out: str
     steps: int | None
     batch: int | None

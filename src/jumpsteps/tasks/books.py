@@ -87,9 +87,9 @@ class Books:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
-def thinned(x: Tensor) -> Tensor:
-    """At most ``HELD_OUT`` rows, evenly spread."""
-    return x[torch.linspace(0, len(x) - 1, min(len(x), HELD_OUT)).long()]
+def thinned(x: Tensor, most: int = HELD_OUT) -> Tensor:
+    """At most so many rows, evenly spread."""
+    return x[torch.linspace(0, len(x) - 1, min(len(x), most)).long()]
 
 
 def read_split(path: Path | str, split: str) -> BookTokens:

@@ -1,9 +1,8 @@
 """Training recipes of the shipped models: data, network, loss and settings by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,12 +10,11 @@ from tqdm import tqdm
 
 from jumpsteps.core.distributed import Workers, workers_of_launcher
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.models.formats.native import NetworkConfig, build, save_native
+from jumpsteps.models.formats.native import build, save_native
 from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.models.networks.unet import UNet, UNetConfig
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.gaussian import Gaussian
-from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, LogLinear
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.tasks import countdown, images, piano
@@ -29,57 +27,10 @@ from jumpsteps.training.gradients import Say
 from jumpsteps.training.loop import Data, train
 from jumpsteps.training.losses import Loss, MaskedCrossEntropy, ScoreEntropy
 from jumpsteps.training.pieces import Start, read_start, training_record
+from jumpsteps.training.recipe import Corpus, FromFiles, Recipe
+from jumpsteps.training.text_recipe import text_recipe
 
 __all__ = ["RECIPES", "Corpus", "FromFiles", "Recipe", "train_recipe"]
-
-
-class Corpus(Protocol):
-    """A data set read from files."""
-
-    @property
-    def name(self) -> str:
-        """Name of the data with its SHA-256, stored in the checkpoint."""
-
-    @property
-    def test(self) -> Tensor:
-        """Held-out sequences, int64 [N, L]."""
-
-    def sample_data(self, n: int, generator: torch.Generator) -> Tensor:
-        """Training sequences, int64 [n, L] on the generator's device."""
-
-
-@dataclass(frozen=True)
-class FromFiles:
-    """Data at the path that ``jumpsteps train --data`` names.
-
-    Attributes:
-        read: (path, device) -> the data, from which batches are drawn on the device.
-        what: description of a valid path, for error messages.
-    """
-
-    read: Callable[[Path, torch.device], Corpus]
-    what: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Definition of a trained model.
-
-    Attributes:
-        task: name of the task.
-        length: sequence length L.
-        output: parameterisation of the network, see ``formats.native.build``.
-        data: a function that generates batches, or files.
-    """
-
-    task: str
-    length: int
-    forward: ForwardProcess
-    network: NetworkConfig
-    output: str
-    loss: Loss
-    data: Data | FromFiles
-    config: TrainConfig
 
 
 COUNTDOWN_SMOOTHING = 1e-3
@@ -190,10 +141,12 @@ RECIPES: dict[str, Recipe] = {
             ema=0.9995,
         ),
     ),
+    "text": text_recipe(),
 }
 
-HELD_OUT = 1024
-"""Minimal number of sequences in a held-out evaluation; a smaller test set is repeated."""
+HELD_OUT = {"cpu": 64, "cuda": 1024}
+"""Minimal number of sequences in a held-out evaluation, by type of device; a smaller test set is
+repeated."""
 
 
 def train_recipe(
@@ -383,9 +336,8 @@ def held_out(
     Every call uses the same noise. Batches have the training size, so that a compiled network is
     compiled for one shape only. ``test`` is int64 [N, L].
     """
-    rows = torch.arange(-(-max(len(test), HELD_OUT) // batch) * batch, device=test.device) % len(
-        test
-    )
+    least = max(len(test), HELD_OUT.get(test.device.type, HELD_OUT["cpu"]))
+    rows = torch.arange(-(-least // batch) * batch, device=test.device) % len(test)
 
     def evaluate() -> float:
         generator = torch.Generator(test.device).manual_seed(0)
