@@ -99,12 +99,24 @@ def test_every_process_has_a_gpu_of_its_own(launch, gpus, expected, monkeypatch)
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
 def test_parts_are_equal_and_complete(count):
     ranges = [range(3, 5), range(9, 10), range(20, 31)]
-    parts = [Workers(rank, count).part_of(ranges) for rank in range(count)]
+    parts = [Workers(rank, count).part_of(ranges, 1) for rank in range(count)]
     numbers = [i for part in parts for one in part for i in one]
     assert numbers == [i for one in ranges for i in one]
     sizes = [sum(map(len, part)) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert all(part for one in parts for part in one)
+
+
+def test_parts_are_whole_batches_where_that_is_nearly_even():
+    def parts(n, batch, count):
+        return [Workers(rank, count).part_of([range(n)], batch) for rank in range(count)]
+
+    assert parts(2000, 256, 2) == [[range(1024)], [range(1024, 2000)]]
+    assert parts(1024, 256, 3) == [[range(341)], [range(341, 682)], [range(682, 1024)]]
+    assert parts(8, 256, 2) == [[range(4)], [range(4, 8)]]
+    ranges = [range(96), range(100, 132)]
+    assert Workers(0, 2).part_of(ranges, 16) == [range(64)]
+    assert Workers(1, 2).part_of(ranges, 16) == [range(64, 96), range(100, 132)]
 
 
 def test_rows_are_shared_and_no_process_has_none():

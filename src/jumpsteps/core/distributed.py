@@ -68,6 +68,10 @@ class Launch:
         return device
 
 
+UNEVEN = 1.125
+"""How much larger than the mean the largest part may be, so that all are whole batches."""
+
+
 @dataclass(frozen=True)
 class Workers:
     """What one process knows of the others.
@@ -138,16 +142,22 @@ class Workers:
         dist.broadcast(found, 0)
         return [range(first, stop) for first, stop in found.tolist()]
 
-    def part_of(self, ranges: Sequence[range]) -> list[range]:
-        """This process's part of the numbers in ``ranges``, equal to that of others up to one."""
+    def part_of(self, ranges: Sequence[range], batch: int) -> list[range]:
+        """This process's part of the numbers in ``ranges``, which are done ``batch`` at a time.
+
+        Parts are of whole batches, those of one process, unless the largest part would be more
+        than ``UNEVEN`` times the mean; else they are equal up to one number.
+        """
         total = sum(map(len, ranges))
-        first, stop = (k * total // self.count for k in (self.rank, self.rank + 1))
-        mine, before = [], 0
-        for one in ranges:
-            part = one[max(first - before, 0) : max(stop - before, 0)]
-            before += len(one)
-            if part:
-                mine.append(part)
+        pieces = [one[i : i + batch] for one in ranges for i in range(0, len(one), batch)]
+        if -(-len(pieces) // self.count) * batch * self.count > UNEVEN * total:
+            pieces = [one[i : i + 1] for one in ranges for i in range(len(one))]
+        first, stop = (k * len(pieces) // self.count for k in (self.rank, self.rank + 1))
+        mine: list[range] = []
+        for piece in pieces[first:stop]:
+            if mine and mine[-1].stop == piece.start:
+                piece = range(mine.pop().start, piece.stop)
+            mine.append(piece)
         return mine
 
     def rows_of(self, n: int) -> Tensor:

@@ -92,7 +92,7 @@ def draw_samples(
         given.check(shape, reverse.forward)
     whole: list[Simulation] = []
     missing = [range(n)] if parts is None else workers.ranges_of_first(parts.missing)
-    for rows in workers.part_of(missing):
+    for rows in workers.part_of(missing, batch):
         some = slice(rows.start, rows.stop)
         runs = batches(
             reverse,
