@@ -100,6 +100,7 @@ def test_a_causal_model_of_transformers_judges_by_the_text(tmp_path, folders):
         ("--metric zeros", "--metric takes distance or MODULE:FUNCTION such as mine:score, got 'z"),
         ("--metric nowhere_at_all:f", "No module named 'nowhere_at_all'; name a function in a"),
         ("--metric math:nothing", "has no attribute 'nothing'; name a function"),
+        ("--evaluator nowhere", "no evaluator 'nowhere': not a folder, not a hub id (OWNER/NAME)"),
         ("--metric a:b --evaluator c", "--metric and --evaluator exclude each other"),
         ("--metric torch:ones_like", "gave values of shape [8, 256] for 8 samples; return one"),
     ],

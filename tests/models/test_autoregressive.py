@@ -53,7 +53,7 @@ def test_tokens_that_are_no_symbols_are_named() -> None:
 
 def test_a_folder_without_an_evaluator_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"format": "jumpsteps-model"}')
-    with pytest.raises(ValueError, match="holds no evaluator; pass a folder"):
+    with pytest.raises(ValueError, match="holds no autoregressive model; pass a causal one"):
         load_evaluator(tmp_path)
     (tmp_path / "config.json").write_text('{"format": "jumpsteps-evaluator"}')
     with pytest.raises(ValueError, match="damaged: KeyError"):

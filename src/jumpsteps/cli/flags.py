@@ -178,10 +178,10 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     compare.add_argument(
         "--evaluator",
-        metavar="FOLDER",
-        help="for text: the metric is nats per token under this autoregressive model, one of "
-        "experiments/text_models.py or a causal model of Hugging Face such as GPT-2; MAUVE is "
-        "measured from the sequences of --text or --data",
+        metavar="MODEL",
+        help="for text: the metric is nats per token under this autoregressive model, a folder of "
+        "experiments/text_models.py, or a folder or hub id of a causal model of Hugging Face, such "
+        "as openai-community/gpt2; MAUVE is measured from the sequences of --text or --data",
     )
     compare.add_argument(
         "-o",

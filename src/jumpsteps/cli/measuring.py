@@ -33,6 +33,7 @@ from jumpsteps.models import LoadedModel
 from jumpsteps.models.built_in import TEXTS, checkpoint_folder
 from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import load_evaluator
+from jumpsteps.models.hub import MODEL_FILES, TOKENIZER_FILES, find_folder
 from jumpsteps.models.networks.autoregressive import Autoregressive
 from jumpsteps.models.tokenizer import first_line
 
@@ -95,8 +96,8 @@ def metric_named(
 
     Args:
         name: MODULE:FUNCTION, or "distance".
-        evaluator: folder of an autoregressive model; by default the one that came with the
-            package, for a built-in model of text.
+        evaluator: folder or hub id of an autoregressive model; by default the one that came with
+            the package, for a built-in model of text.
         reference: held-out sequences int64 [m, L], from which the distance and MAUVE are measured,
             if there are any.
 
@@ -111,7 +112,9 @@ def metric_named(
     if evaluator is None and model.name in TEXTS:
         evaluator = str(checkpoint_folder(EVALUATOR, "pass --evaluator FOLDER"))
     if evaluator is not None:
-        return perplexity(reader(Path(evaluator), model, device), beside, reference)
+        files = [*MODEL_FILES, *TOKENIZER_FILES]
+        folder = find_folder(evaluator, files, f"evaluator {evaluator!r}: ")
+        return perplexity(reader(folder, model, device), beside, reference)
     task = model.task
     if task is None and reference is not None:
         return distance(reference, beside)

@@ -53,7 +53,8 @@ def load_evaluator(folder: Path | str, device: torch.device | str = "cpu") -> Au
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(
-            f"{folder} holds no evaluator; pass a folder that experiments/text_models.py wrote"
+            f"{folder} holds no autoregressive model; pass a causal one of Hugging Face, such as "
+            "GPT-2, or one that experiments/text_models.py wrote"
         )
     try:
         network = Autoregressive(AutoregressiveConfig(**config["network"]))
