@@ -6,12 +6,13 @@ others certify the schedules, as far as the model calls of ``optimize_schedule``
 
     python experiments/ship_schedules.py
     python experiments/ship_schedules.py piano-absorbing --data pop909.zip
-    python experiments/ship_schedules.py text-small --data novels.npz --device cuda
+    python experiments/ship_schedules.py text-small --data novels.npz --device cuda --also 128 256
 
 The first command writes those of all models that bring data of their own.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 import torch
@@ -42,17 +43,22 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=WITH_DATA, help=", ".join(WITH_DATA))
     parser.add_argument("--data", type=Path, help="MIDI files, or books of text_models.py")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--also", type=int, nargs="*", default=[], help="model calls beyond 64")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for name in args.models:
-        found = search(load(name, device=args.device), args.data, args.seed, args.device)
+        model, began = load(name, device=args.device), time.monotonic()
+        found = search(model, args.data, args.also, args.seed, args.device)
         path = schedules_file(name)
         save_schedules(path, found)
         known = found[min(8, max(found))].provenance
         print(f"{path}: {len(found)} schedules, {known.excess_limit=}, {known.model_calls=}")
+        print(f"{time.monotonic() - began:.0f} s, order {known.order or 'of the method'}")
 
 
-def search(model: LoadedModel, data: Path | None, seed: int, device: str) -> dict[int, Schedule]:
+def search(
+    model: LoadedModel, data: Path | None, also: list[int], seed: int, device: str
+) -> dict[int, Schedule]:
     """A schedule for every number of model calls; a masked model has no more than sites."""
     masked = isinstance(model.reverse.forward, Absorbing)
     generator = torch.Generator(device).manual_seed(seed)
@@ -60,7 +66,7 @@ def search(model: LoadedModel, data: Path | None, seed: int, device: str) -> dic
     return optimize_schedule(
         model.reverse,
         tokens,
-        range(1, 1 + (min(MOST, model.length) if masked else MOST)),
+        [*range(1, 1 + (min(MOST, model.length) if masked else MOST)), *also],
         generator=generator,
         method=AutoOrder() if masked else ShortestPath(),
         given_mask=mask,

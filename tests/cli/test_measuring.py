@@ -9,6 +9,7 @@ import torch
 
 from builders.command_line import EXACT, run
 from builders.text import save_words
+from jumpsteps.cli.measuring import perplexity
 from jumpsteps.models import load
 from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import save_evaluator
@@ -177,3 +178,33 @@ def test_the_distance_from_the_data_of_a_task(tmp_path, capsys):
     few, many = (row["metric"] for row in json.loads(out.read_text())["rows"])
     assert few["low"] > many["high"]
     assert many["low"] < 0.02
+
+
+def test_samples_are_read_once_for_all_measures():
+    asked = []
+
+    def read(x):
+        asked.append(x)
+        return x.double().mean(1), x.double()
+
+    x, reference = torch.arange(20).view(4, 5), torch.arange(15).view(3, 5)
+    metric = perplexity(read, None, reference)
+    assert torch.equal(metric.measure(x), x.double().mean(1))
+    assert list(metric.beside(x)) == ["mauve, %"]
+    metric.measure(reference)
+    assert [len(each) for each in asked] == [3, 4]
+
+
+def test_documents_of_a_table_are_compared(tmp_path, capsys, folders):
+    model, judge = folders
+    rows = [{"story": "wa wb wc wd we wf wg"} for _ in range(40)]
+    (tmp_path / "stories.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = ["--text", tmp_path / "stories.jsonl", "--evaluator", judge, COMPARE]
+    code, _, error = run(capsys, "compare", model, *asked, "-o", tmp_path / "a.json")
+    assert code == 1
+    assert "has no column 'text'; name one of its columns with --column: story" in error
+    code, out, error = run(
+        capsys, "compare", model, *asked, "--column story -o", tmp_path / "a.json"
+    )
+    assert code == 0, error
+    assert "data (8 sequences)" in out

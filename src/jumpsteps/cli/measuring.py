@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -286,6 +286,7 @@ def perplexity(
     reference: Tensor | None,
 ) -> Metric:
     """Nats per token under an evaluator; MAUVE joins the other measures if there is a reference."""
+    read = lru_cache(maxsize=2)(read)  # Samples are read once for both; tensors hash by identity.
     features = None if reference is None else read(reference)[1]
 
     def measures(x: Tensor) -> Measures:
