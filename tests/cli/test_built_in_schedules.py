@@ -126,16 +126,19 @@ def test_a_comparison_without_names_takes_uniform_and_own_schedules(tmp_path, ca
     asked = [f"compare {EXACT} --nfe 4 8 -n 4 --given", tmp_path / "g.npz"]
     out = tmp_path / "r.json"
     code, printed, err = run(capsys, *asked, "-o", out)
-    assert (code, err.count("own holds counts of 256 tokens; they are rescaled to the 96")) == (
+    assert (
+        code,
+        err.count("built-in holds counts of 256 tokens; they are rescaled to the 96"),
+    ) == (
         0,
         2,
     )
-    assert printed.splitlines()[1].split() == ["NFE", "uniform", "own"]
+    assert printed.splitlines()[1].split() == ["NFE", "uniform", "built-in"]
     rows = json.loads(out.read_text())["rows"]
     named = ["--schedules", schedules_file(EXACT), "-o", out]
     assert run(capsys, *asked, *named)[0] == 0
     filed = json.loads(out.read_text())["rows"]
-    own = [row["metric"] for row in rows if row["schedule"] == "own"]
+    own = [row["metric"] for row in rows if row["schedule"] == "built-in"]
     assert own == [row["metric"] for row in filed]
 
 
@@ -145,7 +148,7 @@ def test_a_comparison_without_names_takes_uniform_and_own_schedules(tmp_path, ca
         ("toy-absorbing --nfe 4 5", "shortest-path"),  # There are schedules of 1 to 4 calls.
         ("toy-uniform --nfe 4 --sampler euler", "shortest-path"),
         ("toy-absorbing --nfe 4 --order golden", "shortest-path"),
-        ("toy-absorbing --nfe 4", "own"),
+        ("toy-absorbing --nfe 4", "built-in"),
     ],
 )
 def test_a_comparison_searches_where_own_schedules_do_not_fit(tmp_path, capsys, arguments, other):
@@ -164,7 +167,7 @@ def test_own_schedules_that_are_not_there_are_named(tmp_path, capsys):
         ("toy-absorbing --nfe 70", "'toy-absorbing': for NFE [1, 2, 3, 4] only; find one for NFE "),
         ("piano-uniform --nfe 4", "that came with 'piano-uniform': none; find one for NFE 4 with "),
     ):
-        asked = f"compare {arguments} --schedules uniform own -n 4 -o"
+        asked = f"compare {arguments} --schedules uniform built-in -n 4 -o"
         code, _, err = run(capsys, asked, out)
         assert (code, err.count("\n")) == (1, 1)
         assert message in err
@@ -205,7 +208,7 @@ def test_schedules_from_a_folder_or_the_hub(tmp_path, capsys, monkeypatch):
         ("empty", "there is no schedule 'empty'"),
         ("empty/s", "there is no schedule 'empty/s'"),
         ("some/one.json", "there is no schedule 'some/one.json'"),
-        ("one", "not uniform or cosine or fitted or own, not a file, a folder with a schedules.j"),
+        ("one", "not uniform or cosine or fitted or built-in, not a file, a folder with"),
     ],
 )
 def test_a_place_without_schedules_is_an_error(tmp_path, capsys, monkeypatch, schedule, message):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from jumpsteps.cli.free_sites import free_sites
 from jumpsteps.cli.inputs import check_whole, note_other_weights, schedule_named
-from jumpsteps.cli.names import OWN
+from jumpsteps.cli.names import SHIPPED
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
 from jumpsteps.sampling.base import Sampler
@@ -57,7 +57,7 @@ def compared_by_default(
     shipped = model.schedules
     own = bool(shipped) and order is None
     own = own and all(unsuitable(shipped, nfe, sampler, order) is None for nfe in nfes)
-    return UNIFORM, OWN if own else ShortestPath().name
+    return UNIFORM, SHIPPED if own else ShortestPath().name
 
 
 def unsuitable(

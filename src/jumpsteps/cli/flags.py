@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jumpsteps.cli.flag_parts import Subparsers, command, positive
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, OWN, choices
+from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, SHIPPED, choices
 from jumpsteps.cli.options import (
     CompareOptions,
     DemoOptions,
@@ -117,7 +117,7 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample.add_argument(
         "--schedule",
         help=f"{choices(FIXED)}, a file of 'jumpsteps optimize', or a folder or hub id with a "
-        f"schedules.json; by default {OWN}, which came with the model, or uniform if none did",
+        f"schedules.json; by default {SHIPPED}, which came with the model, or uniform if none did",
     )
     sample.add_argument(
         "--nfe", type=positive, help="model calls; not for samplers that choose their own steps"
@@ -164,8 +164,8 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--schedules",
         nargs="+",
         default=[],
-        help=f"{schedule_names()}; by default uniform and {OWN}, or for a model that came without "
-        "schedules uniform and shortest-path",
+        help=f"{schedule_names()}; by default uniform and {SHIPPED}, or for a model that came "
+        "without schedules uniform and shortest-path",
     )
     text = "samples for each schedule and NFE; by default 256, of a large network on a CPU 64"
     add_sampling(compare, n=None, text=text)
@@ -283,7 +283,7 @@ def add_saving(train: argparse.ArgumentParser) -> None:
 
 def schedule_names() -> str:
     return (
-        f"fixed schedules ({choices(FIXED)}), {OWN} for those that came with the model, search "
+        f"fixed schedules ({choices(FIXED)}), {SHIPPED} for those that came with the model, search "
         f"methods ({choices(METHODS)}), or files of 'jumpsteps optimize'"
     )
 

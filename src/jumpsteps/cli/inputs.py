@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.free_sites import free_sites, note_rescaled
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, OWN, pick
+from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, SHIPPED, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
 from jumpsteps.cli.sequence_files import (
     given_prompt,
@@ -276,9 +276,9 @@ def check_schedule_names(names: tuple[str, ...]) -> None:
 
 def check_schedule_name(name: str) -> None:
     is_local = Path(name).is_file() or (Path(name) / SCHEDULES_FILE).is_file()
-    if name not in (*FIXED, OWN) and not is_local and not is_hub_id(name):
+    if name not in (*FIXED, SHIPPED) and not is_local and not is_hub_id(name):
         raise ValueError(
-            f"there is no schedule {name!r}: not {' or '.join((*FIXED, OWN))}, not a file, a "
+            f"there is no schedule {name!r}: not {' or '.join((*FIXED, SHIPPED))}, not a file, a "
             f"folder with a {SCHEDULES_FILE} or a hub id; make one with 'jumpsteps optimize'"
         )
 
@@ -358,7 +358,7 @@ def schedule_named(
                 "k-gillespie, or --schedule uniform"
             )
         return fixed.times(steps)
-    own = name == OWN
+    own = name == SHIPPED
     schedule = own_schedule(model, nfe) if own else at_nfe(schedule_set(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None:

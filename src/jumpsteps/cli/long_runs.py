@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from jumpsteps.cli.inputs import batch_size
-from jumpsteps.cli.names import FIXED, OWN
+from jumpsteps.cli.names import FIXED, SHIPPED
 from jumpsteps.cli.options import CompareOptions, SampleOptions
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
@@ -92,7 +92,7 @@ def kept_schedules(
 
     Those that take no time to find are not kept, so that a mistake leaves no folder behind.
     """
-    if name in (*FIXED, OWN):
+    if name in (*FIXED, SHIPPED):
         return find()
     path = folder.path / f"schedules-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     if workers.of_first(float(path.exists()), torch.device("cpu")) > 0:

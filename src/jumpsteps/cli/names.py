@@ -32,7 +32,7 @@ from jumpsteps.search.matched_spectrum import MatchedSpectrum
 from jumpsteps.search.method import Method
 from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "OWN", "choices", "pick"]
+__all__ = ["DTYPES", "FIXED", "METHODS", "ORDERS", "SHIPPED", "choices", "pick"]
 
 ORDERS: dict[str, RevealOrder] = {
     order.name: order for order in (Random(), Spread(), Golden(), Dilated(), Sequential(), Blocks())
@@ -80,7 +80,7 @@ FIXED = {
     ),
 }
 
-OWN = "own"
+SHIPPED = "built-in"
 """Among schedules: those that came with the model."""
 
 T = TypeVar("T")
