@@ -71,6 +71,8 @@ def test_a_batch_script_of_slurm_is_one_process():
 def test_variables_that_say_nothing():
     with pytest.raises(ValueError, match="the launcher's variable LOCAL_RANK is 'x', which is no"):
         launch_of(TORCHRUN | {"LOCAL_RANK": "x"})
+    with pytest.raises(ValueError, match=r"LOCAL_RANK is not set; start with torchrun, .* or srun"):
+        launch_of({name: value for name, value in TORCHRUN.items() if name != "LOCAL_RANK"})
     with pytest.raises(ValueError, match="SLURM_STEP_NODELIST names no node; set MASTER_ADDR"):
         launch_of(SRUN | {"SLURM_STEP_NODELIST": ""})
 

@@ -26,6 +26,22 @@ def test_without_a_terminal_there_is_a_line_a_minute(capsys, monkeypatch):
     )
 
 
+def test_several_processes_are_counted_together(capsys, monkeypatch):
+    clock, others = Clock(monkeypatch), [70, 300]
+
+    def tally(count: int) -> int:
+        return count + others.pop(0)
+
+    with Progress("sampling", "samples", 1000, shown=True, done=400, tally=tally) as shown:
+        for _ in range(2):
+            clock.now += 60
+            shown.update(50)
+    assert capsys.readouterr().err == (
+        "sampling: 520 of 1000 samples, 2 samples/s, 04:00 left\n"
+        "sampling: 750 of 1000 samples, 2.92 samples/s, 01:25 left\n"
+    )
+
+
 def test_nothing_is_left_to_say_where_the_total_is_unknown(capsys, monkeypatch):
     clock = Clock(monkeypatch)
     with Progress("search", "model calls", None, shown=True) as shown:

@@ -101,6 +101,18 @@ def test_overlapping_parts_count_once(tmp_path: Path) -> None:
     assert same(drawn(parts), drawn())
 
 
+def test_parts_that_another_process_wrote_must_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: Parts(tmp_path, N).save(0, later.pop()))
+    parts, later = Parts(tmp_path, N), [list(runs_until(N))]
+    parts.check()
+    assert not later
+    monkeypatch.setattr(run_folder, "SEEN_AFTER", -1.0)
+    with pytest.raises(ValueError, match="lacks samples that another process has written; name"):
+        Parts(tmp_path / "elsewhere", N).check()
+
+
 def test_an_interrupted_run_keeps_whole_batches(tmp_path: Path) -> None:
     parts = Parts(tmp_path, N)
     with pytest.raises(KeyboardInterrupt):

@@ -221,7 +221,11 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
 def number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
     text = environment.get(name, "" if default is None else str(default))
     if not text.isdecimal():
-        raise ValueError(f"the launcher's variable {name} is {text!r}, which is no number")
+        found = f"is {text!r}, which is no number" if name in environment else "is not set"
+        raise ValueError(
+            f"the launcher's variable {name} {found}; start with torchrun, accelerate launch or "
+            "srun, or without RANK and WORLD_SIZE"
+        )
     return int(text)
 
 
