@@ -26,6 +26,8 @@ SEARCHES = [
     [*OPTIMIZE, "--sampler", "tau-leaping"],
     [OPTIMIZE[0], "toy-uniform", *OPTIMIZE[2:]],
     [OPTIMIZE[0], "toy-uniform", *OPTIMIZE[2:], "--sequences", "2"],
+    [OPTIMIZE[0], "toy-uniform", *OPTIMIZE[2:], "--race", "17"],
+    [*OPTIMIZE, "--corrector", "auto", "--race", "16"],
 ]
 
 

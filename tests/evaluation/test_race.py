@@ -123,6 +123,15 @@ def test_observed_sites_are_those_of_the_data(masks):
     assert found.schedules[2].provenance.sampler == "tau-leaping"
 
 
+def test_samples_depend_neither_on_the_batch_nor_on_where_a_round_begins():
+    reverse, data = setting("absorbing", 32)
+    schedules = {"uniform": uniform(2), "spread": uniform_counts(3, 3, Spread())}
+    tracks = [Track.of(reverse, data, None, None, token_similarity, size) for size in (512, 14)]
+    drawn = [track.draw(schedules, 16, 64, seeded(0)) for track in tracks]
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in schedules)
+    assert not torch.equal(drawn[0]["uniform"][:24], drawn[0]["uniform"][24:])
+
+
 def test_counts_and_times_race_together_and_two_calls_a_step_are_counted():
     reverse, data = setting("absorbing")
     spread = uniform_counts(3, 3, Spread())

@@ -97,12 +97,12 @@ def optimize_command(options: OptimizeOptions, device: torch.device, workers: Wo
     if options.block_size is not None:
         method = method_in_blocks(options.method, options.order, options.block_size, model.length)
     if options.racing.race is not None or options.corrector is not None:
-        if workers.count > 1:
-            raise ValueError("a race runs in one process; start it without a launcher")
         if options.corrector is not None:
-            found = corrector_plans(options, model, device)
+            found = corrector_plans(options, model, device, workers)
         else:
-            found = race_schedules(options, model, device, sampler)
+            found = race_schedules(options, model, device, sampler, workers)
+        if not workers.is_first:
+            return
         save_schedules(out, found)
         for nfe, schedule in found.items():
             print_schedule(nfe, schedule)

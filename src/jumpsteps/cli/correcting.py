@@ -6,6 +6,7 @@ from jumpsteps.cli.inputs import search_data, seeded
 from jumpsteps.cli.names import ORDERS, pick
 from jumpsteps.cli.options import CorrectorOptions, OptimizeOptions
 from jumpsteps.cli.racing import PARTS, similarity_of
+from jumpsteps.core.distributed import Workers
 from jumpsteps.evaluation.race import race
 from jumpsteps.models import LoadedModel
 from jumpsteps.process.absorbing import Absorbing
@@ -46,7 +47,7 @@ def with_corrector(sampler: Sampler, options: CorrectorOptions) -> Sampler:
 
 
 def corrector_plans(
-    options: OptimizeOptions, model: LoadedModel, device: torch.device
+    options: OptimizeOptions, model: LoadedModel, device: torch.device, workers: Workers
 ) -> dict[int, Schedule]:
     """The plan for each NFE whose samples are nearest to data; prints the race.
 
@@ -82,6 +83,7 @@ def corrector_plans(
         about=model.provenance(data=name),
         generator=generator,
         progress=True,
+        workers=workers,
     )
     result = race(
         model.reverse,
@@ -94,6 +96,7 @@ def corrector_plans(
         plain=(STEPS_ALONE,),
         generator=generator,
         progress=True,
+        workers=workers,
     )
     print(result)
     return result.schedules

@@ -9,6 +9,7 @@ from torch import Tensor
 from jumpsteps.cli.inputs import check_schedule_names, schedule_named, search_data, seeded
 from jumpsteps.cli.names import METHODS
 from jumpsteps.cli.options import OptimizeOptions
+from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.evaluation.race import race
 from jumpsteps.evaluation.two_sample import Similarity, histogram_similarity
@@ -37,6 +38,7 @@ class Searches:
     sampler: Sampler | None
     about: Provenance
     generator: torch.Generator
+    workers: Workers
 
     def standard(self) -> dict[str, dict[int, Schedule]]:
         return race_candidates(
@@ -48,6 +50,7 @@ class Searches:
             about=self.about,
             generator=self.generator,
             progress=True,
+            workers=self.workers,
         )
 
     def named(self, name: str) -> dict[int, Schedule]:
@@ -68,6 +71,7 @@ class Searches:
             about=self.about,
             generator=self.generator,
             progress=True,
+            workers=self.workers,
         )
 
     def all(self, names: tuple[str, ...]) -> tuple[dict[str, dict[int, Schedule]], str]:
@@ -83,7 +87,11 @@ class Searches:
 
 
 def race_schedules(
-    options: OptimizeOptions, model: LoadedModel, device: torch.device, sampler: Sampler | None
+    options: OptimizeOptions,
+    model: LoadedModel,
+    device: torch.device,
+    sampler: Sampler | None,
+    workers: Workers,
 ) -> dict[int, Schedule]:
     """The winner for each NFE; prints the race, and the model calls of all that it took.
 
@@ -115,6 +123,7 @@ def race_schedules(
         sampler,
         model.provenance(data=name),
         generator,
+        workers,
     )
     schedules, effort = searches.all(racing.race_with)
     result = race(
@@ -128,6 +137,7 @@ def race_schedules(
         similarity=similarity_of(model),
         generator=generator,
         progress=True,
+        workers=workers,
     )
     print(f"{result}\n{effort}")
     return result.schedules

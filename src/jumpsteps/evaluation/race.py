@@ -25,6 +25,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.checks import CheckedModel
@@ -63,6 +64,7 @@ def race(
     batch: int = 512,
     generator: torch.Generator,
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> Race:
     """Choose among schedules by their samples' distance from data.
 
@@ -82,6 +84,7 @@ def race(
         batch: sequences in a model call, those of all schedules together.
         generator: its seeds are those of all samples; on the device of the run.
         progress: show a progress bar of model calls.
+        workers: processes that make the same call, and each draw a part of the samples.
 
     Raises:
         ValueError: no schedules, fewer than 8 sequences, numbers out of range, too few calls, or
@@ -93,14 +96,9 @@ def race(
     allowed = calls_for_each_step(max_calls, budgets)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     with ProgressBar(counter, max_calls, shown=progress) as model:
-        track = Track.of(
-            replace(reverse, model=model),
-            data,
-            given_mask,
-            sampler,
-            similarity or default_similarity(reverse.forward),
-            batch,
-        )
+        counted = replace(reverse, model=model)
+        alike = similarity or default_similarity(reverse.forward)
+        track = Track.of(counted, data, given_mask, sampler, alike, batch, workers)
         found = {}
         for nfe in budgets:
             entered = {name: by_nfe[nfe] for name, by_nfe in schedules.items() if nfe in by_nfe}

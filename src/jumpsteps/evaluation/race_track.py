@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.joined_calls import run_together
 from jumpsteps.denoiser.model import Model
@@ -41,6 +43,8 @@ class Track:
 
     Attributes:
         mask: bool [B, L], the observed sites.
+        batch: sequences in a model call, those of all schedules together.
+        workers: processes that each draw a part of the samples.
     """
 
     reverse: ReverseProcess
@@ -49,6 +53,7 @@ class Track:
     sampler: Sampler | None
     similarity: Similarity
     batch: int
+    workers: Workers = ALONE
 
     @classmethod
     def of(
@@ -59,6 +64,7 @@ class Track:
         sampler: Sampler | None,
         similarity: Similarity,
         batch: int,
+        workers: Workers = ALONE,
     ) -> "Track":
         mask = torch.zeros_like(data, dtype=torch.bool)
         if given_mask is not None:
@@ -69,7 +75,7 @@ class Track:
                     "pass [L], or [B, L] as the data"
                 )
             mask = mask.expand(data.shape)
-        return cls(reverse, data, mask, sampler, similarity, batch)
+        return cls(reverse, data, mask, sampler, similarity, batch, workers)
 
     def half(self, first: int) -> "Track":
         """Every second row of the data, from this one on."""
@@ -90,17 +96,20 @@ class Track:
         stop: int,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Samples start .. stop - 1 of every schedule, with the same random numbers."""
+        """Samples start .. stop - 1 of every schedule, with the same random numbers; they depend
+        neither on the batch nor on the number of processes.
+        """
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         parts: dict[str, list[Tensor]] = {name: [] for name in schedules}
-        for rows in self.rows(start, stop).split(max(self.batch // len(schedules), 1)):
-            seed = int(
-                torch.randint(2**62, (), generator=generator, device=generator.device).item()
-            )
-            runs = [Run(self, schedule, rows, seed) for schedule in schedules.values()]
+        own = self.workers.rows_of(stop - start)
+        for samples in own.split(max(self.batch // len(schedules), 1)):
+            runs = [Run(self, schedule, start + samples, seed) for schedule in schedules.values()]
             drawn = run_together(self.reverse.model, runs)
-            for name, samples in zip(schedules, drawn, strict=True):
-                parts[name].append(samples)
-        return {name: torch.cat(each) for name, each in parts.items()}
+            for name, tokens in zip(schedules, drawn, strict=True):
+                parts[name].append(tokens)
+        owners = torch.arange(stop - start) % self.workers.count
+        joined = {name: torch.cat(each) for name, each in parts.items()}
+        return {name: self.workers.gathered(each, owners) for name, each in joined.items()}
 
     def discrepancy(self, samples: Tensor) -> Discrepancy:
         """Of samples 0 .. n - 1."""
@@ -110,16 +119,21 @@ class Track:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one schedule, as a function of the model."""
+    """One run of one schedule, as a function of the model.
+
+    Attributes:
+        samples: their indices, int64 [n].
+        seed: of all samples.
+    """
 
     track: Track
     schedule: Schedule
-    rows: Tensor
+    samples: Tensor
     seed: int
 
     def __call__(self, model: Model) -> Tensor:
-        track, rows = self.track, self.rows
-        given = None
+        track, device = self.track, self.track.data.device
+        rows, given = self.samples.to(device) % len(track.data), None
         if track.mask.any():
             given = Given(track.data[rows], track.mask[rows])
         return simulate(
@@ -127,6 +141,6 @@ class Run:
             track.sampler or default_sampler(self.schedule),
             self.schedule,
             (len(rows), track.data.shape[1]),
-            generator=torch.Generator(track.data.device).manual_seed(self.seed),
+            generator=SampleGenerators(self.seed, self.samples.tolist(), device),
             given=given,
         ).samples

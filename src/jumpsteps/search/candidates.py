@@ -15,11 +15,13 @@ Schedules of other searches, such as Jump Your Steps, can join them in a race.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.checks import CheckedModel
 from jumpsteps.denoiser.micro_batches import MicroBatches
@@ -75,6 +77,7 @@ def race_candidates(
     about: Provenance = Provenance(),
     generator: torch.Generator,
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> dict[str, dict[int, Schedule]]:
     """Schedules to race, name -> NFE -> schedule.
 
@@ -86,29 +89,25 @@ def race_candidates(
         about: model and data, for the schedules' provenance.
         generator: draws the forward paths.
         progress: bars of model calls on stderr.
+        workers: processes that make the same call, and share the sequences of each model call.
 
     Raises:
         ValueError: a sampler that chooses its own steps, or what ``optimize_schedule`` refuses.
     """
     raced = sampler or Tweedie()
     steps = {n: raced.steps(n) for n in sorted(set(nfe))}
-    paths = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
+    paths = Paths.draw(
+        reverse.forward, data, generator=generator, given_mask=given_mask, workers=workers
+    )
     counts = raced.takes is CountSchedule
     costs_of = costed(raced)
 
+    options: dict[str, Any] = {"generator": generator, "given_mask": given_mask, "held_out": 0}
+    options |= {"about": about, "progress": progress, "workers": workers}
+
     def searched(order: RevealOrder, by: Sampler) -> dict[int, Schedule]:
-        found = optimize_schedule(
-            reverse,
-            paths.data,
-            steps.values(),
-            generator=generator,
-            method=ShortestPath(order=order),
-            sampler=by,
-            given_mask=given_mask,
-            held_out=0,
-            about=about,
-            progress=progress,
-        )
+        path, numbers = ShortestPath(order=order), steps.values()
+        found = optimize_schedule(reverse, paths.data, numbers, method=path, sampler=by, **options)
         return {n: found[k] for n, k in steps.items()}
 
     if counts:

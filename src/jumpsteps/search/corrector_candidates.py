@@ -14,6 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Golden, Random, RevealOrder, Spread
@@ -45,6 +46,7 @@ def corrector_candidates(
     about: Provenance = Provenance(),
     generator: torch.Generator,
     progress: bool = False,
+    workers: Workers = ALONE,
 ) -> dict[str, dict[int, Schedule]]:
     """Plans to race, name -> NFE -> schedule with its corrections; ``STEPS_ALONE`` has none.
 
@@ -57,6 +59,7 @@ def corrector_candidates(
         about: model and data, for the schedules' provenance.
         generator: draws the forward paths.
         progress: show a progress bar of model calls on stderr.
+        workers: processes that make the same call, and share the sequences of each model call.
 
     Raises:
         ValueError: what ``optimize_schedule`` refuses.
@@ -74,6 +77,7 @@ def corrector_candidates(
         held_out=0,
         about=about,
         progress=progress,
+        workers=workers,
     )
     made: dict[str, dict[int, Schedule]] = {STEPS_ALONE: {n: found[n] for n in budgets}}
     for (n, part), calls in corrections.items():
