@@ -200,6 +200,13 @@ def test_documents_are_joined_and_long_ones_cut(tmp_path, words):
     assert set(found.unique().tolist()) == {short, long}
 
 
+def test_sequences_come_from_many_long_documents(tmp_path, words):
+    for i in range(6):
+        (tmp_path / f"{i}.txt").write_text(" ".join([f"w{i}"] * 300))
+    found, _ = load_text(tmp_path, words, 7, 12, seeded(0))  # 84 tokens, 28 of a document
+    assert len(found.unique()) == 3
+
+
 def test_the_end_of_a_document(tmp_path, words):
     assert words.separator == []  # This tokenizer knows no new line, and no end of text.
     save_words(tmp_path, FEW, eos_token="v3")

@@ -8,7 +8,7 @@ import pytest
 from jumpsteps.core.files import write_json
 from jumpsteps.tasks.text_files import Documents, read_documents
 
-TEXTS = ["It was a fine day.", "", "He said: \u201cNo.\u201d\nShe left."]
+TEXTS = ["It was a fine day.", "", "He said: \u201cNo.\u201d\nShe left.", "One\u2028line"]
 
 
 def contents(documents: Documents) -> list[str]:
@@ -16,7 +16,7 @@ def contents(documents: Documents) -> list[str]:
 
 
 def write_lines(path, column="text"):
-    rows = [json.dumps({"id": i, column: text}) for i, text in enumerate(TEXTS)]
+    rows = [json.dumps({"id": i, column: t}, ensure_ascii=False) for i, t in enumerate(TEXTS)]
     path.write_text("\n".join([*rows, "", ""]), encoding="utf-8")
 
 
@@ -24,7 +24,7 @@ def test_a_file_is_one_document(tmp_path):
     file = tmp_path / "book.txt"
     file.write_text(TEXTS[2], encoding="utf-8")
     documents = read_documents(file)
-    assert contents(documents) == TEXTS[2:]
+    assert contents(documents) == TEXTS[2:3]
     assert documents.name.startswith("book.txt sha256:")
     with pytest.raises(IndexError):
         documents[1]
@@ -63,6 +63,21 @@ def test_paths_without_documents(tmp_path):
         read_documents(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dataset_dict.json", {"splits": []}),
+        ("dataset_dict.json", ["train"]),
+        ("state.json", {"_data_files": [{}]}),
+        ("state.json", {"_data_files": None}),
+    ],
+)
+def test_damaged_data_sets(tmp_path, name, content):
+    write_json(tmp_path / name, content)
+    with pytest.raises(ValueError, match=r"is no data set that .* saved \(.*\); save it again"):
+        read_documents(tmp_path)
+
+
 def test_tables_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"")
@@ -73,7 +88,7 @@ def test_tables_without_pyarrow(tmp_path, monkeypatch):
 def test_parquet_and_saved_data_sets(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    table = pyarrow.table({"id": [0, 1, 2], "text": TEXTS})
+    table = pyarrow.table({"id": [0, 1, 2, 3], "text": TEXTS})
     parquet.write_table(table, tmp_path / "a.parquet")
     assert contents(read_documents(tmp_path / "a.parquet")) == TEXTS
     with pytest.raises(ValueError, match=r"no column 'story'; .* --column: id, text"):

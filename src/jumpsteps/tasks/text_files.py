@@ -101,15 +101,21 @@ def files_at(path: Path) -> list[Path]:
         if not path.exists():
             raise ValueError(f"there is no file {path}; pass --text a text file in UTF-8")
         return [path]
-    if (path / "dataset_dict.json").is_file():
-        splits = read_json(path / "dataset_dict.json")["splits"]
+    try:
+        if (path / "dataset_dict.json").is_file():
+            splits = read_json(path / "dataset_dict.json")["splits"]
+            listed, first = ", ".join(splits), path / splits[0]
+            raise ValueError(f"{path} holds the splits {listed}; pass one of them: {first}")
+        if (path / "state.json").is_file():
+            return [path / one["filename"] for one in read_json(path / "state.json")["_data_files"]]
+    except (KeyError, TypeError, IndexError) as error:
         raise ValueError(
-            f"{path} holds the splits {', '.join(splits)}; pass one of them: {path / splits[0]}"
-        )
-    if (path / "state.json").is_file():
-        return [path / one["filename"] for one in read_json(path / "state.json")["_data_files"]]
+            f"{path} is no data set that Hugging Face datasets saved ({error!r}); save it again"
+        ) from None
     found = sorted(
-        file for file in path.iterdir() if file.suffix.lower() in (".txt", ".jsonl", ".parquet")
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in (".txt", ".jsonl", ".parquet") and file.is_file()
     )
     if not found:
         raise ValueError(
@@ -130,9 +136,8 @@ def whole(path: Path, column: str) -> Rows:
 
 
 def json_lines(path: Path, column: str) -> Rows:
-    lines = whole(path, column)[0].splitlines()
     found = []
-    for i, line in enumerate(lines, 1):
+    for i, line in enumerate(whole(path, column)[0].split("\n"), 1):
         if not line.strip():
             continue
         try:
