@@ -89,8 +89,8 @@ BPE = Symbols(
     rate=2e-3,
 )
 TINY = {
-    "evaluator": AutoregressiveConfig(0, 32, 2, 2),
-    **dict.fromkeys(("mdlm", "sedd", "medium"), DiTConfig(0, 32, 2, 2, cond_dim=16)),
+    "evaluator": AutoregressiveConfig(1, 32, 2, 2),
+    **dict.fromkeys(("mdlm", "sedd", "medium"), DiTConfig(1, 32, 2, 2, cond_dim=16)),
 }
 
 
