@@ -119,25 +119,47 @@ def tables(rows: Rows) -> dict[str, Table]:
     return made
 
 
+def style(schedule: str) -> dict[str, Any]:
+    """The look of a schedule, the same in all pictures."""
+    i = list(SCHEDULES).index(schedule)
+    line = "-" if i < len(COLOURS) else "--"
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": line, "label": SCHEDULES[schedule]}
+
+
+def legend(figure: Any, axes: Iterable[Any]) -> None:
+    """One legend for all panels, below them."""
+    lines = {
+        label: line
+        for each in axes
+        for line, label in zip(*each.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+    )
+
+
 def curves(rows: Rows, folder: Path) -> None:
-    """Figure 6."""
-    shown = in_order((row.get("sampler", "") for row in rows), SAMPLERS)
+    """Figure 6: samplers with two numbers of calls or more."""
+    shown = [
+        sampler
+        for sampler in in_order((row.get("sampler", "") for row in rows), SAMPLERS)
+        if len({row["nfe"] for row in find(rows, sampler=sampler)}) > 1
+    ]
     if not shown:
         return
-    figure = new_figure(4.5 * len(shown), 3.8)
-    for axes, sampler in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
-        mine = [row for row in find(rows, sampler=sampler) if row["schedule"] in SCHEDULES]
-        for i, name in enumerate(in_order((row["schedule"] for row in mine), SCHEDULES)):
+    figure = new_figure(4 * len(shown), 4.2)
+    panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
+    for axes, sampler in zip(panels, shown, strict=True):
+        mine = find(rows, sampler=sampler)
+        for name in in_order((row["schedule"] for row in mine), SCHEDULES):
             points = sorted(find(mine, schedule=name), key=lambda row: row["nfe"])
             axes.errorbar(
                 [row["nfe"] for row in points],
                 [row["fd"] for row in points],
                 [row["half"] for row in points],
-                color=COLOURS[i % len(COLOURS)],
-                marker=MARKERS[i % len(MARKERS)],
-                linestyle="-" if i < len(COLOURS) else "--",
+                marker=MARKERS[list(SCHEDULES).index(name) % len(MARKERS)],
                 markersize=4,
-                label=SCHEDULES[name],
+                **style(name),
             )
         for row in find(rows, reference="training images"):
             axes.axhline(row["fd"], color="black", linewidth=0.8, label="training images")
@@ -146,8 +168,8 @@ def curves(rows: Rows, folder: Path) -> None:
         axes.set_xticks(budgets, [str(n) for n in budgets])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=7)
-    figure.axes[0].set_ylabel("FD-cifar")
+    panels[0].set_ylabel("FD-cifar")
+    legend(figure, panels)
     write(figure, folder / "figure-6.png")
 
 
@@ -156,15 +178,16 @@ def times(rows: Rows, folder: Path, nfe: int) -> None:
     shown = in_order((row["sampler"] for row in find(rows, nfe=nfe)), SAMPLERS[:2])
     if not shown:
         return
-    figure = new_figure(4.5 * len(shown), 3.6)
-    for axes, sampler in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+    figure = new_figure(4.5 * len(shown), 4.2)
+    panels = np.atleast_1d(figure.subplots(1, len(shown)))
+    for axes, sampler in zip(panels, shown, strict=True):
         mine = find(rows, sampler=sampler, nfe=nfe)
-        for i, name in enumerate(in_order((row["schedule"] for row in mine), SCHEDULES)):
+        for name in in_order((row["schedule"] for row in mine), SCHEDULES):
             (row,) = find(mine, schedule=name)
-            axes.plot(row["times"], color=COLOURS[i % len(COLOURS)], label=SCHEDULES[name])
+            axes.plot(row["times"], **style(name))
         axes.set(title=f"{sampler}, NFE {nfe}", xlabel="step", ylabel="time")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=7)
+    legend(figure, panels)
     write(figure, folder / f"figure-9-{nfe}.png")
 
 
@@ -211,10 +234,14 @@ def galleries(rows: Rows, out: Path, folder: Path) -> None:
     made = {}
     for sampler, nfe in sorted({(row["sampler"], row["nfe"]) for row in rows if "nfe" in row}):
         mine = find(rows, sampler=sampler, nfe=nfe)
-        shown = in_order((row["schedule"] for row in mine), SCHEDULES)
+        paths = {
+            schedule: out / "samples" / f"{sampler}.{schedule}.{nfe}.npz"
+            for schedule in in_order((row["schedule"] for row in mine), SCHEDULES)
+        }
+        shown = [schedule for schedule, path in paths.items() if path.exists()]
         if not shown:
             continue
-        files = [np.load(out / "samples" / f"{sampler}.{name}.{nfe}.npz") for name in shown]
+        files = [np.load(paths[schedule]) for schedule in shown]
         name = f"figure-11-{sampler}-{nfe}"
         tiled(np.stack([each["samples"][:COLUMNS] for each in files]), folder / f"{name}.png")
         made[name] = [SCHEDULES[each] for each in shown]
