@@ -51,7 +51,8 @@ check-tables: $(BIN)/python
 # The site of the documentation, in site/; a warning is an error. Needs no network once set up.
 docs: $(DOCS_VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
-	@echo "The site is in site/: open site/index.html"
+	@echo "The site is in site/: open site/index.html; its search works where it is served:"
+	@echo "    python3 -m http.server -d site"
 
 # Checks before every commit.
 hooks: $(VENV)/.dev
