@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 __all__ = ["ALONE", "Launch", "Stopped", "Workers", "launch_of", "workers_of_launcher"]
 
@@ -85,7 +87,7 @@ class Workers:
 
     rank: int = 0
     count: int = 1
-    store: Store | None = None
+    store: "Store | None" = None
     launch: Launch = Launch()
 
     @property
@@ -253,6 +255,10 @@ def workers_of_launcher() -> Iterator[Workers]:
     if dist.is_initialized():
         yield Workers(launch.rank, launch.count, launch=launch)
         return
+    # Some builds of torch lack them.
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     store, rank, count = next(rendezvous(launch.url, launch.rank, launch.count))
     store.set_timeout(PATIENCE)
     own = PrefixStore("jumpsteps", store)
@@ -276,7 +282,7 @@ def workers_of_launcher() -> Iterator[Workers]:
             dist.destroy_process_group()
 
 
-def is_first_to_fail(store: Store) -> bool:
+def is_first_to_fail(store: "Store") -> bool:
     """Whether no other process has said before that it failed."""
     try:
         return store.add("failed", 1) == 1

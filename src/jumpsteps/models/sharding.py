@@ -13,8 +13,6 @@ from typing import ClassVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from jumpsteps.core.distributed import Workers
 from jumpsteps.core.site_mask import SiteMask
@@ -76,6 +74,10 @@ def shard_network(network: nn.Module, device: torch.device, processes: int) -> N
         network: the same in all processes, in memory of the CPU or without any (``meta``). It is
             only for evaluation afterwards.
     """
+    # They take a second to import.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (processes,))
     network.requires_grad_(False)
     for layer in layers_of(network):
