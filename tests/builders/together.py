@@ -1,14 +1,11 @@
 """Programs, and commands of jumpsteps, in several processes that work together.
 
-As a script it runs commands:
-
-    python -P together.py FOLDER COUNT COMMANDS
-
-COMMANDS is a list of lists of words, as JSON. The k-th command's process r prints to
+As a script it reads lines [FOLDER, COUNT, COMMANDS] of JSON, where COMMANDS is a list of lists of
+words, and answers each when its commands have ended. The k-th command's process r prints to
 FOLDER/k-r.out and FOLDER/k-r.err, and its exit code is written to FOLDER/k-r.code. A first word
 "KILL" kills the last process of the command when it has kept some samples, "FAIL" makes it fail.
 
-Every process is a child of this one, which has no threads, so that the package is imported once.
+Every process is a child of the script, which has no threads, so that the package is imported once.
 """
 
 import json
@@ -23,6 +20,9 @@ from typing import Any
 from jumpsteps.cli.main import main
 from jumpsteps.sampling import run_folder
 from jumpsteps.sampling.run_folder import Parts
+
+LONGEST = 240
+"""Seconds after which a process that waits for others is ended."""
 
 
 def free_port() -> int:
@@ -57,6 +57,7 @@ def start(folder: Path, k: int, rank: int, count: int, port: int, words: list[st
     if child := os.fork():
         return child
     os.environ |= launched(rank, count, port)
+    signal.alarm(LONGEST)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{k}-{rank}.{name}", os.O_CREAT | os.O_WRONLY), number)
     run_folder.SAVE_EVERY = 0.0
@@ -102,21 +103,44 @@ def run_program(folder: Path, count: int, text: str) -> list[Any]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(count)]
 
 
-def together(folder: Path, count: int, *commands: list[str]) -> list[list[tuple[int, str, str]]]:
-    """Exit code, standard output and standard error of each process of each command."""
-    folder.mkdir(exist_ok=True)
-    words = json.dumps([[str(word) for word in command] for command in commands])
-    arguments = [sys.executable, "-P", __file__, str(folder), str(count), words]
-    subprocess.run(arguments, check=True, timeout=300, env=os.environ | PATHS)
+class Together:
+    """Runs commands in several processes, which are children of one script."""
 
-    def said(k: int, rank: int) -> tuple[int, str, str]:
-        code, out, err = (
-            (folder / f"{k}-{rank}.{name}").read_text() for name in ("code", "out", "err")
+    def __enter__(self) -> "Together":
+        self.script = subprocess.Popen(
+            [sys.executable, "-P", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | PATHS,
         )
-        return int(code), out, err
+        return self
 
-    return [[said(k, rank) for rank in range(count)] for k in range(len(commands))]
+    def __exit__(self, *error: object) -> None:
+        self.script.communicate()
+
+    def __call__(
+        self, folder: Path, count: int, *commands: list[Any]
+    ) -> list[list[tuple[int, str, str]]]:
+        """Exit code, standard output and standard error of each process of each command."""
+        folder.mkdir(exist_ok=True)
+        words = [[str(word) for word in command] for command in commands]
+        assert self.script.stdin is not None
+        assert self.script.stdout is not None
+        print(json.dumps([str(folder), count, words]), file=self.script.stdin, flush=True)
+        assert self.script.stdout.readline() == "done\n"
+
+        def said(k: int, rank: int) -> tuple[int, str, str]:
+            code, out, err = (
+                (folder / f"{k}-{rank}.{name}").read_text() for name in ("code", "out", "err")
+            )
+            return int(code), out, err
+
+        return [[said(k, rank) for rank in range(count)] for k in range(len(commands))]
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
+    for line in sys.stdin:
+        where, processes, asked = json.loads(line)
+        run(Path(where), processes, asked)
+        print("done", flush=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from builders.command_line import run
 from builders.masked_lm import bert_folder
-from builders.together import together
+from builders.together import Together
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +32,12 @@ SEARCHES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def together() -> Iterator[Together]:
+    with Together() as running:
+        yield running
+
+
 def hash_of(file: Path) -> str:
     content = np.load(file)
     return hashlib.sha256(content["samples"].tobytes() + content["nfe"].tobytes()).hexdigest()
@@ -43,7 +50,7 @@ def alone(capsys: pytest.CaptureFixture[str], words: list[str], out: Path) -> st
     return printed
 
 
-def test_two_processes_draw_and_compare_as_one(tmp_path, capsys):
+def test_two_processes_draw_and_compare_as_one(together, tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     printed = alone(capsys, [*SAMPLE, "300", "--batch", "100"], one / "x.npz")
     alone(capsys, COMPARE, one / "c.json")
@@ -63,7 +70,7 @@ def test_two_processes_draw_and_compare_as_one(tmp_path, capsys):
     assert sorted(path.name for path in two.iterdir()) == ["c.html", "c.json", "x.npz"]
 
 
-def test_three_processes_find_the_schedules_of_one(tmp_path, capsys):
+def test_three_processes_find_the_schedules_of_one(together, tmp_path, capsys):
     """Also more processes than sequences, and numbers that cannot be divided."""
     files = [(tmp_path / f"one{k}.json", tmp_path / f"two{k}.json") for k in range(len(SEARCHES))]
     for words, (one, _) in zip(SEARCHES, files, strict=True):
@@ -75,7 +82,7 @@ def test_three_processes_find_the_schedules_of_one(tmp_path, capsys):
         assert one.read_text() == two.read_text()
 
 
-def test_a_run_of_which_one_process_was_killed_continues(tmp_path, capsys):
+def test_a_run_of_which_one_process_was_killed_continues(together, tmp_path, capsys):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     alone(capsys, [*SAMPLE, "400"], one)
     words = [*SAMPLE, "400", "--batch", "16", "-o", two]
@@ -87,11 +94,10 @@ def test_a_run_of_which_one_process_was_killed_continues(tmp_path, capsys):
     assert hash_of(two) == hash_of(one)
 
 
-@pytest.mark.parametrize("sampler", [["--nfe", "4"], ["--sampler", "klass"]])
-def test_processes_draw_the_samples_of_one_from_parts_of_a_network(tmp_path, capsys, sampler):
+def test_processes_draw_the_samples_of_one_from_parts_of_a_network(together, tmp_path, capsys):
     """They have different numbers of batches, and by KLASS calls that depend on the samples."""
     bert_folder(tmp_path / "bert")
-    words = ["sample", tmp_path / "bert", *sampler, "--batch", "10", "-n", "31"]
+    words = ["sample", tmp_path / "bert", "--sampler", "klass", "--batch", "10", "-n", "31"]
     capsys.readouterr()
     alone(capsys, words, tmp_path / "one.npz")
     divided = [*words, "--shard-model", "-o", tmp_path / "two.npz"]
@@ -104,7 +110,7 @@ def test_processes_draw_the_samples_of_one_from_parts_of_a_network(tmp_path, cap
     assert "toy-absorbing has no network to divide" in refused[0][2] + refused[1][2]
 
 
-def test_one_process_says_what_is_wrong(tmp_path):
+def test_one_process_says_what_is_wrong(together, tmp_path):
     out = ["-o", tmp_path / "x.npz"]
     wrong, failed, lone = together(
         tmp_path / "said",
@@ -124,8 +130,8 @@ def test_one_process_says_what_is_wrong(tmp_path):
         assert errors.count("\n") == 1
 
 
-@pytest.mark.parametrize(("model", "n"), [("countdown-exact", "2000"), ("piano-absorbing", "32")])
-def test_two_processes_draw_the_samples_of_one_at_size(tmp_path, capsys, model, n):
+@pytest.mark.parametrize(("model", "n"), [("countdown-exact", "2000"), ("piano-absorbing", "16")])
+def test_two_processes_draw_the_samples_of_one_at_size(together, tmp_path, capsys, model, n):
     words = ["sample", model, "--schedule", "uniform", "--nfe", "1", "-n", n, "--seed", "3"]
     alone(capsys, [*words, "--batch", "100"], tmp_path / "one.npz")
     (said,) = together(tmp_path / "said", 2, [*words, "--batch", "16", "-o", tmp_path / "two.npz"])
