@@ -17,12 +17,12 @@ GPU the network runs under bfloat16 autocast. Intervals are over images, 95%.
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from corrector_plans import command_line
 from jumpsteps import load
 from jumpsteps.core.draws import RowDraws
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -137,7 +137,7 @@ def main() -> None:
             args.o,
             __file__,
             {"bits-per-dimension": table(head, rows, cell="{:.3f} ±{:.3f}")},
-            command=" ".join(["python", *sys.argv]),
+            command=command_line(),
             seed=SEED,
             images=len(images),
             data=f"test images of {files.name}",
