@@ -26,6 +26,8 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 def standard_error(parts: Floats) -> Floats:
     """Standard error of the mean of ``parts`` [..., B], independent values along the last axis."""
+    if parts.ndim > 2 and len(parts):  # One after the other they are in cache.
+        return np.stack([standard_error(one) for one in parts])
     return parts.std(-1, ddof=1) / np.sqrt(parts.shape[-1])
 
 

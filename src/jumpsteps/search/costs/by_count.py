@@ -37,8 +37,6 @@ from jumpsteps.search.costs.calibration_gap import mean_over_ranks, smoothed_gap
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.costs.information_profile import check_finite
 from jumpsteps.search.costs.rank_tables import (
-    at_own_turn,
-    interpolated,
     pooled_over_ranks,
     total_correlations,
 )
@@ -261,7 +259,7 @@ class OrderEvaluations:
         entropy = self.entropy
         if self.exchangeable:
             entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
-        per_sequence = total_correlations(self.table(entropy, revealed), revealed)
+        per_sequence, _ = self.correlations(entropy, revealed)
         grid, uneven = self.grid_and_ties(revealed)
         value = steps_only(np.maximum(per_sequence.mean(-1), 0) + uneven)
         return CountCosts(grid, value, len(self.counts), self.order, per_sequence)
@@ -273,22 +271,20 @@ class OrderEvaluations:
         if self.exchangeable:
             entropy, smooth = (pooled_over_ranks(entropy, self.counts, h) for h in (0, bandwidth))
             gap = mean_over_ranks(gap, self.counts)
-        table = self.table(entropy + gap, revealed)
-        per_sequence = total_correlations(table, revealed)
+        per_sequence, own = self.correlations(entropy + gap, revealed)
         smooth = smooth.mean(1, keepdims=True) + smoothed_gap(
             gap, self.counts, bandwidth, exchangeable=self.exchangeable
         )
-        mean = total_correlations(self.table(smooth, revealed), revealed)[..., 0]
+        mean = self.correlations(smooth, revealed)[0][..., 0]
         negative = np.minimum(mean + 2 * standard_error(per_sequence), 0)
         grid, uneven = self.grid_and_ties(revealed)
         value = steps_only(np.where(mean < 0, negative, mean) + uneven)
-        alone = at_own_turn(table, revealed).sum(-1)
-        return CountCosts(
-            grid, value, len(self.counts), self.order, per_sequence, alone, self.calibration()
-        )
+        alone, known = own.sum(-1), self.calibration()
+        return CountCosts(grid, value, len(self.counts), self.order, per_sequence, alone, known)
 
-    def table(self, values: Floats, revealed: Counts) -> Floats:
-        return interpolated(values, self.counts, revealed, exchangeable=self.exchangeable)
+    def correlations(self, values: Floats, revealed: Counts) -> tuple[Floats, Floats]:
+        """``total_correlations`` of values at the counts."""
+        return total_correlations(values, self.counts, revealed, exchangeable=self.exchangeable)
 
     def grid_and_ties(self, revealed: Counts) -> tuple[Floats, Floats]:
         """The grid of masked sites [G], and what is added to costs to break ties [G, G]."""

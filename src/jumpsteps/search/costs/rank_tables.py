@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jumpsteps.core.information import Floats
 from jumpsteps.search.costs.smoothing import smooth_logarithm
 
-__all__ = ["at_own_turn", "interpolated", "pooled_over_ranks", "total_correlations"]
+__all__ = ["pooled_over_ranks", "total_correlations"]
 
 Counts = NDArray[np.int64]
 
@@ -52,46 +52,37 @@ def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Fl
     return np.where(np.isfinite(fall), fall, 0.0)
 
 
-def interpolated(
+def total_correlations(
     entropy: Floats, counts: Counts, revealed: Counts, *, exchangeable: bool
-) -> Floats:
-    """H(x_j | first m) for m in ``revealed`` [G] and all ranks j, [G, B, sites].
+) -> tuple[Floats, Floats]:
+    """Each sequence's cost of every step on the grid, and every rank's H at its own turn.
 
-    Linear in m between two evaluations; ranks that are revealed before the next evaluation fall
-    by ``entropy_slopes``. Entries with j < m have no meaning.
+    A step from m known sites costs the sum over its ranks j of H(x_j | first m) - H(x_j | first j).
+    Where the grid skips numbers, the second H is that of the grid point before j.
+
+    H(x_j | first m) is linear in m between two evaluations; ranks that are revealed before the next
+    evaluation fall by ``entropy_slopes``.
+
+    Args:
+        entropy: [K, B, sites], with the first ``counts`` [K] sites known.
+        revealed: the grid's numbers m of known sites, without the last, [G - 1].
+
+    Returns:
+        Costs [G, G, B] and H [B, sites].
     """
     slope = entropy_slopes(entropy, counts, exchangeable=exchangeable)
-    ends = np.append(counts, entropy.shape[-1])
+    batch, sites = entropy.shape[1:]
+    ends, stops = np.append(counts, sites), np.append(revealed, sites)
     at = np.searchsorted(counts, revealed, side="right") - 1
-    table = np.empty((len(revealed), *entropy.shape[1:]))
-    for row, k, m in zip(table, at.tolist(), revealed.tolist(), strict=True):  # In cache, one each.
+    total, own = np.zeros((len(stops), len(stops), batch)), np.zeros((batch, sites))
+    # From the last row to the first, so that the turns of later ranks are known.
+    for i, (k, m) in reversed(list(enumerate(zip(at.tolist(), revealed.tolist(), strict=True)))):
         beyond, last = m - counts[k], min(k + 1, len(counts) - 1)
         share = beyond / (ends[k + 1] - ends[k])
-        row[:] = (1 - share) * entropy[k] + share * entropy[last]
-        soon = slice(ends[k + 1])
-        row[:, soon] = entropy[k][:, soon] - beyond * slope[k][:, None]
-    return table
-
-
-def total_correlations(table: Floats, revealed: Counts) -> Floats:
-    """Each sequence's cost of every step on the grid, [G, G, B], from entropies [G - 1, B, sites].
-
-    The sum over the step's ranks j of H(x_j | first m) - H(x_j | first j). Where the grid skips
-    numbers, the second entropy is that of the grid point before j.
-    """
-    own, ends = at_own_turn(table, revealed), np.append(revealed, table.shape[-1])
-    total = np.zeros((len(ends), len(ends), len(own)))
-    for row, sums, m in zip(table, total[:-1], revealed.tolist(), strict=True):
-        excess = row[:, m:] - own[:, m:]
-        later = ends > m
-        sums[later] = excess.cumsum(-1)[:, ends[later] - m - 1].T
-    return total
-
-
-def at_own_turn(table: Floats, revealed: Counts) -> Floats:
-    """The entries of [G - 1, B, sites] at each rank's own turn, the grid point before it,
-    [B, sites].
-    """
-    ranks = np.arange(table.shape[-1])
-    turn = np.searchsorted(revealed, ranks, side="right") - 1
-    return table[turn, :, ranks].T
+        row = (1 - share) * entropy[k, :, m:] + share * entropy[last, :, m:]
+        soon = slice(m, ends[k + 1])
+        row[:, : ends[k + 1] - m] = entropy[k, :, soon] - beyond * slope[k][:, None]
+        own[:, m : stops[i + 1]] = row[:, : stops[i + 1] - m]
+        excess = (row - own[:, m:]).cumsum(-1)
+        total[i, i + 1 :] = excess[:, stops[i + 1 :] - m - 1].T
+    return total, own
