@@ -17,6 +17,7 @@ from jumpsteps.core.interrupts import await_command
 await_command()  # Before the imports that take seconds.
 # isort: split
 
+from jumpsteps.core.distributed import Workers, workers_of_launcher
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.model import Model
@@ -189,6 +190,7 @@ __all__ = [
     "StepErrors",
     "TimeSchedule",
     "Uniform",
+    "Workers",
     "__version__",
     "cite",
     "corrector_candidates",
@@ -225,5 +227,6 @@ __all__ = [
     "token_similarity",
     "uniform",
     "uniform_counts",
+    "workers_of_launcher",
 ]
 __all__ += [kind.__name__ for kind in SAMPLER_CLASSES]
