@@ -37,10 +37,17 @@ PATIENCE = 60.0
 
 
 class Browser:
-    """One tab. ``said`` collects console messages and errors, ``requests`` the addresses asked."""
+    """One tab.
+
+    Attributes:
+        said: messages of the console, and errors.
+        errors: those of them that are errors.
+        requests: the addresses asked.
+    """
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.errors: list[str] = []
         self.requests: list[str] = []
         self.number, self.buffer = 0, b""
 
@@ -116,13 +123,19 @@ class Browser:
 
     def note(self, method: str, about: dict[str, Any]) -> None:
         if method == "Runtime.consoleAPICalled":
-            self.said.append(" ".join(str(arg.get("value", "")) for arg in about["args"]))
+            text = " ".join(str(arg.get("value", "")) for arg in about["args"])
+            self.hear(text, about["type"] in ("error", "assert"))
         elif method == "Runtime.exceptionThrown":
-            self.said.append(str(about["exceptionDetails"]["text"]))
+            self.hear(str(about["exceptionDetails"]["text"]), True)
         elif method == "Log.entryAdded":
-            self.said.append(str(about["entry"]["text"]))
+            self.hear(str(about["entry"]["text"]), about["entry"]["level"] == "error")
         elif method == "Network.requestWillBeSent":
             self.requests.append(str(about["request"]["url"]))
+
+    def hear(self, text: str, error: bool) -> None:
+        self.said.append(text)
+        if error:
+            self.errors.append(text)
 
     def open(self, address: str, *, width: int = 1280, dark: bool = False) -> None:
         """Load a page and wait until it is complete."""
@@ -161,6 +174,12 @@ class Browser:
             self.call(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
             )
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Give a file to the input that the CSS selector finds first."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        found = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=found)
 
     def picture(self, path: Path, *, whole: bool = True) -> None:
         """A PNG of the page, all of it or what is on the screen."""
