@@ -130,16 +130,33 @@ def test_pictures_need_matplotlib_before_any_work(tmp_path, monkeypatch, capsys)
     assert not any(tmp_path.iterdir())
 
 
-def test_too_little_memory_is_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("you tried to allocate 9 bytes"),
+        RuntimeError("alloc_cpu.cpp:127] DefaultCPUAllocator: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
     def find(*args, **kwargs):
-        raise MemoryError("Unable to allocate 1.16 TiB")
+        raise error
 
     monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", find)
     code, _, err = run(capsys, f"optimize {EXACT} --nfe 100000")
     assert code == 1
     assert err == (
-        "error: not enough memory (Unable to allocate 1.16 TiB); lower --nfe or --batch\n"
+        "error: not enough memory (you tried to allocate 9 bytes); "
+        "lower --batch, --sequences or --nfe\n"
     )
+
+
+def test_a_fault_of_the_library_keeps_its_traceback(monkeypatch, capsys):
+    def find(*args, **kwargs):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", find)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(capsys, f"optimize {EXACT} --nfe 2")
 
 
 def test_an_interrupt_is_not_a_traceback(monkeypatch, capsys):

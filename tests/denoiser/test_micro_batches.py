@@ -16,17 +16,20 @@ from jumpsteps.schedules.fixed import uniform
 FORWARD = kernel("absorbing", 4)
 
 
+OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
 class Small:
     """A model on a device where ``room`` sequences fit; its output depends on the time."""
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, room: int, error: Exception = OUT_OF_MEMORY) -> None:
+        self.room, self.error = room, error
         self.batches: list[int] = []
 
     def __call__(self, x: Tensor, t: float | Tensor, where: Tensor | None = None) -> Tensor:
         self.batches.append(len(x))
         if len(x) > self.room:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+            raise self.error
         times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
         table = torch.randn(5, 5, generator=seeded(0), dtype=torch.float64)
         logits = table[x.roll(1, -1)] + times[:, None, None] * table[x]
@@ -52,6 +55,26 @@ def test_parts_give_what_the_whole_gives(t, where):
     small = Small(3)
     assert torch.equal(MicroBatches(small)(X, t, where), Small(100)(X, t, where))
     assert small.batches == [11, 6, 3, 3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 2 GiB"),
+        RuntimeError("alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_the_memory_of_a_cpu_is_split_too(error):
+    small = Small(3, error)
+    assert torch.equal(MicroBatches(small)(X, 0.3), Small(100)(X, 0.3))
+    assert small.batches == [11, 6, 3, 3, 3, 2]
+
+
+def test_other_errors_are_not_retried():
+    small = Small(3, RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        MicroBatches(small)(X, 0.3)
+    assert small.batches == [11]
 
 
 def test_the_size_that_fits_is_kept():

@@ -33,7 +33,7 @@ from jumpsteps.cli.options import (
 from jumpsteps.cli.play import play_command
 from jumpsteps.cli.reporting import report_command
 from jumpsteps.core.distributed import Stopped, Workers, workers_of_launcher
-from jumpsteps.models.tokenizer import first_line
+from jumpsteps.core.memory import out_of_memory
 from jumpsteps.search.doubts import DoubtfulInput
 
 __all__ = ["main"]
@@ -85,9 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        reason = out_of_memory(error)
+        if reason is None:
+            raise
         print(
-            f"error: not enough memory ({first_line(error)}); lower --nfe or --batch",
+            f"error: not enough memory ({reason}); lower --batch, --sequences or --nfe",
             file=sys.stderr,
         )
         return 1

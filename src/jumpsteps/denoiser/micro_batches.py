@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.memory import out_of_memory
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import Evaluation, call, evaluate
 from jumpsteps.process.noise import Time
@@ -69,8 +70,10 @@ class MicroBatches:
                     part(slice(start, start + size))
                     for start in range(0, max(len(x), 1), max(size, 1))
                 ]
-            except torch.cuda.OutOfMemoryError as error:
-                reason = str(error).splitlines()[0]
+            except (MemoryError, RuntimeError) as error:
+                reason = out_of_memory(error)
+                if reason is None:
+                    raise
             if size == 1:
                 raise ValueError(
                     f"one sequence of {x.shape[1]} sites does not fit in memory ({reason}); "

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import torch
 
 from jumpsteps.core.files import read_json
+from jumpsteps.core.memory import out_of_memory
 from jumpsteps.models.built_in import BUILT_IN, TEXTS, with_own_tokenizer
 from jumpsteps.models.formats.antiberty import is_antiberty, load_antiberty
 from jumpsteps.models.formats.gidd import is_gidd, load_gidd
@@ -197,9 +198,9 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turns the errors that values of a wrong type or size lead to into a ValueError."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise ValueError(
             f"{path} is damaged ({type(error).__name__}: {first_line(error)}); download or train "
             "the model again"
