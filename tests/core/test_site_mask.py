@@ -27,6 +27,20 @@ def test_selected_takes_either_form_and_none():
     assert len(selected(X, torch.zeros_like(WHERE))) == 0
 
 
+def test_everywhere_is_the_mask_of_all_sites():
+    tokens, drawn = WHERE.long(), torch.arange(24)
+    every, same = SiteMask.everywhere(tokens), SiteMask(torch.ones_like(WHERE))
+    assert every.all
+    assert not SiteMask(WHERE).all
+    assert torch.equal(every.mask, same.mask)
+    assert torch.equal(every.sites, same.sites)
+    assert torch.equal(every.select(X), X.flatten(0, 1))
+    assert torch.equal(every.put(tokens, drawn), drawn.reshape(4, 6))
+    some = SiteMask(WHERE)
+    expected = tokens.masked_scatter(WHERE, drawn[: len(some)])
+    assert torch.equal(some.put(tokens, drawn[: len(some)]), expected)
+
+
 def test_indices_are_found_once(monkeypatch):
     where = SiteMask(WHERE)
     monkeypatch.setattr(torch.Tensor, "nonzero", None)

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 
 from jumpsteps.process import time_tables
+from jumpsteps.process.given_data import JumpTables
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.rate_matrix import birth_death
 from jumpsteps.process.time_tables import TimeTables
@@ -12,9 +13,9 @@ from jumpsteps.process.time_tables import TimeTables
 TIMES = [1.0, 0.8, 0.55, 0.3, 0.2, 0.05, 0.0]
 
 
-def tables(ahead: int) -> TimeTables:
+def tables(ahead: int, smallest: float = 0.0) -> TimeTables:
     rates = birth_death(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 1.0]))
-    return TimeTables(rates, LogLinear().total, 0.0, ahead)
+    return TimeTables(rates, LogLinear().total, smallest, ahead)
 
 
 def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
@@ -48,3 +49,36 @@ def test_other_times_than_those_announced_are_made_alone() -> None:
     assert not list(kept.later(0.3, 0.8))
     assert list(kept.later(0.0, 0.3)) == [(0.0, 0.2), (0.0, 0.05)]
     assert list(kept.later(0.3, 0.55)) == [(0.2, 0.3), (0.05, 0.2), (0.0, 0.05)]
+
+
+def test_tables_of_jumps_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
+    made: list[int] = []
+    of_each = JumpTables.of_each
+
+    def counted(q, rates_between):
+        made.append(len(q))
+        return of_each(q, rates_between)
+
+    monkeypatch.setattr(JumpTables, "of_each", counted)
+    results, batches = [], []
+    for ahead in (0, 2):
+        kept = tables(ahead)
+        kept.announce(TIMES)
+        found = []
+        for t in TIMES[:-1]:
+            near = kept.near(t)
+            found += [kept.jumps(t).exits, kept.jumps(t).q, near.inverse, near.rare, near.likely]
+        results.append(torch.stack([part.double() for part in found]))
+        batches.append(list(made))
+        made.clear()
+    torch.testing.assert_close(*results, rtol=1e-6, atol=0)
+    assert batches == [[1] * 12, [3] * 4]
+
+
+def test_masks_of_impossible_symbols_made_ahead_are_those_made_one_by_one() -> None:
+    alone, ahead = tables(0, smallest=0.05), tables(3, smallest=0.05)
+    ahead.announce(TIMES)
+    masks = [(alone.impossible(t), ahead.impossible(t)) for t in TIMES[:-1]]
+    assert masks[0] == (None, None)
+    assert all(torch.equal(one, other) for one, other in masks if one is not None)
+    assert sum(one is not None for one, _ in masks) > 2

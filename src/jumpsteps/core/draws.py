@@ -56,7 +56,7 @@ def poisson(mean: Tensor, *, generator: Generator) -> Tensor:
         ValueError: a mean is negative or not finite.
     """
     mean = mean if mean.dtype == torch.float32 else mean.to(torch.float64)
-    if not (torch.isfinite(mean).all() and (mean >= 0).all()):
+    if not ((mean >= 0) & (mean < torch.inf)).all():
         raise ValueError(
             "cannot draw a Poisson number: a mean is negative or not finite; "
             "the model may have returned NaN"
@@ -100,8 +100,7 @@ def categorical(weights: Tensor, *, generator: Generator) -> Tensor:
         share = (threshold - before) / (cumulative.gather(-1, drawn) - before)
         drawn = drawn * width + symbol_of_run(rows, drawn, width, share)
     # The check comes last, because it makes the CPU wait for a GPU.
-    least = rows.amin() if rows.numel() else total.new_zeros(())
-    if not (torch.isfinite(total).all() & (total > 0).all() & (least >= 0)):
+    if not are_distributions(rows, total):
         raise ValueError(
             "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
             "the model may have returned NaN, or given sites may have probability zero under it"
@@ -123,8 +122,7 @@ class RowDraws:
     def __init__(self, weights: Tensor) -> None:
         cumulative = weights.cumsum(-1, dtype=torch.float64)
         total = cumulative[:, -1:].clone()
-        least = weights.amin() if weights.numel() else total.new_zeros(())
-        if not (torch.isfinite(total).all() & (total > 0).all() & (least >= 0)):
+        if not are_distributions(weights, total):
             raise ValueError("a table to draw from has a row that is no distribution")
         self.symbols = weights.shape[1]
         starts = torch.arange(len(weights), device=weights.device, dtype=torch.float64)
@@ -139,6 +137,16 @@ class RowDraws:
         start = rows.to(torch.float64)
         found = torch.searchsorted(self.cumulative, below(start + u, start + 1), right=True)
         return found - rows * self.symbols
+
+
+def are_distributions(rows: Tensor, total: Tensor) -> bool:
+    """Whether no number of ``rows`` is negative, and their sums are positive and finite; it waits
+    for a GPU once.
+    """
+    if not rows.numel():
+        return True
+    least, most = total.aminmax()  # NaN if a sum is.
+    return bool((least > 0) & (most < torch.inf) & (rows.amin() >= 0))
 
 
 def run_sums(rows: Tensor, width: int) -> Tensor:

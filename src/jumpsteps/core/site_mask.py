@@ -55,9 +55,20 @@ class SiteMask:
         empty = torch.zeros(shape.numel(), dtype=torch.bool, device=sites.device)
         return SiteMask(empty.index_fill_(0, sites, True).reshape(shape), sites)
 
+    @staticmethod
+    def everywhere(x: Tensor) -> "SiteMask":
+        """All sites of x [B, L], which are known without waiting for a GPU."""
+        mask = torch.ones_like(x, dtype=torch.bool)
+        return SiteMask(mask, torch.arange(x.numel(), device=x.device))
+
     def __len__(self) -> int:
         """K."""
         return len(self.sites)
+
+    @property
+    def all(self) -> bool:
+        """Whether every site is selected."""
+        return len(self) == self.mask.numel()
 
     @property
     def rows(self) -> Tensor:
@@ -65,8 +76,14 @@ class SiteMask:
         return self.sites // self.mask.shape[1]
 
     def select(self, x: Tensor) -> Tensor:
-        """x [B, L, ...] at the selected sites, [K, ...]."""
-        return x.flatten(0, 1)[self.sites]
+        """x [B, L, ...] at the selected sites, [K, ...]; a view of x where they are all sites."""
+        return x.flatten(0, 1) if self.all else x.flatten(0, 1)[self.sites]
+
+    def put(self, x: Tensor, y: Tensor) -> Tensor:
+        """x [B, L] with y [K], of x's dtype, at the selected sites; a new tensor, or a view of
+        y.
+        """
+        return y.reshape(x.shape) if self.all else x.masked_scatter(self.mask, y)
 
     def split(self, most: int) -> list["SiteMask"]:
         """The same sites in pieces of at most ``most``, in order; one piece where they are few."""

@@ -28,7 +28,7 @@ from torch import Tensor
 from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
 from jumpsteps.core.sample_generators import Generator, at_repeats
 
-__all__ = ["JumpTables", "NearJumps", "draw_pairs"]
+__all__ = ["JumpTables", "NearJumps", "NearSymbols", "draw_pairs"]
 
 NUMBERS = 2**25
 """Numbers in the largest table of pairs."""
@@ -63,7 +63,7 @@ def draw_pairs(
         pairs, which = (part0 * symbols + part).unique(return_inverse=True)
         table = RowDraws(rows(pairs // symbols, pairs % symbols))
         drawn.append(table.find(which, numbers))
-    return torch.cat(drawn)
+    return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,48 @@ class JumpTables:
     @classmethod
     def of(cls, q: Tensor, rates_between: Tensor) -> "JumpTables":
         """From q_{t|0} and R_b without its diagonal, both [V, V]."""
-        leaving = torch.where(q > 0, q @ rates_between / q, 0.0)
-        return cls(q, rates_between.T, leaving.T.to(torch.float32))
+        return cls.of_each(q[None], rates_between)[0]
+
+    @classmethod
+    def of_each(cls, q: Tensor, rates_between: Tensor) -> "list[JumpTables]":
+        """Those of several times, made together; q is [T, V, V]."""
+        leaving = torch.where(q > 0, q @ rates_between / q, 0.0).mT.to(torch.float32)
+        return [cls(each, rates_between.T, exits) for each, exits in zip(q, leaving, strict=True)]
 
     def jumps(self, x0: Tensor, x: Tensor) -> Tensor:
         """Where pairs (x0, x) [P] jump, unnormalised, float64 [P, V]."""
         return self.into[x] * self.q[x0]
+
+
+@dataclass(frozen=True)
+class NearSymbols:
+    """Which jumps are to near symbols, at all times.
+
+    Attributes:
+        distance: of the near symbols, int64 [2 W].
+        rates: R_b(x + distance, x), float32 [V, 2 W].
+        far: R_b(y, x) as row x and column y, zero at the near y, float64 [V, V].
+    """
+
+    distance: Tensor
+    rates: Tensor
+    far: Tensor
+
+    @classmethod
+    def of(cls, into: Tensor) -> "NearSymbols":
+        """From R_b(y, x) as row x and column y, zero at y = x, float64 [V, V]."""
+        symbols = torch.arange(len(into), device=into.device)
+        apart = (symbols - symbols[:, None]).abs()
+        by_distance = torch.zeros(len(into), dtype=into.dtype, device=into.device)
+        by_distance = by_distance.scatter_reduce(0, apart.flatten(), into.flatten(), "amax")
+        beyond = by_distance.flip(0).cumsum(0).flip(0)
+        width = max(int((beyond > RARE * beyond[0]).sum()) - 1, 1)
+        steps = torch.arange(1, width + 1, device=into.device)
+        distance = torch.cat([-steps.flip(0), steps])
+        target = symbols[:, None] + distance
+        inside = (target >= 0) & (target < len(into))
+        rates = torch.where(inside, into.gather(1, target.clamp(0, len(into) - 1)), 0.0)
+        return cls(distance, rates.to(torch.float32), torch.where(apart > width, into, 0.0))
 
 
 @dataclass(frozen=True)
@@ -97,42 +133,35 @@ class NearJumps:
 
     Attributes:
         tables: all jumps.
-        distance: of the near symbols, int64 [2 W].
+        symbols: which symbols are near.
         likely: whether float32 divides by the likelihood of x0, row x, bool [V, V].
         inverse: 1 / q_{t|0}(x | x0) at the likely x0, zero elsewhere, row x, float32 [V, V].
-        rates: R_b(x + distance, x), float32 [V, 2 W].
         rare: the rate of all other jumps given x0, row x, float32 [V, V].
     """
 
     tables: JumpTables
-    distance: Tensor
+    symbols: NearSymbols
     likely: Tensor
     inverse: Tensor
-    rates: Tensor
     rare: Tensor
 
     @classmethod
     def of(cls, tables: JumpTables) -> "NearJumps":
-        q, into = tables.q, tables.into
-        symbols = torch.arange(len(q), device=q.device)
-        apart = (symbols - symbols[:, None]).abs()
-        by_distance = torch.zeros(len(q), dtype=q.dtype, device=q.device)
-        by_distance = by_distance.scatter_reduce(0, apart.flatten(), into.flatten(), "amax")
-        beyond = by_distance.flip(0).cumsum(0).flip(0)
-        width = max(int((beyond > RARE * beyond[0]).sum()) - 1, 1)
-        steps = torch.arange(1, width + 1, device=q.device)
-        distance = torch.cat([-steps.flip(0), steps])
-        likelihood = q.T
+        return cls.of_each([tables], NearSymbols.of(tables.into))[0]
+
+    @classmethod
+    def of_each(cls, tables: list[JumpTables], symbols: NearSymbols) -> "list[NearJumps]":
+        """Those of several times of a kernel, made together."""
+        q, exits = (
+            torch.stack([getattr(each, name) for each in tables]) for name in ("q", "exits")
+        )
+        likelihood = q.mT
         likely = likelihood >= SMALLEST * likelihood.amax(-1, keepdim=True)
-        inverse = torch.where(likely, 1 / likelihood, 0.0)
-        target = symbols[:, None] + distance
-        inside = (target >= 0) & (target < len(q))
-        rates = torch.where(inside, into.gather(1, target.clamp(0, len(q) - 1)), 0.0)
-        far = torch.where(apart > width, into, 0.0)
-        far_rates = torch.where(likelihood > 0, far @ q.T / likelihood, 0.0)
-        rare = torch.where(likely, far_rates, tables.exits.to(q.dtype))
-        float32 = (part.to(torch.float32) for part in (inverse, rates, rare))
-        return cls(tables, distance, likely, *float32)
+        inverse = torch.where(likely, 1 / likelihood, 0.0).to(torch.float32)
+        far = torch.where(likelihood > 0, symbols.far @ likelihood / likelihood, 0.0)
+        rare = torch.where(likely, far, exits.to(q.dtype)).to(torch.float32)
+        parts = zip(tables, likely, inverse, rare, strict=True)
+        return [cls(table, symbols, *part) for table, *part in parts]
 
     def sums(self, p: Tensor, x: Tensor, noise: float, *, generator: Generator) -> Tensor:
         """The sum of all jumps' displacements, int64 [K].
@@ -144,9 +173,9 @@ class NearJumps:
         """
         p = p.to(self.inverse)
         probs = self.inverse[x].mul_(p) @ self.tables.q.to(p)
-        target = (x[:, None] + self.distance).clamp_(0, len(self.likely) - 1)
-        mean = probs.gather(-1, target).mul_(self.rates[x]).mul_(noise)
-        total = (poisson(mean, generator=generator) * self.distance).sum(-1)
+        target = (x[:, None] + self.symbols.distance).clamp_(0, len(self.likely) - 1)
+        mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
+        total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
         rare = self.rare[x].mul_(p)
         times = poisson(noise * rare.sum(-1), generator=generator)
         site = torch.arange(len(x), device=x.device).repeat_interleave(times)  # Of each jump.
@@ -158,6 +187,6 @@ class NearJumps:
     def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:
         """Where pairs (x0, x) [P] jump if not near, unnormalised, float64 [P, V]."""
         symbols = torch.arange(len(self.likely), device=x.device)
-        width = len(self.distance) // 2
+        width = len(self.symbols.distance) // 2
         near = self.likely[x, x0][:, None] & ((symbols - x[:, None]).abs() <= width)
         return self.tables.jumps(x0, x).masked_fill(near, 0)

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, poisson
-from jumpsteps.core.sample_generators import Generator, at_rows
+from jumpsteps.core.sample_generators import Generator, at_repeats, in_parts
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
 from jumpsteps.process.given_data import JumpTables, draw_pairs
@@ -190,16 +190,16 @@ class ForwardProcess(ABC):
     ) -> Tensor:
         """x plus the sum of all jumps' displacements in a duration h of the reverse rates of t.
 
-        One jump at a time, each by its data. p is p(x0 | x_t = x), normalised.
+        Each jump by its data, as many at a time as there are sites. p is p(x0 | x_t = x),
+        normalised.
         """
         weights = h * self.exits(p, x, t)
-        left = poisson(weights.sum(-1), generator=generator)
-        moved = x.clone()
-        while bool((sites := left.nonzero()[:, 0]).numel()):
-            source = at_rows(generator, sites)
-            x0 = categorical(weights[sites], generator=source)
-            moved[sites] += self.sample_jump(x0, x[sites], t, generator=source) - x[sites]
-            left[sites] -= 1
+        times = poisson(weights.sum(-1), generator=generator)
+        parts = torch.arange(len(x), device=x.device).repeat_interleave(times).split(max(len(x), 1))
+        source, moved = at_repeats(generator, times), x.clone()
+        for site, own in zip(parts, in_parts(source, [len(part) for part in parts]), strict=True):
+            x0, before = categorical(weights[site], generator=own), x[site]
+            moved.index_add_(0, site, self.sample_jump(x0, before, t, generator=own) - before)
         return moved
 
     def pull(self, log_probs: Tensor, t: Time) -> Tensor:

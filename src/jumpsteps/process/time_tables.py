@@ -6,13 +6,14 @@ GPU takes hardly longer than one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from jumpsteps.process.given_data import JumpTables, NearJumps
+from jumpsteps.process.given_data import JumpTables, NearJumps, NearSymbols
 from jumpsteps.process.matrix_exponential import exponential_of_rates
 
 __all__ = ["TimeTables"]
@@ -32,7 +33,7 @@ class TimeTables:
         rates: R_b, float64 [V, V], on the device.
         total: the integral of sigma over [0, t], a float64 number on the CPU.
         smallest: see ``impossible``.
-        ahead: later steps whose matrices are made with those of a step.
+        ahead: later steps whose tables are made with those of a step.
     """
 
     def __init__(
@@ -81,30 +82,57 @@ class TimeTables:
         """Where a likelihood is a smaller share than ``smallest`` of the largest of its site, bool
         [V, V], row x and column x0; None if it never is.
         """
-        known = self.masks
-        if t not in known:
-            likelihood = self.between((0.0, t))[0].T
-            mask = likelihood < self.smallest * likelihood.amax(-1, keepdim=True)
-            self.masks = known = latest(known | {t: mask if bool(mask.any()) else None})
+
+        def make(q: Tensor) -> list[Tensor | None]:
+            likelihood = q.mT
+            masks = likelihood < self.smallest * likelihood.amax(-1, keepdim=True)
+            some = masks.flatten(1).any(1).cpu().tolist()
+            return [mask if any_of else None for mask, any_of in zip(masks, some, strict=True)]
+
+        self.masks = known = self.with_later(self.masks, t, make)
         return known[t]
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def jumps(self, t: float) -> JumpTables:
-        known = self.jump_tables
-        if t not in known:
-            between = self.rates - self.rates.diagonal().diag()
-            made = JumpTables.of(self.between((0.0, t))[0], between)
-            self.jump_tables = known = latest(known | {t: made})
+        def make(q: Tensor) -> list[JumpTables]:
+            return JumpTables.of_each(q, self.rates_between)
+
+        self.jump_tables = known = self.with_later(self.jump_tables, t, make)
         return known[t]
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def near(self, t: float) -> NearJumps:
-        known = self.near_jumps
-        if t not in known:
-            self.near_jumps = known = latest(known | {t: NearJumps.of(self.jumps(t))})
+        def make(q: Tensor) -> list[NearJumps]:
+            return NearJumps.of_each(JumpTables.of_each(q, self.rates_between), self.near_symbols)
+
+        self.near_jumps = known = self.with_later(self.near_jumps, t, make)
         return known[t]
+
+    @cached_property
+    def rates_between(self) -> Tensor:
+        """R_b without its diagonal."""
+        return self.rates - self.rates.diagonal().diag()
+
+    @cached_property
+    def near_symbols(self) -> NearSymbols:
+        return NearSymbols.of(self.rates_between.T)
+
+    def with_later(
+        self, known: dict[float, T], t: float, make: Callable[[Tensor], Sequence[T]]
+    ) -> dict[float, T]:
+        """The tables ``known``, and those that ``make`` makes of q_{t|0} [T, V, V] where t is new:
+        at t, and at the times of later steps whose matrices have been made with it.
+        """
+        if t in known:
+            return known
+        matrices, kept = {t: self.between((0.0, t))[0]}, self.matrices
+        for pair in self.later(0.0, t):
+            if pair in kept and pair[1] not in known:
+                matrices[pair[1]] = kept[pair]
+        made = make(torch.stack(list(matrices.values())))
+        return latest(known | dict(zip(matrices, made, strict=True)), KEPT + self.ahead)
 
 
 def pairwise_reversed(times: Sequence[float]) -> Iterator[tuple[float, float]]:
@@ -112,6 +140,6 @@ def pairwise_reversed(times: Sequence[float]) -> Iterator[tuple[float, float]]:
     return ((s, t) for t, s in pairwise(times))
 
 
-def latest(tables: dict[K, T], kept: int | None = None) -> dict[K, T]:
+def latest(tables: dict[K, T], kept: int) -> dict[K, T]:
     """The last few entries."""
-    return dict(list(tables.items())[-(kept or KEPT) :])
+    return dict(list(tables.items())[-kept:])

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.sample_generators import Generator
-from jumpsteps.core.site_mask import selected
+from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
@@ -213,9 +213,27 @@ class Sampler(ABC):
             )
 
 
-def count_sites(x: Tensor, where: Tensor, flagged: Tensor) -> Tensor:
+def count_sites(x: Tensor, where: Tensor | SiteMask, flagged: Tensor) -> Tensor:
     """How many of the selected sites are flagged, int64 [B]; flagged [K], bool or 0 and 1."""
-    return torch.zeros_like(x).masked_scatter(where, flagged.to(x.dtype)).sum(-1)
+    if isinstance(where, SiteMask) and where.all:
+        return flagged.reshape(x.shape).sum(-1, dtype=x.dtype)
+    mask = where.mask if isinstance(where, SiteMask) else where
+    return torch.zeros_like(x).masked_scatter(mask, flagged.to(x.dtype)).sum(-1)
+
+
+def sites_that_move(forward: ForwardProcess, x: Tensor) -> SiteMask:
+    """The sites that the reverse process can change."""
+    every = type(forward).movable is ForwardProcess.movable
+    return SiteMask.everywhere(x) if every else SiteMask(forward.movable(x))
+
+
+def sites_to_redraw(
+    forward: ForwardProcess, x: Tensor, step: Step, *, generator: Generator
+) -> SiteMask:
+    """``ForwardProcess.draw_moving`` with its indices."""
+    if type(forward).draw_moving is ForwardProcess.draw_moving:
+        return sites_that_move(forward, x)
+    return SiteMask(forward.draw_moving(x, step.t, step.s, generator=generator))
 
 
 def movable_sites(

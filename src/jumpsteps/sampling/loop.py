@@ -110,13 +110,13 @@ def simulate(
     for step in tqdm(steps, desc="sampling", disable=not progress):
         arrived = False
         while not arrived:
-            before = x
-            source = at_step(generator, len(moved) + 1)
+            before, source = x, at_step(generator, len(moved) + 1)
             x, state, info = sampler.step(reverse, before, step, state, generator=source)
             x = clamped(x, given)
             report(time := step.s if info.time is None else float(info.time.max()), x)
-            moved.append((x != before).sum(-1))
-            step_map = step_map.masked_fill(x != before, len(moved))
+            changed = x != before
+            moved.append(changed.sum(-1))
+            step_map = step_map.masked_fill(changed, len(moved))
             clipped.append(info.clipped)
             arrived = time <= step.s
     return Simulation(x, counter.calls, stacked(moved, x), stacked(clipped, x), step_map)

@@ -29,7 +29,16 @@ from jumpsteps.denoiser.chunks import draw_data, in_chunks
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.sampling.base import Held, Info, Sampler, count_sites, movable_sites, nothing_clipped
+from jumpsteps.sampling.base import (
+    Held,
+    Info,
+    Sampler,
+    count_sites,
+    movable_sites,
+    nothing_clipped,
+    sites_that_move,
+    sites_to_redraw,
+)
 from jumpsteps.schedules.schedule import Step
 
 __all__ = ["Euler", "TauLeaping", "Tweedie"]
@@ -64,11 +73,11 @@ class Tweedie(Sampler):
         *,
         generator: Generator,
     ) -> tuple[Tensor, None, Info]:
-        moving = SiteMask(reverse.forward.draw_moving(x, step.t, step.s, generator=generator))
+        moving = sites_to_redraw(reverse.forward, x, step, generator=generator)
         x0 = draw_data(reverse, x, step.t, moving, generator=generator)
         own, source = moving.select(x), at_sites(generator, moving)
         y = reverse.forward.sample_bridge(x0, own, step.t, step.s, generator=source)
-        return x.masked_scatter(moving.mask, y), None, nothing_clipped(x)
+        return moving.put(x, y), None, nothing_clipped(x)
 
     def site_distribution(
         self, reverse: ReverseProcess, x: Tensor, step: Step, where: Tensor | None = None
@@ -149,21 +158,21 @@ class Euler(Sampler):
     ) -> tuple[Tensor, None, Info]:
         if step.s == 0:
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
-        movable = reverse.forward.movable(x)
+        movable = sites_that_move(reverse.forward, x)
         if jumps_by_data(reverse):
             site, jump, total = first_jumps_by_data(reverse, x, step, generator)
             source = at_sites(generator, movable)
             u = uniform(tuple(total.shape), generator=source, device=x.device)
             y = torch.where(u < total, jump, site)
             clipped = count_sites(x, movable, total > 1)
-            return x.masked_scatter(movable, y), None, Info(clipped=clipped)
+            return movable.put(x, y), None, Info(clipped=clipped)
 
         def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
             probs, total = self.one_jump(reverse, output, x, step, where)
             return torch.stack([categorical(probs, generator=generator), total > 1], 1)
 
         y, clipped = in_chunks(reverse, x, step.t, movable, draw, generator=generator).unbind(1)
-        return x.masked_scatter(movable, y), None, Info(clipped=count_sites(x, movable, clipped))
+        return movable.put(x, y), None, Info(clipped=count_sites(x, movable, clipped))
 
     def one_jump(
         self,
@@ -216,7 +225,7 @@ def first_jumps_by_data(
     """The movable sites of x, where each jumps if it does, int64 [K], and its mean number of jumps
     in the step, float64 [K]; one model call.
     """
-    movable = SiteMask(reverse.forward.movable(x))
+    movable = sites_that_move(reverse.forward, x)
 
     def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
         p = reverse.posterior_from(output, x, step.t, where)
@@ -275,13 +284,13 @@ class TauLeaping(Sampler):
     ) -> tuple[Tensor, None, Info]:
         if step.s == 0:
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
-        movable = reverse.forward.movable(x)
+        movable = sites_that_move(reverse.forward, x)
         by_data = jumps_by_data(reverse)
         if by_data and not self.ordinal:
             site, jump, total = first_jumps_by_data(reverse, x, step, generator)
             source = at_sites(generator, movable)
             y = torch.where(poisson(total, generator=source) == 1, jump, site)
-            return x.masked_scatter(movable, y), None, nothing_clipped(x)
+            return movable.put(x, y), None, nothing_clipped(x)
         jumps = self.add_jumps if self.ordinal else self.single_jumps
 
         def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
@@ -290,7 +299,7 @@ class TauLeaping(Sampler):
             return jumps(jump_means(reverse, output, x, step, where), where.select(x), generator)
 
         y = in_chunks(reverse, x, step.t, movable, draw, generator=generator)
-        return x.masked_scatter(movable, y), None, nothing_clipped(x)
+        return movable.put(x, y), None, nothing_clipped(x)
 
     def add_by_data(
         self,

@@ -1,0 +1,206 @@
+"""How many kernels a sampling step on images launches beside the network, and how often it waits.
+
+    python benchmarks/launches.py OUT.json
+
+No GPU is needed. Tensors that would be on one are stand-ins (``OnDevice``) that report a CUDA
+device and compute on the CPU. Counted are, in a run of 32 steps and divided by their number:
+
+* launches: operations on such tensors that are not views. A GPU may use several kernels for one
+  (``unique``, ``nonzero``) or one for several that a compiler fuses;
+* waits: those after which the CPU waits for the GPU, which are numbers read from it, copies from
+  and to it, and results whose size it must know.
+
+The network is a stand-in that returns the same location and scale at every call, and its head
+counts as one launch, because ``--compile`` makes it one. Kernels, samplers and the number of sites
+of a sequence are those of ``step_gaussian.py``.
+"""
+
+import argparse
+import collections
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from step_gaussian import KERNELS, SAMPLERS, SHAPE
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map
+
+from jumpsteps.core.files import write_json
+from jumpsteps.core.site_mask import SiteMask, selected
+from jumpsteps.denoiser.model import Evaluation
+from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.models.networks.unet import (
+    LogisticHead,
+    UNet,
+    UNetConfig,
+    UNetPosterior,
+    log_probabilities,
+)
+from jumpsteps.process.noise import Time
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.schedules.fixed import uniform
+
+DEVICE = torch.device("cuda", 0)
+BATCH, STEPS = 2, 32
+SILENT = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
+WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "unique_consecutive"}
+
+
+class OnDevice(Tensor):
+    """A tensor that is said to be on the GPU."""
+
+    values: Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, values: Tensor) -> "OnDevice":
+        made: OnDevice = torch.Tensor._make_wrapper_subclass(
+            cls,
+            values.shape,
+            strides=values.stride(),
+            storage_offset=values.storage_offset(),
+            dtype=values.dtype,
+            device="meta",
+        )
+        made.values = values
+        return made
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return DEVICE
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError(f"{func} outside of Counting")
+
+
+class DeviceGenerator(torch.Generator):
+    """A generator that is said to be on the GPU."""
+
+    device = DEVICE
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations by name, and those that wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches: collections.Counter[str] = collections.Counter()
+        self.waits: collections.Counter[str] = collections.Counter()
+        self.paused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        wrapped = {id(part.values): part for part in on_device((args, kwargs))}
+        asked = kwargs.get("device")
+        there = bool(wrapped) if asked is None else torch.device(asked).type in ("cuda", "meta")
+        if asked is not None:
+            kwargs["device"] = torch.device("cpu")
+        name = func.overloadpacket.__name__
+        if (
+            name == "_to_copy"
+            and wrapped
+            and there
+            and kwargs.get("dtype") in (None, args[0].dtype)
+        ):
+            return args[0]
+        crossing = bool(wrapped) != there if name == "_to_copy" else False
+        crossing |= name == "copy_" and len(wrapped) == 1
+        mask = name in ("index", "index_put_", "index_put") and any(
+            part.dtype == torch.bool for part in on_device(args[1])
+        )
+        repeats = name == "repeat_interleave" and kwargs.get("output_size") is None
+        if (wrapped or there) and not self.paused:
+            silent = func.is_view or name in SILENT or name == "_local_scalar_dense"
+            self.launches[name] += not silent
+            self.waits[name] += name in WAITS or crossing or mask or repeats
+        out = func(*tree_map(values_of, args), **tree_map(values_of, kwargs))
+        if not there:
+            return out
+
+        def placed(part: Any) -> Any:
+            if not isinstance(part, Tensor):
+                return part
+            return wrapped[id(part)] if id(part) in wrapped else OnDevice(part)
+
+        return tree_map(placed, out)
+
+
+def on_device(tree: Any) -> Iterator[OnDevice]:
+    return (part for part in tree_iter(tree) if isinstance(part, OnDevice))
+
+
+def values_of(part: Any) -> Any:
+    return part.values if isinstance(part, OnDevice) else part
+
+
+class StandIn:
+    """Location and log-scale of each site, the same at every call; a head of one launch."""
+
+    reads_site_mask = True
+
+    def __init__(self, counting: Counting) -> None:
+        config = UNetConfig(shape=SHAPE, channels=32, multipliers=(1,), symmetric=True)
+        self.posterior, self.counting = UNetPosterior(UNet(config)).eval(), counting
+        self.posterior.head = self.head
+        generator = torch.Generator().manual_seed(0)
+        location = torch.rand(BATCH * math.prod(SHAPE), generator=generator) - 0.5
+        self.rows = OnDevice(torch.stack([location, torch.full_like(location, -1.0)], 1))
+
+    def head(self, rows: Tensor, symbols: int, symmetric: bool) -> Tensor:
+        self.counting.launches["head"] += 1
+        self.counting.paused = True
+        out = log_probabilities(rows, symbols, symmetric)
+        self.counting.paused = False
+        return out
+
+    def __call__(self, x: Tensor, t: Time, where: SiteMask | None = None) -> Tensor:
+        return self.posterior.read(self.at(where))
+
+    def evaluate(self, x: Tensor, t: float, where: SiteMask) -> Evaluation:
+        return Evaluation(self.at(where), where, LogisticHead(self.posterior))
+
+    def at(self, where: SiteMask | None) -> Tensor:
+        return selected(self.rows.unflatten(0, (BATCH, -1)), where)
+
+
+@contextmanager
+def pretended_device() -> Iterator[None]:
+    """PyTorch without CUDA refuses its name before an operation is counted."""
+    with mock.patch("torch.cuda._lazy_init", return_value=None):
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--operations", action="store_true", help="print them by name")
+    args = parser.parse_args()
+    rows = []
+    for (kernel, forward), sampler in product(KERNELS.items(), SAMPLERS):
+        counting, generator = Counting(), DeviceGenerator()
+        generator.manual_seed(0)
+        with torch.no_grad(), pretended_device(), counting:
+            reverse = PosteriorReverse(forward, StandIn(counting))
+            shape = (BATCH, math.prod(SHAPE))
+            simulate(reverse, sampler, uniform(STEPS), shape, generator=generator)
+        launches, waits = counting.launches.total() / STEPS, counting.waits.total() / STEPS
+        row = {"kernel": kernel, "sampler": sampler.name, "launches": launches, "waits": waits}
+        rows.append(row)
+        print(f"{kernel:9} {sampler.name:20} launches {launches:6.1f}, waits {waits:5.1f}")
+        if args.operations:
+            for name, count in counting.launches.most_common():
+                waits = counting.waits[name] / STEPS
+                print(f"    {name:28} {count / STEPS:6.2f} {waits:6.2f}")
+            print({k: v / STEPS for k, v in counting.waits.items() if v})
+    write_json(args.out, {"torch": torch.__version__, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
