@@ -182,6 +182,15 @@ def test_bad_rows_are_refused(bad: list[float], dtype: torch.dtype) -> None:
         categorical(weights, generator=seeded(0))
 
 
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("symbols", [256, 300])
+def test_bad_rows_of_many_symbols_are_refused(bad: float, symbols: int) -> None:
+    weights = torch.ones(3, symbols)
+    weights[1] = bad
+    with pytest.raises(ValueError, match="negative, not finite or sums to zero"):
+        categorical(weights, generator=seeded(0))
+
+
 def test_the_seed_decides() -> None:
     weights = torch.rand(200, 7, generator=seeded(7), dtype=torch.float64)
     first, second = (categorical(weights, generator=seeded(8)) for _ in range(2))

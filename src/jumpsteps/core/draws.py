@@ -96,6 +96,7 @@ def categorical(weights: Tensor, *, generator: Generator) -> Tensor:
     threshold = below(total * u.reshape(total.shape), total)
     drawn = torch.searchsorted(cumulative, threshold, right=True)
     if width > 1:
+        drawn.clamp_max_(cumulative.shape[1] - 1)  # Beyond it where a row is no distribution.
         before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
         share = (threshold - before) / (cumulative.gather(-1, drawn) - before)
         drawn = drawn * width + symbol_of_run(rows, drawn, width, share)
@@ -169,8 +170,11 @@ def symbol_of_run(rows: Tensor, run: Tensor, width: int, share: Tensor) -> Tenso
     start.
     """
     columns = run * width + torch.arange(width, device=rows.device)
-    inside = columns < rows.shape[1]
-    part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
+    if rows.shape[1] % width == 0:
+        part = rows.gather(1, columns).to(torch.float64)
+    else:
+        inside = columns < rows.shape[1]
+        part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
     cumulative = part.cumsum(-1)
     total = cumulative[:, -1:]
     return torch.searchsorted(cumulative, below(share * total, total), right=True)

@@ -105,7 +105,10 @@ class Uniform(ForwardProcess):
         return super().possible(log_posterior, x, t)
 
     def can_become(self, x0: Tensor, x: Tensor, t: Time) -> Tensor:
-        return (x0 == x) | (self.noise.alpha(t).to(x.device) < 1)
+        alpha = self.noise.alpha(t)
+        if bool((alpha < 1).all()):
+            return torch.ones_like(x, dtype=torch.bool)
+        return (x0 == x) | (alpha.to(x.device) < 1)
 
     def sample_bridge(
         self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator
