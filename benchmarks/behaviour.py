@@ -138,6 +138,7 @@ from jumpsteps.search.learned_order import dependence
 from jumpsteps.tasks.countdown import sample_data as countdown_data
 from jumpsteps.tasks.countdown import violations
 from jumpsteps.tasks.music.dataset import read_midi, read_songs
+from jumpsteps.tasks.music.given_melody import read_melody
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.midi import read_steps, write_steps
 from jumpsteps.tasks.music.synth import render
@@ -146,7 +147,6 @@ from jumpsteps.tasks.piano import (
     note_distance,
     note_outliers,
     notes_in_key,
-    read_given,
 )
 from jumpsteps.training.loop import train
 from jumpsteps.training.losses import MaskedCrossEntropy, ScoreEntropy
@@ -1252,7 +1252,7 @@ def midi() -> Results:
             if song == "written.mid":
                 write_steps(folder / song, melodies(1)[0], beats_per_minute=90)
                 yield "written", (folder / song).read_bytes()
-            given = read_given(folder / song, 256)
+            given = read_melody(folder / song, 256)
             yield f"given, {song}", {"tokens": given.tokens, "mask": given.mask}
         songs = folder / "songs"
         songs.mkdir()

@@ -5,8 +5,8 @@
 The numbers are those of docs/results/antibodies-calibration.json.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, write
@@ -16,8 +16,9 @@ NUMBERS = Path(__file__).parents[1] / "docs" / "results" / "antibodies-calibrati
 
 def run() -> None:
     """Draw entropy and -log p against the share of masked sites."""
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python experiments/calibration_figure.py OUT.png")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, help="the picture to write")
+    args = parser.parse_args()
     rows = json.loads(NUMBERS.read_text(encoding="utf-8"))["tables"]["calibration"]["rows"]
     shares = [float(str(row[0]).removesuffix("%")) for row in rows]
     figure = new_figure(5.6, 3.2)
@@ -34,7 +35,7 @@ def run() -> None:
     axes.set_ylabel("nats per masked residue")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    write(figure, Path(sys.argv[1]))
+    write(figure, args.out)
 
 
 if __name__ == "__main__":

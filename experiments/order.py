@@ -10,7 +10,7 @@ for runs that end at t = 0.1 and runs that end at t = 0, where rates are infinit
 OUT/order.json. The figures are in docs/samplers.md. About 5 minutes on two cores.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -106,10 +106,13 @@ def rows_of(length: int, chosen: list[Sampler] | None = None) -> list[list[objec
 
 
 def run() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, nargs="?", help="a folder, for order.json")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     two = rows_of(2)
     three = rows_of(3, [SAMPLERS["tweedie"], SAMPLERS["tweedie-gibbs"]])
-    if len(sys.argv) > 1:
+    if args.out is not None:
         head = ["process", "sampler", "slope to 0.1", "at N = 16", "slope to 0", "at N = 16"]
         found = {
             "convergence": table(head, two, cell="{:.2f}"),
@@ -117,8 +120,7 @@ def run() -> None:
         }
         model = "random distributions of two and three sites and three symbols, seed 0"
         command = "python experiments/order.py OUT"
-        out = Path(sys.argv[1]) / "order.json"
-        write_results(out, __file__, found, command=command, model=model)
+        write_results(args.out / "order.json", __file__, found, command=command, model=model)
 
 
 if __name__ == "__main__":
