@@ -1148,8 +1148,11 @@ def losses() -> Results:
 
 @group("training")
 def training() -> Results:
-    """Two steps of each recipe with a tiny network: the averaged parameters, and what is logged."""
-    for name, recipe in RECIPES.items():
+    """Two steps of some recipes with a tiny network: the averaged parameters, and what is
+    logged.
+    """
+    for name in ("countdown", "piano-absorbing", "piano-uniform"):
+        recipe = RECIPES[name]
         config = replace(recipe.config, steps=2, batch=2, bf16=False, log_every=1)
         tiny = replace(recipe.network, **TINY)
         made = {"countdown": lambda n, generator: countdown_data(n, generator=generator)}
