@@ -84,9 +84,9 @@ PATHS = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_
 
 def run_program(folder: Path, count: int, text: str) -> list[Any]:
     """What each process of a program writes as JSON to rank0.json, rank1.json, ... of the folder
-    that is its argument.
+    that is its argument. It ends as the command does, without the interpreter's exit.
     """
-    (folder / "program.py").write_text(text)
+    (folder / "program.py").write_text(f"{text}\nimport os\nos._exit(0)\n")
     port = free_port()
     processes = [
         subprocess.Popen(
