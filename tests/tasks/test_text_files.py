@@ -54,7 +54,7 @@ def test_a_folder_holds_documents_in_the_order_of_their_names(tmp_path):
 
 
 def test_paths_without_documents(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file .*none; pass --text a text file"):
+    with pytest.raises(ValueError, match=r"there is no file .*none; pass a text file"):
         read_documents(tmp_path / "none")
     with pytest.raises(ValueError, match=r"the folder .* holds no data set .*; pass a folder that"):
         read_documents(tmp_path)

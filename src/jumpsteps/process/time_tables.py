@@ -1,8 +1,8 @@
 """Tables of a matrix kernel at single times, on a device: the latest few are kept.
 
 A run needs those of one step at a time, and a step starts at the time where the last one ended. A
-run that announces its times has the transition matrices of several steps made together, which on a
-GPU takes hardly longer than one.
+run that announces its times has the tables of several steps made together, which on a GPU takes
+hardly longer than one.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -99,7 +99,7 @@ def files_at(path: Path) -> list[Path]:
     """The files of documents: the path itself, or those of a folder."""
     if not path.is_dir():
         if not path.exists():
-            raise ValueError(f"there is no file {path}; pass --text a text file in UTF-8")
+            raise ValueError(f"there is no file {path}; pass a text file in UTF-8, or a folder")
         return [path]
     try:
         if (path / "dataset_dict.json").is_file():
