@@ -146,7 +146,8 @@ def curves(rows: Rows, path: Path) -> None:
         axes.set_xticks(budgets, [str(n) for n in budgets])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=7)
+        axes.margins(y=0.25)
+        axes.legend(frameon=False, fontsize=7, loc="upper right")
     write(figure, path)
 
 
