@@ -55,8 +55,18 @@ def test_perplexity_stands_beside_entropy_and_repetition(tmp_path, capsys, folde
     for row in content["rows"]:
         assert 2.5 < row["metric"]["mean"] < 3.5  # Near log 20, of random weights.
         assert 0 < row["measures"]["unigram entropy, nats"][0] <= np.log(20)
-        assert len(row["measures"]["mauve, %"]) == 2
-    assert out.with_suffix(".html").exists()
+        assert row["measures"]["mauve, %"] == []
+    assert lines[-2].startswith("MAUVE (-) says nothing of fewer than 100: pass -n 100 or more")
+    assert "<td>-</td>" in out.with_suffix(".html").read_text()
+
+
+def test_mauve_of_enough_sequences_is_shown():
+    x, reference = torch.arange(500).view(100, 5) % 17, torch.arange(500).view(100, 5) % 13
+    read = lambda x: (x.double().mean(1), x.double())  # noqa: E731
+    (value, half) = perplexity(read, None, reference).beside(x)["mauve, %"]
+    assert 0 < value < 100
+    assert half > 0
+    assert perplexity(read, None, reference[1:]).beside(x) == {"mauve, %": ()}
 
 
 def test_a_metric_of_ones_own(tmp_path, capsys, monkeypatch):

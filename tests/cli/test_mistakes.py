@@ -55,7 +55,7 @@ from jumpsteps.cli.flags import parse
         ("train poetry --out x", "choose countdown or piano-uniform or piano-absorbing"),
         ("train piano-uniform --out x", "the recipe for piano needs data; pass --data PATH"),
         ("train countdown --out x --max-minutes -1", "--max-minutes must be zero or more, got -1"),
-        (f"sample {EXACT} --nfe 1 -o .", ". is a folder; name a file"),
+        (f"optimize {EXACT} --nfe 1 -o .", ". is a folder; name a file"),
         (f"compare {EXACT} --nfe 1 --schedules uniform -n 1", "at least two samples, got -n 1"),
         ("sample countdown --nfe 1 --prompt 5", "'countdown' has no tokenizer; pass token ids"),
         (f"sample {EXACT} --nfe 1 --prompt 5 --given x", "--prompt and --given exclude each other"),

@@ -302,8 +302,19 @@ def test_tokens_are_not_written_under_the_name_of_another_kind_of_file(
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, f"sample m --nfe 1 -n 1 -o {name}")
     assert (code, err.count("\n")) == (1, 1)
-    assert f"{name} would not be a {Path(name).suffix} file; end it in .npz, or a folder" in err
+    assert f"{name} would not be a {Path(name).suffix} file; end it in .npz, or in / for" in err
     assert not any(tmp_path.iterdir())
+
+
+def test_a_name_without_a_suffix_is_a_folder_for_every_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in ("out", "out/"):  # The second command is not in the way of the first one's files.
+        assert run(capsys, f"sample {EXACT} --nfe 1 -n 2 -o {out}")[0] == 0
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["samples.npz"]
+    (tmp_path / "old").write_text("mine")
+    code, _, err = run(capsys, f"sample {EXACT} --nfe 1 -n 2 -o old")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "error: old is a file, and a name without .npz is that of a folder; name another" in err
 
 
 def test_a_schedule_must_end_at_0(tmp_path, capsys):
@@ -352,16 +363,7 @@ def test_folders_that_cannot_be_written_to(tmp_path, capsys, monkeypatch, sung):
     (tmp_path / "taken").write_text("mine")
     code, _, err = run(capsys, "sample m --nfe 1 -o taken")
     assert (code, err.count("\n")) == (1, 1)
-    assert "taken is a file, and the samples need a folder" in err
+    assert "taken is a file, and a name without .npz is that of a folder" in err
     code, _, err = run(capsys, "sample m --nfe 1 -o taken/out")
     assert (code, err) == (1, "error: taken/out cannot be written, because taken is a file\n")
     assert (tmp_path / "taken").read_text() == "mine"
-
-
-def test_a_task_without_files_of_its_own_needs_a_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, _, err = run(capsys, f"sample {EXACT} --nfe 1 -o out/")
-    assert (code, err) == (1, "error: out/ is a folder; name a file to write to\n")
-    assert run(capsys, f"sample {EXACT} --nfe 1 -n 1 -o plain")[0] == 0
-    assert np.load("plain")["samples"].shape == (1, 256)
-    assert {path.name for path in tmp_path.iterdir()} == {"plain"}

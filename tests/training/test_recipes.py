@@ -24,7 +24,7 @@ from jumpsteps.training import recipes as recipes
 from jumpsteps.training.cross_entropy import CrossEntropy
 from jumpsteps.training.folders import is_model_of
 from jumpsteps.training.loop import State
-from jumpsteps.training.recipes import RECIPES, FromFiles, train_recipe
+from jumpsteps.training.recipes import RECIPES, FromFiles, tensor_float32, train_recipe
 
 PIANO = ["piano-uniform", "piano-absorbing"]
 CPU = torch.device("cpu")
@@ -285,3 +285,11 @@ def test_a_full_disk_leaves_the_old_model(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "model.safetensors").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_products_in_tf32_while_training_on_a_gpu():
+    before = torch.get_float32_matmul_precision()
+    for device, precision in (("cuda", "high"), ("cpu", before)):
+        with tensor_float32(torch.device(device)):
+            assert torch.get_float32_matmul_precision() == precision
+        assert torch.get_float32_matmul_precision() == before

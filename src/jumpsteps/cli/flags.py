@@ -149,9 +149,9 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "-o",
         "--out",
         help=".npz file for the arrays samples [n, L] and nfe, with a .txt file beside it if the "
-        "model has a tokenizer; or a folder, if the model's task writes files of its own (piano: "
-        ".png, .mid, .wav; images: .png); or a .fasta file (antibodies). By default out/ where "
-        "there are such files, else samples.npz",
+        "model has a tokenizer; or a .fasta file (antibodies); any name without a suffix is a "
+        "folder, for samples.npz and what the model's task writes of each sample (piano: .png, "
+        ".mid, .wav; images: .png). By default out/ where there are such files, else samples.npz",
     )
 
 

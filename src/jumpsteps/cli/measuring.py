@@ -3,7 +3,6 @@ stand beside it.
 """
 
 import importlib
-import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor
 from jumpsteps.cli.inputs import search_data, seeded
 from jumpsteps.cli.options import CompareOptions
 from jumpsteps.evaluation.compare import Measure
-from jumpsteps.evaluation.mauve import mauve
+from jumpsteps.evaluation.mauve import FEWEST, mauve
 from jumpsteps.evaluation.metrics import mean_interval
 from jumpsteps.evaluation.report import measures_table
 from jumpsteps.evaluation.results import Row
@@ -67,7 +66,8 @@ class Metric:
         measure: to one value per sample, float [n], or an interval; lower is better.
         name: what that is.
         percent: whether it is a share, to be shown in per cent.
-        beside: to further measures by name, each a value, or a value and half its 95% interval.
+        beside: to further measures by name, each a value, a value and half its 95% interval, or
+            nothing where it cannot be measured.
         unit: the smallest value of a sample that is not zero.
         of_all: whether it compares all samples with the data, and is not a mean over samples.
     """
@@ -168,6 +168,11 @@ def print_measures(rows: Sequence[Row], metric: Metric, of_data: Mapping[str, Me
         measured[f"{row.schedule}, NFE {row.nfe}"] = {**parts, **row.measures}
     print("\n" + measures_table(measured))
     print("entropy, distinct-n and MAUVE depend on the number of samples")
+    if any(row.measures.get(MAUVE) == () for row in rows):
+        print(
+            f"MAUVE (-) says nothing of fewer than {FEWEST}: pass -n {FEWEST} or more, and data "
+            "for as many sequences"
+        )
 
 
 def own_function(name: str) -> Callable[[Tensor], Tensor]:
@@ -256,7 +261,7 @@ def text_measures(model: LoadedModel) -> Callable[[Tensor], Measures] | None:
         words = [word for row in x.tolist() for word in whole_words(text.decode(row))]
         return {
             "unigram entropy, nats": (unigram_entropy(x),),
-            "word entropy, nats": (word_entropy(words) if words else math.nan,),
+            "word entropy, nats": (word_entropy(words),) if words else (),
             "distinct-2, %": (100 * distinct_share(x, 2),),
             "distinct-3, %": (100 * distinct_share(x, 3),),
             "repeated-4, %": (repeated.mean, repeated.high - repeated.mean),
@@ -285,13 +290,18 @@ def perplexity(
     beside: Callable[[Tensor], Measures] | None,
     reference: Tensor | None,
 ) -> Metric:
-    """Nats per token under an evaluator; MAUVE joins the other measures if there is a reference."""
+    """Nats per token under an evaluator; MAUVE joins the other measures if there is a reference,
+    without a value where there are too few sequences for it.
+    """
     read = lru_cache(maxsize=2)(read)  # Samples are read once for both; tensors hash by identity.
     features = None if reference is None else read(reference)[1]
 
     def measures(x: Tensor) -> Measures:
         found = dict(beside(x)) if beside is not None else {}
-        if features is not None and len(features) > 1:
+        if features is None:
+            return found
+        found[MAUVE] = ()
+        if min(len(x), len(features)) >= FEWEST:
             generator = torch.Generator(x.device).manual_seed(0)
             near = mauve(read(x)[1], features, generator=generator)
             found[MAUVE] = (100 * near.mean, 50 * (near.high - near.low))

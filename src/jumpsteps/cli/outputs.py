@@ -118,12 +118,12 @@ def is_folder_name(name: str) -> bool:
 def sample_files(out: str | None, model: LoadedModel) -> tuple[Path, WriteSample | None]:
     """The file that takes the tokens, and what writes each sample beside it, if anything does.
 
-    Some tasks write each sample to files of its own, into a folder: one that is there, or a name
-    that ends in / or has no suffix. Without a name it is out/, or samples.npz where a task does
-    not, or where a library is missing that it takes.
+    A name that ends in / or has no suffix is a folder, and so is one that is there: the tokens go
+    to samples.npz in it, and beside them what the task writes of each sample, if it does. Without a
+    name it is out/ for such a task, and samples.npz for others, or where a library is missing.
 
     Raises:
-        ValueError: a folder where a file is needed, or the other way round; a file of another kind;
+        ValueError: a file where a folder is needed, or the other way round; a file of another kind;
             a library that is not installed.
     """
     write = None if model.task is None else model.task.write
@@ -133,17 +133,19 @@ def sample_files(out: str | None, model: LoadedModel) -> tuple[Path, WriteSample
             print(f"note: tokens only, because {lacking}", file=sys.stderr)
         out = "out/" if write is not None and not lacking else "samples.npz"
     path = Path(out)
-    if write is None or not (is_folder_name(out) or path.is_dir() or not path.suffix):
+    if path.suffix and not is_folder_name(out) and not path.is_dir():
         kinds = (".npz", *(() if model.task is None else model.task.file_suffixes))
         file = output_file(out)
-        if file.suffix and file.suffix.lower() not in kinds:
-            folder = "" if write is None else ", or a folder for files of each sample"
-            raise ValueError(f"{out} would not be a {file.suffix} file; end it in .npz{folder}")
+        if file.suffix.lower() not in kinds:
+            raise ValueError(
+                f"{out} would not be a {file.suffix} file; end it in .npz, or in / for a folder"
+            )
         return file, None
+    check_replaceable(path)
     if path.exists() and not path.is_dir():
         raise ValueError(
-            f"{path} is a file, and the samples need a folder; name another folder, or a .npz file "
-            "for tokens only"
+            f"{path} is a file, and a name without .npz is that of a folder; name another folder, "
+            "or a .npz file for tokens only"
         )
     if lacking:
         raise ValueError(f"{lacking}; or name a .npz file, for tokens only")

@@ -20,10 +20,18 @@ from jumpsteps.core.draws import uniform
 from jumpsteps.evaluation.features import check_features
 from jumpsteps.evaluation.metrics import Interval
 
-__all__ = ["clusters", "frontier_area", "mauve"]
+__all__ = ["FEWEST", "clusters", "frontier_area", "mauve"]
 
 SCALE = 5.0
 """The published c."""
+
+FEWEST = 100
+"""Samples, and sequences of data, with which the value says something: ten clusters.
+
+Of Gaussians in 64 dimensions, where 8 of the means differ by one, it has 0.65 with 100 of each and
+0.92 with 16; of equal ones 0.96 with both (means of 40; the standard deviations are 0.15, 0.16,
+0.04 and 0.10).
+"""
 
 MIXTURES = 200
 ITERATIONS = 30

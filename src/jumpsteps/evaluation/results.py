@@ -41,7 +41,8 @@ class Row:
             at which as many sites are expected to be masked as the schedule leaves masked.
         metric: mean of the metric over the samples, with its confidence interval.
         examples: the first samples.
-        measures: others of the samples, by name: a value, or a value and half its 95% interval.
+        measures: others of the samples, by name: a value, a value and half its 95% interval, or
+            nothing where it cannot be measured.
     """
 
     nfe: int

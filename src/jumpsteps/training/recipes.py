@@ -1,6 +1,7 @@
 """Training recipes of the shipped models: data, network, loss and settings by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,10 +206,24 @@ def train_recipe(
         first_step=0 if start is None else start.first_step,
     )
     recipe = replace(recipe, config=config)
-    with workers_of_launcher() as workers:
+    with workers_of_launcher() as workers, tensor_float32(device):
         said, own = say if workers.is_first else silent, workers.launch.device(device)
         said(where)
         return train_with(workers, recipe, out, own, data, start, from_scratch, progress, said)
+
+
+@contextmanager
+def tensor_float32(device: torch.device) -> Iterator[None]:
+    """Products of float32 matrices in TF32 on a GPU: what is not in bfloat16, as the held-out
+    loss.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def silent(line: str) -> None:
