@@ -190,7 +190,8 @@ class Methods:
             return {n: fixed[schedule](sampler.steps(n)) for n in self.budgets}
         if schedule == "jys":  # The search does not depend on the sampler.
             return self.found("jys", JYS())
-        return self.found(name, ShortestPath(), sampler)
+        # With log-linear noise Euler's step is Tweedie's, and Tweedie's costs take no [K, V] tables.
+        return self.found("tweedie:shortest-path", ShortestPath(), Tweedie())
 
     def counted(self, name: str, schedule: str) -> Mapping[int, Schedule]:
         orders = {"random": Random(), "spread": Spread(), "dilated": Dilated()}
