@@ -190,7 +190,7 @@ class Methods:
             return {n: fixed[schedule](sampler.steps(n)) for n in self.budgets}
         if schedule == "jys":  # The search does not depend on the sampler.
             return self.found("jys", JYS())
-        # With log-linear noise Euler's step is Tweedie's, and Tweedie's costs take no [K, V] tables.
+        # With log-linear noise Euler's step is Tweedie's, whose costs take no tables [K, V].
         return self.found("tweedie:shortest-path", ShortestPath(), Tweedie())
 
     def counted(self, name: str, schedule: str) -> Mapping[int, Schedule]:
