@@ -11,6 +11,7 @@ Zheng et al. 2025, arXiv 2409.02908.) All randomness comes from the generator th
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -56,7 +57,8 @@ def poisson(mean: Tensor, *, generator: Generator) -> Tensor:
         ValueError: a mean is negative or not finite.
     """
     mean = mean if mean.dtype == torch.float32 else mean.to(torch.float64)
-    if not ((mean >= 0) & (mean < torch.inf)).all():
+    least, most = read(mean.aminmax()) if mean.numel() else (0.0, 0.0)
+    if not (least >= 0 and most < math.inf):
         raise ValueError(
             "cannot draw a Poisson number: a mean is negative or not finite; "
             "the model may have returned NaN"
@@ -97,9 +99,9 @@ def categorical(weights: Tensor, *, generator: Generator) -> Tensor:
     drawn = torch.searchsorted(cumulative, threshold, right=True)
     if width > 1:
         drawn.clamp_max_(cumulative.shape[1] - 1)  # Beyond it where a row is no distribution.
-        before = torch.where(drawn > 0, cumulative.gather(-1, (drawn - 1).clamp_min(0)), 0)
+        before = cumulative.gather(-1, (drawn - 1).clamp_min(0)) * (drawn > 0)
         share = (threshold - before) / (cumulative.gather(-1, drawn) - before)
-        drawn = drawn * width + symbol_of_run(rows, drawn, width, share)
+        drawn = symbol_of_run(rows, drawn * width, width, share)
     # The check comes last, because it makes the CPU wait for a GPU.
     if not are_distributions(rows, total):
         raise ValueError(
@@ -146,8 +148,14 @@ def are_distributions(rows: Tensor, total: Tensor) -> bool:
     """
     if not rows.numel():
         return True
-    least, most = total.aminmax()  # NaN if a sum is.
-    return bool((least > 0) & (most < torch.inf) & (rows.amin() >= 0))
+    least, most, weight = read([*total.aminmax(), rows.amin().to(total.dtype)])
+    return least > 0 and most < math.inf and weight >= 0
+
+
+def read(numbers: Sequence[Tensor]) -> list[float]:
+    """Numbers of one type from a GPU, which is waited for once; a minimum is NaN if a number is."""
+    found: list[float] = torch.stack(tuple(numbers)).cpu().tolist()
+    return found
 
 
 def run_sums(rows: Tensor, width: int) -> Tensor:
@@ -165,11 +173,11 @@ def run_sums(rows: Tensor, width: int) -> Tensor:
     return sums.to(torch.float64)
 
 
-def symbol_of_run(rows: Tensor, run: Tensor, width: int, share: Tensor) -> Tensor:
-    """The symbol of its run [K, 1] that each share [K, 1] of its sum falls on, counted from its
-    start.
+def symbol_of_run(rows: Tensor, first: Tensor, width: int, share: Tensor) -> Tensor:
+    """The symbol that each share [K, 1] of a run's sum falls on, int64 [K, 1]; ``first`` [K, 1] is
+    the first symbol of the run.
     """
-    columns = run * width + torch.arange(width, device=rows.device)
+    columns = first + torch.arange(width, device=rows.device)
     if rows.shape[1] % width == 0:
         part = rows.gather(1, columns).to(torch.float64)
     else:
@@ -177,7 +185,7 @@ def symbol_of_run(rows: Tensor, run: Tensor, width: int, share: Tensor) -> Tenso
         part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
     cumulative = part.cumsum(-1)
     total = cumulative[:, -1:]
-    return torch.searchsorted(cumulative, below(share * total, total), right=True)
+    return first + torch.searchsorted(cumulative, below(share * total, total), right=True)
 
 
 def below(threshold: Tensor, total: Tensor) -> Tensor:

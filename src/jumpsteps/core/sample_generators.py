@@ -104,8 +104,8 @@ class SampleGenerators:
             where: bool [B, L].
         """
         where = SiteMask.of(where)
-        self.check(len(where.mask))
-        sites = torch.arange(where.mask.shape[1], device=self.device).mul_(signed(SITE))
+        self.check(where.shape[0])
+        sites = torch.arange(where.shape[1], device=self.device).mul_(signed(SITE))
         return self.derived(where.select(self.keys[:, None] + sites), self.next())
 
     def between(self, rows: slice) -> "SampleGenerators":

@@ -3,7 +3,7 @@
 Finding the indices of a mask on a GPU makes the CPU wait for it. A ``SiteMask`` does that once,
 when it is made; every later selection is a gather that waits for nothing. Functions that select
 sites several times make one at their start and hand it on. ``SiteMask.of`` lets them take either
-form.
+form. Of all sites (``SiteMask.everywhere``) a mask and indices are made only if they are asked for.
 """
 
 from typing import overload
@@ -18,22 +18,23 @@ class SiteMask:
     """A mask with its indices, in the order of ``x[mask]``.
 
     Attributes:
-        mask: bool [B, L]; it must not be written to afterwards.
-        sites: int64 [K], the selected sites of the flattened mask.
+        shape: (B, L).
+        device: of mask and indices.
 
     Raises:
         ValueError: the mask is not bool [B, L].
     """
 
-    __slots__ = ("mask", "sites")
+    __slots__ = ("device", "known_mask", "known_sites", "shape")
 
     def __init__(self, mask: Tensor, sites: Tensor | None = None) -> None:
         if mask.dtype != torch.bool or mask.ndim != 2:
             raise ValueError(
                 f"a mask of sites must be bool [B, L], got {mask.dtype} {list(mask.shape)}"
             )
-        self.mask = mask
-        self.sites = mask.flatten().nonzero()[:, 0] if sites is None else sites
+        self.shape, self.device = mask.shape, mask.device
+        self.known_mask: Tensor | None = mask
+        self.known_sites: Tensor | None = mask.flatten().nonzero()[:, 0] if sites is None else sites
 
     @overload
     @staticmethod
@@ -58,22 +59,38 @@ class SiteMask:
     @staticmethod
     def everywhere(x: Tensor) -> "SiteMask":
         """All sites of x [B, L], which are known without waiting for a GPU."""
-        mask = torch.ones_like(x, dtype=torch.bool)
-        return SiteMask(mask, torch.arange(x.numel(), device=x.device))
+        made = SiteMask.__new__(SiteMask)
+        made.shape, made.device = x.shape, x.device
+        made.known_mask = made.known_sites = None
+        return made
+
+    @property
+    def mask(self) -> Tensor:
+        """The mask, bool [B, L]; it must not be written to."""
+        if self.known_mask is None:
+            self.known_mask = torch.ones(self.shape, dtype=torch.bool, device=self.device)
+        return self.known_mask
+
+    @property
+    def sites(self) -> Tensor:
+        """The selected sites of the flattened mask, int64 [K]."""
+        if self.known_sites is None:
+            self.known_sites = torch.arange(len(self), device=self.device)
+        return self.known_sites
 
     def __len__(self) -> int:
         """K."""
-        return len(self.sites)
+        return self.shape.numel() if self.known_sites is None else len(self.known_sites)
 
     @property
     def all(self) -> bool:
         """Whether every site is selected."""
-        return len(self) == self.mask.numel()
+        return len(self) == self.shape.numel()
 
     @property
     def rows(self) -> Tensor:
         """The sequence that each selected site is in, int64 [K]."""
-        return self.sites // self.mask.shape[1]
+        return self.sites // self.shape[1]
 
     def select(self, x: Tensor) -> Tensor:
         """x [B, L, ...] at the selected sites, [K, ...]; a view of x where they are all sites."""
@@ -89,7 +106,7 @@ class SiteMask:
         """The same sites in pieces of at most ``most``, in order; one piece where they are few."""
         if len(self) <= most:
             return [self]
-        return [SiteMask.at(piece, self.mask.shape) for piece in self.sites.split(most)]
+        return [SiteMask.at(piece, self.shape) for piece in self.sites.split(most)]
 
 
 def selected(x: Tensor, where: Tensor | SiteMask | None) -> Tensor:

@@ -9,6 +9,7 @@ not depend on the size of the chunks, but for samples of ordinal tau-leaping fro
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,9 @@ __all__ = [
 CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers in the largest tensors of a chunk, by type of device."""
 
+Drawn = TypeVar("Drawn", Tensor, tuple[Tensor, Tensor])
+"""What is drawn of each site of a chunk: one tensor [k, ...], or two."""
+
 REDRAWS = 4
 """Times that a symbol which cannot have become x_t is drawn again."""
 
@@ -41,7 +45,7 @@ REDRAWS = 4
 def site_chunks(where: Tensor | SiteMask, numbers: int) -> Iterator[SiteMask]:
     """The selected sites in chunks, in order; ``numbers`` is how many numbers one site takes."""
     where = SiteMask.of(where)
-    size = CHUNK_SIZE.get(where.mask.device.type, CHUNK_SIZE["cpu"])
+    size = CHUNK_SIZE.get(where.device.type, CHUNK_SIZE["cpu"])
     yield from where.split(max(size // numbers, 1))
 
 
@@ -50,16 +54,16 @@ def in_chunks(
     x: Tensor,
     t: Time,
     where: Tensor | SiteMask,
-    draw: Callable[[Tensor, SiteMask, Generator], Tensor],
+    draw: Callable[[Tensor, SiteMask, Generator], Drawn],
     *,
     generator: Generator,
-) -> Tensor:
+) -> Drawn:
     """``draw(output, sites, generator)`` for each chunk of the selected sites, [K, ...]; one model
     call.
 
     Args:
         draw: the model's output at a chunk [k, V], the chunk's sites and the source of their draws
-            -> [k, ...].
+            -> [k, ...], or two of these.
     """
     where = SiteMask.of(where)
     source = at_sites(generator, where)
@@ -97,7 +101,7 @@ def draw_data(
             return x0
         x0[left] = head.draw(rows[left], generator=at_rows(source, left))
     left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
-    rest = SiteMask.at(where.sites[left], where.mask.shape)
+    rest = SiteMask.at(where.sites[left], where.shape)
     x0[left] = read_in_chunks(evaluation, x, t, rest, symbols, draw, at_rows(source, left))
     return x0
 
@@ -108,9 +112,9 @@ def read_in_chunks(
     t: Time,
     where: SiteMask,
     symbols: int,
-    draw: Callable[[Tensor, SiteMask, Generator], Tensor],
+    draw: Callable[[Tensor, SiteMask, Generator], Drawn],
     source: Generator,
-) -> Tensor:
+) -> Drawn:
     """``in_chunks`` of an evaluation that was made; ``source`` is that of the selected sites."""
     chunks = list(site_chunks(where, symbols))
     sources = in_parts(source, [len(chunk) for chunk in chunks])
@@ -118,7 +122,18 @@ def read_in_chunks(
         draw(evaluation(x, t, chunk), chunk, part)
         for chunk, part in zip(chunks, sources, strict=True)
     ]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return joined(parts)
+
+
+def joined(parts: list[Drawn]) -> Drawn:
+    """What was drawn of all chunks, from that of each."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(parts)
+    left, right = zip(*parts, strict=True)
+    return torch.cat(left), torch.cat(right)
 
 
 def site_entropies(

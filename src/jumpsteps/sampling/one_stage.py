@@ -160,18 +160,18 @@ class Euler(Sampler):
             return denoise(reverse, x, step.t, generator), None, nothing_clipped(x)
         movable = sites_that_move(reverse.forward, x)
         if jumps_by_data(reverse):
-            site, jump, total = first_jumps_by_data(reverse, x, step, generator)
+            site, jump, total = first_jumps_by_data(reverse, x, step, movable, generator)
             source = at_sites(generator, movable)
             u = uniform(tuple(total.shape), generator=source, device=x.device)
             y = torch.where(u < total, jump, site)
             clipped = count_sites(x, movable, total > 1)
             return movable.put(x, y), None, Info(clipped=clipped)
 
-        def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
+        def draw(output: Tensor, where: SiteMask, generator: Generator) -> tuple[Tensor, Tensor]:
             probs, total = self.one_jump(reverse, output, x, step, where)
-            return torch.stack([categorical(probs, generator=generator), total > 1], 1)
+            return categorical(probs, generator=generator), total > 1
 
-        y, clipped = in_chunks(reverse, x, step.t, movable, draw, generator=generator).unbind(1)
+        y, clipped = in_chunks(reverse, x, step.t, movable, draw, generator=generator)
         return movable.put(x, y), None, Info(clipped=count_sites(x, movable, clipped))
 
     def one_jump(
@@ -220,23 +220,21 @@ def jumps_by_data(reverse: ReverseProcess) -> bool:
 
 
 def first_jumps_by_data(
-    reverse: ReverseProcess, x: Tensor, step: Step, generator: Generator
+    reverse: ReverseProcess, x: Tensor, step: Step, movable: SiteMask, generator: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The movable sites of x, where each jumps if it does, int64 [K], and its mean number of jumps
     in the step, float64 [K]; one model call.
     """
-    movable = sites_that_move(reverse.forward, x)
 
-    def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
+    def draw(output: Tensor, where: SiteMask, generator: Generator) -> tuple[Tensor, Tensor]:
         p = reverse.posterior_from(output, x, step.t, where)
         rates = reverse.forward.exits(p, where.select(x), step.t)
-        x0 = categorical(rates, generator=generator)
-        return torch.stack([x0.to(torch.float64), rates.sum(-1).to(torch.float64)], 1)
+        return categorical(rates, generator=generator), rates.sum(-1)
 
-    x0, rate = in_chunks(reverse, x, step.t, movable, draw, generator=generator).unbind(1)
+    x0, rate = in_chunks(reverse, x, step.t, movable, draw, generator=generator)
     site, source = movable.select(x), at_sites(generator, movable)
-    y = reverse.forward.sample_jump(x0.to(torch.int64), site, step.t, generator=source)
-    return site, y, (step.t - step.s) * rate
+    y = reverse.forward.sample_jump(x0, site, step.t, generator=source)
+    return site, y, (step.t - step.s) * rate.to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -287,7 +285,7 @@ class TauLeaping(Sampler):
         movable = sites_that_move(reverse.forward, x)
         by_data = jumps_by_data(reverse)
         if by_data and not self.ordinal:
-            site, jump, total = first_jumps_by_data(reverse, x, step, generator)
+            site, jump, total = first_jumps_by_data(reverse, x, step, movable, generator)
             source = at_sites(generator, movable)
             y = torch.where(poisson(total, generator=source) == 1, jump, site)
             return movable.put(x, y), None, nothing_clipped(x)

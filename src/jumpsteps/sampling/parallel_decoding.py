@@ -121,18 +121,18 @@ class MaskGIT(Sampler):
     ) -> tuple[Tensor, None, Info]:
         masked, time, count = reverse.forward.movable(x), step.model_time, count_of(step)
 
-        def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
+        def draw(output: Tensor, where: SiteMask, generator: Generator) -> tuple[Tensor, Tensor]:
             w = reverse.leave_one_out_from(output, x, time, where).to(torch.float64)
-            y = categorical(w, generator=generator)[:, None]
-            return torch.cat([y, w.gather(-1, y).log()], 1)
+            y = categorical(w, generator=generator)
+            return y, w.gather(-1, y[:, None])[:, 0].log()
 
-        y, log_p = in_chunks(reverse, x, time, masked, draw, generator=generator).unbind(1)
+        y, log_p = in_chunks(reverse, x, time, masked, draw, generator=generator)
         left = (masked.sum(-1) - count)[:, None]
         noise = gumbel(tuple(x.shape), generator=generator, device=x.device)
         confidence = self.temperature * left / x.shape[1] * noise
         confidence[masked] += log_p
         kept = smallest(-confidence.masked_fill(~masked, -torch.inf), count)
-        drawn = x.masked_scatter(masked, y.to(x.dtype))
+        drawn = x.masked_scatter(masked, y)
         return torch.where(kept, drawn, x), None, nothing_clipped(x)
 
 
