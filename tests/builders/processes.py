@@ -27,11 +27,22 @@ CIRCLE = one_way_rates(5)
 
 NOISES = [LogLinear(), Constant(1.7)]
 
+
+class Plain(ForwardProcess):
+    """The uniform kernel with the eight methods that every kernel writes, and all the defaults."""
+
+    name = "plain"
+    rate_matrix, transition, push = Uniform.rate_matrix, Uniform.transition, Uniform.push
+    likelihood, bridge, sample_prior = Uniform.likelihood, Uniform.bridge, Uniform.sample_prior
+    sample_path, sample_transition = Uniform.sample_path, Uniform.sample_transition
+
+
 BUILDERS: dict[str, Callable[[NoiseSchedule], ForwardProcess]] = {
     "absorbing": lambda noise: Absorbing(vocab_size=4, noise=noise),
     "absorbing-mask-inside": lambda noise: Absorbing(vocab_size=4, noise=noise, mask_id=1),
     "uniform": lambda noise: Uniform(vocab_size=4, noise=noise),
     "uniform-2": lambda noise: Uniform(vocab_size=2, noise=noise),
+    "plain": lambda noise: Plain(vocab_size=4, noise=noise),
     "gaussian-4": lambda noise: Gaussian(vocab_size=4, noise=noise, rate_sigma=1.5, q_sigma=1.8),
     "gaussian-5": lambda noise: Gaussian(vocab_size=5, noise=noise, rate_sigma=1.0, q_sigma=2.5),
     "birth-death": lambda noise: RateMatrix(matrix=BIRTH_DEATH, noise=noise),

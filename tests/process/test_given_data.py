@@ -119,6 +119,7 @@ def jump_means(forward: ForwardProcess, p: Tensor, x: Tensor, t: float, h: float
 SUMS = [
     ("uniform", PROCESSES["uniform-Constant"], 0.5, 0.3),
     ("uniform-many", PROCESSES["uniform-Constant"], 0.5, 1.5),
+    ("plain", PROCESSES["plain-Constant"], 0.5, 0.3),
     ("circle", PROCESSES["circle-Constant"], 0.5, 0.4),
     ("gaussian", SMALL, 0.3, 0.05),
     ("gaussian-early", SMALL, 0.003, 0.002),

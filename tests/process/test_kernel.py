@@ -7,6 +7,7 @@ from torch import Tensor
 from builders.processes import (
     BIRTH_DEATH,
     PROCESSES,
+    Plain,
     all_states,
     base_matrix,
     close,
@@ -24,7 +25,9 @@ from jumpsteps.process.uniform import Uniform
 STEPS = [(0.0, 1.0), (0.0, 0.3), (0.2, 0.7), (0.5, 0.51), (0.9, 1.0)]
 
 PULLED = {
-    name: forward for name, forward in PROCESSES.items() if not isinstance(forward, MatrixKernel)
+    name: forward
+    for name, forward in PROCESSES.items()
+    if not isinstance(forward, MatrixKernel | Plain)
 }
 
 every_pulled = pytest.mark.parametrize("forward", PULLED.values(), ids=PULLED.keys())
@@ -186,7 +189,7 @@ def test_a_time_per_sequence_is_a_time_per_row(forward: ForwardProcess, length: 
     seen_at = forward.sample_path(x, generator=seeded(2))
 
     def answers(t: Time) -> dict[str, Tensor]:
-        pulled = {} if isinstance(forward, MatrixKernel) else {"pull": forward.pull(probs.log(), t)}
+        pulled = {"pull": forward.pull(probs.log(), t)} if forward in PULLED.values() else {}
         return pulled | {
             "push": forward.push(w, t),
             "likelihood": forward.likelihood(x, t),
@@ -211,7 +214,7 @@ def test_the_distributions_keep_the_dtype_of_w(forward: ForwardProcess, dtype: t
     w = data_weights(forward, 2, 3).to(dtype)
     x = torch.randint(forward.vocab_size, (2, 3), generator=seeded(0))
     for t in (0.5, torch.tensor([[0.5], [0.5]], dtype=torch.float64)):
-        pulled = () if isinstance(forward, MatrixKernel) else (forward.pull(w.log(), t),)
+        pulled = (forward.pull(w.log(), t),) if forward in PULLED.values() else ()
         for out in (
             *pulled,
             forward.push(w, t),
@@ -269,15 +272,6 @@ def test_tokens_outside_the_vocabulary_are_refused(token: int) -> None:
 
 def test_the_absorbing_kernel_alone_is_not_revisable() -> None:
     assert [kernel.revisable for kernel in (Absorbing, Uniform)] == [False, True]
-
-
-class Plain(ForwardProcess):
-    """The uniform kernel with the eight methods that every kernel writes, and all the defaults."""
-
-    name = "plain"
-    rate_matrix, transition, push = Uniform.rate_matrix, Uniform.transition, Uniform.push
-    likelihood, bridge, sample_prior = Uniform.likelihood, Uniform.bridge, Uniform.sample_prior
-    sample_path, sample_transition = Uniform.sample_path, Uniform.sample_transition
 
 
 def test_the_default_gap_is_that_of_a_reversible_matrix() -> None:

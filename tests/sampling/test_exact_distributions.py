@@ -32,7 +32,7 @@ from jumpsteps.process.noise import Constant, Cosine, LogLinear, NoiseSchedule
 from jumpsteps.sampling.ancestral import ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import simulate
-from jumpsteps.sampling.one_stage import Euler, Tweedie
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
 every_timed_sampler = pytest.mark.parametrize(("sampler", "name"), TIMED)
@@ -150,6 +150,16 @@ def test_runs_with_other_noise_have_their_exact_distribution(
         )
         > LEVEL
     )
+
+
+@pytest.mark.parametrize("ordinal", [False, True])
+def test_tau_leaping_by_scores_has_its_exact_distribution(ordinal: bool) -> None:
+    """A score tells of rates, and not of the data that a jump could be drawn by."""
+    truth, sampler = enumerable("uniform", Constant(3.0)), TauLeaping(ordinal=ordinal)
+    schedule = TimeSchedule([1.0, 0.6, 0.2])
+    run = simulate(reverses(truth)["log-score"], sampler, schedule, (50_000, 2), generator=seeded(1))
+    exact = exact_distribution(truth, sampler, schedule, prior_distribution(truth))
+    assert chi_square_p(truth.index(run.samples), exact) > LEVEL
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.6, 0.2, 0.0], [1.0, 0.7, 0.3]], ids=str)

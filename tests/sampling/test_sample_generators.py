@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from builders.kernels import kernel
+from builders.models import prior_distribution
 from builders.samplers import ALL_KERNELS, CASES, SAMPLERS, enumerable, posterior_reverse, serves
 from builders.statistics import LEVEL, chi_square_p, seeded
+from builders.step_formulas import exact_distribution
 from jumpsteps import (
     Blocks,
     CountSchedule,
@@ -146,6 +148,22 @@ def test_a_step_has_the_distribution_of_the_sampler(sampler: Sampler, name: str)
     )
     joint = sampler.transition_matrix(reverse, truth.states, step) / states
     assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
+
+
+@pytest.mark.parametrize("name", ALL_KERNELS)
+def test_a_run_has_the_distribution_of_its_steps(name: str) -> None:
+    """No step draws the numbers of another one, or those of the noise that the run starts from."""
+    truth, n = enumerable(name), 20_000
+    schedule = TimeSchedule([1.0, 0.6, 0.2, 0.0])
+    run = simulate(
+        posterior_reverse(truth),
+        Tweedie(),
+        schedule,
+        (n, 2),
+        generator=SampleGenerators(4, range(n)),
+    )
+    exact = exact_distribution(truth, Tweedie(), schedule, prior_distribution(truth))
+    assert chi_square_p(truth.index(run.samples), exact) > LEVEL
 
 
 def test_generators_of_another_number_of_samples_are_refused() -> None:
