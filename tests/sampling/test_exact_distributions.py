@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from builders.kernels import KERNELS, SCORE_KERNELS
-from builders.models import prior_distribution
+from builders.models import WrongNetwork, prior_distribution
 from builders.samplers import (
     ALL_KERNELS,
     TIMED,
@@ -27,6 +27,7 @@ from builders.step_formulas import (
     step_distribution,
 )
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.parameterisations import LogScoreReverse
 from jumpsteps.exact import transition_matrices
 from jumpsteps.process.noise import Constant, Cosine, LogLinear, NoiseSchedule
 from jumpsteps.sampling.ancestral import ReMDM
@@ -152,14 +153,25 @@ def test_runs_with_other_noise_have_their_exact_distribution(
     )
 
 
-@pytest.mark.parametrize("ordinal", [False, True])
-def test_tau_leaping_by_scores_has_its_exact_distribution(ordinal: bool) -> None:
-    """A score tells of rates, and not of the data that a jump could be drawn by."""
-    truth, sampler = enumerable("uniform", Constant(3.0)), TauLeaping(ordinal=ordinal)
-    schedule = TimeSchedule([1.0, 0.6, 0.2])
-    run = simulate(reverses(truth)["log-score"], sampler, schedule, (50_000, 2), generator=seeded(1))
-    exact = exact_distribution(truth, sampler, schedule, prior_distribution(truth))
-    assert chi_square_p(truth.index(run.samples), exact) > LEVEL
+@pytest.mark.parametrize(
+    "sampler", [Euler(), TauLeaping(), TauLeaping(ordinal=True)], ids=lambda sampler: sampler.name
+)
+def test_steps_by_scores_have_the_rates_of_the_network(sampler: Sampler) -> None:
+    """Also where no distribution has its scores, so that no data can be drawn first."""
+    truth, step, n = enumerable("uniform", Constant(3.0)), Step(0.6, 0.4), 50_000
+    reverse = LogScoreReverse(truth.forward, WrongNetwork(truth, seed=3, trust=0))
+    states = len(truth.states)
+    before = torch.randint(states, (n,), generator=seeded(3))
+    run = simulate(
+        reverse,
+        sampler,
+        TimeSchedule([step.t, step.s]),
+        (n, 2),
+        generator=seeded(1),
+        initial=truth.states[before],
+    )
+    joint = sampler.transition_matrix(reverse, truth.states, step) / states
+    assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.6, 0.2, 0.0], [1.0, 0.7, 0.3]], ids=str)
