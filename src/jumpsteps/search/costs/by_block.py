@@ -9,6 +9,7 @@ The evaluations are divided equally between the blocks. Each has the blocks befo
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -104,13 +105,11 @@ def joined(tables: list[CountCosts]) -> CountCosts:
     offsets = np.cumsum([0, *(len(table.grid) - 1 for table in tables)])
     points = int(offsets[-1]) + 1
     value = np.full((points, points), np.inf)
-    per_sequence = np.zeros((points, points, tables[0].per_sequence.shape[-1]))
     after = sum(float(table.grid[0]) for table in tables)
     grid: list[Floats] = []
     for table, offset in zip(tables, offsets.tolist(), strict=False):
         there = slice(offset, offset + len(table.grid))
         value[there, there] = np.minimum(value[there, there], table.value)
-        per_sequence[there, there] += table.per_sequence
         after -= float(table.grid[0])
         grid.append(table.grid[:-1] + after)
     alone = [table.alone for table in tables if table.alone is not None]
@@ -118,7 +117,16 @@ def joined(tables: list[CountCosts]) -> CountCosts:
         tables[0],
         grid=np.append(np.concatenate(grid), 0.0),
         value=value,
-        per_sequence=per_sequence,
+        per_sequence=partial(row_of_block, tables, offsets),
         alone=sum(alone[1:], alone[0]) if alone else None,
         blocks=len(tables),
     )
+
+
+def row_of_block(tables: list[CountCosts], offsets: Counts, i: int) -> Floats:
+    """Each sequence's cost of the steps from the i-th grid point of all blocks to every later one,
+    [G - 1 - i, B]; zero beyond the block.
+    """
+    block = int(np.searchsorted(offsets, i, side="right")) - 1
+    costs = tables[block].per_sequence(i - int(offsets[block]))
+    return np.pad(costs, ((0, int(offsets[-1]) - i - len(costs)), (0, 0)))

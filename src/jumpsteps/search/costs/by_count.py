@@ -18,8 +18,10 @@ the calibration gap c - H, which varies slowly; their own NLL and excess are tho
 measured.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -36,10 +38,7 @@ from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.costs.calibration_gap import mean_over_ranks, smoothed_gap
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.costs.information_profile import check_finite
-from jumpsteps.search.costs.rank_tables import (
-    pooled_over_ranks,
-    total_correlations,
-)
+from jumpsteps.search.costs.rank_tables import TotalCorrelations, pooled_over_ranks
 from jumpsteps.search.costs.table import (
     NOISE_LEVELS,
     Calibration,
@@ -72,7 +71,8 @@ class CountCosts(StepCosts):
 
     Attributes:
         order: the order in which steps reveal sites.
-        per_sequence: each sequence's cost of every step, [G, G, B].
+        per_sequence: of the number i of a grid point: each sequence's cost of every step from it,
+            [G - 1 - i, B].
         alone: the NLL of each sequence in single steps of the grid (one site at a time, where the
             grid has every number), [B]; None where costs are measured by the model.
         calibration: entropies and -log p of data at three noise levels, if measured by data.
@@ -80,7 +80,7 @@ class CountCosts(StepCosts):
     """
 
     order: RevealOrder
-    per_sequence: Floats
+    per_sequence: Callable[[int], Floats]
     alone: Floats | None = None
     calibration: tuple[Calibration, ...] = ()
     blocks: int = 1
@@ -91,7 +91,10 @@ class CountCosts(StepCosts):
 
     @cached_property
     def stderr(self) -> Floats:
-        return steps_only(standard_error(self.per_sequence))
+        found = np.full_like(self.value, np.inf)
+        for i in range(len(found) - 1):
+            found[i, i + 1 :] = standard_error(self.per_sequence(i))
+        return found
 
     def schedule(self, grid_points: list[int]) -> CountSchedule:
         return CountSchedule(-np.diff(self.grid[grid_points]).astype(int), order=self.order)
@@ -126,9 +129,10 @@ class CountCosts(StepCosts):
         if not np.isin(masked, self.grid).all():
             raise ValueError("this schedule is not one of counts on the grid of these costs")
         points = np.searchsorted(-self.grid, -masked)
+        steps = pairwise(points.tolist())
         if not np.isfinite(self.value[points[:-1], points[1:]]).all():
             raise ValueError("a step of this schedule crosses from one block into the next")
-        total: Floats = self.per_sequence[points[:-1], points[1:]].sum(0)
+        total: Floats = np.array([self.per_sequence(i)[k - i - 1] for i, k in steps]).sum(0)
         return total
 
 
@@ -259,10 +263,11 @@ class OrderEvaluations:
         entropy = self.entropy
         if self.exchangeable:
             entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
-        per_sequence, _ = self.correlations(entropy, revealed)
-        grid, uneven = self.grid_and_ties(revealed)
-        value = steps_only(np.maximum(per_sequence.mean(-1), 0) + uneven)
-        return CountCosts(grid, value, len(self.counts), self.order, per_sequence)
+        each = self.correlations(entropy, revealed)
+        grid, value = self.grid_and_ties(revealed)
+        for i in range(len(revealed)):
+            value[i, i + 1 :] += np.maximum(each.row(i).mean(-1), 0)
+        return CountCosts(grid, value, len(self.counts), self.order, cache(each.row))
 
     def by_data(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """Costs from -log p of data; a negative one counts by as much as it is significant."""
@@ -271,26 +276,35 @@ class OrderEvaluations:
         if self.exchangeable:
             entropy, smooth = (pooled_over_ranks(entropy, self.counts, h) for h in (0, bandwidth))
             gap = mean_over_ranks(gap, self.counts)
-        per_sequence, own = self.correlations(entropy + gap, revealed)
+        each = self.correlations(entropy + gap, revealed)
         smooth = smooth.mean(1, keepdims=True) + smoothed_gap(
             gap, self.counts, bandwidth, exchangeable=self.exchangeable
         )
-        mean = self.correlations(smooth, revealed)[0][..., 0]
-        negative = np.minimum(mean + 2 * standard_error(per_sequence), 0)
-        grid, uneven = self.grid_and_ties(revealed)
-        value = steps_only(np.where(mean < 0, negative, mean) + uneven)
-        alone, known = own.sum(-1), self.calibration()
-        return CountCosts(grid, value, len(self.counts), self.order, per_sequence, alone, known)
+        expected = self.correlations(smooth, revealed)
+        grid, value = self.grid_and_ties(revealed)
+        for i in range(len(revealed)):
+            mean = expected.row(i)[:, 0]
+            negative = mean < 0
+            if negative.any():
+                error = standard_error(each.row(i)[negative])
+                mean[negative] = np.minimum(mean[negative] + 2 * error, 0)
+            value[i, i + 1 :] += mean
+        alone, known = each.at_own_turn.sum(-1), self.calibration()
+        return CountCosts(
+            grid, value, len(self.counts), self.order, cache(each.row), alone, known
+        )
 
-    def correlations(self, values: Floats, revealed: Counts) -> tuple[Floats, Floats]:
-        """``total_correlations`` of values at the counts."""
-        return total_correlations(values, self.counts, revealed, exchangeable=self.exchangeable)
+    def correlations(self, values: Floats, revealed: Counts) -> TotalCorrelations:
+        """Costs by values at the counts, on a grid of numbers of revealed sites."""
+        return TotalCorrelations(values, self.counts, revealed, self.exchangeable)
 
     def grid_and_ties(self, revealed: Counts) -> tuple[Floats, Floats]:
-        """The grid of masked sites [G], and what is added to costs to break ties [G, G]."""
+        """The grid of masked sites [G], and what breaks ties between the costs of its steps, [G, G],
+        infinite where no step is.
+        """
         sites = self.entropy.shape[-1]
         grid = sites - np.append(revealed, sites).astype(np.float64)
-        return grid, TIE_BREAK * ((grid[:, None] - grid[None]) / sites) ** 2
+        return grid, steps_only(TIE_BREAK * ((grid[:, None] - grid[None]) / sites) ** 2)
 
     def calibration(self) -> tuple[Calibration, ...]:
         """Entropy and -log p of a masked site, at the evaluations next to ``NOISE_LEVELS``."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpsteps.core.information import Floats, standard_error
-from jumpsteps.search.costs.smoothing import GAP_BANDWIDTHS, local_line
+from jumpsteps.search.costs.smoothing import GAP_BANDWIDTHS, local_lines
 
 __all__ = ["mean_over_ranks", "smoothed_gap"]
 
@@ -36,11 +36,8 @@ def smoothed_gap(gap: Floats, counts: Counts, bandwidth: float, *, exchangeable:
     """
     if bandwidth > 0:
         gap = gap.copy()
-        for k, m in enumerate(counts.tolist() if not exchangeable else []):
-            if gap.shape[-1] - m < 3:
-                continue  # a line through two points or fewer smooths nothing
-            at = np.log(np.arange(1, gap.shape[-1] - m + 1, dtype=np.float64))
-            gap[k, :, m:] = gap[k, :, m:] @ local_line(at, at, GAP_OCTAVES * np.log(2)).T
+        if not exchangeable:
+            smooth_over_distances(gap, counts)
         gap = smoothed_over_counts(gap, counts, GAP_BANDWIDTHS * bandwidth)
     masked = np.arange(gap.shape[-1]) >= counts[:, None, None]
     mean, error = gap.mean(1, keepdims=True), standard_error(gap.transpose(0, 2, 1))[:, None]
@@ -48,20 +45,31 @@ def smoothed_gap(gap: Floats, counts: Counts, bandwidth: float, *, exchangeable:
     return np.where(masked, mean * share.clip(0), 0.0)
 
 
+def smooth_over_distances(gap: Floats, counts: Counts) -> None:
+    """Replace the values [K, B, sites] of each evaluation by those of lines over the logarithm of
+    the distance to the known ranks.
+    """
+    sites = gap.shape[-1]
+    # A line through two points or fewer smooths nothing.
+    starts = [(k, m) for k, m in enumerate(counts.tolist()) if sites - m >= 3]
+    at = np.log(np.arange(1, sites + 1, dtype=np.float64))
+    lines = local_lines(at, GAP_OCTAVES * np.log(2), [sites - m for _, m in starts])
+    for (k, m), line in zip(starts, lines, strict=True):
+        gap[k, :, m:] = gap[k, :, m:] @ line.T
+
+
 def smoothed_over_counts(gap: Floats, counts: Counts, bandwidth: float) -> Floats:
     """[K, B, sites], each value replaced by that of a line through those at the same distance from
     the known ranks in other evaluations.
     """
     sites, at = gap.shape[-1], np.arange(len(counts), dtype=np.float64)
-    distance = np.arange(sites)
     shifted = np.zeros_like(gap)
     for k, m in enumerate(counts.tolist()):
         shifted[k, :, : sites - m] = gap[k, :, m:]
-    for n in range(2, len(counts) + 1):
+    ends = sites - np.append(counts, sites)
+    for n, fit in enumerate(local_lines(at, bandwidth, range(2, len(counts) + 1)), 2):
         # The n first evaluations are those that have ranks at these distances.
-        end = sites - counts[n] if n < len(counts) else 0
-        those = (distance < sites - counts[n - 1]) & (distance >= end)
-        fit = local_line(at[:n], at[:n], bandwidth)
+        those = slice(ends[n], ends[n - 1])
         shifted[:n, :, those] = np.einsum("kn,nbs->kbs", fit, shifted[:n, :, those])
     smooth = np.zeros_like(gap)
     for k, m in enumerate(counts.tolist()):

@@ -5,13 +5,17 @@ where rank j < m. They are interpolated between these numbers, and summed over t
 reveals.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from jumpsteps.core.information import Floats
 from jumpsteps.search.costs.smoothing import smooth_logarithm
 
-__all__ = ["pooled_over_ranks", "total_correlations"]
+__all__ = ["TotalCorrelations", "pooled_over_ranks"]
 
 Counts = NDArray[np.int64]
 
@@ -52,10 +56,9 @@ def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Fl
     return np.where(np.isfinite(fall), fall, 0.0)
 
 
-def total_correlations(
-    entropy: Floats, counts: Counts, revealed: Counts, *, exchangeable: bool
-) -> tuple[Floats, Floats]:
-    """Each sequence's cost of every step on the grid, and every rank's H at its own turn.
+@dataclass(frozen=True)
+class TotalCorrelations:
+    """Each sequence's cost of every step on a grid of numbers of known sites, row by row.
 
     A step from m known sites costs the sum over its ranks j of H(x_j | first m) - H(x_j | first j).
     Where the grid skips numbers, the second H is that of the grid point before j.
@@ -63,26 +66,49 @@ def total_correlations(
     H(x_j | first m) is linear in m between two evaluations; ranks that are revealed before the next
     evaluation fall by ``entropy_slopes``.
 
-    Args:
+    Attributes:
         entropy: [K, B, sites], with the first ``counts`` [K] sites known.
+        counts: increasing from 0, [K].
         revealed: the grid's numbers m of known sites, without the last, [G - 1].
-
-    Returns:
-        Costs [G, G, B] and H [B, sites].
+        exchangeable: whether the order is random.
     """
-    slope = entropy_slopes(entropy, counts, exchangeable=exchangeable)
-    batch, sites = entropy.shape[1:]
-    ends, stops = np.append(counts, sites), np.append(revealed, sites)
-    at = np.searchsorted(counts, revealed, side="right") - 1
-    total, own = np.zeros((len(stops), len(stops), batch)), np.zeros((batch, sites))
-    # From the last row to the first, so that the turns of later ranks are known.
-    for i, (k, m) in reversed(list(enumerate(zip(at.tolist(), revealed.tolist(), strict=True)))):
-        beyond, last = m - counts[k], min(k + 1, len(counts) - 1)
-        share = beyond / (ends[k + 1] - ends[k])
-        row = (1 - share) * entropy[k, :, m:] + share * entropy[last, :, m:]
-        soon = slice(m, ends[k + 1])
-        row[:, : ends[k + 1] - m] = entropy[k, :, soon] - beyond * slope[k][:, None]
-        own[:, m : stops[i + 1]] = row[:, : stops[i + 1] - m]
-        excess = (row - own[:, m:]).cumsum(-1)
-        total[i, i + 1 :] = excess[:, stops[i + 1 :] - m - 1].T
-    return total, own
+
+    entropy: Floats
+    counts: Counts
+    revealed: Counts
+    exchangeable: bool
+
+    def row(self, i: int) -> Floats:
+        """Costs of the steps from the i-th grid point to each later one, [G - 1 - i, B]."""
+        first, stops = int(self.revealed[i]), np.append(self.revealed[i + 1 :], self.sites)
+        above = self.known(i, self.sites) - self.at_own_turn[:, first:]
+        # The same sums as those of numpy, which waits for every addition.
+        excess = torch.from_numpy(above).cumsum(-1).numpy()
+        return np.ascontiguousarray(excess[:, stops - first - 1].T)
+
+    @cached_property
+    def at_own_turn(self) -> Floats:
+        """Every rank's H at its own turn, [B, sites]."""
+        stops = np.append(self.revealed[1:], self.sites).tolist()
+        return np.concatenate([self.known(i, stop) for i, stop in enumerate(stops)], -1)
+
+    def known(self, i: int, stop: int) -> Floats:
+        """H(x_j | first m) of the ranks m <= j < stop, [B, stop - m]; m that of the grid point."""
+        m = int(self.revealed[i])
+        k = int(np.searchsorted(self.counts, m, side="right")) - 1
+        beyond, last = m - self.counts[k], min(k + 1, len(self.counts) - 1)
+        end = int(self.counts[k + 1]) if k < last else self.sites
+        share = beyond / (end - self.counts[k])
+        row: Floats = (1 - share) * self.entropy[k, :, m:stop]
+        row += share * self.entropy[last, :, m:stop]
+        soon = slice(m, min(end, stop))
+        row[:, : soon.stop - m] = self.entropy[k, :, soon] - beyond * self.slopes[k][:, None]
+        return row
+
+    @property
+    def sites(self) -> int:
+        return self.entropy.shape[-1]
+
+    @cached_property
+    def slopes(self) -> Floats:
+        return entropy_slopes(self.entropy, self.counts, exchangeable=self.exchangeable)

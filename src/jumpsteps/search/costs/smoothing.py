@@ -4,12 +4,14 @@ Every value is replaced by that of a line (or plane) fitted to the values around
 squares, with weights :math:`\exp(-d^2 / 2 h^2)` for a distance d and a bandwidth h.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from jumpsteps.core.information import Floats
 
-__all__ = ["GAP_BANDWIDTHS", "local_line", "local_plane", "smooth_logarithm"]
+__all__ = ["GAP_BANDWIDTHS", "local_line", "local_lines", "local_plane", "smooth_logarithm"]
 
 GAP_BANDWIDTHS = 3.0
 """The calibration gap c - h varies more slowly along the noise than the entropy h, and is noisier:
@@ -32,9 +34,28 @@ def smooth_logarithm(curve: Floats, bandwidth: float, at: Floats, wanted: Floats
 
 def local_line(at: Floats, wanted: Floats, bandwidth: float) -> Floats:
     """The matrix [N, K] of the regression: values at ``at`` [K] to fitted values at ``wanted``."""
+    return regression(*weighted_distances(at, wanted, bandwidth))
+
+
+def local_lines(at: Floats, bandwidth: float, sizes: Iterable[int]) -> Iterator[Floats]:
+    """``local_line`` of the first n of ``at`` to themselves, [n, n], for each size n."""
+    parts = weighted_distances(at, at, bandwidth)
+    for n in sizes:
+        yield regression(*(part[:n, :n] for part in parts))
+
+
+def weighted_distances(
+    at: Floats, wanted: Floats, bandwidth: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Distances d of ``at`` [K] from ``wanted`` [N], their weights w, w d and w d^2, [N, K]."""
     distance = at[None] - wanted[:, None]
     weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
-    s0, s1, s2 = (np.sum(weight * distance**power, -1, keepdims=True) for power in range(3))
+    return distance, weight, weight * distance, weight * distance**2
+
+
+def regression(distance: Floats, weight: Floats, first: Floats, second: Floats) -> Floats:
+    """The matrix of the regression from ``weighted_distances``."""
+    s0, s1, s2 = (np.sum(each, -1, keepdims=True) for each in (weight, first, second))
     return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
 
 
