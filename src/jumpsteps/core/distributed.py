@@ -184,9 +184,13 @@ class Workers:
         received = [torch.empty_like(sent) for _ in sizes]
         dist.all_gather(received, sent)
         values = own.new_empty(len(owners), *own.shape[1:])
-        for rank, size in enumerate(sizes):
-            values[owners.to(own.device) == rank] = received[rank][:size]
+        parts = [each[:size] for each, size in zip(received, sizes, strict=True)]
+        values[owners.argsort(stable=True).to(own.device)] = torch.cat(parts)
         return values
+
+    def of_all(self, own: Tensor, n: int) -> Tensor:
+        """The values [n, ...] of all processes, each of which has computed its ``rows_of`` n."""
+        return self.gathered(own, torch.arange(n) % self.count)
 
     def tally(self, name: str) -> Callable[[int], int] | None:
         """A function that adds to what all processes have done, and says how much that is; None

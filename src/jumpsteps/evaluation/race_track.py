@@ -107,9 +107,8 @@ class Track:
             drawn = run_together(self.reverse.model, runs)
             for name, tokens in zip(schedules, drawn, strict=True):
                 parts[name].append(tokens)
-        owners = torch.arange(stop - start) % self.workers.count
         joined = {name: torch.cat(each) for name, each in parts.items()}
-        return {name: self.workers.gathered(each, owners) for name, each in joined.items()}
+        return {name: self.workers.of_all(each, stop - start) for name, each in joined.items()}
 
     def discrepancy(self, samples: Tensor) -> Discrepancy:
         """Of samples 0 .. n - 1."""

@@ -60,13 +60,14 @@ def best_paths(costs: StepCosts) -> Iterator[list[int]]:
     n is the least number that there is.
     """
     best, last = costs.value[0], len(costs.grid) - 1
+    into = np.ascontiguousarray(costs.value.T)
     came_from: list[np.ndarray] = []
     for n in range(1, last + 1):
         if n >= costs.least_steps:
             yield trace(came_from, last)
-        through = best[:, None] + costs.value
-        came_from.append(through.argmin(0))
-        best = through.min(0)
+        through = best + into
+        came_from.append(through.argmin(-1))
+        best = np.take_along_axis(through, came_from[-1][:, None], -1)[:, 0]
 
 
 def trace(came_from: list[np.ndarray], last: int) -> list[int]:

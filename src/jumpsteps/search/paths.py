@@ -110,8 +110,7 @@ class Paths:
 
     def of_all(self, values: Tensor) -> Tensor:
         """What every process has measured of its ``own`` sequences: [b, ...] -> [B, ...]."""
-        owners = torch.arange(len(self.data)) % self.workers.count
-        return self.workers.gathered(values, owners)
+        return self.workers.of_all(values, len(self.data))
 
     def __call__(self, t: Time) -> Tensor:
         """x_t, int64 [B, L]; observed sites clean."""

@@ -96,7 +96,9 @@ def block_table(
         for values in (whole.entropy, whole.gap)
     )
     assert entropy is not None
-    part = OrderEvaluations(whole.order.inner, counts - block.start, entropy, gap)
+    part = replace(
+        whole, order=whole.order.inner, counts=counts - block.start, entropy=entropy, gap=gap
+    )
     return part.costs(grid_counts(block.stop - block.start, grid_intervals), bandwidth)
 
 

@@ -19,7 +19,7 @@ measured.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import pairwise
 
@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.chunks import site_entropies, site_entropies_and_nll
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -44,7 +45,6 @@ from jumpsteps.search.costs.table import (
     Calibration,
     Measure,
     StepCosts,
-    steps_only,
 )
 from jumpsteps.search.paths import Paths
 
@@ -227,12 +227,14 @@ class OrderEvaluations:
         counts: m, the numbers of known sites, [K].
         entropy: by rank, [K, B, sites]; zero where known.
         gap: the calibration gap, of the same shape; None where it was not measured.
+        workers: processes that all have these, and share the work of the tables.
     """
 
     order: RevealOrder
     counts: Counts
     entropy: Floats
     gap: Floats | None
+    workers: Workers = ALONE
 
     @property
     def exchangeable(self) -> bool:
@@ -241,7 +243,7 @@ class OrderEvaluations:
     def rows(self, rows: slice) -> "OrderEvaluations":
         """Those of some of the sequences."""
         gap = None if self.gap is None else self.gap[:, rows]
-        return OrderEvaluations(self.order, self.counts, self.entropy[:, rows], gap)
+        return replace(self, entropy=self.entropy[:, rows], gap=gap)
 
     def joined(self, other: "OrderEvaluations") -> "OrderEvaluations":
         """Together with others of the same order and sequences, by data."""
@@ -252,7 +254,7 @@ class OrderEvaluations:
             np.concatenate(each)[first]
             for each in ((self.entropy, other.entropy), (self.gap, other.gap))
         )
-        return OrderEvaluations(self.order, counts, entropy, gap)
+        return replace(self, counts=counts, entropy=entropy, gap=gap)
 
     def costs(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """The table on a grid of numbers of revealed sites, by what was measured."""
@@ -264,10 +266,7 @@ class OrderEvaluations:
         if self.exchangeable:
             entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
         each = self.correlations(entropy, revealed)
-        grid, value = self.grid_and_ties(revealed)
-        for i in range(len(revealed)):
-            value[i, i + 1 :] += np.maximum(each.row(i).mean(-1), 0)
-        return CountCosts(grid, value, len(self.counts), self.order, cache(each.row))
+        return self.table(each, lambda i: np.maximum(each.row(i).mean(-1), 0))
 
     def by_data(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """Costs from -log p of data; a negative one counts by as much as it is significant."""
@@ -278,33 +277,36 @@ class OrderEvaluations:
             gap = mean_over_ranks(gap, self.counts)
         each = self.correlations(entropy + gap, revealed)
         smooth = smooth.mean(1, keepdims=True) + smoothed_gap(
-            gap, self.counts, bandwidth, exchangeable=self.exchangeable
+            gap, self.counts, bandwidth, exchangeable=self.exchangeable, workers=self.workers
         )
         expected = self.correlations(smooth, revealed)
-        grid, value = self.grid_and_ties(revealed)
-        for i in range(len(revealed)):
+
+        def significant(i: int) -> Floats:
             mean = expected.row(i)[:, 0]
             negative = mean < 0
             if negative.any():
                 error = standard_error(each.row(i)[negative])
                 mean[negative] = np.minimum(mean[negative] + 2 * error, 0)
-            value[i, i + 1 :] += mean
+            return mean
+
         alone, known = each.at_own_turn.sum(-1), self.calibration()
-        return CountCosts(
-            grid, value, len(self.counts), self.order, cache(each.row), alone, known
-        )
+        return replace(self.table(each, significant), alone=alone, calibration=known)
+
+    def table(self, each: TotalCorrelations, row: Callable[[int], Floats]) -> CountCosts:
+        """The table of the costs ``row(i)`` [G - 1 - i] of the steps from grid point i."""
+        sites, revealed = self.entropy.shape[-1], each.revealed
+        grid = sites - np.append(revealed, sites).astype(np.float64)
+        mine = range(self.workers.rank, len(revealed), self.workers.count)
+        value = torch.full((len(mine), len(grid)), torch.inf, dtype=torch.float64)
+        for own, i in zip(value.numpy(), mine, strict=True):
+            own[i + 1 :] = row(i) + TIE_BREAK * ((grid[i] - grid[i + 1 :]) / sites) ** 2
+        every = self.workers.of_all(value, len(revealed)).numpy()
+        every = np.append(every, np.full((1, len(grid)), np.inf), axis=0)
+        return CountCosts(grid, every, len(self.counts), self.order, cache(each.row))
 
     def correlations(self, values: Floats, revealed: Counts) -> TotalCorrelations:
         """Costs by values at the counts, on a grid of numbers of revealed sites."""
         return TotalCorrelations(values, self.counts, revealed, self.exchangeable)
-
-    def grid_and_ties(self, revealed: Counts) -> tuple[Floats, Floats]:
-        """The grid of masked sites [G], and what breaks ties between the costs of its steps, [G, G],
-        infinite where no step is.
-        """
-        sites = self.entropy.shape[-1]
-        grid = sites - np.append(revealed, sites).astype(np.float64)
-        return grid, steps_only(TIE_BREAK * ((grid[:, None] - grid[None]) / sites) ** 2)
 
     def calibration(self) -> tuple[Calibration, ...]:
         """Entropy and -log p of a masked site, at the evaluations next to ``NOISE_LEVELS``."""
@@ -349,7 +351,9 @@ def evaluate_orders(
             each = start if start and m == 0 else found.pop(0)
             tables.append([by_rank(one, ranks)[:, : paths.sites].cpu().numpy() for one in each])
         entropy, *gap = (np.stack(each) for each in zip(*tables, strict=True))
-        evaluated.append(OrderEvaluations(order, counts, entropy, gap[0] if gap else None))
+        evaluated.append(
+            OrderEvaluations(order, counts, entropy, gap[0] if gap else None, paths.workers)
+        )
     return evaluated
 
 

@@ -50,6 +50,22 @@ GRID_POWER = 1.5
 FINER = 8
 """Points of a smoothed profile per evaluation."""
 
+INTEGRALS = 4096
+"""Points in alpha to which a curve is integrated, beside the evaluations."""
+
+
+@dataclass(frozen=True)
+class Integrated:
+    """A curve interpolated between evaluations.
+
+    Attributes:
+        curve: at the evaluations, [K].
+        integral: from alpha = 0 to ``InformationProfile.fine``.
+    """
+
+    curve: Floats
+    integral: Floats
+
 
 @dataclass(frozen=True)
 class InformationProfile:
@@ -133,28 +149,39 @@ class InformationProfile:
     def step_costs(self, grid: Floats) -> "ProfileCosts":
         """The table on any grid of decreasing times; h is interpolated linearly in alpha."""
         return ProfileCosts(
-            grid, steps_only(self.table(self.alphas(grid), self.curve)), self.model_calls, self
+            grid,
+            steps_only(self.table(self.alphas(grid), self.integrated(self.curve))),
+            self.model_calls,
+            self,
         )
 
-    def table(self, alpha: Floats, curve: Floats) -> Floats:
-        """L (h_i (alpha_k - alpha_i) - integral of h from i to k), [G, G]; linear in h = ``curve``.
+    def table(self, alpha: Floats, part: Integrated) -> Floats:
+        """L (h_i (alpha_k - alpha_i) - integral of h from i to k), [G, G]; linear in h = ``part``.
 
         Args:
             alpha: [G].
-            curve: at the evaluations, [K].
         """
-        height = np.interp(alpha, self.alpha, curve)
-        area = np.interp(alpha, *self.cumulative(curve))
+        height = np.interp(alpha, self.alpha, part.curve)
+        area = np.interp(alpha, self.fine, part.integral)
         return self.length * (
             height[:, None] * (alpha[None] - alpha[:, None]) - (area[None] - area[:, None])
         )
 
-    def cumulative(self, curve: Floats, points: int = 4096) -> tuple[Floats, Floats]:
-        """Fine points in alpha, and the integral of the interpolated curve from 0 to each."""
-        fine = np.union1d(np.linspace(0, 1, points + 1), self.alpha)
-        height = np.interp(fine, self.alpha, curve)
-        steps = 0.5 * (height[1:] + height[:-1]) * np.diff(fine)
-        return fine, np.concatenate([[0.0], np.cumsum(steps)])
+    @cached_property
+    def fine(self) -> Floats:
+        """Values of alpha to which curves are integrated."""
+        return np.union1d(np.linspace(0, 1, INTEGRALS + 1), self.alpha)
+
+    def integrated(self, curve: Floats) -> Integrated:
+        """A curve at the evaluations, [K], with its integral."""
+        height = np.interp(self.fine, self.alpha, curve)
+        steps = 0.5 * (height[1:] + height[:-1]) * np.diff(self.fine)
+        return Integrated(curve, np.concatenate([[0.0], np.cumsum(steps)]))
+
+    @cached_property
+    def parts(self) -> list[Integrated]:
+        """The curve, and each sequence's part in it."""
+        return [self.integrated(each) for each in (self.curve, *self.influence.T)]
 
     def predict(self, schedule: Schedule) -> tuple[float, float]:
         """The summed cost of a schedule and its standard error, nats per sequence.
@@ -167,17 +194,17 @@ class InformationProfile:
         return total, float(standard_error(parts))
 
     def summed(
-        self, schedule: Schedule, table: Callable[[Floats, Floats], Floats]
+        self, schedule: Schedule, table: Callable[[Floats, Integrated], Floats]
     ) -> tuple[float, Floats]:
         """The sum of a linear table over the steps of a schedule, and each sequence's part, [B]."""
         plan = schedule.plan(self.forward)
         alpha = self.alphas(np.asarray([plan[0].t, *(step.s for step in plan)]))
-        parts = [np.trace(table(alpha, column), 1) for column in self.influence.T]
-        return float(np.trace(table(alpha, self.curve), 1)), np.asarray(parts)
+        total, *parts = (np.trace(table(alpha, part), 1) for part in self.parts)
+        return float(total), np.asarray(parts)
 
-    def revealed(self, alpha: Floats, curve: Floats) -> Floats:
+    def revealed(self, alpha: Floats, part: Integrated) -> Floats:
         """L c_i (alpha_k - alpha_i), the NLL of the sites that a step i -> k reveals, [G, G]."""
-        height = np.interp(alpha, self.alpha, curve)
+        height = np.interp(alpha, self.alpha, part.curve)
         return self.length * height[:, None] * (alpha[None] - alpha[:, None])
 
     def few_step(self, schedule: Schedule) -> FewStepNLL | None:
@@ -211,9 +238,7 @@ class ProfileCosts(StepCosts):
     @cached_property
     def stderr(self) -> Floats:
         alpha = self.profile.alphas(self.grid)
-        parts = np.stack(
-            [self.profile.table(alpha, column) for column in self.profile.influence.T], -1
-        )
+        parts = np.stack([self.profile.table(alpha, part) for part in self.profile.parts[1:]], -1)
         return steps_only(standard_error(parts))
 
     def schedule(self, grid_points: list[int]) -> TimeSchedule:

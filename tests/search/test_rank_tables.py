@@ -1,0 +1,105 @@
+"""Tables of costs by rank, against their definition term by term, and shared by processes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from builders.threads import in_threads
+from jumpsteps.core.distributed import ALONE, Workers
+from jumpsteps.core.information import Floats
+from jumpsteps.schedules.orders import Random, RevealOrder, Spread
+from jumpsteps.search.costs.by_count import CountCosts, OrderEvaluations
+from jumpsteps.search.costs.calibration_gap import smoothed_gap
+from jumpsteps.search.costs.rank_tables import TotalCorrelations, entropy_slopes
+from jumpsteps.search.costs.smoothing import local_line, local_lines
+
+COUNTS = np.array([0, 1, 2, 5, 8])
+
+
+def evaluations(
+    order: RevealOrder, sequences: int, sites: int, workers: Workers = ALONE
+) -> OrderEvaluations:
+    """Falling entropies and a gap with noise."""
+    rng = np.random.default_rng(sites)
+    masked = np.arange(sites) >= COUNTS[:, None, None]
+    fall = 1 / (1 + COUNTS[:, None, None]) + rng.random((len(COUNTS), sequences, sites))
+    gap = 0.3 + rng.standard_normal(fall.shape)
+    return OrderEvaluations(order, COUNTS, fall * masked, gap * masked, workers)
+
+
+def known(entropy: Floats, slopes: Floats, b: int, j: int, m: int) -> float:
+    """H(x_j | first m) of one sequence."""
+    k = max(k for k in range(len(COUNTS)) if COUNTS[k] <= m)
+    end = COUNTS[k + 1] if k + 1 < len(COUNTS) else entropy.shape[-1]
+    if j < end:
+        return entropy[k, b, j] - (m - COUNTS[k]) * slopes[k, b]
+    share = (m - COUNTS[k]) / (end - COUNTS[k])
+    return (1 - share) * entropy[k, b, j] + share * entropy[k + 1, b, j]
+
+
+@pytest.mark.parametrize("exchangeable", [True, False])
+@pytest.mark.parametrize("revealed", [range(11), (0, 3, 4, 9)])
+def test_costs_are_sums_over_the_ranks_of_a_step_to_the_bit(exchangeable, revealed):
+    entropy = evaluations(Random(), 3, 11).entropy
+    grid = np.array(revealed)
+    table = TotalCorrelations(entropy, COUNTS, grid, exchangeable)
+    slopes = entropy_slopes(entropy, COUNTS, exchangeable=exchangeable)
+    for i, m in enumerate(grid.tolist()):
+        row = table.row(i)
+        assert row.shape == (len(grid) - i, 3)
+        for b in range(3):
+            total, ends = 0.0, [*grid[i + 1 :].tolist(), 11]
+            for j in range(m, 11):
+                turn = max(point for point in grid.tolist() if point <= j)
+                own = known(entropy, slopes, b, j, turn)
+                assert table.at_own_turn[b, j] == own
+                total += known(entropy, slopes, b, j, m) - own
+                if j + 1 in ends:
+                    assert row[ends.index(j + 1), b] == total
+
+
+def contents(costs: CountCosts) -> list[Floats]:
+    assert costs.alone is not None
+    rows = [costs.per_sequence(i) for i in range(len(costs.grid) - 1)]
+    return [costs.grid, costs.value, costs.stderr, costs.alone, *rows]
+
+
+@pytest.mark.parametrize("order", [Random(), Spread()])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_processes_make_the_table_of_one_to_the_bit(order, count, monkeypatch):
+    """Also more processes than evaluations."""
+    for sites, grid in ((40, np.arange(40)), (9, np.array([0, 4]))):
+        alone = contents(evaluations(order, 6, sites).by_data(grid, 2.0))
+
+        def share(workers: Workers, sites: int = sites, grid: np.ndarray = grid) -> list[Floats]:
+            return contents(evaluations(order, 6, sites, workers).by_data(grid, 2.0))
+
+        for found in in_threads(monkeypatch, count, share):
+            for one, other in zip(alone, found, strict=True):
+                assert np.array_equal(one, other)
+
+
+def test_a_negative_cost_counts_by_what_is_significant():
+    """Standard errors are computed where they are needed; they are those of all steps."""
+    each, grid = evaluations(Spread(), 6, 40), np.arange(40)
+    assert each.gap is not None
+    rising = replace(each, entropy=each.entropy[::-1] * (each.gap != 0))
+    costs = rising.by_data(grid, 0.0)
+    smooth = rising.entropy.mean(1, keepdims=True) + smoothed_gap(
+        each.gap, COUNTS, 0.0, exchangeable=False
+    )
+    expected, seen = TotalCorrelations(smooth, COUNTS, grid, False), 0
+    for i in range(40):
+        mean, error = expected.row(i)[:, 0], costs.stderr[i, i + 1 :]
+        cost = np.where(mean < 0, np.minimum(mean + 2 * error, 0), mean)
+        ties = 1e-3 * (np.arange(1, 41 - i) / 40) ** 2
+        assert np.array_equal(costs.value[i, i + 1 :], cost + ties)
+        seen += (cost < 0).sum()
+    assert seen > 10
+
+
+def test_lines_through_the_first_points_are_those_of_fewer_points_to_the_bit():
+    at = np.log(np.arange(1, 301))
+    for n, line in zip((300, 77, 3), local_lines(at, 0.4, (300, 77, 3)), strict=True):
+        assert np.array_equal(line, local_line(at[:n], at[:n], 0.4))
