@@ -178,6 +178,10 @@ MISTAKES = {
     ),
     "integers": (lambda x, t: x[..., None].expand(*x.shape, V + 1), "model returned torch.int64;"),
     "dictionary": (lambda x, t: {"logits": logits(x)}, "the model returned dict; return a tensor"),
+    "probabilities": (
+        lambda x, t: logits(x).softmax(-1),
+        "returned probabilities: .* return their logarithms, or the logits before the softmax",
+    ),
 }  # fmt: skip
 
 

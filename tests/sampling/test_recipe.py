@@ -47,7 +47,7 @@ def test_the_examples_run() -> None:
     names = {"model": model, "data": model.task.sample_data(4, seeded(0)), "generator": seeded(1)}
     exec(blocks("samplers.md")[0].replace('load("countdown")', 'load("countdown-exact")'), names)
     assert names["run"].nfe == 16
-    whole, within_blocks = blocks("orders.md")
+    whole, *_, within_blocks = blocks("orders.md")
     exec(whole, names)
     assert names["run"].nfe == 8
     assert set(names["found"]) == {4, 8}

@@ -152,7 +152,7 @@ def test_a_step_has_the_distribution_of_the_sampler(sampler: Sampler, name: str)
 
 @pytest.mark.parametrize("name", ALL_KERNELS)
 def test_a_run_has_the_distribution_of_its_steps(name: str) -> None:
-    """No step draws the numbers of another one, or those of the noise that the run starts from."""
+    """No step draws the numbers of another one."""
     truth, n = enumerable(name), 20_000
     schedule = TimeSchedule([1.0, 0.6, 0.2, 0.0])
     run = simulate(

@@ -1,4 +1,4 @@
-"""Mistakes of a model that its numbers show: train mode, NaN, infinities.
+"""Mistakes of a model that its numbers show: train mode, NaN, infinities, probabilities.
 
 Reading a number of a GPU's tensor makes the CPU wait for all work before it, so outputs are not
 checked at every call. ``CheckedModel`` checks the first output of a run, which finds a network that
@@ -19,13 +19,19 @@ from jumpsteps.process.noise import Time
 
 __all__ = ["CheckedModel"]
 
+ROWS = 8
+"""The number of sites from which on an output that sums to 1 is no accident."""
+
+TOLERANCE = 0.01
+"""How far from 1 a sum of probabilities in bfloat16 may be."""
+
 
 class CheckedModel:
     """A model for one run, whose first call checks its mode before and its output after it.
 
     Raises (when first called):
         ValueError: a network in train mode; NaN or plus infinity in the output (minus infinity is
-            the logarithm of probability zero).
+            the logarithm of probability zero); probabilities in place of their logarithms.
     """
 
     reads_site_mask: ClassVar[bool] = True
@@ -52,6 +58,7 @@ class CheckedModel:
 
     def check(self, output: Tensor) -> None:
         check_values(output)
+        check_logarithms(output)
         self.checked = output.numel() > 0
 
 
@@ -103,3 +110,19 @@ def check_values(output: Tensor) -> None:
         f"the model's output holds {found} at its first call; check the network's weights and its "
         "input (the time at t = 1, tokens in the vocabulary), or return logits in float32"
     )
+
+
+def check_logarithms(output: Tensor) -> None:
+    """Raises ValueError for rows that are distributions, at eight sites or more.
+
+    Equal numbers pass, because they mean the same as logits.
+    """
+    rows = output.flatten(0, -2).float()
+    if len(rows) < ROWS or rows.shape[1] < 2 or bool((rows < 0).any()):
+        return
+    varied = bool((rows.amax(-1) - rows.amin(-1) > TOLERANCE).any())
+    if varied and bool(((rows.sum(-1) - 1).abs() < TOLERANCE).all()):
+        raise ValueError(
+            "the model returned probabilities: at every site its output is positive and sums to 1; "
+            "return their logarithms, or the logits before the softmax"
+        )

@@ -334,7 +334,10 @@ def order_from_json(content: Mapping[str, Any]) -> RevealOrder:
     parts = dict(content)
     kind = parts.pop("type", None)
     if kind not in ORDERS:
-        raise ValueError(f"unknown reveal order {kind!r}; this jumpsteps knows {', '.join(ORDERS)}")
+        raise ValueError(
+            f"unknown reveal order {kind!r}; this jumpsteps knows {', '.join(ORDERS)}; add the "
+            "class of an order of your own to jumpsteps.schedules.orders.ORDERS before reading"
+        )
     for name, value in parts.items():
         if isinstance(value, Mapping):
             parts[name] = order_from_json(value)
