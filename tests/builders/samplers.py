@@ -14,6 +14,7 @@ from torch import Tensor
 import jumpsteps
 from builders.kernels import KERNELS, kernel
 from builders.models import ExactLogScore, Tabulated
+from builders.statistics import chi_square_p, seeded
 from jumpsteps import (
     CountSchedule,
     Enumerable,
@@ -24,7 +25,9 @@ from jumpsteps import (
     ReverseProcess,
     Sampler,
     TimeSchedule,
+    simulate,
 )
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.schedules.schedule import Step
 
 SAMPLERS: list[Sampler] = [
@@ -144,3 +147,29 @@ def data_index(truth: Enumerable, x: Tensor) -> Tensor:
     """The number of each state of data symbols, as ``table.reshape(-1)`` lists them."""
     n = truth.table.shape[0]
     return (x * n ** torch.arange(truth.table.ndim - 1, -1, -1)).sum(-1)
+
+
+def step_p(
+    truth: Enumerable,
+    reverse: ReverseProcess,
+    sampler: Sampler,
+    step: Step,
+    matrix: Tensor,
+    *,
+    n: int,
+    generator: Generator,
+) -> float:
+    """The p-value of the states before and after n steps, from states drawn uniformly (seed 3),
+    under the matrix of a step [S, S].
+    """
+    states = len(truth.states)
+    before = torch.randint(states, (n,), generator=seeded(3))
+    run = simulate(
+        reverse,
+        sampler,
+        TimeSchedule([step.t, step.s]),
+        (n, truth.states.shape[1]),
+        generator=generator,
+        initial=truth.states[before],
+    )
+    return chi_square_p(before * states + truth.index(run.samples), (matrix / states).reshape(-1))

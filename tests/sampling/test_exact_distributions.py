@@ -15,6 +15,7 @@ from builders.samplers import (
     posterior_reverse,
     reverses,
     step_matrix,
+    step_p,
     timeless,
     total_variation,
 )
@@ -120,19 +121,10 @@ def test_one_step_from_every_state_has_its_exact_distribution(sampler: Sampler, 
     """The joint distribution of the states before and after, those before that a run from noise
     never visits included.
     """
-    truth = enumerable(name, seed=2)
-    states = len(truth.states)
-    before = torch.randint(states, (100_000,), generator=seeded(3))
-    run = simulate(
-        posterior_reverse(truth),
-        sampler,
-        TimeSchedule([0.5, 0.1]),
-        (100_000, 2),
-        generator=seeded(6),
-        initial=truth.states[before],
-    )
-    joint = step_distribution(truth, sampler)(0.5, 0.1) / states
-    assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
+    truth, step = enumerable(name, seed=2), Step(0.5, 0.1)
+    reverse, matrix = posterior_reverse(truth), step_distribution(truth, sampler)(step.t, step.s)
+    p = step_p(truth, reverse, sampler, step, matrix, n=100_000, generator=seeded(6))
+    assert p > LEVEL
 
 
 @every_kernel
@@ -158,20 +150,11 @@ def test_runs_with_other_noise_have_their_exact_distribution(
 )
 def test_steps_by_scores_have_the_rates_of_the_network(sampler: Sampler) -> None:
     """Also where no distribution has its scores, so that no data can be drawn first."""
-    truth, step, n = enumerable("uniform", Constant(3.0)), Step(0.6, 0.4), 50_000
+    truth, step = enumerable("uniform", Constant(3.0)), Step(0.6, 0.4)
     reverse = LogScoreReverse(truth.forward, WrongNetwork(truth, seed=3, trust=0))
-    states = len(truth.states)
-    before = torch.randint(states, (n,), generator=seeded(3))
-    run = simulate(
-        reverse,
-        sampler,
-        TimeSchedule([step.t, step.s]),
-        (n, 2),
-        generator=seeded(1),
-        initial=truth.states[before],
-    )
-    joint = sampler.transition_matrix(reverse, truth.states, step) / states
-    assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
+    matrix = sampler.transition_matrix(reverse, truth.states, step)
+    p = step_p(truth, reverse, sampler, step, matrix, n=50_000, generator=seeded(1))
+    assert p > LEVEL
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.6, 0.2, 0.0], [1.0, 0.7, 0.3]], ids=str)

@@ -3,12 +3,10 @@
 import re
 from pathlib import Path
 
-import torch
-
 import jumpsteps
-from builders.samplers import ALL_KERNELS, enumerable, posterior_reverse
-from builders.statistics import LEVEL, chi_square_p, seeded
-from jumpsteps import Sampler, TimeSchedule, simulate
+from builders.samplers import ALL_KERNELS, enumerable, posterior_reverse, step_p
+from builders.statistics import LEVEL, seeded
+from jumpsteps import Sampler
 from jumpsteps.schedules.schedule import Step
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,18 +26,10 @@ def test_the_recipe_has_the_distribution_that_it_says() -> None:
     sampler, step = recipe(), Step(0.5, 0.1)
     for name in ALL_KERNELS:
         truth = enumerable(name)
-        reverse, states = posterior_reverse(truth), len(truth.states)
-        before = torch.randint(states, (100_000,), generator=seeded(3))
-        run = simulate(
-            reverse,
-            sampler,
-            TimeSchedule([step.t, step.s]),
-            (100_000, 2),
-            generator=seeded(4),
-            initial=truth.states[before],
-        )
-        joint = sampler.transition_matrix(reverse, truth.states, step) / states
-        assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
+        reverse = posterior_reverse(truth)
+        matrix = sampler.transition_matrix(reverse, truth.states, step)
+        p = step_p(truth, reverse, sampler, step, matrix, n=100_000, generator=seeded(4))
+        assert p > LEVEL
 
 
 def test_the_examples_run() -> None:

@@ -6,7 +6,15 @@ from torch import Tensor
 
 from builders.kernels import kernel
 from builders.models import prior_distribution
-from builders.samplers import ALL_KERNELS, CASES, SAMPLERS, enumerable, posterior_reverse, serves
+from builders.samplers import (
+    ALL_KERNELS,
+    CASES,
+    SAMPLERS,
+    enumerable,
+    posterior_reverse,
+    serves,
+    step_p,
+)
 from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.step_formulas import exact_distribution
 from jumpsteps import (
@@ -136,18 +144,9 @@ STEPS = [
 def test_a_step_has_the_distribution_of_the_sampler(sampler: Sampler, name: str) -> None:
     """As ``test_exact_distributions`` has it for a ``torch.Generator``; all samples of one run."""
     truth, step, n = enumerable(name), Step(0.7, 0.2), 20_000
-    reverse, states = posterior_reverse(truth), len(truth.states)
-    before = torch.randint(states, (n,), generator=seeded(3))
-    run = simulate(
-        reverse,
-        sampler,
-        TimeSchedule([step.t, step.s]),
-        (n, 2),
-        generator=SampleGenerators(4, range(n)),
-        initial=truth.states[before],
-    )
-    joint = sampler.transition_matrix(reverse, truth.states, step) / states
-    assert chi_square_p(before * states + truth.index(run.samples), joint.reshape(-1)) > LEVEL
+    reverse, generator = posterior_reverse(truth), SampleGenerators(4, range(n))
+    matrix = sampler.transition_matrix(reverse, truth.states, step)
+    assert step_p(truth, reverse, sampler, step, matrix, n=n, generator=generator) > LEVEL
 
 
 @pytest.mark.parametrize("name", ALL_KERNELS)

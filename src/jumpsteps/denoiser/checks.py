@@ -19,8 +19,8 @@ from jumpsteps.process.noise import Time
 
 __all__ = ["CheckedModel"]
 
-ROWS = 8
-"""The number of sites from which on an output that sums to 1 is no accident."""
+ROWS = range(8, 65)
+"""From how many sites on sums of 1 are no accident, and at how many, at most, they are taken."""
 
 TOLERANCE = 0.01
 """How far from 1 a sum of probabilities in bfloat16 may be."""
@@ -113,16 +113,16 @@ def check_values(output: Tensor) -> None:
 
 
 def check_logarithms(output: Tensor) -> None:
-    """Raises ValueError for rows that are distributions, at eight sites or more.
+    """Raises ValueError if the output at the first sites is a distribution at each of them.
 
     Equal numbers pass, because they mean the same as logits.
     """
-    rows = output.flatten(0, -2).float()
-    if len(rows) < ROWS or rows.shape[1] < 2 or bool((rows < 0).any()):
+    rows = output.flatten(0, -2)[: ROWS[-1]].float()
+    if len(rows) not in ROWS or rows.shape[1] < 2 or bool((rows < 0).any()):
         return
     varied = bool((rows.amax(-1) - rows.amin(-1) > TOLERANCE).any())
     if varied and bool(((rows.sum(-1) - 1).abs() < TOLERANCE).all()):
         raise ValueError(
-            "the model returned probabilities: at every site its output is positive and sums to 1; "
+            "the model returned probabilities: at each site its output is positive and sums to 1; "
             "return their logarithms, or the logits before the softmax"
         )

@@ -60,7 +60,7 @@ class Integrated:
 
     Attributes:
         curve: at the evaluations, [K].
-        integral: from alpha = 0 to ``InformationProfile.fine``.
+        integral: from alpha = 0 to each of ``InformationProfile.fine``, [F].
     """
 
     curve: Floats
@@ -169,7 +169,7 @@ class InformationProfile:
 
     @cached_property
     def fine(self) -> Floats:
-        """Values of alpha to which curves are integrated."""
+        """Where curves are integrated to: increasing alpha, the evaluations among them, [F]."""
         return np.union1d(np.linspace(0, 1, INTEGRALS + 1), self.alpha)
 
     def integrated(self, curve: Floats) -> Integrated:

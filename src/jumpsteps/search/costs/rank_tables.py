@@ -82,7 +82,7 @@ class TotalCorrelations:
         """Costs of the steps from the i-th grid point to each later one, [G - 1 - i, B]."""
         first, stops = int(self.revealed[i]), np.append(self.revealed[i + 1 :], self.sites)
         above = self.known(i, self.sites) - self.at_own_turn[:, first:]
-        # The same sums as those of numpy, which waits for every addition.
+        # In torch the rows are summed side by side; numpy's cumsum is slower, with the same sums.
         excess = torch.from_numpy(above).cumsum(-1).numpy()
         return np.ascontiguousarray(excess[:, stops - first - 1].T)
 
@@ -111,4 +111,5 @@ class TotalCorrelations:
 
     @cached_property
     def slopes(self) -> Floats:
+        """By how much the entropy falls per site revealed, [K, B]; see ``entropy_slopes``."""
         return entropy_slopes(self.entropy, self.counts, exchangeable=self.exchangeable)
