@@ -136,7 +136,9 @@ def curves(rows: Rows, path: Path) -> None:
     panels.append(("unigram entropy, nats", MAIN, lambda row: (row["entropy"], 0.0)))
     panels = [panel for panel in panels if present(rows, panel[1])]
     figure = new_figure(4.6 * len(panels), 4.2)
-    for axes, (label, names, value) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (label, names, value) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         for name in present(rows, names):
             curve(axes, rows, name, names.index(name), value)
         for row in of_method(rows, REAL):
