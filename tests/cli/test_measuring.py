@@ -108,9 +108,12 @@ def test_a_causal_model_of_transformers_judges_by_the_text(tmp_path, folders):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--metric zeros", "--metric takes distance or MODULE:FUNCTION such as mine:score, got 'z"),
-        ("--metric nowhere_at_all:f", "No module named 'nowhere_at_all'; name a function in a"),
-        ("--metric math:nothing", "has no attribute 'nothing'; name a function"),
+        ("--metric zeros", "--metric takes distance or MODULE:NAME such as mine:score, got 'z"),
+        (
+            "--metric nowhere_at_all:f",
+            "there is no module 'nowhere_at_all', neither nowhere_at_all.py",
+        ),
+        ("--metric math:nothing", "module math has no 'nothing'; name one that it defines"),
         ("--evaluator nowhere", "no evaluator 'nowhere': not a folder, not a hub id (OWNER/NAME)"),
         ("--metric a:b --evaluator c", "--metric and --evaluator exclude each other"),
         ("--metric torch:ones_like", "gave values of shape [8, 256] for 8 samples; return one"),

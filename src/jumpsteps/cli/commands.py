@@ -17,7 +17,6 @@ from jumpsteps.cli.inputs import (
     device_named,
     load_model,
     observed_in_samples,
-    sampler_named,
     schedule_named,
     search_data,
     seeded,
@@ -44,6 +43,7 @@ from jumpsteps.cli.outputs import (
     write_samples,
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
+from jumpsteps.cli.samplers import sampler_named, sampler_of
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
 from jumpsteps.core.distributed import Workers, launch_of
@@ -53,7 +53,7 @@ from jumpsteps.models import LoadedModel
 from jumpsteps.models.sharding import shard_model
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Tweedie
-from jumpsteps.sampling.registry import SAMPLERS, default_sampler
+from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
 from jumpsteps.search.auto_order import AutoOrder
@@ -150,7 +150,7 @@ def sample_command(options: SampleOptions, device: torch.device, workers: Worker
         schedule = schedule_asked(options, nfe, model, given, sampler)
         if schedule.redraws:
             sampler = sampler or default_sampler(schedule)
-        sampler = sampler or SAMPLERS.get(schedule.provenance.sampler) or default_sampler(schedule)
+        sampler = sampler or sampler_of(schedule)
         sampler = with_corrector(sampler, options.corrector)
     elif options.schedule not in (None, "uniform") or (
         (options.nfe, options.corrector.corrections) != (None, None)

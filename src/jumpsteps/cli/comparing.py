@@ -13,7 +13,6 @@ from jumpsteps.cli.inputs import (
     check_schedule_names,
     load_model,
     observed_in_samples,
-    sampler_named,
     samples_by_default,
     seeded,
 )
@@ -23,6 +22,7 @@ from jumpsteps.cli.names import METHODS
 from jumpsteps.cli.options import CompareOptions
 from jumpsteps.cli.outputs import check_distinct, output_file, picture_file
 from jumpsteps.cli.reporting import EXAMPLES, calibration_on_data, report_file, save_comparison
+from jumpsteps.cli.samplers import sampler_named
 from jumpsteps.cli.searches import schedules_named
 from jumpsteps.cli.summaries import search_effort
 from jumpsteps.core.distributed import Workers

@@ -3,9 +3,9 @@
 import torch
 
 from jumpsteps.cli.inputs import search_data, seeded
-from jumpsteps.cli.names import ORDERS, pick
 from jumpsteps.cli.options import CorrectorOptions, OptimizeOptions
 from jumpsteps.cli.racing import PARTS, similarity_of
+from jumpsteps.cli.samplers import order_named
 from jumpsteps.core.distributed import Workers
 from jumpsteps.evaluation.race import race
 from jumpsteps.models import LoadedModel
@@ -78,7 +78,7 @@ def corrector_plans(
         model.reverse,
         tokens[:searched],
         options.search.nfe,
-        order=Golden() if options.order is None else pick("order", options.order, ORDERS),
+        order=Golden() if options.order is None else order_named(options.order),
         given_mask=first,
         about=model.provenance(data=name),
         generator=generator,

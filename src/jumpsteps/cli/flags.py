@@ -26,6 +26,8 @@ from jumpsteps.version import __version__
 
 __all__ = ["parse"]
 
+OWN = "an object of your own, or a function without arguments that makes it (docs/your_own.md)"
+
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """The options of the command that the arguments name.
@@ -171,7 +173,7 @@ def add_compare(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     add_sampling(compare, n=None, text=text)
     compare.add_argument(
         "--metric",
-        metavar="MODULE:FUNCTION",
+        metavar="MODULE:NAME",
         help="a metric of your own: a function of samples, int64 [n, L], that returns one number "
         "for each; lower is better. Or distance, the energy distance from --data or --text. By "
         "default the task's, and for models without a task the distance",
@@ -306,18 +308,20 @@ def add_model(to: argparse.ArgumentParser) -> None:
         "sequence of residues with ? for each one to design (antibodies); sets the length",
     )
     to.add_argument(
-        "--sampler", help=f"{choices(SAMPLERS)}; by default the schedule's own, or tweedie"
+        "--sampler",
+        help=f"{choices(SAMPLERS)}, or MODULE:NAME; by default the schedule's own, or tweedie",
     )
     to.add_argument(
         "--order",
         help="order in which a masked model reveals tokens, for samplers that follow counts: "
-        f"{choices(ORDERS)}; in searches also learned, and auto, the best of them",
+        f"{choices(ORDERS)}, or MODULE:NAME; in searches also learned, and auto, the best of them",
     )
     to.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
 
 
 def add_loading(to: argparse.ArgumentParser) -> None:
-    to.add_argument("name", metavar="MODEL", help=f"{choices(BUILT_IN)}, a folder, or a hub id")
+    text = f"{choices(BUILT_IN)}, a folder, a hub id, or MODULE:NAME, {OWN}"
+    to.add_argument("name", metavar="MODEL", help=text)
     to.add_argument(
         "--trust-remote-code",
         action="store_true",
@@ -329,7 +333,8 @@ def add_loading(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--length",
         type=positive,
-        help="sequence length L of a masked language model; by default the longest it allows",
+        help="sequence length L of a masked language model, by default the longest it allows, or "
+        "of a reverse process of your own",
     )
     to.add_argument(
         "--tokenizer",

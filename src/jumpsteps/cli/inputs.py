@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.free_sites import free_sites, note_rescaled
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, SHIPPED, pick
+from jumpsteps.cli.names import DTYPES, FIXED, METHODS, SHIPPED, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
+from jumpsteps.cli.own_model import own_model
+from jumpsteps.cli.samplers import order_named
 from jumpsteps.cli.sequence_files import (
     given_prompt,
     load_given,
@@ -17,6 +19,7 @@ from jumpsteps.cli.sequence_files import (
     load_tokens,
     may_hold_tokens,
 )
+from jumpsteps.cli.your_own import is_own
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import BUILT_IN, LoadedModel, load
@@ -24,10 +27,9 @@ from jumpsteps.models.built_in import TEXTS
 from jumpsteps.models.hub import looks_like_hub_id
 from jumpsteps.models.loaded import SCHEDULES_FILE
 from jumpsteps.models.tokenizer import Text, transformers
-from jumpsteps.sampling.base import Held, Sampler
+from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
-from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import at_nfe, load_schedules
 from jumpsteps.schedules.orders import Random
 from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
@@ -40,7 +42,6 @@ __all__ = [
     "load_model",
     "note_other_weights",
     "observed_in_samples",
-    "sampler_named",
     "samples_by_default",
     "schedule_named",
     "search_data",
@@ -108,16 +109,19 @@ def load_model(
             f"note: {name!r} is the built-in model; for the folder of this name pass ./{name}",
             file=sys.stderr,
         )
-    model = load(
-        name,
-        device=device,
-        dtype=dtype,
-        compile=options.compile,
-        trust_remote_code=options.trust_remote_code,
-        mask_id=options.mask_id,
-        length=options.length,
-        tokenizer=options.tokenizer,
-    )
+    if is_own(name):
+        model = own_model(options, device, dtype)
+    else:
+        model = load(
+            name,
+            device=device,
+            dtype=dtype,
+            compile=options.compile,
+            trust_remote_code=options.trust_remote_code,
+            mask_id=options.mask_id,
+            length=options.length,
+            tokenizer=options.tokenizer,
+        )
     return model if template is None else sized_for_template(model, template, options.length)
 
 
@@ -250,23 +254,6 @@ def without_excluded(tokens: Tensor, model: LoadedModel) -> Tensor:
     return kept
 
 
-def sampler_named(name: str | None, order: str | None) -> Sampler | None:
-    """The sampler of this name; without one, k-Gillespie for an order, else None.
-
-    Raises:
-        ValueError: no such sampler, or one that does not follow the order.
-    """
-    if name is None:
-        return None if order is None else KGillespie()
-    sampler = pick("sampler", name, SAMPLERS)
-    if order not in (None, Random.name) and sampler.holds is not Held.COUNT:
-        raise ValueError(
-            f"sampler {name} does not reveal tokens in {order} order; use k-gillespie, or leave "
-            "out --order"
-        )
-    return sampler
-
-
 def check_schedule_names(names: tuple[str, ...]) -> None:
     """Raises ValueError for a name that is no fixed schedule, no search method and no file."""
     for name in names:
@@ -350,7 +337,7 @@ def schedule_named(
         sampler.check(model.reverse.forward)
         steps = sampler.steps(nfe)
         if sampler.takes is CountSchedule:
-            reveal_order = fixed.order if order is None else pick("order", order, ORDERS)
+            reveal_order = fixed.order if order is None else order_named(order)
             return fixed.counts(steps, free_sites(model, given)[1], reveal_order)
         if fixed.times is None:
             raise ValueError(
@@ -361,13 +348,20 @@ def schedule_named(
     own = name == SHIPPED
     schedule = own_schedule(model, nfe) if own else at_nfe(schedule_set(name), nfe, name)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
-    if order is not None:
+    if order is not None and not holds(schedule, order):
         raise ValueError(f"{name} holds its own order; leave out --order")
     check_whole(name, nfe, schedule, sampler)
     note_other_weights(name, schedule, model)
     if isinstance(schedule, CountSchedule):
         note_rescaled(name, schedule, free_sites(model, given))
     return schedule
+
+
+def holds(schedule: Schedule, order: str) -> bool:
+    """Whether the schedule holds this order of the user's, which was named so that it is known."""
+    if not is_own(order) or not isinstance(schedule, CountSchedule):
+        return False
+    return schedule.order == order_named(order)
 
 
 def check_whole(name: str, nfe: int, schedule: Schedule, sampler: Sampler | None) -> None:

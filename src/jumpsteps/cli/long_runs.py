@@ -15,6 +15,7 @@ import torch
 from jumpsteps.cli.inputs import batch_size
 from jumpsteps.cli.names import FIXED, SHIPPED
 from jumpsteps.cli.options import CompareOptions, SampleOptions
+from jumpsteps.cli.your_own import is_own, module_file
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import SampleGenerators
@@ -152,7 +153,10 @@ def common_request(
     if given is not None:
         arrays = (given.tokens.cpu().numpy(), given.mask.cpu().numpy())
         observed = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    own = [one for one in (options.sampler, options.order) if one is not None and is_own(one)]
+    modules = {one: file_hash(file) for one in own if (file := module_file(one)) is not None}
     return {
+        **({"set of modules": modules} if modules else {}),
         "model": model.digest,
         "length": model.length,
         "seed": options.seed,

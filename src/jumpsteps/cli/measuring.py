@@ -2,9 +2,6 @@
 stand beside it.
 """
 
-import importlib
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from jumpsteps.cli.inputs import search_data, seeded
 from jumpsteps.cli.options import CompareOptions
+from jumpsteps.cli.your_own import own_object, raised
 from jumpsteps.evaluation.compare import Measure
 from jumpsteps.evaluation.mauve import FEWEST, mauve
 from jumpsteps.evaluation.metrics import mean_interval
@@ -34,7 +32,6 @@ from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import load_evaluator
 from jumpsteps.models.hub import MODEL_FILES, TOKENIZER_FILES, find_folder
 from jumpsteps.models.networks.autoregressive import Autoregressive
-from jumpsteps.models.tokenizer import first_line
 
 __all__ = ["Metric", "measures_of_data", "metric_named", "print_measures", "reference_data"]
 
@@ -95,7 +92,7 @@ def metric_named(
     """The metric that ``--metric`` or ``--evaluator`` names, or the model's own.
 
     Args:
-        name: MODULE:FUNCTION, or "distance".
+        name: MODULE:NAME of a function, or "distance".
         evaluator: folder or hub id of an autoregressive model; by default the one that came with
             the package, for a built-in model of text.
         reference: held-out sequences int64 [m, L], from which the distance and MAUVE are measured,
@@ -121,7 +118,7 @@ def metric_named(
     if task is None:
         raise ValueError(
             f"no metric is known for {model.name!r}; pass --data or --text to measure the "
-            "distance from these, one of your own with --metric MODULE:FUNCTION, or for text "
+            "distance from these, one of your own with --metric MODULE:NAME, or for text "
             "--evaluator FOLDER"
         )
     return Metric(task.metric, task.metric_name, percent=True, unit=task.unit)
@@ -178,34 +175,21 @@ def print_measures(rows: Sequence[Row], metric: Metric, of_data: Mapping[str, Me
 def own_function(name: str) -> Callable[[Tensor], Tensor]:
     """A function of the user's, from int64 [n, L] to one number per sample.
 
-    Modules are looked for in the current folder, too.
-
     Raises:
-        ValueError: no such module or function, or a module that raises; when called, a function
-            that raises, or another shape of its values.
+        ValueError: as ``own_object``; when called, a function that raises, or another shape of its
+            values.
     """
-    module, _, function = name.partition(":")
-    if not module or not function:
+    if ":" not in name:
         raise ValueError(
-            f"--metric takes {DISTANCE} or MODULE:FUNCTION such as mine:score, got {name!r}"
+            f"--metric takes {DISTANCE} or MODULE:NAME such as mine:score, got {name!r}"
         )
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"--metric {name}: {error}; name a function in a module of this folder"
-        ) from None
-    except Exception as error:
-        raise ValueError(raised(name, error)) from None
-    finally:
-        sys.path.pop(0)
+    found = own_object("--metric", name, "mine:score")
 
     def measure(samples: Tensor) -> Tensor:
         try:
             values = torch.as_tensor(found(samples))
         except Exception as error:
-            raise ValueError(raised(name, error)) from None
+            raise ValueError(raised("--metric", name, error)) from None
         if values.shape != samples.shape[:1]:
             raise ValueError(
                 f"--metric {name} gave values of shape {list(values.shape)} for {len(samples)} "
@@ -214,16 +198,6 @@ def own_function(name: str) -> Callable[[Tensor], Tensor]:
         return values.to(torch.float64)
 
     return measure
-
-
-def raised(name: str, error: Exception) -> str:
-    """What a metric raised, and where, in one line."""
-    place, kind = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
-    where = "" if place.filename == __file__ else f" at {place.filename}:{place.lineno}"
-    return (
-        f"--metric {name} raised {kind}: {first_line(error)}{where}; correct it and run the same "
-        "command again"
-    )
 
 
 def distance(reference: Tensor, beside: Callable[[Tensor], Measures] | None) -> Metric:

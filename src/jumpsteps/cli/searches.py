@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from jumpsteps.cli.inputs import schedule_named, search_data
-from jumpsteps.cli.names import METHODS, ORDERS, pick
+from jumpsteps.cli.names import METHODS, pick
 from jumpsteps.cli.options import ObservedOptions, SearchOptions
+from jumpsteps.cli.samplers import order_named
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
@@ -54,7 +55,7 @@ def method_named(name: str, order: str | None) -> Method:
         return LearnedOrder()
     if order == AutoOrder().name:
         return AutoOrder()
-    return replace(shortest_path, order=pick("order", order, ORDERS))
+    return replace(shortest_path, order=order_named(order))
 
 
 def method_in_blocks(name: str | None, order: str | None, size: int, length: int) -> Method:
@@ -65,7 +66,7 @@ def method_in_blocks(name: str | None, order: str | None, size: int, length: int
     """
     if name not in (None, ShortestPath().name):
         raise ValueError(f"method {name} knows no blocks; leave out --block-size, or --method")
-    inner = Random() if order is None else pick("order within blocks", order, ORDERS)
+    inner = Random() if order is None else order_named(order)
     evaluations = max(ShortestPath.evaluations, EVALUATIONS_OF_BLOCK * -(-length // size))
     return ShortestPath(evaluations, order=Blocks(size, inner), within_blocks=True)
 

@@ -17,7 +17,7 @@ from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import Evaluation, call, evaluate
 from jumpsteps.process.noise import Time
 
-__all__ = ["CheckedModel"]
+__all__ = ["CheckedModel", "networks_of"]
 
 ROWS = range(8, 65)
 """From how many sites on sums of 1 are no accident, and at how many, at most, they are taken."""

@@ -335,8 +335,9 @@ def order_from_json(content: Mapping[str, Any]) -> RevealOrder:
     kind = parts.pop("type", None)
     if kind not in ORDERS:
         raise ValueError(
-            f"unknown reveal order {kind!r}; this jumpsteps knows {', '.join(ORDERS)}; add the "
-            "class of an order of your own to jumpsteps.schedules.orders.ORDERS before reading"
+            f"unknown reveal order {kind!r}; this jumpsteps knows {', '.join(ORDERS)}; name one of "
+            "your own with --order MODULE:NAME, or add its class to jumpsteps.schedules.orders."
+            "ORDERS before reading"
         )
     for name, value in parts.items():
         if isinstance(value, Mapping):

@@ -1,0 +1,255 @@
+"""Models, samplers and orders of a user's own modules, named as MODULE:NAME."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import jumpsteps
+from builders.command_line import run
+from jumpsteps.cli.flags import parse
+from jumpsteps.cli.inputs import load_model
+from jumpsteps.cli.long_runs import common_request
+from jumpsteps.cli.samplers import sampler_named
+from jumpsteps.schedules import orders
+
+SYMBOLS, LENGTH = 5, 8
+
+MODULE = '''
+from dataclasses import dataclass
+
+import torch
+
+import jumpsteps
+from jumpsteps.core.draws import categorical
+from jumpsteps.core.sample_generators import at_sites
+from jumpsteps.models import LoadedModel
+from jumpsteps.sampling.base import nothing_clipped
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(6, 6)
+
+    def forward(self, x, t):
+        return self.embedding(x).cumsum(1)
+
+
+torch.manual_seed(0)
+network = Network().eval()
+forward = jumpsteps.Absorbing(vocab_size=6, noise=jumpsteps.LogLinear())
+reverse = jumpsteps.PosteriorReverse(forward, network)
+asked = []
+
+
+def on_device(device):
+    asked.append(device)
+    return reverse
+
+
+def loaded():
+    return LoadedModel("mine", reverse, 8, "", None)
+
+
+def logits(x, t):
+    return network(x, t)
+
+
+def fails():
+    return 1 // 0
+
+
+@dataclass(frozen=True)
+class OneByOne(jumpsteps.Sampler):
+    """A step of Tweedie's sampler that says when it is used."""
+
+    name = "one-by-one"
+
+    def step(self, reverse, x, step, state, *, generator):
+        asked.append(step.t)
+        where = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
+        p = reverse.posterior(x, step.t, where)
+        x_0 = categorical(p, generator=at_sites(generator, where))
+        return x.masked_scatter(where, x_0), state, nothing_clipped(x)
+
+
+@dataclass(frozen=True)
+class EndsFirst(jumpsteps.RevealOrder):
+    name = "ends-first-of-test"
+
+    def keys(self, batch, length, *, generator):
+        site = torch.arange(length, device=generator.device)
+        return torch.minimum(site, length - 1 - site).expand(batch, -1)
+
+
+class Nameless(EndsFirst):
+    name = None
+
+
+class Second(EndsFirst):
+    name = "spread"
+
+
+class Shy(EndsFirst):
+    def __init__(self, secret):
+        self.secret = secret
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the module ``mine_of_test`` and tokens; what is imported is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(orders, "ORDERS", dict(orders.ORDERS))
+    (tmp_path / "mine_of_test.py").write_text(MODULE)
+    tokens = np.random.default_rng(0).integers(SYMBOLS, size=(16, LENGTH))
+    np.savez(tmp_path / "tokens.npz", tokens=tokens)
+    yield tmp_path
+    for name in ("mine_of_test", "broken_of_test"):
+        sys.modules.pop(name, None)
+
+
+MODEL = f"mine_of_test:reverse --length {LENGTH}"
+
+
+@pytest.mark.parametrize(
+    "model", [MODEL, f"mine_of_test:on_device --length {LENGTH}", "mine_of_test:loaded"]
+)
+def test_samples_are_those_of_the_same_model_in_python(folder, capsys, model):
+    code, _, err = run(capsys, f"sample {model} --nfe 3 -n 4 --seed 5 --device cpu -o x.npz")
+    assert code == 0, err
+    module = sys.modules["mine_of_test"]
+    assert module.asked == ([torch.device("cpu")] if "on_device" in model else [])
+    own = jumpsteps.SampleGenerators(5, range(4))
+    expected = jumpsteps.simulate(
+        module.reverse, jumpsteps.Tweedie(), jumpsteps.uniform(3), (4, LENGTH), generator=own
+    )
+    assert np.array_equal(np.load("x.npz")["samples"], expected.samples.numpy())
+
+
+def test_a_sampler_of_ones_own_makes_the_steps(folder, capsys):
+    asked = f"{MODEL} --sampler mine_of_test:OneByOne"
+    assert run(capsys, f"sample {asked} --nfe 3 -n 2 -o x.npz")[0] == 0
+    assert sys.modules["mine_of_test"].asked == pytest.approx([1, 2 / 3, 1 / 3])
+    code, _, err = run(capsys, f"optimize {asked} --method jys --nfe 2 --data tokens.npz -o s.json")
+    assert code == 0, err
+    written = json.loads((folder / "s.json").read_text())["schedules"][0]
+    assert written["provenance"]["sampler"] == "one-by-one"
+    code, _, err = run(capsys, f"sample {MODEL} --schedule s.json --nfe 2 -n 2 -o y.npz")
+    assert code == 0
+    assert "note: the schedule was found for the sampler 'one-by-one', which is not built in" in err
+
+
+def test_an_order_of_ones_own_is_searched_and_sampled_in(folder, capsys):
+    order = "--order mine_of_test:EndsFirst"
+    asked = f"optimize {MODEL} --data tokens.npz --sequences 8 --nfe 4 {order} -o s.json"
+    code, out, err = run(capsys, asked)
+    assert code == 0, err
+    assert "in ends-first-of-test order" in out
+    found = jumpsteps.load_schedules("s.json")[4]
+    assert found.order == sys.modules["mine_of_test"].EndsFirst()
+    asked = f"sample {MODEL} --schedule s.json --nfe 4 -n 2 -o x.npz"
+    assert run(capsys, asked, order)[0] == 0
+    orders.ORDERS.pop("ends-first-of-test")  # As in a new process.
+    code, _, err = run(capsys, asked)
+    assert code == 1
+    assert "name one of your own with --order MODULE:NAME" in err
+    other = "--order mine_of_test:Shy"
+    assert (
+        "needs the arguments secret; name a jumpsteps.RevealOrder" in run(capsys, asked, other)[2]
+    )
+
+
+def test_uniform_counts_in_an_order_of_ones_own(folder, capsys):
+    order = "--order mine_of_test:EndsFirst"
+    asked = f"compare {MODEL} --data tokens.npz --nfe 2 -n 4 --schedules uniform {order} -o r.json"
+    code, _, err = run(capsys, asked)
+    assert code == 0, err
+    assert json.loads((folder / "r.json").read_text())["order"] == "mine_of_test:EndsFirst"
+
+
+def test_a_run_of_another_module_is_another_request(folder):
+    asked = f"sample {MODEL} --sampler mine_of_test:OneByOne --nfe 3".split()
+    device = torch.device("cpu")
+
+    def request():
+        options = parse(asked)
+        model = load_model(options.model, device)
+        sampler_named(options.sampler, options.order)
+        return common_request(options, model, device, None)
+
+    before = request()
+    assert request() == before
+    with open("mine_of_test.py", "a") as file:
+        file.write("CHANGED = True\n")
+    after = request()
+    assert {key for key in before if before[key] != after[key]} == {"set of modules", "model"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nowhere_at_all:f", "MODEL nowhere_at_all:f: there is no module 'nowhere_at_all', neith"),
+        ("mine_of_test.py:reverse", "MODEL takes MODULE:NAME such as mine:model, without .py"),
+        ("mine_of_test:", "MODEL takes MODULE:NAME"),
+        ("mine_of_test:revers", "has no 'revers'; did you mean reverse?"),
+        ("mine_of_test:logits", "needs the arguments x, t; name a reverse process such as"),
+        ("mine_of_test:network", "is of the type Network; name a reverse process such as"),
+        ("mine_of_test:SYMBOLS", "has no 'SYMBOLS'"),
+        ("mine_of_test:forward", "is of the type Absorbing; name a reverse process"),
+        ("mine_of_test:fails", "raised ZeroDivisionError: integer division or modulo by zero at "),
+        ("mine_of_test:reverse", "is a reverse process, for sequences of any length; pass --leng"),
+        ("mine_of_test:loaded --length 9", "for sequences of 8 tokens, and --length is 9; leave"),
+        (f"{MODEL} --mask-id 3", "names its MASK; leave out --mask-id"),
+        (
+            "toy-uniform --sampler mine_of_test:Network",
+            "is of the type Network; name a jumpsteps.S",
+        ),
+        (f"{MODEL} --sampler mine_of_test:EndsFirst", "is of the type EndsFirst; name a jumpsteps"),
+        (f"{MODEL} --order mine_of_test:Nameless", "has no name; give its class one"),
+        (f"{MODEL} --order mine_of_test:Second", "its name 'spread' is that of another order"),
+        (
+            f"{MODEL} --order mine_of_test:EndsFirst --sampler mine_of_test:OneByOne",
+            "does not reveal tokens in mine_of_test:EndsFirst order; use k-gillespie",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(folder, capsys, arguments, message):
+    code, _, err = run(capsys, f"sample {arguments} --nfe 2 -n 2 -o x.npz")
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
+    assert not (folder / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "import nowhere_at_all",
+            "raised ModuleNotFoundError: No module named 'nowhere_at_all' at",
+        ),
+        ("x = 1\ny =", "raised SyntaxError: invalid syntax at "),
+        ("undefined", "raised NameError: name 'undefined' is not defined at "),
+        ("import sys\nsys.exit(2)", "the module exits when it is imported; put what it runs under"),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['x'])", "the module exits"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(folder, capsys, code, message):
+    (folder / "broken_of_test.py").write_text(code)
+    status, _, err = run(capsys, "sample broken_of_test:model --nfe 2")
+    assert status == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("error: MODEL broken_of_test:model")
+    assert message in last
+
+
+def test_a_function_may_import_from_the_folder_later(folder, capsys):
+    (folder / "broken_of_test.py").write_text("from mine_of_test import reverse\n")
+    with open("mine_of_test.py", "a") as file:
+        file.write("\ndef late():\n    import broken_of_test\n    return broken_of_test.reverse\n")
+    code, _, err = run(capsys, f"sample mine_of_test:late --length {LENGTH} --nfe 2 -n 2 -o x.npz")
+    assert code == 0, err
