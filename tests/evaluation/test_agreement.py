@@ -1,5 +1,7 @@
 """Agreement of sequences: the pair distance is that of all pair frequencies, without bias."""
 
+from statistics import NormalDist
+
 import pytest
 import torch
 
@@ -35,6 +37,23 @@ def test_the_pair_distance_is_the_squared_distance_of_pair_frequencies():
     assert pair_distance(x, y).mean == pytest.approx(unbiased)
     with pytest.raises(ValueError, match="two sequences of each"):
         pair_distance(x, y[:1])
+
+
+def test_its_interval_is_that_of_the_linear_part():
+    """With pair indicators f, twice <f(x_i), mean of the other x - mean of y>, and y's alike."""
+    x, y = (torch.randint(0, 3, (n, 4), generator=seeded(n)) for n in (9, 6))
+    pairs = [
+        torch.stack([pair_frequencies(row[None], 3).flatten() for row in z]) / 4 for z in (x, y)
+    ]
+    variance = 0.0
+    for f, g in (pairs, pairs[::-1]):
+        others = (f.sum(0) - f) / (len(f) - 1)
+        parts = 2 * (f * (others - g.mean(0))).sum(-1)
+        variance += float(parts.var()) / len(f)
+    found = pair_distance(x, y, level=0.9)
+    half = NormalDist().inv_cdf(0.95) * variance**0.5
+    assert found.high - found.mean == pytest.approx(half)
+    assert found.mean - found.low == pytest.approx(half)
 
 
 def test_its_interval_covers_the_truth():

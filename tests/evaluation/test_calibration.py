@@ -1,5 +1,6 @@
 """Calibration: zero gap for the exact denoiser, the right sign and size for one that is not."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,6 +16,7 @@ from jumpsteps.evaluation.calibration import (
     calibration_from_json,
     calibration_to_json,
     measure_calibration,
+    reliability,
 )
 from jumpsteps.tasks import toy
 
@@ -81,6 +83,16 @@ def test_given_sites_are_not_measured():
 def test_a_curve_survives_its_file():
     found = curve("absorbing", n=20)
     assert calibration_from_json(calibration_to_json(found)) == found
+
+
+def test_bins_of_confidence_by_hand():
+    """Certain sites count in the last bin; errors are those of a ratio over three sequences."""
+    rows = [[[1.0, 0.95, 0.55], [1, 0, 1]], [[0.9, 0.51], [1, 0]], [[1.0], [1]]]
+    half, last = reliability([torch.tensor(row, dtype=torch.float64) for row in rows])
+    assert (half.confidence, half.accuracy, half.share) == pytest.approx((0.53, 0.5, 2 / 6))
+    assert half.stderr == pytest.approx(math.sqrt(3 / 2 * (0.5**2 + 0.5**2)) / 2)
+    assert (last.confidence, last.accuracy, last.share) == pytest.approx((3.85 / 4, 0.75, 4 / 6))
+    assert last.stderr == pytest.approx(math.sqrt(3 / 2 * (0.5**2 + 0.25**2 + 0.25**2)) / 4)
 
 
 def test_one_sequence_is_refused():

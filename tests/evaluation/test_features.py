@@ -1,5 +1,6 @@
 """The Frechet distance against its closed form, precision and recall of known sets."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,16 @@ def test_a_singular_covariance():
     assert frechet_distance(flat, moved) == pytest.approx(4.0)
 
 
+def test_features_of_low_rank_have_no_root_of_a_negative_number():
+    """Four points in 20 dimensions: by the eigenvalues of the product of both factors, 4 x 4."""
+    x, y = (torch.randn(4, 20, generator=seeded(i), dtype=torch.float64) for i in (8, 9))
+    a, b = (z - z.mean(0) for z in (x, y))
+    roots = torch.linalg.svdvals(a @ b.T).sum()
+    squares = a.square().sum() + b.square().sum() - 2 * roots
+    exact = float((x.mean(0) - y.mean(0)).square().sum() + squares / 3)
+    assert frechet_distance(x, y) == pytest.approx(exact, rel=1e-6)
+
+
 def test_samples_approach_the_closed_form():
     """|m|^2 + D (s - 1)^2 = 0.5 + 4 x 0.25; the bias of 20,000 samples is below 0.01."""
     first = torch.randn(20_000, 4, generator=seeded(5), dtype=torch.float64)
@@ -71,6 +82,22 @@ def test_precision_and_recall_of_known_sets():
     part = precision_recall(grid, left)
     assert part.precision == 1.0
     assert 0.5 < part.recall < 0.9
+
+
+def test_moments_are_those_of_numpy():
+    features = torch.randn(5, 3, generator=seeded(7), dtype=torch.float64)
+    found = Moments.of(features)
+    np.testing.assert_allclose(found.mean, features.numpy().mean(0), atol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(features.numpy().T), atol=1e-12)
+
+
+@pytest.mark.parametrize(("neighbours", "covered"), [(1, 3), (2, 4), (3, 5)])
+def test_balls_reach_the_neighbour_of_that_number(neighbours, covered):
+    """On a line, at 0, 1, 3 and 7: radii 1, 1, 2, 4, then 3, 2, 3, 6, then 7, 6, 4, 7."""
+    data = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    samples = torch.tensor([[-0.5], [4.5], [10.9], [12.9], [13.9], [14.1]])
+    found = precision_recall(data, samples, neighbours=neighbours)
+    assert found.precision == pytest.approx(covered / 6)
 
 
 def test_features_in_batches():

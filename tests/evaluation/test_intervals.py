@@ -65,7 +65,8 @@ def test_values_that_are_much_alike_have_nearly_normal_intervals():
 
 
 def test_other_values_have_normal_intervals():
-    for values in (torch.rand(FEW + 1), torch.rand(9) + 1, -torch.rand(9)):
+    some = torch.tensor([0.0, 0.0, 0.5, 3.0])
+    for values in (torch.rand(FEW + 1), torch.rand(9) + 1, -torch.rand(9), some):
         assert share_interval(values) == mean_interval(values)
     with pytest.raises(ValueError, match="at least two values"):
         share_interval(torch.zeros(1))

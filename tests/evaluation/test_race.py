@@ -8,8 +8,9 @@ import torch
 from builders.search import random_truth
 from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.evaluation.metrics import Interval
 from jumpsteps.evaluation.race import compared, confirmed, interval_level, race
-from jumpsteps.evaluation.race_result import Choice, Runner
+from jumpsteps.evaluation.race_result import Choice, Race, Runner, unit_of
 from jumpsteps.evaluation.race_track import Track, default_similarity
 from jumpsteps.evaluation.two_sample import OrdinalSimilarity, token_similarity
 from jumpsteps.sampling.one_stage import TauLeaping
@@ -98,6 +99,22 @@ def test_a_plain_schedule_that_is_better_on_new_samples_is_returned():
         assert found.winner == "uniform"
 
 
+def test_the_last_comparison_has_simultaneous_intervals():
+    """Two-sided, of two plain schedules together at 90%: Bonferroni."""
+    reverse, data = setting("uniform")
+    track = Track.of(reverse, data, None, None, token_similarity, 512).half(1)
+    runners = {
+        name: Runner(one[2], 16, None, False)
+        for name, one in (plain(2) | {"third": plain(2)["uniform"]}).items()
+    }
+    chosen = Choice(runners, "third", 1, "third")
+    found = confirmed(track, chosen, 16, None, ("uniform", "cosine"), 0.9, seeded(0))
+    assert {name: one.level for name, one in found.again.items()} == {
+        "uniform": 0.95,
+        "cosine": 0.95,
+    }
+
+
 @pytest.mark.parametrize("masks", ["one", "each"])
 def test_observed_sites_are_those_of_the_data(masks):
     """Samples have the tokens of their rows of data, whatever the rows' masks."""
@@ -160,6 +177,40 @@ def test_the_budget_of_calls_is_kept():
         race(reverse, data, plain(), max_calls=5, generator=seeded(0))
     with pytest.raises(ValueError, match="raise the number of model calls"):
         race(reverse, data, plain(), max_calls=6, batch=4, generator=seeded(0))
+
+
+def test_the_table_of_a_race():
+    """The nearest first, those that were dropped last; numbers share a power of ten."""
+
+    def runner(samples, mean=None, dropped=False):
+        behind = None if mean is None else Interval(mean, mean - 1e-4, mean + 2e-4, 0.95, 8)
+        return Runner(uniform(2), samples, behind, dropped)
+
+    runners = {
+        "cosine": runner(32, 3e-4),
+        "late": runner(16, 1e-4, dropped=True),
+        "uniform": runner(32),
+        "jys": runner(32, 2e-4),
+    }
+    again = {"cosine": Interval(-4e-2, -5e-2, -1e-2, 0.95, 8)}
+    choice = Choice(runners, "uniform", 3, "cosine", again)
+    header, *lines = choice.lines()
+    assert "farther than the best, 1e-3" in header
+    assert [line[:10].split() for line in lines] == [
+        ["uniform"],
+        ["jys"],
+        ["*", "cosine"],
+        ["late"],
+    ]
+    assert lines[0].split()[1:] == ["32", "best"]
+    assert "0.30 [0.20, 0.50]" in lines[2]
+    assert lines[2].endswith("-40.00 [-50.00, -10.00]")
+    assert lines[3].endswith("16  0.10 [0.00, 0.30], dropped")
+    text = str(Race({2: choice}, 0.95, 7, 90, 16))
+    assert text.startswith("two-sample distance from 16 sequences")
+    assert text.endswith("race: 7 model calls, 90 sequences evaluated in them")
+    assert [unit_of([x]) for x in (0.0, 9.0, 10.0, 9999.0, 0.01, 0.0099)] == [0, -3, 0, 0, -3, -6]
+    assert unit_of([]) == 0
 
 
 def test_mistakes_are_named():
