@@ -60,3 +60,5 @@ def test_the_nearest_is_that_of_the_nearest_ratio():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="there are no schedules"):
         nearest({}, 4)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        nearest(found, 0)

@@ -1,5 +1,7 @@
 """Schedules to race: which there are, for every kernel and sampler, and what they cost."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -39,6 +41,9 @@ def test_kernels_that_revise_have_weaker_corrections_from_one_pass(sampler):
         found["shortest-path"][4].provenance.model_calls
     }
     assert found["shortest-path"][4].provenance.model_calls <= 32
+    # The weaker the correction, the more of every error is left.
+    errors = [found[name][4].provenance.predicted_cost for name in paths]
+    assert all(one < other for one, other in pairwise(errors))
     assert {"few-step-nll", "few-step-nll, corrected"} < set(found)
     for name, method in (
         ("shortest-path", ShortestPath()),

@@ -210,8 +210,16 @@ def test_one_of_the_first_times_is_at_rare_corruption(count):
     assert len(times) == count
     assert times[[0, -1]].tolist() == equal[[0, -1]].tolist()
     assert (np.diff(times) < 0).all()
-    assert corruption_time(forward, RARE_CORRUPTION) in times
-    assert corruption_time(forward, RARE_CORRUPTION) not in equal
+    rare = corruption_time(forward, RARE_CORRUPTION)
+    assert rare in times
+    assert rare not in equal
+    # It takes the place of the nearest one, and no other has moved.
+    for late in (forward, Uniform(vocab_size=3, noise=Constant(0.06))):
+        times, equal = (first_times(late, count, rare_corruption=rare) for rare in (True, False))
+        rare = corruption_time(late, RARE_CORRUPTION)
+        nearest = 1 + np.abs(equal[1:-1] - rare).argmin()
+        assert times[nearest] == rare
+        assert (np.delete(times, nearest) == np.delete(equal, nearest)).all()
     noisy = Uniform(vocab_size=3, noise=Geometric(lowest=0.05, highest=20.0))
     assert (np.diff(first_times(noisy, count, rare_corruption=True)) < 0).all()
 

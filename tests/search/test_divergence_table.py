@@ -1,6 +1,7 @@
 """Interpolation and integration of divergence rates on curves that are known."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from builders.kernels import kernel
 from jumpsteps.process.noise import Constant
 from jumpsteps.process.uniform import Uniform
-from jumpsteps.search.costs.by_path import PathCosts
+from jumpsteps.search.costs.by_path import PathCosts, unchanged
 from jumpsteps.search.costs.correction import NO_CORRECTION, ErrorCorrection
 from jumpsteps.search.costs.divergence_table import DivergenceTable
 from jumpsteps.search.costs.evaluation_times import costliest_times
@@ -60,6 +61,40 @@ def test_the_costliest_intervals_are_halved_first():
     rho = table.correlation(np.sort(times)[::-1])
     low, high = table.correlation(np.array([0.45, 0.2]))
     assert (rho - low) / (high - low) == pytest.approx([0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_intervals_are_halved_by_their_costs_one_at_a_time(seed):
+    """A half costs a quarter of its whole: eleven times, against a search through all pieces."""
+    rng = np.random.default_rng(seed)
+    table = table_of(lambda t, s: rng.random())
+    pieces = list(zip(table.interval_costs()[:-1], pairwise(table.node_correlation), strict=False))
+    expected = []
+    for _ in range(11):
+        cost, (low, high) = pieces.pop(max(range(len(pieces)), key=lambda i: pieces[i][0]))
+        expected.append((low + high) / 2)
+        pieces += [(cost / 4, (low, expected[-1])), (cost / 4, (expected[-1], high))]
+    found = table.correlation(costliest_times(table, 11))
+    assert sorted(found) == pytest.approx(sorted(expected), abs=1e-9)
+
+
+def test_costs_are_unchanged_if_the_best_schedules_cost_the_same():
+    """A standard error of zero, on a grid of 8 times, for more steps than it has."""
+    table = table_of(lambda t, s: np.exp(-2 * s) - np.exp(-2 * t), times=np.linspace(1, 0.1, 7))
+    costs, other = (
+        PathCosts.on_grid(one, one, 7)
+        for one in (
+            replace(table, rates=table.rates.repeat(2, -1)),
+            replace(table, rates=1.01 * table.rates.repeat(2, -1)),
+        )
+    )
+    assert len(costs.grid) == 8
+    for most in (1, 4, 100):
+        assert unchanged(costs, costs, most)
+        assert not unchanged(costs, other, most)
+    noisy = replace(table, rates=np.concatenate([0.9 * table.rates, 1.12 * table.rates], -1))
+    noisy = PathCosts.on_grid(noisy, noisy, 7)
+    assert unchanged(costs, noisy, 4)
 
 
 def test_the_surviving_fraction_falls_with_the_corruption_probability():

@@ -3,9 +3,10 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from builders.command_line import run
 from builders.kernels import kernel
@@ -16,7 +17,8 @@ from jumpsteps.models.networks.dit import DiT, DiTConfig
 from jumpsteps.process.noise import Time
 from jumpsteps.schedules.orders import Random, Spread
 from jumpsteps.schedules.schedule import TimeSchedule
-from jumpsteps.search.doubts import DoubtfulInput, doubt_data, doubt_found
+from jumpsteps.search.costs.table import Calibration
+from jumpsteps.search.doubts import DoubtfulInput, doubt_calibration, doubt_data, doubt_found
 from jumpsteps.search.method import FoundSchedule
 from jumpsteps.search.optimize import optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
@@ -76,6 +78,36 @@ def test_entropies_far_from_what_data_say(order):
     assert all(f"with {share}% of the sites masked" in doubt for share in (100, 50))
 
 
+def test_a_search_within_a_tolerance_doubts_the_same():
+    reverse = PosteriorReverse(FORWARD, Sharpened(4.0))
+    found = doubts(
+        lambda: optimize_schedule(reverse, data(32), tolerance=20.0, generator=seeded(1))
+    )
+    assert any("entropies" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("masked", "entropy", "gap", "stderr", "far"),
+    [
+        (0.5, 1.0, 0.26, 0.001, True),  # a fifth of 1.26 is 0.252
+        (0.5, 1.0, 0.24, 0.001, False),
+        (0.5, 1.0, -0.17, 0.001, True),
+        (0.5, 1.0, -0.16, 0.001, False),
+        (0.5, 1.0, 0.5, 0.12, True),  # four standard errors
+        (0.5, 1.0, 0.5, 0.13, False),
+        (0.1, 0.3, 0.21, 0.001, True),  # a hundredth of 2 nats, by a tenth of the sites
+        (0.1, 0.3, 0.19, 0.001, False),
+    ],
+)
+def test_gaps_that_are_large_significant_and_matter(masked, entropy, gap, stderr, far):
+    levels = Calibration(1.0, 2.0, 0.0, 0.001), Calibration(masked, entropy, gap, stderr)
+    found = doubts(lambda: doubt_calibration(levels))
+    assert len(found) == far
+    if far:
+        both = f"{entropy:.2f} and {entropy + gap:.2f} with {100 * masked:.0f}% of the sites"
+        assert f"2.00 and 2.00 with 100% of the sites masked, {both}" in found[0]
+
+
 def test_sequences_of_another_length():
     network = DiT(
         DiTConfig(vocab_size=9, hidden_size=8, cond_dim=8, n_blocks=1, n_heads=1, length=16)
@@ -83,6 +115,9 @@ def test_sequences_of_another_length():
     (doubt,) = doubts(lambda: doubt_data(data(8)[:, :12], network))
     assert "the sequences have 12 tokens, the network is for 16" in doubt
     assert doubts(lambda: doubt_data(data(8), network)) == []
+    silent = nn.Linear(1, 1)
+    silent.config = SimpleNamespace(length=None)
+    assert doubts(lambda: doubt_data(data(8), silent)) == []
 
 
 def test_errors_below_zero():

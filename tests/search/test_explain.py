@@ -9,11 +9,11 @@ import torch
 
 import jumpsteps
 from builders.statistics import seeded
-from jumpsteps.core.information import kl_divergence
+from jumpsteps.core.information import kl_divergence, standard_error
 from jumpsteps.denoiser import chunks
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.schedules.fixed import uniform
-from jumpsteps.search.explain import explain
+from jumpsteps.search.explain import StepErrors, explain
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown, toy
 
@@ -54,11 +54,20 @@ def test_each_measure_is_the_quantity_itself(kernel):
         if kernel == "absorbing":
             assert step.context.mean() == pytest.approx(step.cde, abs=4 * error)
         assert step.context.mean() > step.cde - 4 * error
+    if kernel == "absorbing":
+        check_frozen_rates(found.steps[:2], truth.table.ndim)
     probs = truth.run_distribution(truth.tweedie_transition, uniform(3), truth.marginal(1.0))
     assert found.tweedie == pytest.approx(float(kl_divergence(truth.data_distribution(), probs)))
     assert 0 < found.tweedie < sum(step.cde for step in found.steps)
-    assert found.steps[0].klub == pytest.approx(klub_in_the_middle(kernel, found.steps[0]))
+    for step, end in ((found.steps[0], found.steps[0].s), (found.steps[2], 1e-3)):
+        assert step.klub == pytest.approx(klub_in_the_middle(kernel, step.t, end))
     text = str(found)
+    table = text.splitlines()[:5]
+    assert len({len(row) for row in table[:4]}) == 1
+    assert [row[:18].split() for row in table[1:]] == [
+        *([f"{step.t:.4f}", "->", f"{step.s:.4f}"] for step in found.steps),
+        ["sum"],
+    ]
     assert f"Tweedie {found.tweedie:.4f}, Euler {found.euler:.4f}" in text
     assert text.count("\n") == 6
     assert f"tweedie: {found.few_step}" in text
@@ -66,10 +75,26 @@ def test_each_measure_is_the_quantity_itself(kernel):
     assert found.tweedie <= found.few_step.interval[1] - entropy
 
 
-def klub_in_the_middle(kernel: str, step) -> float:
+def klub_in_the_middle(kernel: str, t: float, end: float) -> float:
     reverse = toy.reverse(kernel)
     paths = Paths.draw(reverse.forward, toy.TASK.sample_data(600, seeded(0)), generator=seeded(1))
-    return jumpsteps.Klub(reverse, paths, step.t, step.s)(0.5 * (step.t + step.s))
+    return jumpsteps.Klub(reverse, paths, t, end)(0.5 * (t + end))
+
+
+def check_frozen_rates(steps: tuple[StepErrors, ...], sites: int) -> None:
+    """They cost more than a frozen context by what the clock loses.
+
+    Absorbing kernel, a site masked with probability tau at the time tau: a masked site jumps at the
+    rate a = 1 / tau, frozen at 1 / t. The integral over a step of L tau (a log(t / tau) - a
+    + 1 / t) is L ((t^2 - s^2) / 2t - s log(t / s)).
+    """
+    for step in steps:
+        t, s = step.t, step.s
+        exact = sites * ((t**2 - s**2) / (2 * t) - s * np.log(t / s))
+        more = step.rates - step.context
+        error = 4 * standard_error(more)
+        assert more.mean() == pytest.approx(exact, abs=error + 0.01 * exact)
+        assert error < 0.2 * exact
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def test_optimised_times_beat_uniform_ones(sampler):
 
 def test_errors():
     with pytest.raises(ValueError, match="powers of two only"):
-        optimize_schedule(REVERSE, data(), [6], generator=seeded(0), method=JYS())
+        optimize_schedule(REVERSE, data(), [4, 6], generator=seeded(0), method=JYS())
     with pytest.raises(
         ValueError,
         match="ancestral, euler, tau-leaping and k-gillespie, got theta-trapezoidal",
@@ -181,6 +181,28 @@ def test_the_fewest_steps_for_a_tolerance(method):
     fewer = optimize_schedule(REVERSE, data(), [nfe - 1, nfe], generator=seeded(0), method=method)
     assert fewer[nfe - 1].provenance.excess > 2.0
     assert fewer[nfe] == found
+
+
+class Halving:
+    """A search of one's own: every step reaches half the time, and no error is predicted."""
+
+    name, sampler, max_evaluations = "halving", Tweedie(), 0
+
+    def find(self, reverse, paths, steps, sampler, *, generator):
+        return {n: FoundSchedule(TimeSchedule([*(2.0**-k for k in range(n)), 0.0])) for n in steps}
+
+
+def test_a_tolerance_is_met_in_model_calls():
+    class Tolerant(Halving):
+        def find_within(self, reverse, paths, tolerance, sampler, *, generator):
+            return FoundSchedule(uniform(3))
+
+    for sampler, nfe in ((Tweedie(), 3), (ThetaTrapezoidal(), ThetaTrapezoidal().calls(3))):
+        (found,) = optimize_schedule(
+            REVERSE, data(4), tolerance=1, generator=seeded(0), method=Tolerant(), sampler=sampler
+        )
+        assert found == nfe
+    assert nfe > 3
 
 
 def rates_of(samples):
@@ -300,15 +322,6 @@ def test_the_progress_bar_counts_model_calls_on_stderr(method, capsys, monkeypat
     )
     assert printed.out == ""
     assert shown == quiet
-
-
-class Halving:
-    """A search of one's own: every step reaches half the time, and no error is predicted."""
-
-    name, sampler, max_evaluations = "halving", Tweedie(), 0
-
-    def find(self, reverse, paths, steps, sampler, *, generator):
-        return {n: FoundSchedule(TimeSchedule([*(2.0**-k for k in range(n)), 0.0])) for n in steps}
 
 
 def test_a_search_of_ones_own():

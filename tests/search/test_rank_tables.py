@@ -11,7 +11,11 @@ from jumpsteps.core.information import Floats
 from jumpsteps.schedules.orders import Random, RevealOrder, Spread
 from jumpsteps.search.costs.by_count import CountCosts, OrderEvaluations
 from jumpsteps.search.costs.calibration_gap import smoothed_gap
-from jumpsteps.search.costs.rank_tables import TotalCorrelations, entropy_slopes
+from jumpsteps.search.costs.rank_tables import (
+    TotalCorrelations,
+    entropy_slopes,
+    pooled_over_ranks,
+)
 from jumpsteps.search.costs.smoothing import local_line, local_lines
 
 COUNTS = np.array([0, 1, 2, 5, 8])
@@ -97,6 +101,36 @@ def test_a_negative_cost_counts_by_what_is_significant():
         assert np.array_equal(costs.value[i, i + 1 :], cost + ties)
         seen += (cost < 0).sum()
     assert seen > 10
+
+
+def test_a_random_order_has_the_smoothed_mean_at_every_masked_rank():
+    """The mean of each sequence, times what weighted least squares make of the mean's logarithm."""
+    entropy = evaluations(Random(), 3, 11).entropy
+    number = np.arange(len(COUNTS))
+    own = np.array(
+        [[row[m:].mean() for row in each] for each, m in zip(entropy, COUNTS, strict=True)]
+    )
+    logs = np.log(own.mean(1))
+    for bandwidth in (0.0, 1.5):
+        found = pooled_over_ranks(entropy, COUNTS, bandwidth)
+        for k, m in enumerate(COUNTS):
+            expected = logs[k]
+            if bandwidth:
+                root = np.exp(-0.25 * ((number - k) / bandwidth) ** 2)
+                design = np.stack([np.ones(len(COUNTS)), number - k], 1)
+                expected = np.linalg.lstsq(root[:, None] * design, root * logs, rcond=None)[0][0]
+            level = own[k] * np.exp(expected - logs[k])
+            np.testing.assert_allclose(found[k, :, m:], np.repeat(level[:, None], 11 - m, 1))
+            assert (found[k, :, :m] == 0).all()
+
+
+def test_one_evaluation_has_no_slope():
+    """Nothing is known of how entropies fall, and a step of all sites has no cost."""
+    entropy = evaluations(Spread(), 3, 11).entropy[:1]
+    for exchangeable in (False, True):
+        slopes = entropy_slopes(entropy, COUNTS[:1], exchangeable=exchangeable)
+        assert (slopes == 0).all()
+        assert slopes.shape == (1, 3)
 
 
 def test_lines_through_the_first_points_are_those_of_fewer_points_to_the_bit():

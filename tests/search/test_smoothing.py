@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jumpsteps.search.costs.smoothing import local_plane
+from jumpsteps.search.costs.smoothing import local_plane, smooth_logarithm
 
 
 @pytest.mark.parametrize("n", [3, 7, 20])
@@ -20,3 +20,10 @@ def test_a_local_plane_is_the_weighted_least_squares_fit_around_every_pair(n: in
             assert abs(fitted[p] - best[0]) < 1e-4
     plane = 2 + 3 * at[i] - at[j]
     assert np.allclose(local_plane((i, j), plane, at, 1.5), plane, atol=1e-6)
+
+
+def test_values_near_zero_are_raised_to_a_thousandth_of_the_largest() -> None:
+    at = np.arange(4.0)
+    narrow = smooth_logarithm(np.array([8.0, 0.0, 1e-9, 2.0]), 0.1, at, at)
+    assert narrow == pytest.approx([8.0, 8e-3, 8e-3, 2.0])
+    assert smooth_logarithm(np.zeros(4), 1.0, at, at[:2]).tolist() == [0.0, 0.0]
