@@ -17,8 +17,15 @@ from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Blocks, Dilated, Fixed, Golden, Random, Sequential, Spread
 from jumpsteps.search import auto_order
-from jumpsteps.search.auto_order import AutoOrder, choices, default_orders, screening_counts
-from jumpsteps.search.costs.by_count import evaluate_orders, start_uncertainties
+from jumpsteps.search.auto_order import (
+    AutoOrder,
+    Candidate,
+    choices,
+    default_orders,
+    refined,
+    screening_counts,
+)
+from jumpsteps.search.costs.by_count import evaluate_orders, revealed_counts, start_uncertainties
 from jumpsteps.search.costs.few_step_nll import few_step_nll
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.dynamic_programming import shortest_paths
@@ -166,6 +173,22 @@ def test_the_states_that_are_compared(sites):
         assert (np.diff(counts) > 0).all()
         assert counts[-1] < sites
         assert len(counts) == min(sites, 12) or order == Random()
+    assert counts.tolist() == revealed_counts(sites, 12, exchangeable=True).tolist()
+
+
+def test_more_states_of_a_candidate_are_evaluated_between_those_that_it_has():
+    one, order = paths(6), Spread()
+    ranks = one.free_ranks(order, generator=seeded(2))
+    few, many = np.array([0, 4, 16]), np.array([0, 2, 4, 10, 16, 40])
+    some, every = (
+        evaluate_orders(REVERSE, one, [(order, ranks, counts)], Measure.DATA)[0]
+        for counts in (few, many)
+    )
+    found = refined(REVERSE, one, Candidate(ranks, some), 3).evaluated
+    assert found.counts.tolist() == many.tolist()
+    assert found.entropy == pytest.approx(every.entropy)
+    assert found.gap == pytest.approx(every.gap)
+    assert refined(REVERSE, one, Candidate(ranks, some), 0).evaluated is some
 
 
 def test_few_sites_and_observed_ones():

@@ -1,7 +1,10 @@
 """Certificates: the bounds of few_step_nll on held-out sequences, from few model calls."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import torch
 
 from builders.kernels import kernel
 from builders.models import WrongNetwork
@@ -14,7 +17,7 @@ from jumpsteps.sampling.registry import default_sampler
 from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.orders import Fixed, Golden, Random, Spread
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
-from jumpsteps.search.certificate import certify
+from jumpsteps.search.certificate import certify, cuts
 from jumpsteps.search.costs.few_step_nll import few_step_nll
 from jumpsteps.search.paths import Paths
 from jumpsteps.tasks import countdown
@@ -101,5 +104,21 @@ def test_schedules_that_need_too_many_calls_are_left_out():
     assert max(one.model_calls for one in found.values()) == 5
     assert list(certify(CHAIN, paths, schedules, calls=4, generator=seeded(0))) == [2, 4]
     assert certify(CHAIN, paths, schedules, calls=3, generator=seeded(0)) == {}
+    few = paths.rows(torch.arange(2))  # It is sites that need states, not sequences.
+    assert certify(CHAIN, few, schedules, calls=3, generator=seeded(0)) == {}
     mixed = {2: uniform(2), 3: uniform(3)}
     assert list(certify(CHAIN, paths, mixed, calls=5, generator=seeded(0))) == [2, 3]
+
+
+def test_strata_have_about_equal_sums():
+    """From the first rank to the last, and no stratum has more than its part and one weight."""
+    weights = np.random.default_rng(0).random(40) ** 3
+    ends = cuts(weights, 6)
+    assert (ends[0], ends[-1]) == (0, 40)
+    assert len(ends) <= 7
+    assert (np.diff(ends) > 0).all()
+    raised = weights + 0.05 * weights.mean()
+    parts = [raised[first:last].sum() for first, last in pairwise(ends)]
+    assert max(parts) <= raised.sum() / 6 + raised.max()
+    assert cuts(weights[:4], 6) == [0, 1, 2, 3, 4]
+    assert cuts(np.array([np.inf, 1.0, 1.0, 1.0]), 2)[0] == 0

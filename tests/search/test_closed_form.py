@@ -18,8 +18,8 @@ from jumpsteps.tasks import countdown
 STEP = (np.exp(-2.5) - np.exp(-0.0025)) / 32
 
 
-def profile(curve) -> InformationProfile:
-    alpha = np.linspace(1e-3, 1, 400)[:-1]
+def profile(curve, power: float = 1.0) -> InformationProfile:
+    alpha = 1e-3 + 0.999 * np.linspace(0, 1, 400)[:-1] ** power
     return InformationProfile(
         kernel("absorbing", 4), 100.0, alpha, curve(alpha), np.zeros((399, 2)), 399
     )
@@ -50,8 +50,10 @@ def test_equal_entropy_takes_equal_shares_of_the_entropy():
 
 
 @pytest.mark.parametrize("rule", [equal_error, equal_entropy])
-def test_without_information_steps_are_equal(rule):
-    found = profile(lambda a: 0 * a)
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_without_information_steps_are_equal(rule, power):
+    """Also where evaluations are not equally far apart."""
+    found = profile(lambda a: 0 * a, power)
     assert np.diff(alphas(found, rule(found, 4))) == pytest.approx(np.full(4, 0.999 / 4))
 
 

@@ -1,5 +1,7 @@
 """Plans of steps and corrections: what is raced, and that a race finds the corrector's worth."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import Tensor
@@ -59,6 +61,12 @@ def test_every_plan_makes_all_of_its_calls():
             assert run.nfe == nfe
             assert isinstance(sampler, BlockedGibbs) == (name != STEPS_ALONE)
             assert (schedule.provenance.excess is None) == (name != STEPS_ALONE)
+            corrections = sum(redraw.calls for redraw in schedule.redraws)
+            part = 0 if name == STEPS_ALONE else Fraction(name.split()[0])
+            assert corrections == int(nfe * part)
+    twice = [name for name, by_nfe in found.items() if 2 in by_nfe and name != STEPS_ALONE]
+    assert len(twice) == 2 * 7
+    assert {name.split()[0] for name in twice} == {"1/2", "3/4"}
 
 
 @pytest.mark.slow

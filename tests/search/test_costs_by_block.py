@@ -78,6 +78,13 @@ def test_the_shortest_path_is_the_best_that_keeps_to_its_blocks():
         costs.predict(CountSchedule([2, 2, 1]))
 
 
+def test_every_block_has_an_interval_of_the_grid():
+    """Fewer intervals than blocks: one step for each block."""
+    costs = block_costs(REVERSE, draw(), ORDER, grid_intervals=1, generator=seeded(2))
+    assert costs.grid.tolist() == [5, 2, 0]
+    assert np.isfinite(costs.value[[0, 1], [1, 2]]).all()
+
+
 def test_observed_sites_do_not_count_for_blocks():
     mask = torch.tensor([True, False, False, False, False])
     costs = block_costs(REVERSE, draw(given_mask=mask), Blocks(2, Random()), generator=seeded(2))
@@ -130,5 +137,7 @@ def test_a_search_finds_schedules_within_blocks():
 def test_errors():
     with pytest.raises(ValueError, match="3 blocks need as many model evaluations, got evalu"):
         block_costs(REVERSE, draw(), Blocks(2), evaluations=2, generator=seeded(2))
+    with pytest.raises(ValueError, match="at least two sequences, got 1"):
+        block_costs(REVERSE, draw(1), ORDER, generator=seeded(2))
     with pytest.raises(ValueError, match="within_blocks is for an order of blocks, got golden"):
         ShortestPath(order=Golden(), within_blocks=True)

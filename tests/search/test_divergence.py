@@ -23,7 +23,7 @@ from jumpsteps.process.uniform import Uniform
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION
-from jumpsteps.search.costs.divergence import PathEvaluations, common_odds
+from jumpsteps.search.costs.divergence import PathEvaluations, common_odds, some_free_sites
 from jumpsteps.search.paths import Paths
 
 ALL = ("absorbing", "uniform", "gaussian", "rate-matrix")
@@ -92,6 +92,13 @@ def test_chunks_of_sites_give_the_same_rates_and_observed_sites_do_not_count(mon
     all_free = Paths.draw(truth.forward, data, generator=seeded(1))
     free = path_costs(reverse, all_free, evaluations=8, generator=seeded(2))
     assert whole.predict(uniform(2))[0] < free.predict(uniform(2))[0]
+
+
+def test_every_sequence_has_as_many_sites_and_one_at_least():
+    paths = paths_of(random_truth("uniform"), 5)
+    for most, each in ((1, 1), (9, 1), (10, 2), (1000, 3)):
+        where = some_free_sites(paths, most, generator=seeded(0))
+        assert where.sum(-1).tolist() == [each] * 5
 
 
 @pytest.mark.statistical

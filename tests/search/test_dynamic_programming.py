@@ -55,6 +55,11 @@ def test_golden_section_stays_inside_and_evaluates_once_per_iteration():
         golden_section(lambda s: s, 0.5, 0.5, tolerance=0.1)
 
 
+def test_golden_section_returns_the_better_of_its_last_two():
+    for objective, best in ((lambda s: s, 0.618), (lambda s: -s, 0.382)):
+        assert golden_section(objective, 0.0, 1.0, tolerance=0.5) == pytest.approx(best, abs=1e-3)
+
+
 def test_hierarchical_doubles_and_nests():
     levels = hierarchical(lambda u, t: 0.5 * (u + t), 3, t_min=0.0)
     assert [len(level) for level in levels] == [2, 3, 5, 9]
@@ -95,6 +100,7 @@ def test_shortest_path_equals_brute_force(points, seed):
         best = min(ways, key=lambda way: sum(costs.value[i, k] for i, k in itertools.pairwise(way)))
         assert found[n].times == pytest.approx(costs.grid[list(best)])
         assert shortest_path(costs, n) == found[n]
+        assert list(shortest_paths(costs, [n])) == [n]
 
 
 def test_the_fewest_steps_within_a_tolerance_and_the_error_curve():

@@ -30,6 +30,7 @@ from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
 from jumpsteps.schedules.fixed import uniform, uniform_counts
 from jumpsteps.schedules.orders import Fixed, Random, RevealOrder, Sequential
+from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL, few_step_nll
 from jumpsteps.search.costs.information_profile import information_profile
@@ -381,6 +382,7 @@ def test_intervals_and_text():
     assert f"excess 1.00, at most {1 + half:.2f} (95%)" in str(found)
     excluded = FewStepNLL(np.array([np.inf, 1.0]), np.array([np.inf, 1.0]), 4.0, 7)
     assert (excluded.nll, excluded.stderr, excluded.excess_limit) == (np.inf,) * 3
+    assert excluded.interval == excluded.excess_interval == (-np.inf, np.inf)
     assert "few-step NLL inf" in str(excluded)
 
 
@@ -396,6 +398,7 @@ def test_quantiles_of_student():
         (uniform(2), KGillespie(), "does not follow a TimeSchedule"),
         (CountSchedule([1, 1]), MaskGIT(), "depend on the symbols drawn"),
         (TimeSchedule([0.9, 0.0]), Tweedie(), "runs from 0.9 to 0"),
+        (replace(uniform(2), provenance=Provenance(kernel="uniform")), Tweedie(), "uniform"),
     ],
 )
 def test_errors(schedule, sampler, message):

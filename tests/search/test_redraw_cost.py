@@ -13,6 +13,7 @@ from jumpsteps.sampling.blocked_gibbs import sets_of
 from jumpsteps.schedules.orders import Fixed, Golden, Random
 from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.search.costs.redraw_cost import redraw_cost
+from jumpsteps.search.paths import Paths
 
 TRUTH = Enumerable.random(kernel("absorbing", 3), symbols=3, length=4, seed=4, concentration=0.3)
 REVERSE = PosteriorReverse(TRUTH.forward, TRUTH)
@@ -52,6 +53,15 @@ def test_the_excess_is_the_total_correlation(sets, calls):
         assert found.model_calls == 1 + min(calls, count)
     one = redraw_cost(REVERSE, data[:50], Redraw(share=0.1, sets=sets), generator=seeded(1))
     assert one.excess == pytest.approx(0, abs=1e-12)
+
+
+def test_forward_paths_bring_their_observed_sites():
+    data, known = (
+        TRUTH.sample_data(6, generator=seeded(0)),
+        torch.tensor([True, False, False, False]),
+    )
+    paths = Paths.draw(TRUTH.forward, data, generator=seeded(1), given_mask=known)
+    assert redraw_cost(REVERSE, paths, Redraw(share=1.0), generator=seeded(2)).sites == 3
 
 
 @pytest.mark.statistical
