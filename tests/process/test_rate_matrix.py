@@ -1,6 +1,7 @@
 """Kernels given by a matrix: rates, stationary distributions, and errors."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from builders.kernels import kernel, one_way_rates, series
 from builders.processes import (
     NOISE,
+    Plain,
     accurate,
     close,
     float64,
@@ -18,9 +20,11 @@ from builders.processes import (
 )
 from jumpsteps.process.noise import Geometric
 from jumpsteps.process.rate_matrix import (
+    MatrixKernel,
     RateMatrix,
     birth_death,
 )
+from jumpsteps.process.uniform import Uniform
 
 
 def test_birth_death_rates() -> None:
@@ -139,17 +143,15 @@ def test_noise_that_comes_at_once() -> None:
         (torch.zeros(2, 3), r"must be square, \[V, V\], got shape \[2, 3\]"),
         (torch.zeros(4), r"must be square, \[V, V\], got shape \[4\]"),
         (torch.zeros(2, 2, 2), r"must be square, \[V, V\], got shape \[2, 2, 2\]"),
-        (
-            float64([1, -1], [1, -1]),
-            "needs finite rates >= 0 off the diagonal, and rows that sum to zero",
-        ),
-        (float64([-0.5, 1, -0.5], [1, -2, 1], [1, 1, -2]), "needs finite rates >= 0"),
-        (float64([-1, 1], [1, -1.1]), "rows that sum to zero"),
-        (float64([-1, 1], [1, -1.0001]), "rows that sum to zero"),
-        (float64([0.2, 0.8], [0.5, 0.5]), "rows that sum to zero"),
-        (float64([-1, 0, 1], [0.5, -1, 0.5], [math.nan, 1, -1]), "needs finite rates"),
-        (float64([-math.inf, math.inf], [1, -1]), "needs finite rates"),
-        (float64([math.nan, 1], [1, -1]), "needs finite rates"),
+        (float64([1, -1], [1, -1]), "has the rate -1 of 0 -> 1; rates off the diagonal must be z"),
+        (float64([-0.5, 1, -0.5], [1, -2, 1], [1, 1, -2]), "has the rate -0.5 of 0 -> 2"),
+        (float64([-1, 1], [1, -1.1]), "rows of the rate matrix must sum to zero; row 1 sums to -0"),
+        (float64([-1, 1], [1, -1.0001]), "row 1 sums to -0.0001; set the diagonal to minus the"),
+        (float64([0.2, 0.8], [0.5, 0.5]), "row 0 sums to 1; set"),
+        (float64([-1, 2], [1, -2]), "must sum to zero, its columns do: transpose it; row 0 sums"),
+        (float64([-1, 0, 1], [0.5, -1, 0.5], [math.nan, 1, -1]), "holds NaN or infinity"),
+        (float64([-math.inf, math.inf], [1, -1]), "holds NaN or infinity"),
+        (float64([math.nan, 1], [1, -1]), "holds NaN or infinity"),
         (
             torch.zeros(3, 3),
             "must lead from every state to every other; for a MASK state use Absorbing",
@@ -166,6 +168,93 @@ def test_noise_that_comes_at_once() -> None:
 def test_bad_matrices_are_refused(matrix: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RateMatrix(matrix=matrix, noise=NOISE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(MatrixKernel):
+    """A kernel of one's own, as wrong as its arguments."""
+
+    rates: Tensor
+    probs: Tensor
+    vocab_size: int = 3
+    name = "own"
+
+    def rate_matrix(self) -> Tensor:
+        return self.rates
+
+    def stationary(self) -> Tensor:
+        return self.probs
+
+
+DOWN = float64([-1, 1, 0], [2, -3, 1], [0, 2, -2])
+"""Rates of a walk that goes down twice as fast as up, and its stationary distribution."""
+DOWN_PROBS = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64) / 7
+THIRDS = torch.full((3,), 1 / 3, dtype=torch.float64)
+
+USES = {
+    "a run": lambda forward: forward.sample_prior(
+        (2, 3), generator=torch.Generator(), device=torch.device("cpu")
+    ),
+    "a search": lambda forward: forward.sample_path(
+        torch.zeros(2, 3, dtype=torch.int64), generator=torch.Generator()
+    ),
+    "a step": lambda forward: forward.bridge(DOWN_PROBS[None], torch.zeros(1).long(), 1.0, 0.5),
+    "rates": lambda forward: forward.rates_from(torch.zeros(1).long()),
+    "tables": lambda forward: forward.announce([1.0, 0.5], torch.device("cpu")),
+    "the prior": lambda forward: forward.prior(),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+@pytest.mark.parametrize(
+    ("rates", "probs", "message"),
+    [
+        (DOWN.T, THIRDS, r"of Own.rate_matrix\(\) must sum to zero, its columns do: transpose it"),
+        (DOWN - 1e-3 * torch.eye(3), DOWN_PROBS, "row 0 sums to -0.001; set the diagonal"),
+        (-DOWN, DOWN_PROBS, r"Own.rate_matrix\(\) has the rate -2 of 1 -> 0; rates off"),
+        (
+            DOWN.float(),
+            DOWN_PROBS,
+            r"Own.rate_matrix\(\) must be a torch.float64 tensor, got torch.f",
+        ),
+        (DOWN[:2, :2], DOWN_PROBS, r"must have the shape \[V, V\] = \[3, 3\], got \[2, 2\]"),
+        (DOWN.tril(-1) - DOWN.tril(-1).sum(1).diag(), DOWN_PROBS, "must lead from every state to"),
+        (DOWN, THIRDS, r"Own.stationary\(\) is not stationary: pi R is 0.333333 at state 0"),
+        (DOWN, DOWN_PROBS.flip(0), "is not stationary"),
+        (DOWN, DOWN_PROBS + float64([1e-5, -1e-5, 0])[0], "is not stationary"),
+        (DOWN, 7 * DOWN_PROBS, "must be probabilities: its least number is 1, its sum 7"),
+        (DOWN, -DOWN_PROBS, "must be probabilities"),
+        (DOWN, DOWN_PROBS[:2], r"must have the shape \[V\] = \[3\], got \[2\]"),
+        (DOWN, DOWN_PROBS * math.nan, r"Own.stationary\(\) holds NaN or infinity"),
+    ],
+)
+def test_a_wrong_kernel_of_ones_own_is_refused_when_first_used(rates, probs, message, use) -> None:
+    with pytest.raises(ValueError, match=message):
+        use(Own(rates=rates, probs=probs, noise=NOISE))
+
+
+def test_a_right_kernel_of_ones_own_is_that_of_the_matrix() -> None:
+    """Its tensors are left as they are, though a method returns them themselves."""
+    own, known = Own(rates=DOWN.clone(), probs=DOWN_PROBS, noise=NOISE), DOWN.clone()
+    same = RateMatrix(matrix=DOWN, noise=NOISE)
+    close(own.prior(), same.prior(), atol=1e-14)
+    assert torch.equal(own.rates_between, same.rates_between)
+    close(own.transition(0.1, 0.7), same.transition(0.1, 0.7), atol=1e-14)
+    assert own.spectral_gap == pytest.approx(same.spectral_gap, abs=1e-12)
+    assert torch.equal(own.rates, known)
+
+
+def test_the_rates_of_a_kernel_with_closed_forms_are_checked() -> None:
+    class Wrong(Plain):
+        name = "wrong"
+
+        def rate_matrix(self) -> Tensor:
+            return Uniform.rate_matrix(self) + 0.1
+
+    with pytest.raises(
+        ValueError, match=r"the rows of Wrong.rate_matrix\(\) must sum to zero; row"
+    ):
+        Wrong(vocab_size=4, noise=NOISE).rates_into(torch.zeros(1).long())
 
 
 @pytest.mark.parametrize("size", [3, 63, 64, 65, 100])

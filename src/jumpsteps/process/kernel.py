@@ -42,6 +42,7 @@ from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
 from jumpsteps.process.given_data import JumpTables, draw_pairs
 from jumpsteps.process.noise import NoiseSchedule, Time
+from jumpsteps.process.rate_checks import check_rates
 
 __all__ = ["ForwardProcess"]
 
@@ -272,8 +273,14 @@ class ForwardProcess(ABC):
 
     @cached_property
     def rates_between(self) -> Tensor:
-        """R_b off the diagonal, zero on it, float64 [V, V]."""
-        return self.rate_matrix().fill_diagonal_(0)
+        """R_b off the diagonal, zero on it, float64 [V, V]; R_b is checked.
+
+        Raises:
+            ValueError: ``rate_matrix`` gives no matrix of rates.
+        """
+        rates = self.rate_matrix()
+        check_rates(rates, self.vocab_size, f"{type(self).__name__}.rate_matrix()")
+        return rates.clone().fill_diagonal_(0)
 
     def rate(self, t: float) -> Tensor:
         """R_t = sigma(t) R_b, float64 [V, V]."""

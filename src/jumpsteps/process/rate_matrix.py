@@ -27,6 +27,7 @@ from jumpsteps.process.given_data import draw_pairs
 from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
 from jumpsteps.process.matrix_exponential import exponential_of_rates
 from jumpsteps.process.noise import Time
+from jumpsteps.process.rate_checks import check_connected, check_rates, check_stationary
 from jumpsteps.process.time_tables import TimeTables
 
 __all__ = ["MatrixKernel", "RateMatrix", "birth_death"]
@@ -42,7 +43,26 @@ time of one there; a CPU gains nothing."""
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixKernel(ForwardProcess):
-    """A kernel that is known by R_b alone: a subclass writes ``rate_matrix`` and ``stationary``."""
+    """A kernel that is known by R_b alone: a subclass writes ``rate_matrix`` and ``stationary``.
+
+    Raises (when first used):
+        ValueError: a matrix that is none of rates or does not connect all states, or a distribution
+            that is not its stationary one.
+    """
+
+    @cached_property
+    def checked(self) -> tuple[Tensor, Tensor]:
+        """R_b and its stationary distribution, float64 [V, V] and [V], once they are checked."""
+        kind = type(self).__name__
+        rates, probs = self.rate_matrix(), self.stationary()
+        check_rates(rates, self.vocab_size, f"{kind}.rate_matrix()")
+        check_connected(rates, f"{kind}.rate_matrix()")
+        check_stationary(probs, rates, f"{kind}.stationary()")
+        return rates, probs
+
+    @cached_property
+    def rates_between(self) -> Tensor:
+        return self.checked[0].clone().fill_diagonal_(0)
 
     @cached_property
     def max_exit_rate(self) -> float:
@@ -56,8 +76,9 @@ class MatrixKernel(ForwardProcess):
         :math:`\sqrt{\pi_i} R_b(i, j) / \sqrt{\pi_j}`. For a chain that is not reversible
         :math:`e^{-\mathrm{gap}\,\bar\sigma}` bounds the maximal correlation.
         """
-        root = self.stationary().sqrt()
-        scaled = root[:, None] * self.rate_matrix() / root
+        rates, probs = self.checked
+        root = probs.sqrt()
+        scaled = root[:, None] * rates / root
         return float(-torch.linalg.eigvalsh(0.5 * (scaled + scaled.T))[-2])
 
     @cached_property
@@ -69,14 +90,14 @@ class MatrixKernel(ForwardProcess):
         """The distribution that R_b leaves unchanged, float64 [V]; it is the prior."""
 
     def prior(self) -> Tensor:
-        return self.stationary()
+        return self.checked[1].clone()
 
     def announce(self, times: Sequence[float], device: torch.device) -> None:
         time_tables(self, device).announce(times)
 
     def exponential(self, elapsed: Tensor) -> Tensor:
         """exp(elapsed R_b), float64 [T, V, V], for elapsed [T]."""
-        return exponential_of_rates(self.rate_matrix().to(elapsed.device), elapsed)
+        return exponential_of_rates(self.checked[0].to(elapsed.device), elapsed)
 
     def transition(self, s: float, t: float) -> Tensor:
         return self.exponential((self.noise.total(t) - self.noise.total(s)).reshape(1))[0]
@@ -157,7 +178,7 @@ class MatrixKernel(ForwardProcess):
     def sample_prior(
         self, shape: tuple[int, ...], *, generator: Generator, device: torch.device
     ) -> Tensor:
-        return categorical(self.stationary().to(device).expand(*shape, -1), generator=generator)
+        return categorical(self.checked[1].to(device).expand(*shape, -1), generator=generator)
 
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         matrices, which = self.transitions(s, t, x)
@@ -173,7 +194,7 @@ class MatrixKernel(ForwardProcess):
         unused = torch.arange(most, device=device) >= jumps[..., None]
         clocks.masked_fill_(unused, torch.inf)
         eye = torch.eye(self.vocab_size, dtype=torch.float64)
-        step = RowDraws((eye + self.rate_matrix() / self.max_exit_rate).clamp_min(0).to(device))
+        step = RowDraws((eye + self.checked[0] / self.max_exit_rate).clamp_min(0).to(device))
         dtype = torch.uint8 if self.vocab_size <= 256 else torch.int32
         states = torch.empty(most + 1, *x0.shape, dtype=dtype, device=device)
         states[0] = x = x0
@@ -191,7 +212,7 @@ class MatrixKernel(ForwardProcess):
 
 @lru_cache(maxsize=8)
 def time_tables(kernel: MatrixKernel, device: torch.device) -> TimeTables:
-    rates = kernel.rate_matrix().to(device)
+    rates = kernel.checked[0].to(device)
     ahead = AHEAD // rates.numel() if device.type == "cuda" else 0
     return TimeTables(rates, kernel.noise.total, SMALLEST, ahead)
 
@@ -219,26 +240,12 @@ class RateMatrix(MatrixKernel):
             raise ValueError(
                 f"a rate matrix must be square, [V, V], got shape {list(matrix.shape)}"
             )
+        check_rates(matrix, len(matrix), "the rate matrix")
         off = matrix - matrix.diagonal().diag()
-        if not (
-            torch.isfinite(matrix).all()
-            and (off >= 0).all()
-            and (matrix.sum(-1).abs() <= 1e-6 * off.max()).all()
-        ):
-            raise ValueError(
-                "a rate matrix needs finite rates >= 0 off the diagonal, and rows that sum to zero"
-            )
         object.__setattr__(self, "matrix", off - off.sum(-1).diag())
         object.__setattr__(self, "vocab_size", len(matrix))
         super().__post_init__()
-        steps = ((off > 0) | torch.eye(len(off), dtype=torch.bool)).double()
-        for _ in range(len(off).bit_length()):
-            steps = (steps @ steps).clamp_max(1)
-        if not (steps > 0).all():
-            raise ValueError(
-                "a rate matrix must lead from every state to every other; "
-                "for a MASK state use Absorbing"
-            )
+        check_connected(self.matrix, "the rate matrix")
 
     def rate_matrix(self) -> Tensor:
         return self.matrix.clone()
