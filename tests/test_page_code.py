@@ -132,12 +132,14 @@ def execute(words: list[str], page: str, folder: Path) -> None:
 
 
 def run_commands(page: str, folder: Path, *, slow: bool) -> None:
-    """The commands of a page; blocks that begin with the name of a file are files before them."""
+    """The commands of a page; blocks that begin with the name of a file are parts of that file."""
     stands = {word: stand(folder) for word, stand in STANDS.get(page, {}).items()}
     values = {word.removeprefix("$"): text for word, text in stands.items() if word[0] == "$"}
     for block in BLOCKS:
         if block.page == page and (file := re.match(r"# (\w+\.py)\n", block.text)):
-            (folder / file[1]).write_text(block.text, encoding="utf-8")
+            with open(folder / file[1], "a", encoding="utf-8") as written:
+                written.write(block.text)
+    for block in BLOCKS:
         if block.page == page and block.language == "bash" and block.runs and block.slow == slow:
             block = smaller(block)
             for words in commands_of(block, values | {"T": CHAIN}):

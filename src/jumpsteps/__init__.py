@@ -53,7 +53,7 @@ from jumpsteps.process.noise import (
     LogLinear,
     NoiseSchedule,
 )
-from jumpsteps.process.rate_matrix import RateMatrix
+from jumpsteps.process.rate_matrix import MatrixKernel, RateMatrix
 from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import Simulation, simulate
@@ -162,6 +162,7 @@ __all__ = [
     "LogScoreReverse",
     "MarkovChain",
     "MatchedSpectrum",
+    "MatrixKernel",
     "Measure",
     "Method",
     "Mixture",

@@ -12,7 +12,7 @@ from builders.command_line import run
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.inputs import load_model
 from jumpsteps.cli.long_runs import common_request
-from jumpsteps.cli.samplers import sampler_named
+from jumpsteps.cli.named import sampler_named
 from jumpsteps.schedules import orders
 
 SYMBOLS, LENGTH = 5, 8
@@ -83,6 +83,22 @@ class EndsFirst(jumpsteps.RevealOrder):
     def keys(self, batch, length, *, generator):
         site = torch.arange(length, device=generator.device)
         return torch.minimum(site, length - 1 - site).expand(batch, -1)
+
+
+class EqualSteps:
+    name = "equal-steps"
+    sampler = jumpsteps.Tweedie()
+    max_evaluations = 0
+
+    def find(self, reverse, paths, steps, sampler, *, generator):
+        asked.append(len(paths.data))
+        return {n: jumpsteps.FoundSchedule(jumpsteps.uniform(n)) for n in steps}
+
+
+class Nothing:
+    name = "nothing"
+    sampler = jumpsteps.Tweedie()
+    find = EqualSteps.find
 
 
 class Nameless(EndsFirst):
@@ -170,6 +186,34 @@ def test_uniform_counts_in_an_order_of_ones_own(folder, capsys):
     code, _, err = run(capsys, asked)
     assert code == 0, err
     assert json.loads((folder / "r.json").read_text())["order"] == "mine_of_test:EndsFirst"
+
+
+def test_a_search_of_ones_own(folder, capsys):
+    search = "mine_of_test:EqualSteps"
+    data = "--data tokens.npz --sequences 8 --nfe 2 4"
+    code, out, err = run(capsys, f"optimize {MODEL} {data} --method {search} -o s.json")
+    assert code == 0, err
+    assert "0 model calls on 8 sequences" in out
+    found = jumpsteps.load_schedules("s.json")
+    assert [found[n].times for n in (2, 4)] == [jumpsteps.uniform(n).times for n in (2, 4)]
+    assert found[2].provenance.method == "equal-steps"
+    asked = f"compare {MODEL} {data} -n 4 --schedules uniform {search} -o r.json"
+    code, out, err = run(capsys, asked)
+    assert code == 0, err
+    assert f"{search}: 0 model calls on 8 sequences for all its schedules" in out
+    uniform, own = (
+        [row["metric"] for row in json.loads((folder / "r.json").read_text())["rows"]][i::2]
+        for i in (0, 1)
+    )
+    assert uniform == own
+    assert sys.modules["mine_of_test"].asked == [8, 8]
+    code, _, err = run(capsys, f"optimize {MODEL} {data} --method mine_of_test:Nothing")
+    assert (code, err.count("\n")) == (1, 1)
+    assert (
+        "is of the type Nothing; name a search, with name, sampler, max_evaluations and fi" in err
+    )
+    other = f"optimize {MODEL} {data} --method {search} --order spread"
+    assert f"method {search} does not search in spread order" in run(capsys, other)[2]
 
 
 def test_a_run_of_another_module_is_another_request(folder):

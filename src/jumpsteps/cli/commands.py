@@ -26,6 +26,7 @@ from jumpsteps.cli.long_runs import (
     sample_and_keep,
     sample_request,
 )
+from jumpsteps.cli.named import sampler_named, sampler_of
 from jumpsteps.cli.names import pick
 from jumpsteps.cli.options import (
     DemoOptions,
@@ -43,7 +44,6 @@ from jumpsteps.cli.outputs import (
     write_samples,
 )
 from jumpsteps.cli.racing import race_schedules, recommendation
-from jumpsteps.cli.samplers import sampler_named, sampler_of
 from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_named, search
 from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
 from jumpsteps.core.distributed import Workers, launch_of

@@ -18,11 +18,10 @@ from jumpsteps.cli.inputs import (
 )
 from jumpsteps.cli.long_runs import compare_request, kept_run, kept_schedules
 from jumpsteps.cli.measuring import measures_of_data, metric_named, print_measures, reference_data
-from jumpsteps.cli.names import METHODS
+from jumpsteps.cli.named import is_search, sampler_named
 from jumpsteps.cli.options import CompareOptions
 from jumpsteps.cli.outputs import check_distinct, output_file, picture_file
 from jumpsteps.cli.reporting import EXAMPLES, calibration_on_data, report_file, save_comparison
-from jumpsteps.cli.samplers import sampler_named
 from jumpsteps.cli.searches import schedules_named
 from jumpsteps.cli.summaries import search_effort
 from jumpsteps.core.distributed import Workers
@@ -93,7 +92,7 @@ def compare_command(options: CompareOptions, device: torch.device, workers: Work
             )
     print(table(rows, metric.name, percent=metric.percent))
     print_measures(rows, metric, of_data)
-    for name in [name for name in schedules if name in METHODS]:
+    for name in filter(is_search, schedules):
         print(f"{name}: {search_effort(schedules[name])} for all its schedules")
     print(f"written to {out}, and as a page to {page}")
 

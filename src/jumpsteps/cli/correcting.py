@@ -3,9 +3,9 @@
 import torch
 
 from jumpsteps.cli.inputs import search_data, seeded
+from jumpsteps.cli.named import order_named
 from jumpsteps.cli.options import CorrectorOptions, OptimizeOptions
 from jumpsteps.cli.racing import PARTS, similarity_of
-from jumpsteps.cli.samplers import order_named
 from jumpsteps.core.distributed import Workers
 from jumpsteps.evaluation.race import race
 from jumpsteps.models import LoadedModel

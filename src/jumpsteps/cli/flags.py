@@ -78,8 +78,8 @@ def add_optimize(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     )
     optimize.add_argument(
         "--method",
-        help=f"search method: {choices(METHODS)}; by default auto for masked models whose sampler "
-        "counts, else shortest-path",
+        help=f"search method: {choices(METHODS)}, or MODULE:NAME; by default auto for masked "
+        "models whose sampler counts, else shortest-path",
     )
     optimize.add_argument(
         "--race",
@@ -286,7 +286,7 @@ def add_saving(train: argparse.ArgumentParser) -> None:
 def schedule_names() -> str:
     return (
         f"fixed schedules ({choices(FIXED)}), {SHIPPED} for those that came with the model, search "
-        f"methods ({choices(METHODS)}), or files of 'jumpsteps optimize'"
+        f"methods ({choices(METHODS)}, MODULE:NAME), or files of 'jumpsteps optimize'"
     )
 
 

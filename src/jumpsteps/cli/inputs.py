@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from jumpsteps.cli.designs import sized_for_template, template_sites
 from jumpsteps.cli.free_sites import free_sites, note_rescaled
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, SHIPPED, pick
+from jumpsteps.cli.named import is_search, order_named, search_named
+from jumpsteps.cli.names import DTYPES, FIXED, SHIPPED, pick
 from jumpsteps.cli.options import ModelOptions, ObservedOptions, SearchOptions
 from jumpsteps.cli.own_model import own_model
-from jumpsteps.cli.samplers import order_named
 from jumpsteps.cli.sequence_files import (
     given_prompt,
     load_given,
@@ -257,7 +257,9 @@ def without_excluded(tokens: Tensor, model: LoadedModel) -> Tensor:
 def check_schedule_names(names: tuple[str, ...]) -> None:
     """Raises ValueError for a name that is no fixed schedule, no search method and no file."""
     for name in names:
-        if name not in METHODS:
+        if is_search(name):
+            search_named(name)
+        else:
             check_schedule_name(name)
 
 

@@ -153,8 +153,10 @@ def common_request(
     if given is not None:
         arrays = (given.tokens.cpu().numpy(), given.mask.cpu().numpy())
         observed = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-    own = [one for one in (options.sampler, options.order) if one is not None and is_own(one)]
-    modules = {one: file_hash(file) for one in own if (file := module_file(one)) is not None}
+    searches = options.schedules if isinstance(options, CompareOptions) else ()
+    named = [one for one in (options.sampler, options.order, *searches) if one is not None]
+    files = {one: module_file(one) for one in named if is_own(one)}
+    modules = {one: file_hash(file) for one, file in files.items() if file is not None}
     return {
         **({"set of modules": modules} if modules else {}),
         "model": model.digest,

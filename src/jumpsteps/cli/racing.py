@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.cli.inputs import check_schedule_names, schedule_named, search_data, seeded
-from jumpsteps.cli.names import METHODS
+from jumpsteps.cli.named import is_search, search_named
 from jumpsteps.cli.options import OptimizeOptions
 from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -55,7 +55,7 @@ class Searches:
 
     def named(self, name: str) -> dict[int, Schedule]:
         """By a search method, else a fixed schedule or one from a file."""
-        if name not in METHODS:
+        if not is_search(name):
             return {
                 n: schedule_named(name, n, self.model, None, sampler=self.sampler, order=None)
                 for n in self.nfe
@@ -64,7 +64,7 @@ class Searches:
             replace(self.model.reverse, model=self.counter),
             self.tokens,
             self.nfe,
-            method=METHODS[name],
+            method=search_named(name),
             sampler=self.sampler,
             given_mask=self.mask,
             held_out=0,

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from jumpsteps.cli.inputs import schedule_named, search_data
-from jumpsteps.cli.names import METHODS, pick
+from jumpsteps.cli.named import is_search, order_named, search_named
 from jumpsteps.cli.options import ObservedOptions, SearchOptions
-from jumpsteps.cli.samplers import order_named
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
@@ -43,7 +42,7 @@ def method_named(name: str, order: str | None) -> Method:
     Raises:
         ValueError: no such method or order, or a method that does not search in this order.
     """
-    method, shortest_path = pick("method", name, METHODS), ShortestPath()
+    method, shortest_path = search_named(name), ShortestPath()
     if order is None or name in (order, f"{shortest_path.name}-{order}"):
         return method
     if name != shortest_path.name:
@@ -171,7 +170,7 @@ def schedules_named(
     workers: Workers = ALONE,
 ) -> dict[int, Schedule]:
     """A schedule for each NFE: from a search, if this is a method, else fixed or from a file."""
-    if name in METHODS:
+    if is_search(name):
         method = method_named(name, order)
         return search(
             model,

@@ -117,7 +117,8 @@ def own_instance(
             another kind.
     """
     found = own_object(flag, name, example)
-    if not isinstance(found, kind) and callable(found) and not isinstance(found, nn.Module):
+    is_class = isinstance(found, type)  # Which may have all that a protocol asks of its objects.
+    if is_class or (callable(found) and not isinstance(found, kind) and not is_network(found)):
         found = called(flag, name, found, what, device)
     if isinstance(found, kind):
         return found
@@ -125,6 +126,10 @@ def own_instance(
         f"{flag} {name} is of the type {type(found).__name__}; name {what}, or a class or function "
         "that makes one without arguments"
     )
+
+
+def is_network(found: object) -> bool:
+    return isinstance(found, nn.Module)
 
 
 def called(

@@ -76,6 +76,7 @@ class FoundSchedule:
         )
 
 
+@runtime_checkable
 class Method(Protocol):
     """A schedule search on forward paths of data.
 

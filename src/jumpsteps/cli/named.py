@@ -1,8 +1,8 @@
-"""Samplers and reveal orders by name: built in, or of the user's own modules."""
+"""Samplers, reveal orders and searches by name: built in, or of the user's own modules."""
 
 import sys
 
-from jumpsteps.cli.names import ORDERS, pick
+from jumpsteps.cli.names import METHODS, ORDERS, pick
 from jumpsteps.cli.your_own import is_own, own_instance
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.parallel_decoding import KGillespie
@@ -10,8 +10,9 @@ from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules import orders
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.method import Method
 
-__all__ = ["order_named", "sampler_named", "sampler_of"]
+__all__ = ["is_search", "order_named", "sampler_named", "sampler_of", "search_named"]
 
 
 def sampler_named(name: str | None, order: str | None) -> Sampler | None:
@@ -70,3 +71,21 @@ def order_named(name: str) -> RevealOrder:
             f"--order {name}: its name {label!r} is that of another order; give its class another"
         )
     return order
+
+
+def is_search(name: str) -> bool:
+    """Whether this is the name of a search, not that of a schedule."""
+    return name in METHODS or is_own(name)
+
+
+def search_named(name: str) -> Method:
+    """The search of this name.
+
+    Raises:
+        ValueError: no such search; see ``own_instance``.
+    """
+    if not is_own(name):
+        return pick("method", name, METHODS)
+    what = "a search, with name, sampler, max_evaluations and find (jumpsteps.Method)"
+    method: Method = own_instance("search", name, Method, what, "mine:MySearch")
+    return method
