@@ -129,6 +129,11 @@ def test_tokens_may_be_a_numpy_array() -> None:
     assert torch.equal(found, expected)
 
 
+def test_lists_are_no_tokens() -> None:
+    with pytest.raises(ValueError, match="data must be a tensor or an array of integers, got list"):
+        as_tokens([[0, 1]], "data")
+
+
 @pytest.mark.parametrize("x", [np.array([0.5]), torch.tensor([True]), torch.tensor([1.0])])
 def test_tokens_that_are_no_integers_are_refused(x: Any) -> None:
     with pytest.raises(ValueError, match="data must hold tokens, which are integers; got torch"):

@@ -9,7 +9,11 @@ from builders.models import ExactLogScore
 from builders.statistics import seeded
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import Model
-from jumpsteps.denoiser.parameterisations import LogScoreReverse, PosteriorReverse
+from jumpsteps.denoiser.parameterisations import (
+    LeaveOneOutReverse,
+    LogScoreReverse,
+    PosteriorReverse,
+)
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.noise import Constant, LogLinear, Time
@@ -308,6 +312,13 @@ def test_another_vocabulary_is_refused(parameterisation: Parameterisation, quest
         ValueError, match=r"the model returned 3 values per site, the uniform kernel has 5 states"
     ):
         getattr(reverse, question)(truth.states, 0.5)
+
+
+def test_another_vocabulary_is_refused_of_leave_one_out_posteriors() -> None:
+    truth = TRUTHS["uniform-LogLinear-3^3"]
+    reverse = LeaveOneOutReverse(Uniform(vocab_size=5, noise=LogLinear()), truth)
+    with pytest.raises(ValueError, match="3 values per site, the uniform kernel has 5 states"):
+        reverse.leave_one_out(truth.states, 0.5)
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -100,3 +100,12 @@ def test_gillespie_is_exact(name: str, size: int) -> None:
         truth.marginal(1.0),
     )
     assert chi_square_p(draws, frozen) < 1e-12
+
+
+def test_without_a_site_to_jump_the_next_candidate_is_at_the_last_time() -> None:
+    truth = enumerable("uniform", Constant(3.0))
+    sites, now = torch.tensor([0, 2]), torch.full((2,), 0.501, dtype=torch.float64)
+    reverse, sampler = PosteriorReverse(truth.forward, truth), Gillespie(t_min=0.5)
+    found = torch.stack([sampler.candidate(reverse, sites, now, seeded(i)) for i in range(20)])
+    assert (found[:, 0] == 0.5).all()
+    assert (found >= 0.5).all()

@@ -18,10 +18,11 @@ from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.schedules.schedule import Step, TimeSchedule
-from jumpsteps.search.costs.by_nll import SHARES, StepMeasurement, nll_costs
+from jumpsteps.search.costs.by_nll import SHARES, StepMeasurement, nll_costs, smooth_rows
 from jumpsteps.search.costs.correlation import correlation, time_of_correlation
 from jumpsteps.search.costs.few_step_nll import few_step_nll
 from jumpsteps.search.costs.nll_bounds import reference_grid, step_divergence, times_bound
+from jumpsteps.search.costs.smoothing import local_line
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.dynamic_programming import shortest_paths
 from jumpsteps.search.optimize import optimize_schedule
@@ -98,6 +99,23 @@ def test_the_cheapest_schedule_has_the_least_bound(name):
     )
     assert found < 1.01 * min(every)
     assert found < 0.99 * even
+
+
+def test_rows_between_are_interpolated_and_their_mean_is_smoothed():
+    """An exponential mean stays; a column that is zero or infinite somewhere is not smoothed."""
+    rng, rows = np.random.default_rng(0), np.arange(33) / 8
+    values = np.exp(0.4 * np.arange(5))[:, None, None] * (1 + 0.2 * rng.random((1, 3, 6)))
+    values[:, 0] *= 1 + 0.5 * rng.random((5, 6))
+    values[2, 1], values[3, 2] = 0, np.inf
+    found = smooth_rows(values, rows, 1.0)
+    line = local_line(np.arange(5.0), rows, 1.0)
+    mean = np.exp(line @ np.log(values[:, 0].mean(-1)))
+    between = np.stack([np.interp(rows, np.arange(5), each) for each in values[:, 0].T], -1)
+    np.testing.assert_allclose(found[:, 0], between * (mean / between.mean(-1))[:, None])
+    for b in range(6):
+        np.testing.assert_allclose(found[:, 1, b], np.interp(rows, np.arange(5), values[:, 1, b]))
+    assert np.isinf(found[(rows > 2) & (rows < 4), 2]).all()
+    np.testing.assert_allclose(found[::8, 2], values[:, 2])
 
 
 def test_few_sites_are_unbiased():
