@@ -317,8 +317,12 @@ def test_another_vocabulary_is_refused(parameterisation: Parameterisation, quest
 def test_another_vocabulary_is_refused_of_leave_one_out_posteriors() -> None:
     truth = TRUTHS["uniform-LogLinear-3^3"]
     reverse = LeaveOneOutReverse(Uniform(vocab_size=5, noise=LogLinear()), truth)
-    with pytest.raises(ValueError, match="3 values per site, the uniform kernel has 5 states"):
-        reverse.leave_one_out(truth.states, 0.5)
+    for ask in (
+        lambda: reverse.leave_one_out(truth.states, 0.5),
+        lambda: reverse.leave_one_out_from(truth(truth.states, 0.5), truth.states, 0.5),
+    ):
+        with pytest.raises(ValueError, match="3 values per site, the uniform kernel has 5 states"):
+            ask()
 
 
 @pytest.mark.parametrize("name", KERNELS)
