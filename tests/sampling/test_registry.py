@@ -3,9 +3,10 @@
 import json
 
 import jumpsteps
+import jumpsteps.cli.named
 import sampler_table
 from builders.samplers import SAMPLERS
-from jumpsteps.cli import flags, inputs
+from jumpsteps.cli import flags
 from jumpsteps.sampling import registry
 
 
@@ -14,7 +15,7 @@ def test_the_tests_run_over_every_sampler() -> None:
 
 
 def test_the_flat_api_and_the_command_line_have_every_sampler() -> None:
-    assert flags.SAMPLERS is inputs.SAMPLERS is jumpsteps.SAMPLERS is registry.SAMPLERS
+    assert flags.SAMPLERS is jumpsteps.cli.named.SAMPLERS is jumpsteps.SAMPLERS is registry.SAMPLERS
     for kind in registry.SAMPLER_CLASSES:
         assert getattr(jumpsteps, kind.__name__) is kind
         assert kind.__name__ in jumpsteps.__all__
