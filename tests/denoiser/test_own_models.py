@@ -190,6 +190,54 @@ MISTAKES = {
 }  # fmt: skip
 
 
+class OfTokens(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return logits(x)
+
+
+class OfText(nn.Module):
+    """Would take a time for a mask of tokens, and go on."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Any = 1, labels: Any = None) -> Tensor:
+        return attention_mask * logits(input_ids)
+
+
+class OfClasses(nn.Module):
+    def forward(self, x: Tensor, t: Any, label: Tensor, *, scale: float, bias: int = 0) -> Tensor:
+        return scale * logits(x)
+
+    def of_targets(self, idx: Tensor, targets: Any = None) -> Tensor:
+        return logits(idx)
+
+
+SIGNATURES = {
+    "no time": (OfTokens().eval(), r"OfTokens takes \(x\), and is called with tokens and a time;"),
+    "a function without a time": (lambda x: logits(x), r"lambda x, t: network\(x\)"),
+    "a mask": (OfText().eval(), "argument of the model OfText is attention_mask, and it is called"),
+    "targets": (
+        OfClasses().eval().of_targets,
+        "of_targets is targets, and it is called with a time",
+    ),
+    "a class": (
+        OfClasses().eval(),
+        r"needs label, scale besides .*: network\(x, t, label, scale\)",
+    ),
+    "a compiled network": (torch.compile(OfTokens().eval(), backend="eager"), "OfTokens takes"),
+    "a partial function": (functools.partial(plain, t=0.5, x=1), r"takes \(scale\), and is called"),
+}
+
+
+@pytest.mark.parametrize("mistake", SIGNATURES)
+def test_a_model_that_takes_no_time_is_refused_at_every_call(mistake: str) -> None:
+    model, message = SIGNATURES[mistake]
+    x = torch.zeros(SHAPE, dtype=torch.int64)
+    for where in (None, x == 0):
+        with pytest.raises(ValueError, match=message) as raised:
+            call(model, x, 0.5, where)
+        assert "\n" not in str(raised.value)
+    call(lambda x, t: logits(x), x, 0.5)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_in_a_run_and_in_a_search(mistake: str) -> None:
     model, message = MISTAKES[mistake]

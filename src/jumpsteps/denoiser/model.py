@@ -17,17 +17,16 @@ can be checked without waiting for a GPU: type, shape and device. Values are che
 by ``checks.CheckedModel``.
 """
 
-import inspect
 from collections.abc import Callable
-from functools import cached_property, lru_cache, partial
-from types import FunctionType
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.denoiser.signatures import takes_where
 from jumpsteps.process.noise import Time
 
 __all__ = ["DrawsSymbols", "Evaluates", "Evaluation", "Model", "call", "evaluate"]
@@ -116,7 +115,8 @@ def call(
     """The output of one call of any model, [B, L, V], or [K, V] with ``where``.
 
     Raises:
-        ValueError: no tensor of numbers, another shape, or an output on another device than x.
+        ValueError: a model that does not take tokens and a time; no tensor of numbers, another
+            shape, or an output on another device than x.
     """
     where = SiteMask.of(where)
     output = output_of(model(x, t, **mask_for(model, where)))
@@ -168,23 +168,6 @@ def mask_for(
     """The mask as the model takes it: with its indices, as bool [B, L], or not at all."""
     if getattr(model, "reads_site_mask", False):
         return {"where": where}
-    if not takes_where(signed(model)):
+    if not takes_where(model):
         return {}
     return {"where": None if where is None else where.mask}
-
-
-def signed(model: Callable[..., Any]) -> Callable[..., Any]:
-    """The function whose signature says what the model takes."""
-    model = getattr(model, "_orig_mod", model)  # torch.compile
-    if isinstance(model, nn.Module):
-        return type(model).forward
-    return model if isinstance(model, FunctionType | partial) else type(model).__call__
-
-
-@lru_cache(maxsize=256)
-def takes_where(function: Callable[..., Any]) -> bool:
-    """Whether one of its parameters is called ``where``."""
-    try:
-        return "where" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # Built-in functions have no signature.
-        return False
