@@ -50,3 +50,22 @@ def bert_folder(path, tokenizer=True, **options):
     if tokenizer:
         save_tokenizer(path)
     return network
+
+
+def modern_bert():
+    """A network in bfloat16 whose rotary frequencies, float32, are in no file."""
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+    tokens = {"pad_token_id": PAD, "bos_token_id": CLS, "cls_token_id": CLS}
+    config = transformers.ModernBertConfig(
+        vocab_size=V,
+        num_attention_heads=2,
+        max_position_embeddings=20,
+        initializer_range=0.5,
+        eos_token_id=SEP,
+        sep_token_id=SEP,
+        mask_token_id=MASK,
+        **sizes,
+        **tokens,
+    )
+    torch.manual_seed(0)
+    return transformers.ModernBertForMaskedLM(config).to(torch.bfloat16).eval()

@@ -18,9 +18,9 @@ from builders.midi import midi, note, signature, tempo, track
 from builders.tauldr_checkpoints import tauldr_folder
 from builders.text import save_words
 from jumpsteps.cli.sequence_files import given_template
-from jumpsteps.models.formats.native import read_safetensors
 from jumpsteps.models.load import load
 from jumpsteps.models.tokenizer import Text, read_tokenizer
+from jumpsteps.models.unread import read_safetensors
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.tasks.antibodies import RESIDUES, ResidueTokens

@@ -134,7 +134,7 @@ def optimize_command(options: OptimizeOptions, device: torch.device, workers: Wo
 
 def sample_command(options: SampleOptions, device: torch.device, workers: Workers) -> None:
     sampler = sampler_named(options.sampler, options.order)
-    place = torch.device("cpu") if options.shard_model else device
+    place = torch.device("meta") if options.shard_model else device
     model = load_model(options.model, place, options.observed.template)
     if options.shard_model:
         model, workers = shard_model(model, device, workers)

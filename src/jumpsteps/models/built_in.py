@@ -16,6 +16,7 @@ from jumpsteps.tasks import countdown, toy
 
 __all__ = [
     "BUILT_IN",
+    "EXACT",
     "TEXTS",
     "load_countdown_exact",
     "load_shipped",

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from jumpsteps.core.files import read_json, write_json
-from jumpsteps.models.formats.native import read_safetensors, save_weights
+from jumpsteps.models.formats.native import save_weights
 from jumpsteps.models.loaded import load_weights
 from jumpsteps.models.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from jumpsteps.models.unread import read_safetensors
 
 __all__ = ["load_evaluator", "save_evaluator"]
 

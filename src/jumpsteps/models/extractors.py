@@ -23,9 +23,9 @@ from torch import Tensor
 from jumpsteps.core.files import read_json, replacing, write_json
 from jumpsteps.evaluation.features import Extractor
 from jumpsteps.models.built_in import checkpoint_folder
-from jumpsteps.models.formats.native import read_safetensors
 from jumpsteps.models.loaded import load_weights
 from jumpsteps.models.networks.image_classifier import ClassifierConfig, ImageClassifier
+from jumpsteps.models.unread import read_safetensors
 
 __all__ = ["load_classifier", "load_extractor", "load_inception", "save_classifier"]
 

@@ -9,7 +9,7 @@ import torch
 
 from jumpsteps.core.files import read_json
 from jumpsteps.core.memory import out_of_memory
-from jumpsteps.models.built_in import BUILT_IN, TEXTS, with_own_tokenizer
+from jumpsteps.models.built_in import BUILT_IN, EXACT, TEXTS, with_own_tokenizer
 from jumpsteps.models.formats.antiberty import is_antiberty, load_antiberty
 from jumpsteps.models.formats.gidd import is_gidd, load_gidd
 from jumpsteps.models.formats.masked_lm import is_masked_lm, load_masked_lm
@@ -55,7 +55,8 @@ def load(
             * the folder of the Python package antiberty;
             * a folder with a yaml config and a .pt file in the published tauLDR layout;
             * a hub id such as "louaaron/sedd-small" or "kuleshov-group/mdlm-owt".
-        device: device of the network.
+        device: device of the network. For "meta" it has no weights; where the format can be read
+            in parts, ``shard_model`` reads those of its process, else they are on the CPU.
         dtype: dtype of the network's parameters, such as torch.bfloat16. The default is float32,
             or the config's for a model of Hugging Face transformers.
         compile: compile the network's trunk with ``torch.compile``, once per batch size. The first
@@ -95,7 +96,8 @@ def load_as_stored(
         if tokenizer is not None:
             known = "brings its tokenizer" if name in TEXTS else "is not a model of text"
             raise ValueError(f"{name} {known}; leave out the tokenizer")
-        return BUILT_IN[str(name)](device)
+        whole = device.type == "meta" and str(name) in EXACT
+        return BUILT_IN[str(name)](torch.device("cpu") if whole else device)
     code = ["*.py"] if options["trust_remote_code"] else []
     folder = find_folder(
         name,
@@ -126,20 +128,22 @@ def load_folder(
     tokenizer_folder: Path | None,
 ) -> LoadedModel:
     """Read a checkpoint folder of any known format."""
+    whole = torch.device("cpu") if device.type == "meta" else device
     if is_tauldr(folder):
         refuse_masked_lm_options(options, name)
         if tokenizer_folder is not None:
             raise ValueError(f"{name} is not a model of text; leave out the tokenizer")
-        return load_tauldr(folder, name, device)
+        return load_tauldr(folder, name, whole)
     if is_antiberty(folder):
         if options["mask_id"] is not None or tokenizer_folder is not None:
             raise ValueError(f"{name} brings its MASK and its vocabulary; leave out yours")
-        return load_antiberty(folder, name, device, length=options["length"])
+        return load_antiberty(folder, name, whole, length=options["length"])
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)
     refuse_masked_lm_options(options, name)
-    model = load_by_config(folder, config, name, device)
+    place = device if (folder / "model.safetensors").exists() else whole  # A pickle is read whole.
+    model = load_by_config(folder, config, name, place)
     if tokenizer_folder is None:
         return with_own_tokenizer(model, folder, trusted=options["trust_remote_code"])
     tokenizer = read_tokenizer(tokenizer_folder, trusted=options["trust_remote_code"])

@@ -1,7 +1,7 @@
 """A loaded model, and reading its weights from files."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ __all__ = [
     "SCHEDULES_FILE",
     "LoadedModel",
     "cast_and_compile",
+    "check_layout",
     "file_hash",
     "listed",
     "load_weights",
@@ -46,6 +47,8 @@ class LoadedModel:
         resized: L -> the same model for sequences of L tokens; None for a model of one length. It
             raises ValueError for an L that the model does not allow.
         schedules_file: the file of schedules that came with the model; it need not exist.
+        read_parts: reads this process's part of a network of the device "meta" to a device, after
+            ``shard_network``; None for a network that has its weights.
     """
 
     name: str
@@ -57,6 +60,7 @@ class LoadedModel:
     excluded: tuple[int, ...] = ()
     resized: "Callable[[int], LoadedModel] | None" = None
     schedules_file: Path | None = None
+    read_parts: Callable[[torch.device], None] | None = None
 
     @cached_property
     def schedules(self) -> dict[int, Schedule]:
@@ -156,23 +160,35 @@ def load_weights(
     Raises:
         ValueError: keys are missing or unexpected, or a shape differs; names the first few.
     """
+    check_layout(network, {name: value.shape for name, value in weights.items()}, path, config)
+    network.load_state_dict(weights)
+
+
+def check_layout(
+    network: nn.Module, shapes: Mapping[str, Sequence[int]], path: Path, config: str = "config.json"
+) -> None:
+    """Raises ValueError unless tensors of these names and shapes are those of the network.
+
+    Args:
+        path: file of the tensors, for error messages.
+        config: file that defines the layout, for error messages.
+    """
     wanted = network.state_dict()
-    missing = sorted(wanted.keys() - weights.keys())
-    unexpected = sorted(weights.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - shapes.keys())
+    unexpected = sorted(shapes.keys() - wanted.keys())
     if missing or unexpected:
         raise ValueError(
             f"{path} does not hold this network: missing keys {listed(missing)}, "
             f"unexpected keys {listed(unexpected)}; "
             f"check that {config} and weights belong together"
         )
-    for name, value in weights.items():
-        if value.shape != wanted[name].shape:
+    for name, shape in shapes.items():
+        if list(shape) != list(wanted[name].shape):
             raise ValueError(
-                f"{path}: {name} has shape {list(value.shape)}, "
+                f"{path}: {name} has shape {list(shape)}, "
                 f"{config} asks for {list(wanted[name].shape)}; "
                 f"check that {config} and weights belong together"
             )
-    network.load_state_dict(weights)
 
 
 def listed(names: list[str], most: int = 4) -> str:

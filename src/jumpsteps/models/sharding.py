@@ -101,10 +101,11 @@ def shard_model(
     share it.
 
     Args:
-        model: loaded to the CPU, the same in all processes.
+        model: the same in all processes, loaded to the CPU, or to "meta" so that each reads its
+            part alone.
 
     Raises:
-        ValueError: one process alone, or an exact model, which has no network.
+        ValueError: one process alone, an exact model, which has no network, or a damaged file.
     """
     network = model.reverse.model
     if workers.count == 1:
@@ -115,8 +116,11 @@ def shard_model(
     if not isinstance(network, nn.Module):
         raise ValueError(f"{model.name} has no network to divide; leave out --shard-model")
     shard_network(network, device, workers.count)
+    if model.read_parts is not None:
+        model.read_parts(device)
     shared = InStep(network, model.length, device)
     helping = HelpingWorkers(
         workers.rank, workers.count, workers.store, workers.launch, help=shared.help
     )
-    return replace(model, reverse=replace(model.reverse, model=shared)), helping
+    reverse = replace(model.reverse, model=shared)
+    return replace(model, reverse=reverse, read_parts=None), helping

@@ -9,14 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jumpsteps.core.files import read_json
-from jumpsteps.models.formats.native import (
-    Network,
-    NetworkConfig,
-    is_native,
-    network_config,
-    read_safetensors,
-)
+from jumpsteps.models.formats.native import Network, NetworkConfig, is_native, network_config
 from jumpsteps.models.loaded import file_hash, load_weights
+from jumpsteps.models.unread import read_safetensors
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.serialise import forward_to_json
 

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.formats.mdlm import positive_integer, read_sizes
-from jumpsteps.models.formats.sedd import read_weights
-from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.models.formats.sedd import weights_file
+from jumpsteps.models.loaded import LoadedModel, file_hash
 from jumpsteps.models.networks.dit import DiT, PosteriorNetwork, Rotary
+from jumpsteps.models.unread import parameters_on, read_weights, settled
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
@@ -101,9 +102,13 @@ def load_gidd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
             "the config is damaged, or another model's"
         )
     sizes = read_sizes(config, SIZES, where)
-    network, forward = DiT(sizes), Absorbing(vocab_size=sizes.vocab_size, noise=LogLinear(eps))
+    forward = Absorbing(vocab_size=sizes.vocab_size, noise=LogLinear(eps))
+    with parameters_on(device):
+        network = DiT(sizes)
     network.rotary_emb = TabulatedRotary(sizes.hidden_size // sizes.n_heads, length)
-    path, weights = read_weights(folder)
-    load_weights(network, weights, path)
-    model = MaskedShareNetwork(network, forward).to(device).eval()
-    return LoadedModel(name, PosteriorReverse(forward, model), length, file_hash(path), None)
+    path = weights_file(folder)
+    read_parts = read_weights(network, path, device)
+    model = MaskedShareNetwork(network, forward)
+    settled(model, device)
+    reverse = PosteriorReverse(forward, model)
+    return LoadedModel(name, reverse, length, file_hash(path), None, read_parts=read_parts)

@@ -12,7 +12,6 @@ Sequences are token ids without the tokens that a tokenizer puts around a text, 
 and [SEP]. ``MaskedLanguageModel`` adds these tokens and leaves their sites out of the output.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,16 +22,22 @@ from torch import Tensor, nn
 
 from jumpsteps.core.files import read_json
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.models.loaded import LoadedModel, file_hash, listed
+from jumpsteps.models.formats.masked_lm_weights import (
+    digest_of,
+    has_masked_head,
+    read_or_unread,
+    weight_files,
+)
+from jumpsteps.models.loaded import LoadedModel
 from jumpsteps.models.networks.compiled import CompiledShapes, padded
 from jumpsteps.models.tokenizer import (
     Text,
-    first_line,
     has_tokenizer,
     never_sampled,
     read_tokenizer,
     transformers,
 )
+from jumpsteps.models.unread import settled
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
@@ -43,13 +48,6 @@ DIFFUSION_MASKS = {"llada": 126336, "Dream": 151666}
 
 SHIFTED = {"Dream"}
 """Model types whose logits for site l are at l - 1, as in the causal models that they come from."""
-
-WEIGHTS = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-]
 
 
 class MaskedLanguageModel(nn.Module):
@@ -169,11 +167,6 @@ def is_masked_lm(config: dict[str, Any]) -> bool:
     return has_masked_head(config) or str(config.get("model_type")) in DIFFUSION_MASKS
 
 
-def has_masked_head(config: dict[str, Any]) -> bool:
-    names = config.get("architectures")
-    return isinstance(names, list) and any(str(name).endswith("ForMaskedLM") for name in names)
-
-
 def load_masked_lm(
     folder: Path,
     name: str,
@@ -209,9 +202,7 @@ def load_masked_lm(
     check_trust(folder, config, library, trust_remote_code)
     files = weight_files(folder)
     tokenizer = find_tokenizer(folder, tokenizer_folder, trust_remote_code)
-    network = read_network(
-        folder, config, library, trust_remote_code, pickled=files[0].suffix == ".bin"
-    )
+    network, read_parts = read_or_unread(folder, config, library, trust_remote_code, files, device)
     mask_id = find_mask(folder, mask_id, tokenizer, network.config)
     wrap = tokens_around(tokenizer) if has_masked_head(config) else ([], [])
     length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
@@ -230,9 +221,16 @@ def load_masked_lm(
         wrap=wrap,
         shift=config.get("model_type") in SHIFTED,
     )
-    reverse = PosteriorReverse(forward, model.to(device).eval())
+    settled(model, device)
     return LoadedModel(
-        name, reverse, length, digest_of(files), None, text, excluded=tuple(sorted(excluded))
+        name,
+        PosteriorReverse(forward, model),
+        length,
+        digest_of(files),
+        None,
+        text,
+        excluded=tuple(sorted(excluded)),
+        read_parts=read_parts,
     )
 
 
@@ -247,64 +245,6 @@ def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trust
             f"{folder} brings Python code of its own; "
             "read it, then pass --trust-remote-code to let it run"
         )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights: one, or the shards of an index."""
-    found = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
-    if found is None:
-        raise ValueError(
-            f"there are no weights in {folder}; it should hold one of {', '.join(WEIGHTS)}"
-        )
-    if found.suffix != ".json":
-        return [found]
-    index = read_json(found)
-    shards = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(shards, dict) or not shards:
-        raise ValueError(f"{found} names no files of weights; download it again")
-    files = [folder / name for name in sorted(set(shards.values()))]
-    absent = [path.name for path in files if not path.exists()]
-    if absent:
-        raise ValueError(
-            f"{folder} lacks {listed(absent)}, which {found.name} names; download them again"
-        )
-    return files
-
-
-def digest_of(files: list[Path]) -> str:
-    """SHA-256 of one file, or of the SHA-256s of several files in the order of their names."""
-    hashes = [file_hash(path) for path in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def read_network(
-    folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool, *, pickled: bool
-) -> Any:
-    """The network with its weights, in the config's dtype."""
-    masked_head = has_masked_head(config)
-    kind = library.AutoModelForMaskedLM if masked_head else library.AutoModel
-    options = {
-        "trust_remote_code": trusted,
-        "local_files_only": True,
-        "use_safetensors": not pickled,
-        "weights_only": True,
-    }
-    try:
-        if not masked_head:  # Dream's loading code does not support ``output_loading_info``.
-            return kind.from_pretrained(folder, dtype="auto", **options)
-        network, about = kind.from_pretrained(
-            folder, dtype="auto", output_loading_info=True, **options
-        )
-    except Exception as error:  # The model's own code may raise any exception.
-        raise ValueError(
-            f"transformers {library.__version__} cannot read {folder} ({first_line(error)})"
-        ) from error
-    if about["missing_keys"]:
-        raise ValueError(
-            f"the weights in {folder} lack {listed(sorted(about['missing_keys']))}; "
-            "it is not a masked language model"
-        )
-    return network
 
 
 def find_tokenizer(folder: Path, tokenizer_folder: Path | None, trusted: bool) -> Any:

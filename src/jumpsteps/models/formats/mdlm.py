@@ -12,6 +12,7 @@ cannot be read.
 Sequences are token ids; text needs the tokenizer.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.models.formats.sedd import read_weights
-from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.models.formats.sedd import weights_file
+from jumpsteps.models.loaded import LoadedModel, file_hash
 from jumpsteps.models.networks.dit import DiT, DiTConfig, PosteriorNetwork, noise_level
+from jumpsteps.models.unread import parameters_on, read_weights, settled
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear, Time
 
-__all__ = ["is_mdlm", "load_mdlm", "positive_integer", "read_backbone", "read_sizes"]
+__all__ = ["is_mdlm", "load_backbone", "load_mdlm", "positive_integer", "read_sizes"]
 
 SIZES = {
     "vocab_size": "vocab_size",
@@ -56,26 +59,36 @@ def load_mdlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
         ValueError: a config without the sizes, or weights that are missing, damaged or of another
             layout.
     """
-    network, length, path = read_backbone(folder, config)
-    forward = Absorbing(vocab_size=network.config.vocab_size, noise=LogLinear())
     conditioned = config.get("time_conditioning", False)
     wrapper = TimeConditionedPosteriorNetwork if conditioned else PosteriorNetwork
-    model = wrapper(network, forward).to(device).eval()
-    return LoadedModel(name, PosteriorReverse(forward, model), length, file_hash(path), None)
+
+    def reverse_of(network: DiT) -> PosteriorReverse:
+        forward = Absorbing(vocab_size=network.config.vocab_size, noise=LogLinear())
+        return PosteriorReverse(forward, wrapper(network, forward).eval())
+
+    return load_backbone(folder, config, name, device, reverse_of)
 
 
-def read_backbone(folder: Path, config: dict[str, Any]) -> tuple[DiT, int, Path]:
-    """The network, the sequence length and the weights file of a folder in MDLM's layout.
+def load_backbone(
+    folder: Path,
+    config: dict[str, Any],
+    name: str,
+    device: torch.device,
+    reverse_of: Callable[[DiT], ReverseProcess],
+) -> LoadedModel:
+    """Read a folder in MDLM's layout; ``reverse_of`` gives the reverse process of its network.
 
     Raises:
         ValueError: as ``load_mdlm``.
     """
     where = folder / "config.json"
-    network = DiT(read_sizes(config, SIZES, where))
-    length = positive_integer(config, "model_length", where)
-    path, weights = read_weights(folder)
-    load_weights(nn.ModuleDict({"backbone": network}), weights, path)
-    return network, length, path
+    with parameters_on(device):
+        network = DiT(read_sizes(config, SIZES, where))
+    length, path = positive_integer(config, "model_length", where), weights_file(folder)
+    read_parts = read_weights(nn.ModuleDict({"backbone": network}), path, device)
+    settled(network, device)
+    reverse = reverse_of(network)
+    return LoadedModel(name, reverse, length, file_hash(path), None, read_parts=read_parts)
 
 
 def read_sizes(config: dict[str, Any], names: dict[str, str], path: Path) -> DiTConfig:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from jumpsteps.core.files import replacing, write_json
 from jumpsteps.denoiser.model import Model
@@ -18,7 +18,7 @@ from jumpsteps.denoiser.parameterisations import (
     PosteriorReverse,
 )
 from jumpsteps.denoiser.reverse import ReverseProcess
-from jumpsteps.models.loaded import SCHEDULES_FILE, LoadedModel, file_hash, load_weights
+from jumpsteps.models.loaded import SCHEDULES_FILE, LoadedModel, file_hash
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork, PosteriorNetwork
 from jumpsteps.models.networks.transformer import (
     Transformer,
@@ -26,6 +26,7 @@ from jumpsteps.models.networks.transformer import (
     TransformerPosterior,
 )
 from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
+from jumpsteps.models.unread import parameters_on, read_weights, settled
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.rate_matrix import MatrixKernel
@@ -40,7 +41,6 @@ __all__ = [
     "is_native",
     "load_native",
     "network_config",
-    "read_safetensors",
     "save_native",
     "save_weights",
 ]
@@ -184,6 +184,8 @@ def load_native(
 ) -> LoadedModel:
     """Read a checkpoint folder whose ``config.json`` is ``config``.
 
+    For the device "meta" its parameters stay in the file.
+
     Raises:
         ValueError: another schema version, a damaged config, or weights that are missing, damaged
             or of another layout.
@@ -195,17 +197,20 @@ def load_native(
         )
     try:
         forward = forward_from_json(config["kernel"], config["noise"])
-        network, reverse = build(network_config(config["network"]), forward, config["output"])
+        with parameters_on(device):
+            network, reverse = build(network_config(config["network"]), forward, config["output"])
         length, task = int(config["length"]), TASKS.get(config["task"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from None
     if length < 1:
         raise ValueError(f"{folder / 'config.json'}: length must be 1 or more, got {length}")
     path = folder / "model.safetensors"
-    load_weights(network, read_safetensors(path), path)
-    network.to(device).eval()
+    read_parts = read_weights(network, path, device)
+    settled(network, device)
     digest, schedules = file_hash(path), folder / SCHEDULES_FILE
-    model = LoadedModel(name, reverse, length, digest, task, schedules_file=schedules)
+    model = LoadedModel(
+        name, reverse, length, digest, task, schedules_file=schedules, read_parts=read_parts
+    )
     return any_length(model) if task is None and is_relative(network) else model
 
 
@@ -219,19 +224,3 @@ def is_relative(network: Network) -> bool:
 def any_length(model: LoadedModel) -> LoadedModel:
     """The model, which can be resized."""
     return replace(model, resized=lambda length: any_length(replace(model, length=length)))
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU.
-
-    Raises:
-        ValueError: no such file, or not a safetensors file.
-    """
-    if not path.exists():
-        raise ValueError(
-            f"there is no file {path}; a checkpoint folder holds config.json and model.safetensors"
-        )
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); download or train it again") from None

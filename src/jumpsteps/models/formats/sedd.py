@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from jumpsteps.denoiser.parameterisations import LogScoreReverse
-from jumpsteps.models.formats.native import read_safetensors
-from jumpsteps.models.loaded import LoadedModel, file_hash, load_weights, read_pickle
+from jumpsteps.models.loaded import LoadedModel, file_hash
 from jumpsteps.models.networks.dit import DiT, DiTConfig, LogScoreNetwork
+from jumpsteps.models.unread import parameters_on, read_weights, settled
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Geometric, LogLinear, NoiseSchedule
 from jumpsteps.process.uniform import Uniform
 
-__all__ = ["is_sedd", "load_sedd"]
+__all__ = ["is_sedd", "load_sedd", "weights_file"]
 
 
 def is_sedd(config: dict[str, Any]) -> bool:
@@ -50,14 +49,15 @@ def load_sedd(folder: Path, config: dict[str, Any], name: str, device: torch.dev
         raise ValueError(
             f"{folder / 'config.json'} lacks {error}; it is not the config of a SEDD checkpoint"
         ) from None
-    network = DiT(dit)
-    path, weights = read_weights(folder)
-    load_weights(network, weights, path)
-    network.to(device).eval()
+    with parameters_on(device):
+        network = DiT(dit)
+    path = weights_file(folder)
+    read_parts = read_weights(network, path, device)
+    settled(network, device)
     reverse = LogScoreReverse(
         forward, LogScoreNetwork(network, forward.noise, scale_by_sigma=scale)
     )
-    return LoadedModel(name, reverse, length, file_hash(path), None)
+    return LoadedModel(name, reverse, length, file_hash(path), None, read_parts=read_parts)
 
 
 def forward_of(config: dict[str, Any]) -> ForwardProcess:
@@ -81,9 +81,7 @@ def noise_of(config: dict[str, Any]) -> NoiseSchedule:
     )
 
 
-def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The weights file of a folder and its tensors: safetensors, or a pickled file without it."""
+def weights_file(folder: Path) -> Path:
+    """The weights file of a folder: safetensors, or a pickled file without it."""
     path, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    if path.exists() or not pickled.exists():
-        return path, read_safetensors(path)
-    return pickled, read_pickle(pickled)
+    return path if path.exists() or not pickled.exists() else pickled

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse
-from jumpsteps.models.formats.mdlm import read_backbone
-from jumpsteps.models.loaded import LoadedModel, file_hash
-from jumpsteps.models.networks.dit import PosteriorNetwork
+from jumpsteps.models.formats.mdlm import load_backbone
+from jumpsteps.models.loaded import LoadedModel
+from jumpsteps.models.networks.dit import DiT, PosteriorNetwork
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
 
@@ -50,7 +50,9 @@ def load_udlm(folder: Path, config: dict[str, Any], name: str, device: torch.dev
             raise ValueError(
                 f"{folder / 'config.json'}: {key} is {config[key]!r}; {otherwise} is not supported"
             )
-    network, length, path = read_backbone(folder, config)
+    return load_backbone(folder, config, name, device, uniform_reverse)
+
+
+def uniform_reverse(network: DiT) -> LeaveOneOutReverse:
     forward = Uniform(vocab_size=network.config.vocab_size, noise=LogLinear())
-    model = PosteriorNetwork(network, forward).to(device).eval()
-    return LoadedModel(name, LeaveOneOutReverse(forward, model), length, file_hash(path), None)
+    return LeaveOneOutReverse(forward, PosteriorNetwork(network, forward).eval())
