@@ -216,6 +216,12 @@ def test_a_search_of_ones_own(folder, capsys):
     assert f"method {search} does not search in spread order" in run(capsys, other)[2]
 
 
+def test_a_divided_network_of_ones_own_is_made_whole(folder):
+    """As ``--shard-model`` asks for it; a process then keeps its part."""
+    model = load_model(parse(f"sample {MODEL} --nfe 3".split()).model, torch.device("meta"))
+    assert {p.device.type for p in model.reverse.model.parameters()} == {"cpu"}
+
+
 def test_a_run_of_another_module_is_another_request(folder):
     asked = f"sample {MODEL} --sampler mine_of_test:OneByOne --nfe 3".split()
     device = torch.device("cpu")

@@ -110,7 +110,8 @@ def load_model(
             file=sys.stderr,
         )
     if is_own(name):
-        model = own_model(options, device, dtype)
+        whole = torch.device("cpu") if device.type == "meta" else device
+        model = own_model(options, whole, dtype)
     else:
         model = load(
             name,
