@@ -208,11 +208,8 @@ def load_masked_lm(
     length = find_length(folder, length, tokenizer, network.config, len(wrap[0]) + len(wrap[1]))
     vocab_size = int(network.config.vocab_size)
     forward = Absorbing(vocab_size=vocab_size, noise=LogLinear(), mask_id=mask_id)
-    text, known, excluded = None, None, set[int]()
-    if tokenizer is not None:
-        text = Text(tokenizer, forward)
-        excluded = never_sampled(tokenizer, wrap[0] + wrap[1]) - {mask_id}
-        known = set(tokenizer.get_vocab().values()) - excluded
+    known, excluded = symbols_of(tokenizer, wrap[0] + wrap[1], mask_id)
+    text = None if tokenizer is None else Text(tokenizer, forward)
     model = MaskedLanguageModel(
         network,
         vocab_size=vocab_size,
@@ -229,9 +226,24 @@ def load_masked_lm(
         digest_of(files),
         None,
         text,
-        excluded=tuple(sorted(excluded)),
+        excluded=excluded,
         read_parts=read_parts,
     )
+
+
+def symbols_of(
+    tokenizer: Any, around: list[int], mask_id: int
+) -> tuple[set[int] | None, tuple[int, ...]]:
+    """Ids that data can contain, and those that are never sampled; all and none without a
+    tokenizer.
+
+    Args:
+        around: ids that the tokenizer puts around a text.
+    """
+    if tokenizer is None:
+        return None, ()
+    excluded = never_sampled(tokenizer, around) - {mask_id}
+    return set(tokenizer.get_vocab().values()) - excluded, tuple(sorted(excluded))
 
 
 def check_trust(folder: Path, config: dict[str, Any], library: ModuleType, trusted: bool) -> None:
