@@ -219,15 +219,9 @@ def load_masked_lm(
         shift=config.get("model_type") in SHIFTED,
     )
     settled(model, device)
+    reverse, digest = PosteriorReverse(forward, model), digest_of(files)
     return LoadedModel(
-        name,
-        PosteriorReverse(forward, model),
-        length,
-        digest_of(files),
-        None,
-        text,
-        excluded=excluded,
-        read_parts=read_parts,
+        name, reverse, length, digest, None, text, excluded=excluded, read_parts=read_parts
     )
 
 
