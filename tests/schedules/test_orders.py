@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -20,6 +21,7 @@ from jumpsteps.schedules.orders import (
     Golden,
     Mixture,
     Random,
+    RevealOrder,
     Sequential,
     Spread,
     order_from_json,
@@ -47,6 +49,50 @@ every_order = pytest.mark.parametrize("order", EVERY, ids=repr)
 def sites(order, length, seed=0):
     """The sites of one sequence in the order in which they are revealed."""
     return order.ranks(1, length, generator=seeded(seed))[0].argsort().tolist()
+
+
+@dataclass(frozen=True)
+class Own(RevealOrder):
+    """An order of one's own, as wrong as its keys."""
+
+    given: object
+    name = "own"
+
+    def keys(self, batch, length, *, generator):
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            torch.arange(4),
+            r"order own: keys returned \[4\]; return .* a tensor \[B, L\] = \[3, 4\]",
+        ),
+        (torch.zeros(4, 3), r"keys returned \[4, 3\]"),
+        (torch.zeros(1, 4), r"keys returned \[1, 4\]"),
+        (torch.zeros(3, 4, 1), r"keys returned \[3, 4, 1\]"),
+        ([0, 1, 2, 3], "keys returned list; return a number for each site"),
+        (torch.full((3, 4), torch.nan), "order own: keys hold NaN, which has no place in an order"),
+        (
+            torch.empty(3, 4, device="meta"),
+            "keys are on meta, the run is on cpu; make them on gene",
+        ),
+    ],
+)
+def test_keys_that_order_no_sites_are_refused(keys, message):
+    order, free = Own(keys), torch.ones(3, 4, dtype=torch.bool)
+    with pytest.raises(ValueError, match=message):
+        order.ranks(3, 4, generator=seeded(0))
+    with pytest.raises(ValueError, match=message):
+        order.free_ranks(free, generator=seeded(0))
+    with pytest.raises(ValueError, match=message):
+        Mixture((order,)).free_ranks(free, generator=seeded(0))
+
+
+def test_infinite_and_equal_keys_have_ranks():
+    keys = torch.tensor([[torch.inf, 1.0, 1.0, -torch.inf]])
+    assert Own(keys).ranks(1, 4, generator=seeded(0)).tolist() == [[3, 1, 2, 0]]
 
 
 @every_order

@@ -53,14 +53,17 @@ def sampler_of(schedule: Schedule) -> Sampler:
     return SAMPLERS.get(name, default)
 
 
-def order_named(name: str) -> RevealOrder:
+def order_named(name: str, kind: str = "order") -> RevealOrder:
     """The reveal order of this name. One of the user's own can then be read from files, too.
+
+    Args:
+        kind: what it is for, in error messages.
 
     Raises:
         ValueError: no such order, or one without a name; see ``own_instance``.
     """
     if not is_own(name):
-        return pick("order", name, ORDERS)
+        return pick(kind, name, ORDERS)
     what = "a jumpsteps.RevealOrder"
     order: RevealOrder = own_instance("--order", name, RevealOrder, what, "mine:MyOrder")
     label = getattr(order, "name", None)

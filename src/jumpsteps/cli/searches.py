@@ -65,7 +65,7 @@ def method_in_blocks(name: str | None, order: str | None, size: int, length: int
     """
     if name not in (None, ShortestPath().name):
         raise ValueError(f"method {name} knows no blocks; leave out --block-size, or --method")
-    inner = Random() if order is None else order_named(order)
+    inner = Random() if order is None else order_named(order, "order within blocks")
     evaluations = max(ShortestPath.evaluations, EVALUATIONS_OF_BLOCK * -(-length // size))
     return ShortestPath(evaluations, order=Blocks(size, inner), within_blocks=True)
 

@@ -61,10 +61,14 @@ class RevealOrder(ABC):
         """Numbers [B, L]; sites are revealed from the smallest to the largest."""
 
     def ranks(self, batch: int, length: int, *, generator: Generator) -> Tensor:
-        """The rank of every site, int64 [B, L]."""
-        return (
-            self.keys(batch, length, generator=generator).argsort(dim=-1, stable=True).argsort(-1)
-        )
+        """The rank of every site, int64 [B, L]; of equal keys the left one is first.
+
+        Raises:
+            ValueError: keys of another shape or on another device than the generator's, or NaN.
+        """
+        keys = self.keys(batch, length, generator=generator)
+        check_keys(keys, (batch, length), generator.device, f"order {self.name}")
+        return keys.argsort(dim=-1, stable=True).argsort(-1)
 
     def free_ranks(self, free: Tensor, *, generator: Generator) -> Tensor:
         """The rank of every free site among the free ones, int64 [B, L]; the others last.
@@ -73,6 +77,23 @@ class RevealOrder(ABC):
             free: bool [B, L], the sites that are neither observed nor revealed.
         """
         return ranks_among(free, self.ranks(*free.shape, generator=generator))
+
+
+def check_keys(keys: Tensor, shape: tuple[int, int], device: torch.device, what: str) -> None:
+    """Raises ValueError for keys that do not order the sites of each sequence."""
+    if not isinstance(keys, Tensor) or tuple(keys.shape) != shape:
+        found = list(keys.shape) if isinstance(keys, Tensor) else type(keys).__name__
+        raise ValueError(
+            f"{what}: keys returned {found}; return a number for each site of each sequence, a "
+            f"tensor [B, L] = {list(shape)}"
+        )
+    if keys.device.type != device.type:
+        raise ValueError(
+            f"{what}: keys are on {keys.device}, the run is on {device}; make them on "
+            "generator.device"
+        )
+    if keys.is_floating_point() and bool(keys.isnan().any()):
+        raise ValueError(f"{what}: keys hold NaN, which has no place in an order; return numbers")
 
 
 def check_orders(*orders: RevealOrder) -> None:
