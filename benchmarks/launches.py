@@ -102,6 +102,7 @@ class Counting(TorchDispatchMode):
         there = bool(wrapped) if asked is None else torch.device(asked).type in ("cuda", "meta")
         if asked is not None:
             kwargs["device"] = torch.device("cpu")
+        kwargs.pop("pin_memory", None)
         name = func.overloadpacket.__name__
         if (
             name == "_to_copy"
@@ -111,7 +112,7 @@ class Counting(TorchDispatchMode):
         ):
             return args[0]
         crossing = bool(wrapped) != there if name == "_to_copy" else False
-        crossing |= name == "copy_" and len(wrapped) == 1
+        crossing |= name == "copy_" and len(wrapped) == 1 and not waits_not(args, kwargs)
         mask = name in ("index", "index_put_", "index_put") and any(
             part.dtype == torch.bool for part in on_device(args[1])
         )
@@ -130,6 +131,11 @@ class Counting(TorchDispatchMode):
             return wrapped[id(part)] if id(part) in wrapped else OnDevice(part)
 
         return tree_map(placed, out)
+
+
+def waits_not(args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a copy is made in the background."""
+    return bool(kwargs.get("non_blocking", args[2] if len(args) > 2 else False))
 
 
 def on_device(tree: Any) -> Iterator[OnDevice]:
@@ -173,7 +179,11 @@ class StandIn:
 @contextmanager
 def pretended_device() -> Iterator[None]:
     """PyTorch without CUDA refuses its name before an operation is counted."""
-    with mock.patch("torch.cuda._lazy_init", return_value=None):
+    with (
+        mock.patch("torch.cuda._lazy_init", return_value=None),
+        mock.patch("torch.cuda.Event"),
+        mock.patch("torch.cuda.current_stream"),
+    ):
         yield
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from jumpsteps.core.late_checks import check_numbers
 from jumpsteps.core.poisson import poisson_quantile
 from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.core.tensors import precise
@@ -24,6 +25,15 @@ __all__ = ["RowDraws", "categorical", "exponential", "gumbel", "integers", "pois
 
 MANY = 256
 """The number of symbols from which on a draw takes two stages."""
+
+BAD_WEIGHTS = (
+    "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; the model may "
+    "have returned NaN, or given sites may have probability zero under it"
+)
+BAD_TABLE = "a table to draw from has a row that is no distribution"
+
+LARGEST_MEAN = 1e9
+"""Of a Poisson number whose mean has not been checked yet."""
 
 
 def uniform(shape: tuple[int, ...], *, generator: Generator, device: torch.device) -> Tensor:
@@ -48,24 +58,33 @@ def exponential(rate: Tensor, *, generator: Generator) -> Tensor:
     return (-torch.log1p(-u) / rate.to(torch.float64)).masked_fill(rate == 0, torch.inf)
 
 
-def poisson(mean: Tensor, *, generator: Generator) -> Tensor:
+def poisson(mean: Tensor, *, generator: Generator, now: bool = False) -> Tensor:
     """One Poisson number for each mean >= 0, int64.
 
     A ``torch.Generator`` draws it in float32 for float32 means, else in float64.
+
+    Args:
+        now: check the means before it returns, in a run as well: for numbers that set a size.
 
     Raises:
         ValueError: a mean is negative or not finite.
     """
     mean = mean if mean.dtype == torch.float32 else mean.to(torch.float64)
-    least, most = read(mean.aminmax()) if mean.numel() else (0.0, 0.0)
+    if mean.numel() and not check_numbers(mean.aminmax(), verify_means, now=now):
+        mean = mean.clamp(0, LARGEST_MEAN).nan_to_num_(0)
+    if isinstance(generator, SampleGenerators):
+        return poisson_quantile(generator.uniform(tuple(mean.shape)), mean)
+    return torch.poisson(mean, generator=generator).to(torch.int64)
+
+
+def verify_means(numbers: Sequence[float]) -> None:
+    """Raise ValueError unless the least and the largest mean are such."""
+    least, most = numbers
     if not (least >= 0 and most < math.inf):
         raise ValueError(
             "cannot draw a Poisson number: a mean is negative or not finite; "
             "the model may have returned NaN"
         )
-    if isinstance(generator, SampleGenerators):
-        return poisson_quantile(generator.uniform(tuple(mean.shape)), mean)
-    return torch.poisson(mean, generator=generator).to(torch.int64)
 
 
 def gumbel(shape: tuple[int, ...], *, generator: Generator, device: torch.device) -> Tensor:
@@ -92,22 +111,19 @@ def categorical(weights: Tensor, *, generator: Generator) -> Tensor:
     """
     rows = weights.reshape(-1, weights.shape[-1])
     width = 1 if rows.shape[1] < MANY else math.isqrt(rows.shape[1])
-    cumulative = run_sums(rows, width).cumsum(-1)
+    cumulative = running_sums(run_sums(rows, width))
     total = cumulative[:, -1:]
     u = uniform(tuple(weights.shape[:-1]), generator=generator, device=weights.device)
     threshold = below(total * u.reshape(total.shape), total)
-    drawn = torch.searchsorted(cumulative, threshold, right=True)
+    drawn = number_below(cumulative, threshold)
     if width > 1:
         drawn.clamp_max_(cumulative.shape[1] - 1)  # Beyond it where a row is no distribution.
         before = cumulative.gather(-1, (drawn - 1).clamp_min(0)) * (drawn > 0)
         share = (threshold - before) / (cumulative.gather(-1, drawn) - before)
         drawn = symbol_of_run(rows, drawn * width, width, share)
-    # The check comes last, because it makes the CPU wait for a GPU.
-    if not are_distributions(rows, total):
-        raise ValueError(
-            "cannot draw a symbol: a row of weights is negative, not finite or sums to zero; "
-            "the model may have returned NaN, or given sites may have probability zero under it"
-        )
+    # The check comes last, because it may make the CPU wait for a GPU.
+    if not check_distributions(rows, total, BAD_WEIGHTS):
+        drawn.clamp_max_(rows.shape[1] - 1)
     return drawn.reshape(weights.shape[:-1])
 
 
@@ -123,10 +139,9 @@ class RowDraws:
     """
 
     def __init__(self, weights: Tensor) -> None:
-        cumulative = weights.cumsum(-1, dtype=torch.float64)
+        cumulative = running_sums(weights)
         total = cumulative[:, -1:].clone()
-        if not are_distributions(weights, total):
-            raise ValueError("a table to draw from has a row that is no distribution")
+        self.checked = check_distributions(weights, total, BAD_TABLE)
         self.symbols = weights.shape[1]
         starts = torch.arange(len(weights), device=weights.device, dtype=torch.float64)
         self.cumulative = cumulative.div_(total).add_(starts[:, None]).flatten()
@@ -139,38 +154,61 @@ class RowDraws:
         """The symbol of each row index where its distribution function exceeds u, int64 [...]."""
         start = rows.to(torch.float64)
         found = torch.searchsorted(self.cumulative, below(start + u, start + 1), right=True)
-        return found - rows * self.symbols
+        symbol = found - rows * self.symbols
+        return symbol if self.checked else symbol.clamp_(0, self.symbols - 1)
 
 
-def are_distributions(rows: Tensor, total: Tensor) -> bool:
-    """Whether no number of ``rows`` is negative, and their sums are positive and finite; it waits
-    for a GPU once.
+def check_distributions(rows: Tensor, total: Tensor, message: str) -> bool:
+    """Check that no number of ``rows`` is negative, and that their sums are positive and finite;
+    returns whether that is done (``check_numbers``).
     """
+
+    def verify(numbers: Sequence[float]) -> None:
+        least, most, weight = numbers  # A minimum is NaN if a number is.
+        if not (least > 0 and most < math.inf and weight >= 0):
+            raise ValueError(message)
+
     if not rows.numel():
         return True
-    least, most, weight = read([*total.aminmax(), rows.amin().to(total.dtype)])
-    return least > 0 and most < math.inf and weight >= 0
+    return check_numbers([*total.aminmax(), rows.amin().to(total.dtype)], verify)
 
 
-def read(numbers: Sequence[Tensor]) -> list[float]:
-    """Numbers of one type from a GPU, which is waited for once; a minimum is NaN if a number is."""
-    found: list[float] = torch.stack(tuple(numbers)).cpu().tolist()
-    return found
+def by_columns(rows: Tensor) -> bool:
+    """Whether running sums are laid out by columns."""
+    return rows.device.type == "cuda"
+
+
+def running_sums(rows: Tensor) -> Tensor:
+    """Running sums along each row, float64 [K, n].
+
+    On a GPU they are laid out by columns: PyTorch's sums along short rows took 0.9 ms for 200,000
+    rows of 16 on an H200, where the memory needs 0.02 ms.
+    """
+    if not by_columns(rows):
+        return rows.cumsum(-1, dtype=torch.float64)
+    return rows.T.to(torch.float64, memory_format=torch.contiguous_format).cumsum(0).T
+
+
+def number_below(cumulative: Tensor, threshold: Tensor) -> Tensor:
+    """How many running sums [K, n] of each row are at most its threshold [K, 1], int64 [K, 1]."""
+    if not by_columns(cumulative):
+        return torch.searchsorted(cumulative, threshold, right=True)
+    return (cumulative <= threshold).sum(-1, keepdim=True)
 
 
 def run_sums(rows: Tensor, width: int) -> Tensor:
-    """Sums over runs of ``width`` neighbours, the last run shorter, float64 [K, runs].
+    """Sums over runs of ``width`` neighbours, the last run shorter, [K, runs].
 
     They are added up in the weights' own precision, float32 at least: PyTorch adds float32 numbers
     in float64 only after it has written them out as such.
     """
     if width == 1:
-        return rows.to(torch.float64)
+        return rows
     whole, dtype = rows.shape[1] // width * width, precise(rows)
     sums = rows[:, :whole].unflatten(1, (-1, width)).sum(-1, dtype=dtype)
     if whole < rows.shape[1]:
         sums = torch.cat([sums, rows[:, whole:].sum(-1, keepdim=True, dtype=dtype)], 1)
-    return sums.to(torch.float64)
+    return sums
 
 
 def symbol_of_run(rows: Tensor, first: Tensor, width: int, share: Tensor) -> Tensor:
@@ -179,13 +217,13 @@ def symbol_of_run(rows: Tensor, first: Tensor, width: int, share: Tensor) -> Ten
     """
     columns = first + torch.arange(width, device=rows.device)
     if rows.shape[1] % width == 0:
-        part = rows.gather(1, columns).to(torch.float64)
+        part = rows.gather(1, columns)
     else:
         inside = columns < rows.shape[1]
-        part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)).to(torch.float64) * inside
-    cumulative = part.cumsum(-1)
+        part = rows.gather(1, columns.clamp_max(rows.shape[1] - 1)) * inside
+    cumulative = running_sums(part)
     total = cumulative[:, -1:]
-    return first + torch.searchsorted(cumulative, below(share * total, total), right=True)
+    return first + number_below(cumulative, below(share * total, total))
 
 
 def below(threshold: Tensor, total: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ class NearJumps:
         mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
         rare = self.rare[x].mul_(p)
-        times = poisson(noise * rare.sum(-1), generator=generator)
+        times = poisson(noise * rare.sum(-1), generator=generator, now=True)
         site = torch.arange(len(x), device=x.device).repeat_interleave(times)  # Of each jump.
         source = at_repeats(generator, times)
         x0 = categorical(rare[site], generator=source)

@@ -195,7 +195,7 @@ class ForwardProcess(ABC):
         normalised.
         """
         weights = h * self.exits(p, x, t)
-        times = poisson(weights.sum(-1), generator=generator)
+        times = poisson(weights.sum(-1), generator=generator, now=True)
         parts = torch.arange(len(x), device=x.device).repeat_interleave(times).split(max(len(x), 1))
         source, moved = at_repeats(generator, times), x.clone()
         for site, own in zip(parts, in_parts(source, [len(part) for part in parts]), strict=True):

@@ -188,7 +188,8 @@ class MatrixKernel(ForwardProcess):
         """By uniformisation; memory: some max_exit_rate x total(1) jumps for each site."""
         device = x0.device
         horizon = self.noise.total(1.0).to(device)
-        jumps = poisson((self.max_exit_rate * horizon).expand(x0.shape), generator=generator)
+        mean = (self.max_exit_rate * horizon).expand(x0.shape)
+        jumps = poisson(mean, generator=generator, now=True)
         most = int(jumps.max()) if jumps.numel() else 0
         clocks = uniform((*x0.shape, most), generator=generator, device=device).mul_(horizon)
         unused = torch.arange(most, device=device) >= jumps[..., None]

@@ -65,7 +65,7 @@ class Uniform(ForwardProcess):
 
     def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
         horizon = self.noise.total(1.0).to(x0.device)
-        jumps = poisson(horizon.expand(x0.shape), generator=generator)
+        jumps = poisson(horizon.expand(x0.shape), generator=generator, now=True)
         most = int(jumps.max()) if jumps.numel() else 0
         shape = (*x0.shape, most)
         clocks = horizon * uniform(shape, generator=generator, device=x0.device)

@@ -7,7 +7,7 @@ the model. A sampler that chooses its own steps is asked again until all sequenc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.late_checks import late_checks
 from jumpsteps.core.sample_generators import Generator, SampleGenerators, at_step
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -23,7 +24,7 @@ from jumpsteps.denoiser.conditioning import ClampedModel, Given
 from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
-from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.base import Info, Sampler
 from jumpsteps.schedules.schedule import CountSchedule, Schedule, Step
 
 __all__ = ["Simulation", "simulate"]
@@ -106,20 +107,36 @@ def simulate(
     report = callback or (lambda t, x: None)
     report(first, x)
     state = sampler.init(reverse, x, first, free=free)
-    moved, clipped, step_map = list[Tensor](), list[Tensor](), torch.zeros_like(x)
-    for step in tqdm(steps, desc="sampling", disable=not progress):
-        arrived = False
-        while not arrived:
-            before, source = x, at_step(generator, len(moved) + 1)
-            x, state, info = sampler.step(reverse, before, step, state, generator=source)
-            x = clamped(x, given)
-            report(time := step.s if info.time is None else float(info.time.max()), x)
-            changed = x != before
-            moved.append(changed.sum(-1))
-            step_map = step_map.masked_fill(changed, len(moved))
-            clipped.append(info.clipped)
-            arrived = time <= step.s
-    return Simulation(x, counter.calls, stacked(moved, x), stacked(clipped, x), step_map)
+    changes = Changes(torch.zeros_like(x))
+    with late_checks() as checks:
+        for step in tqdm(steps, desc="sampling", disable=not progress):
+            arrived = False
+            while not arrived:
+                before, source = x, at_step(generator, len(changes.moved) + 1)
+                x, state, info = sampler.step(reverse, before, step, state, generator=source)
+                x = clamped(x, given)
+                report(time := step.s if info.time is None else float(info.time.max()), x)
+                changes.add(before, x, info)
+                arrived = time <= step.s
+                checks.next_step()
+    moved, clipped = stacked(changes.moved, x), stacked(changes.clipped, x)
+    return Simulation(x, counter.calls, moved, clipped, changes.step_map)
+
+
+@dataclass
+class Changes:
+    """What the steps of a run have changed; see ``Simulation``, [B] of each step."""
+
+    step_map: Tensor
+    moved: list[Tensor] = field(default_factory=list)
+    clipped: list[Tensor] = field(default_factory=list)
+
+    def add(self, before: Tensor, x: Tensor, info: Info) -> None:
+        """A step that led from ``before`` to x."""
+        changed = x != before
+        self.moved.append(changed.sum(-1))
+        self.clipped.append(info.clipped)
+        self.step_map = self.step_map.masked_fill(changed, len(self.moved))
 
 
 def stacked(rows: list[Tensor], x: Tensor) -> Tensor:

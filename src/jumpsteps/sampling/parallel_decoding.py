@@ -202,7 +202,8 @@ class EntropyBounded(Sampler):
             w = reverse.at_rows(rows).leave_one_out(x[rows], time[rows], where=masked[rows])
             w = w.to(torch.float64)
             entropy = torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device)
-            entropy[masked] = -torch.xlogy(w, w).sum(-1)
+            # A site whose w is NaN is drawn at once, and so refused.
+            entropy[masked] = -torch.xlogy(w, w).sum(-1).nan_to_num(0.0)
             moving = self.choose(entropy) & masked
             drawn = categorical(w[moving[masked]], generator=at_sites(generator, moving))
             x = x.masked_scatter(moving, drawn)

@@ -1,0 +1,96 @@
+"""Checks of numbers that are on a GPU, which a run reads a step late.
+
+To read a number the CPU waits until the GPU has done all that was asked of it, and meanwhile it
+asks for nothing more. At small batches that costs more than the step's own work. Inside
+``late_checks`` numbers are copied in the background, and read when the next step has been asked
+for. A failed check then raises its error one step later; until then what depends on it must be in
+range, because an index that is not would end the process.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["LateChecks", "check_numbers", "late_checks"]
+
+Verify = Callable[[Sequence[float]], None]
+"""Takes numbers, and raises an error if they are not as they must be."""
+
+
+class Waiting(NamedTuple):
+    """Numbers on their way to the CPU, the event after their copy, and what checks them."""
+
+    numbers: Tensor
+    copied: "torch.cuda.Event | None"
+    verify: Verify
+
+
+class LateChecks:
+    """The checks of a run.
+
+    Attributes:
+        devices: types of device whose numbers are read late.
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self.devices = frozenset(devices)
+        self.earlier: list[Waiting] = []
+        self.latest: list[Waiting] = []
+
+    def add(self, numbers: Tensor, verify: Verify) -> None:
+        """Copy the numbers in the background."""
+        if numbers.device.type != "cuda":
+            self.latest.append(Waiting(numbers, None, verify))
+            return
+        copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+        copy.copy_(numbers, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(numbers.device))
+        self.latest.append(Waiting(copy, copied, verify))
+
+    def next_step(self) -> None:
+        """Make the checks that were there when it was called before."""
+        due, self.earlier, self.latest = self.earlier, self.latest, []
+        for numbers, copied, verify in due:
+            if copied is not None:
+                copied.synchronize()
+            verify(numbers.tolist())
+
+    def settle(self) -> None:
+        """Make all checks."""
+        self.next_step()
+        self.next_step()
+
+
+CURRENT: ContextVar[LateChecks | None] = ContextVar("late_checks", default=None)
+
+
+@contextmanager
+def late_checks(devices: Sequence[str] = ("cuda",)) -> Iterator[LateChecks]:
+    """Within it checks of this thread are late; all that are left are made at its end."""
+    checks = LateChecks(devices)
+    token = CURRENT.set(checks)
+    try:
+        yield checks
+    finally:
+        CURRENT.reset(token)
+    checks.settle()
+
+
+def check_numbers(numbers: Sequence[Tensor], verify: Verify, *, now: bool = False) -> bool:
+    """Check numbers of one type and device, [] each, in a run on a GPU later; ``now`` is for those
+    that set a size. Returns whether they have been checked.
+
+    Raises:
+        What ``verify`` raises.
+    """
+    checks, together = CURRENT.get(), torch.stack(tuple(numbers))
+    if checks is None or now or together.device.type not in checks.devices:
+        verify(together.cpu().tolist())
+        return True
+    checks.add(together, verify)
+    return False
