@@ -1,6 +1,7 @@
 """Files of results: what is written is read back, older files are read, damaged ones named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,16 @@ def test_results_survive_their_file(tmp_path):
         made.calibration,
     )
     assert made.about.items() <= read.about.items()
+
+
+def test_rows_without_measures_and_examples_do_not_name_them(tmp_path):
+    made = small_results()
+    rows = [replace(made.rows[0], examples=None), replace(made.rows[1], measures={"mauve": (0.5,)})]
+    save_results(tmp_path / "r.json", rows, made.about)
+    plain, measured = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert not {"measures", "examples"} & set(plain)
+    assert {"measures", "examples"} < set(measured)
+    assert load_results(tmp_path / "r.json").rows == tuple(rows)
 
 
 def test_files_of_version_1_are_read(tmp_path):

@@ -19,7 +19,7 @@ from builders.processes import (
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process import given_data, rate_matrix, time_tables
-from jumpsteps.process.given_data import JumpTables, NearJumps
+from jumpsteps.process.given_data import JumpTables, NearJumps, NearSymbols
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie, added_jumps
@@ -163,6 +163,18 @@ def test_near_and_rare_jumps_are_all_jumps(t: float) -> None:
     )
     torch.testing.assert_close(found.double(), means.sum(-1), rtol=1e-5, atol=0)
     assert (p * near.rare[x]).sum() < found.sum()
+
+
+@pytest.mark.parametrize("forward", [CIFAR, SMALL, PROCESSES["plain-Constant"]], ids=repr)
+def test_near_symbols_are_as_few_as_leave_rare_jumps_out(forward: ForwardProcess) -> None:
+    """Farther jumps have a share of all below ``RARE``, by the largest rate at each distance."""
+    into = forward.rates_between.T
+    v = len(into)
+    largest = [max(float(into.diagonal(d).max()) for d in (a, -a)) for a in range(1, v)]
+    wide = [w for w in range(1, v) if sum(largest[w:]) <= given_data.RARE * sum(largest)]
+    found = NearSymbols.of(into)
+    assert len(found.distance) == 2 * min(wide)
+    assert found.far.count_nonzero() == into.triu(min(wide) + 1).count_nonzero() * 2
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.jys import JYS
 from jumpsteps.search.method import FoundSchedule
-from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.optimize import optimize_schedule, split
 from jumpsteps.search.shortest_path import ShortestPath
 from jumpsteps.tasks import countdown
 
@@ -322,6 +322,20 @@ def test_the_progress_bar_counts_model_calls_on_stderr(method, capsys, monkeypat
     )
     assert printed.out == ""
     assert shown == quiet
+
+
+@pytest.mark.parametrize(
+    ("sequences", "asked", "held_out"),
+    [(31, None, 0), (32, None, 16), (60, None, 20), (40, 0, 0), (40, 16, 16), (17, 16, 16)],
+)
+def test_sequences_that_certify(sequences, asked, held_out):
+    """Every sequence chooses or certifies, and none does both."""
+    search, certify = split(sequences, asked, seeded(0))
+    assert len(certify) == held_out
+    assert sorted([*search.tolist(), *certify.tolist()]) == list(range(sequences))
+    for wrong in (15, sequences):
+        with pytest.raises(ValueError, match=f"held_out={wrong} must be 0, or at least 16 and"):
+            split(sequences, wrong, seeded(0))
 
 
 def test_a_search_of_ones_own():
