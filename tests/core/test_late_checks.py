@@ -8,7 +8,7 @@ import torch
 
 from builders.statistics import seeded
 from jumpsteps.core import draws
-from jumpsteps.core.draws import RowDraws, categorical, poisson
+from jumpsteps.core.draws import RowDraws, categorical, poisson, poisson_times
 from jumpsteps.core.late_checks import check_numbers, late_checks
 
 CPU = ("cpu",)
@@ -29,10 +29,13 @@ def test_a_check_is_made_when_the_next_step_has_been_asked_for() -> None:
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_no_check_is_lost_at_the_end(steps: int) -> None:
-    with pytest.raises(ValueError, match="numbers"), late_checks(CPU) as checks:
-        check_numbers([torch.tensor(1.0)], refuse)
-        for _ in range(steps):
-            checks.next_step()
+    run = late_checks(CPU)
+    checks = run.__enter__()
+    check_numbers([torch.tensor(1.0)], refuse)
+    for _ in range(steps):
+        checks.next_step()
+    with pytest.raises(ValueError, match="numbers"):
+        run.__exit__(None, None, None)
 
 
 def test_a_check_is_made_once() -> None:
@@ -57,9 +60,13 @@ def test_checks_are_made_at_once_elsewhere() -> None:
 
 
 def test_another_error_is_not_replaced() -> None:
-    with pytest.raises(KeyError, match="mine"), late_checks(CPU):
-        check_numbers([torch.tensor(1.0)], refuse)
-        raise KeyError("mine")
+    def break_off() -> None:
+        with late_checks(CPU):
+            check_numbers([torch.tensor(1.0)], refuse)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        break_off()
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -67,29 +74,43 @@ def test_another_error_is_not_replaced() -> None:
 def test_symbols_of_bad_rows_are_in_range_until_they_are_refused(bad: float, symbols: int) -> None:
     weights = torch.ones(40, symbols)
     weights[1::2] = bad
-    with pytest.raises(ValueError, match="negative, not finite or sums to zero"), late_checks(CPU):
+    with late_checks(CPU) as checks:
         drawn = categorical(weights, generator=seeded(0))
         assert ((drawn >= 0) & (drawn < symbols)).all()
         assert (drawn[::2] > 0).any()
+        with pytest.raises(ValueError, match="negative, not finite or sums to zero"):
+            checks.settle()
 
 
 @pytest.mark.parametrize("bad", BAD)
 def test_symbols_of_bad_tables_are_in_range_until_they_are_refused(bad: float) -> None:
     weights = torch.ones(4, 3)
     weights[1::2] = bad
-    with pytest.raises(ValueError, match="a table to draw from"), late_checks(CPU):
+    with late_checks(CPU) as checks:
         drawn = RowDraws(weights).draw(torch.arange(4).repeat(50), generator=seeded(0))
         assert ((drawn >= 0) & (drawn < 3)).all()
+        with pytest.raises(ValueError, match="a table to draw from"):
+            checks.settle()
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
 def test_bad_means_are_refused_late_or_at_once(bad: float) -> None:
     mean = torch.tensor([1.0, bad, 3.0])
-    with pytest.raises(ValueError, match="a mean is negative"), late_checks(CPU):
+    with late_checks(CPU) as checks:
         assert (poisson(mean, generator=seeded(0)) >= 0).all()
-    with pytest.raises(ValueError, match="a mean is negative"), late_checks(CPU) as checks:
-        poisson(mean, generator=seeded(0), now=True)
-    assert not checks.latest
+        with pytest.raises(ValueError, match="a mean is negative"):
+            checks.settle()
+        with pytest.raises(ValueError, match="a mean is negative"):
+            poisson(mean, generator=seeded(0), now=True)
+        with pytest.raises(ValueError, match="a mean is negative"):
+            poisson_times(mean, generator=seeded(0))
+
+
+@pytest.mark.parametrize("means", [[], [0.3, 2.0, 50.0, 0.0]])
+def test_numbers_that_set_a_size_come_with_their_sum(means: list[float]) -> None:
+    times, number = poisson_times(torch.tensor(means).repeat(100), generator=seeded(0))
+    assert torch.equal(times, poisson(torch.tensor(means).repeat(100), generator=seeded(0)))
+    assert number == int(times.sum())
 
 
 @pytest.mark.parametrize("symbols", [3, 7, 256, 300])
@@ -140,6 +161,8 @@ def test_a_gpu_draws_as_a_cpu_and_refuses_late() -> None:
         found = categorical(weights.cuda(), generator=seeded(0))
     assert torch.equal(found.cpu(), expected)
     weights[3] = math.nan
-    with pytest.raises(ValueError, match="negative, not finite"), late_checks() as checks:
+    with late_checks() as checks:
         categorical(weights.cuda(), generator=torch.Generator("cuda").manual_seed(0))
         checks.next_step()
+        with pytest.raises(ValueError, match="negative, not finite"):
+            checks.next_step()

@@ -21,7 +21,16 @@ from jumpsteps.core.poisson import poisson_quantile
 from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.core.tensors import precise
 
-__all__ = ["RowDraws", "categorical", "exponential", "gumbel", "integers", "poisson", "uniform"]
+__all__ = [
+    "RowDraws",
+    "categorical",
+    "exponential",
+    "gumbel",
+    "integers",
+    "poisson",
+    "poisson_times",
+    "uniform",
+]
 
 MANY = 256
 """The number of symbols from which on a draw takes two stages."""
@@ -69,12 +78,35 @@ def poisson(mean: Tensor, *, generator: Generator, now: bool = False) -> Tensor:
     Raises:
         ValueError: a mean is negative or not finite.
     """
+    checked = not mean.numel() or check_numbers(mean.aminmax(), verify_means, now=now)
+    return poisson_numbers(mean if checked else in_range(mean), generator)
+
+
+def poisson_times(mean: Tensor, *, generator: Generator) -> tuple[Tensor, int]:
+    """``poisson`` numbers that set a size, and their sum; a GPU is waited for once.
+
+    Raises:
+        ValueError: a mean is negative or not finite.
+    """
+    if not mean.numel():
+        return mean.to(torch.int64), 0
+    times = poisson_numbers(in_range(mean), generator)
+    least, most, total = read([*mean.aminmax(), times.sum()])
+    verify_means([least, most])
+    return times, int(total)
+
+
+def poisson_numbers(mean: Tensor, generator: Generator) -> Tensor:
+    """A Poisson number for each mean >= 0, int64."""
     mean = mean if mean.dtype == torch.float32 else mean.to(torch.float64)
-    if mean.numel() and not check_numbers(mean.aminmax(), verify_means, now=now):
-        mean = mean.clamp(0, LARGEST_MEAN).nan_to_num_(0)
     if isinstance(generator, SampleGenerators):
         return poisson_quantile(generator.uniform(tuple(mean.shape)), mean)
     return torch.poisson(mean, generator=generator).to(torch.int64)
+
+
+def in_range(mean: Tensor) -> Tensor:
+    """Means that have not been checked yet, those that are none replaced."""
+    return mean.clamp(0, LARGEST_MEAN).nan_to_num_(0)
 
 
 def verify_means(numbers: Sequence[float]) -> None:
@@ -156,6 +188,12 @@ class RowDraws:
         found = torch.searchsorted(self.cumulative, below(start + u, start + 1), right=True)
         symbol = found - rows * self.symbols
         return symbol if self.checked else symbol.clamp_(0, self.symbols - 1)
+
+
+def read(numbers: Sequence[Tensor]) -> list[float]:
+    """Numbers from a GPU, which is waited for once, in float64."""
+    found: list[float] = torch.stack([each.to(torch.float64) for each in numbers]).cpu().tolist()
+    return found
 
 
 def check_distributions(rows: Tensor, total: Tensor, message: str) -> bool:

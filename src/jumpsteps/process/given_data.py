@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
+from jumpsteps.core.draws import RowDraws, categorical, poisson, poisson_times, uniform
 from jumpsteps.core.sample_generators import Generator, at_repeats
 
 __all__ = ["JumpTables", "NearJumps", "NearSymbols", "draw_pairs"]
@@ -177,8 +177,9 @@ class NearJumps:
         mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
         rare = self.rare[x].mul_(p)
-        times = poisson(noise * rare.sum(-1), generator=generator, now=True)
-        site = torch.arange(len(x), device=x.device).repeat_interleave(times)  # Of each jump.
+        times, number = poisson_times(noise * rare.sum(-1), generator=generator)
+        site = torch.arange(len(x), device=x.device)
+        site = site.repeat_interleave(times, output_size=number)  # Of each jump.
         source = at_repeats(generator, times)
         x0 = categorical(rare[site], generator=source)
         y = draw_pairs(x0, x[site], p.shape[-1], self.rare_jumps, generator=source)

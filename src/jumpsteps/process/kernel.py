@@ -36,7 +36,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import categorical, poisson
+from jumpsteps.core.draws import categorical, poisson_times
 from jumpsteps.core.sample_generators import Generator, at_repeats, in_parts
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
@@ -195,8 +195,9 @@ class ForwardProcess(ABC):
         normalised.
         """
         weights = h * self.exits(p, x, t)
-        times = poisson(weights.sum(-1), generator=generator, now=True)
-        parts = torch.arange(len(x), device=x.device).repeat_interleave(times).split(max(len(x), 1))
+        times, number = poisson_times(weights.sum(-1), generator=generator)
+        sites = torch.arange(len(x), device=x.device).repeat_interleave(times, output_size=number)
+        parts = sites.split(max(len(x), 1))
         source, moved = at_repeats(generator, times), x.clone()
         for site, own in zip(parts, in_parts(source, [len(part) for part in parts]), strict=True):
             x0, before = categorical(weights[site], generator=own), x[site]
