@@ -11,7 +11,21 @@ from torch import Tensor, nn
 
 from builders.kernels import kernel
 from builders.statistics import seeded
-from jumpsteps import PosteriorReverse, Tweedie, optimize_schedule, simulate
+from jumpsteps import (
+    JYS,
+    AutoOrder,
+    ClosedForm,
+    ForwardProcess,
+    Golden,
+    Method,
+    PosteriorReverse,
+    ShortestPath,
+    Tweedie,
+    equal_error,
+    few_step_nll,
+    optimize_schedule,
+    simulate,
+)
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.checks import CheckedModel
@@ -272,6 +286,55 @@ def test_a_nan_of_a_later_call_is_found_where_a_symbol_is_drawn() -> None:
     reverse = PosteriorReverse(FORWARD, model)
     with pytest.raises(ValueError, match="the model may have returned NaN"):
         simulate(reverse, Tweedie(), uniform(3), SHAPE, generator=seeded(0))
+
+
+def broken_from(first: int, value: float, kernel: ForwardProcess) -> PosteriorReverse:
+    """A model whose outputs hold the value from this call on."""
+    calls: list[int] = []
+
+    def model(x: Tensor, t: Any) -> Tensor:
+        calls.append(0)
+        out = logits(x)
+        return out if len(calls) < first else out.index_fill(0, torch.tensor([0]), value)
+
+    return PosteriorReverse(kernel, model)
+
+
+UNIFORM = kernel("uniform", V + 1)
+SEARCHES: list[tuple[ForwardProcess, Method]] = [
+    (FORWARD, ShortestPath()),
+    (FORWARD, ShortestPath(order=Golden())),
+    (FORWARD, AutoOrder()),
+    (FORWARD, JYS()),
+    (FORWARD, ClosedForm("equal-error", equal_error)),
+    (UNIFORM, ShortestPath()),
+    (UNIFORM, JYS()),
+]
+
+
+@pytest.mark.parametrize(("value", "found"), [(torch.nan, "NaN"), (torch.inf, "infinity")])
+@pytest.mark.parametrize(("forward", "method"), SEARCHES)
+def test_a_nan_of_a_later_call_of_a_search_is_named(
+    forward: ForwardProcess, method: Method, value: float, found: str
+) -> None:
+    """Some searches failed for another reason, and Jump Your Steps returned a schedule."""
+    data = torch.randint(V, (8, 6), generator=seeded(3))
+    message = rf"the model's output holds {found} at call 3 of \d+, at t = 0\.\d+( to .*)?; check"
+    with pytest.raises(ValueError, match=message):
+        optimize_schedule(
+            broken_from(3, value, forward), data, [4], generator=seeded(0), method=method
+        )
+    optimize_schedule(
+        broken_from(999, value, forward), data, [4], generator=seeded(0), method=method
+    )
+
+
+def test_a_nan_of_a_measurement_is_named() -> None:
+    data = torch.randint(V, (8, 6), generator=seeded(3))
+    with pytest.raises(ValueError, match=r"holds NaN at call 2 of \d+, at t = "):
+        few_step_nll(
+            broken_from(2, torch.nan, UNIFORM), data, uniform(4), Tweedie(), generator=seeded(0)
+        )
 
 
 def test_a_wrapper_of_a_network_in_evaluation_mode_is_fine() -> None:

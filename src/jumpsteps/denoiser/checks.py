@@ -2,11 +2,14 @@
 
 Reading a number of a GPU's tensor makes the CPU wait for all work before it, so outputs are not
 checked at every call. ``CheckedModel`` checks the first output of a run, which finds a network that
-is broken altogether. A NaN in a later output is found where it is used: drawing a symbol from
-weights that are not finite raises, and so does a table of costs.
+is broken altogether. A NaN in a later output of a run is found where it is used: drawing a symbol
+from weights that are not finite raises. A search would take it for an infinite cost, or for none;
+``every_call_checked`` keeps the largest number of each output on its device, and reads them all
+when the search ends.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -17,7 +20,7 @@ from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import Evaluation, call, evaluate
 from jumpsteps.process.noise import Time
 
-__all__ = ["CheckedModel", "networks_of"]
+__all__ = ["CheckedModel", "every_call_checked", "networks_of"]
 
 ROWS = range(8, 65)
 """From how many sites on sums of 1 are no accident, and at how many, at most, they are taken."""
@@ -60,6 +63,65 @@ class CheckedModel:
         check_values(output)
         check_logarithms(output)
         self.checked = output.numel() > 0
+
+
+class WatchedModel(CheckedModel):
+    """A ``CheckedModel`` that remembers the largest number of every output, for ``report``."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        super().__init__(model)
+        self.largest: list[Tensor] = []
+        self.times: list[Time] = []
+
+    def __call__(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
+        output = super().__call__(x, t, where)
+        self.note(output, t)
+        return output
+
+    def evaluate(self, x: Tensor, t: Time, where: Tensor | SiteMask) -> Evaluation:
+        evaluation = super().evaluate(x, t, where)
+        self.note(evaluation.rows, t)
+        return evaluation
+
+    def note(self, output: Tensor, t: Time) -> None:
+        """Remember the largest number of the output: NaN if it holds one."""
+        nothing = torch.zeros((), dtype=torch.float64, device=output.device)
+        self.largest.append(output.amax().double() if output.numel() else nothing)
+        self.times.append(t)
+
+    def report(self) -> None:
+        """Raises ValueError for the first call whose output held NaN or plus infinity."""
+        if not self.largest:
+            return
+        largest = torch.stack(self.largest).cpu()
+        wrong = (~(largest < torch.inf)).nonzero()
+        if not len(wrong):
+            return
+        call = int(wrong[0])
+        found = "NaN" if bool(largest[call].isnan()) else "infinity"
+        times = torch.as_tensor(self.times[call]).unique().tolist()
+        when = f"{times[0]:.4g}" if len(times) == 1 else f"{times[0]:.4g} to {times[-1]:.4g}"
+        raise ValueError(
+            f"the model's output holds {found} at call {call + 1} of {len(largest)}, at "
+            f"t = {when}; check the network at this time, or return logits in float32"
+        )
+
+
+@contextmanager
+def every_call_checked(model: Callable[..., Any]) -> Iterator[CheckedModel]:
+    """A model for one search, whose outputs are all checked, without waiting for each of them.
+
+    Raises:
+        ValueError: as ``CheckedModel``; when the search ends, or fails, NaN or plus infinity in the
+            output of a later call.
+    """
+    watched = WatchedModel(model)
+    try:
+        yield watched
+    except Exception:
+        watched.report()
+        raise
+    watched.report()
 
 
 def check_mode(model: Callable[..., Any]) -> None:

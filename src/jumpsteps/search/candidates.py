@@ -23,7 +23,7 @@ from torch import Tensor
 
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.checks import CheckedModel
+from jumpsteps.denoiser.checks import every_call_checked
 from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Held, Sampler
@@ -156,15 +156,16 @@ def corrected_paths(
     """Shortest paths of one table of path costs, with error correction as measured, weaker, and
     none.
     """
-    counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
-    budgets = sorted(set(steps.values()))
-    costs = ShortestPath().costs(
-        replace(reverse, model=counter),
-        paths,
-        sampler,
-        max_steps=budgets[-1],
-        generator=generator,
-    )
+    with every_call_checked(MicroBatches(reverse.model)) as checked:
+        counter = CallCounter(checked)
+        budgets = sorted(set(steps.values()))
+        costs = ShortestPath().costs(
+            replace(reverse, model=counter),
+            paths,
+            sampler,
+            max_steps=budgets[-1],
+            generator=generator,
+        )
     assert isinstance(costs, PathCosts)
     measured = costs.table.correction
     assert measured.false_acceptance is not None

@@ -1,6 +1,7 @@
 """Schedules for a model in one call, by any search, and their certificates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.checks import CheckedModel
+from jumpsteps.denoiser.checks import every_call_checked
 from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.model import Evaluation, Model, call, evaluate
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -82,9 +83,7 @@ def optimize_schedule(
     drawn = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
     paths = replace(drawn, workers=workers)
     doubt_data(paths.data[rows], reverse.model)
-    counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
-    with ProgressBar(counter, most_calls(method, len(rest)), shown=progress) as model:
-        counted = replace(reverse, model=model)
+    with watched(reverse, most_calls(method, len(rest)), shown=progress) as (counted, counter):
         found = search(counted, paths.rows(rows), method, sampler, steps, tolerance, generator)
         found = certified(counted, paths.rows(rest), found, generator)
     doubt_found(found, len(rows))
@@ -93,6 +92,21 @@ def optimize_schedule(
         reverse.forward, **names, sequences=len(rows), seed=seed, model_calls=counter.calls
     )
     return {n: with_provenance(one, known) for n, one in found.items()}
+
+
+@contextmanager
+def watched(
+    reverse: ReverseProcess, total: int | None, *, shown: bool
+) -> Iterator[tuple[ReverseProcess, CallCounter]]:
+    """The reverse process with a model whose calls are checked, counted and shown, and the counter.
+
+    Args:
+        total: calls at most, if known.
+    """
+    with every_call_checked(MicroBatches(reverse.model)) as checked:
+        counter = CallCounter(checked)
+        with ProgressBar(counter, total, shown=shown) as model:
+            yield replace(reverse, model=model), counter
 
 
 def wanted_steps(

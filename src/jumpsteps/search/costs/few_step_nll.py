@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jumpsteps.core.information import Floats, half_width, standard_error
 from jumpsteps.denoiser.call_counter import CallCounter
-from jumpsteps.denoiser.checks import CheckedModel
+from jumpsteps.denoiser.checks import every_call_checked
 from jumpsteps.denoiser.micro_batches import MicroBatches
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
@@ -170,8 +170,23 @@ def few_step_nll(
         else Paths.draw(forward, data, generator=generator, given_mask=given_mask)
     )
     check(schedule, sampler, paths, reference_calls)
-    counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
-    reverse = replace(reverse, model=counter)
+    with every_call_checked(MicroBatches(reverse.model)) as checked:
+        counter = CallCounter(checked)
+        counted = replace(reverse, model=counter)
+        bound, reference = bounds(counted, paths, schedule, sampler, reference_calls, generator)
+    sites = float(paths.free.sum(-1).double().mean())
+    return FewStepNLL(bound.cpu().numpy(), reference.cpu().numpy(), sites, counter.calls)
+
+
+def bounds(
+    reverse: ReverseProcess,
+    paths: Paths,
+    schedule: Schedule,
+    sampler: Sampler,
+    reference_calls: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """The bound of a run by this schedule, and of the reference, nats of each sequence, [B]."""
     if isinstance(schedule, CountSchedule):
         random = schedule.order == Random()
         ranks = (
@@ -181,9 +196,7 @@ def few_step_nll(
     else:
         random, ranks = True, key_ranks(paths)
         bound = times_bound(reverse, paths, schedule, sampler)
-    reference = reference_bound(reverse, paths, ranks, random, reference_calls, generator)
-    sites = float(paths.free.sum(-1).double().mean())
-    return FewStepNLL(bound.cpu().numpy(), reference.cpu().numpy(), sites, counter.calls)
+    return bound, reference_bound(reverse, paths, ranks, random, reference_calls, generator)
 
 
 def reference_bound(
