@@ -79,6 +79,9 @@ def test_the_network_is_conditioned_on_time_only_if_the_config_says_so(tmp_path)
         load(mdlm_folder(tmp_path / "b", time_conditioning=True)),
     )
     assert torch.equal(timeless.reverse.model(TOKENS, 0.2), timeless.reverse.model(TOKENS, 0.9))
+    unsaid = {key: value for key, value in MDLM.items() if key != "time_conditioning"}
+    silent = load(write_folder(tmp_path / "c", unsaid, PUBLISHED, False))
+    assert torch.equal(silent.reverse.model(TOKENS, 0.9), timeless.reverse.model(TOKENS, 0.9))
     t = torch.tensor([0.2, 0.5, 0.9])
     each = zip(TOKENS, -torch.log(1 - 0.999 * t.double()), strict=True)
     logits = torch.stack([logits_of(WEIGHTS, row, float(sigma)) for row, sigma in each])
@@ -118,6 +121,12 @@ def test_weights_in_half_precision_are_run_in_float32(tmp_path):
     weights = {name: value.bfloat16() for name, value in PUBLISHED.items()}
     model = load(mdlm_folder(tmp_path / "mdlm", weights))
     assert {p.dtype for p in model.reverse.model.parameters()} == {torch.float32}
+
+
+def test_safetensors_come_before_a_pickled_file(tmp_path):
+    folder = mdlm_folder(tmp_path / "mdlm")
+    (folder / "pytorch_model.bin").write_bytes(b"not read")
+    assert load(folder).digest == load(mdlm_folder(tmp_path / "alone")).digest
 
 
 def test_other_configs_are_not_taken_for_mdlm():

@@ -125,6 +125,8 @@ def test_tracks_are_chosen_by_name_or_the_first_with_notes():
     ]:
         with pytest.raises(ValueError, match=message):
             read_steps(MANY, name)
+    with pytest.raises(ValueError, match="no track 'lead'; its tracks: none with a name"):
+        read_steps(midi(track(*note(0, 120, 50))), "lead")
 
 
 def test_time_in_seconds_follows_the_tempos():

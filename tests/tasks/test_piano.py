@@ -1,5 +1,6 @@
 """The task piano: data sets of tiny MIDI files, arrays, and metrics worked out by hand."""
 
+import hashlib
 import zipfile
 from dataclasses import replace
 
@@ -227,6 +228,8 @@ def test_zip_and_folder_hold_the_same_data(tmp_path):
     assert one.test_song.tolist() == [0, 1, 2]
     assert one.name.startswith("songs sha256:")
     assert two.name == one.name.replace("songs", "songs.zip")
+    content = torch.cat([one.train, one.test]).to(torch.uint8).numpy().tobytes()
+    assert one.name == f"songs sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def test_a_damaged_member_of_a_zip_is_skipped(tmp_path):
