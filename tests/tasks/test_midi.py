@@ -283,7 +283,7 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path, tokens, options, messag
 
 
 def test_notes_after_the_length_add_to_it():
-    tokens, polyphonic = quantise(np.array([0.4, 3.6]), np.array([1.6, 5.4]), np.array([60, 62]), 2)
+    tokens, several = quantise(np.array([0.4, 3.6]), np.array([1.6, 5.4]), np.array([60, 62]), 2)
     assert tokens.tolist() == [60, 60, REST, REST, 62]
-    assert polyphonic == 0
+    assert several.tolist() == [False] * 5
     assert quantise(np.zeros(0), np.zeros(0), np.zeros(0, int), 3)[0].tolist() == [REST] * 3

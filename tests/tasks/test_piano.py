@@ -126,6 +126,24 @@ def test_beats_say_where_bars_begin(tmp_path):
     assert data.report.files == 2
 
 
+def test_the_report_counts_what_is_used(tmp_path):
+    """Of 18 bars, a bar of two beats and 10 bars the last 10 are too few; all of these have chords,
+    and three sixteenths of the others.
+    """
+    bars = melody(28, rest=0)
+    late = 18 * 1920 + 960
+    notes = notes_of(bars[:18]) + notes_of(bars[18:], late)
+    chords = [*note(1920, 1920 + 3 * 120, 50), *note(late, late + 10 * 1920, 50)]
+    files = {
+        f"{TRAIN[0]}/{TRAIN[0]}.mid": midi(track(*notes, *chords, name="MELODY")),
+        f"{TRAIN[0]}/beat_midi.txt": beats(0.0, 0.5, [4] * 18 + [2] + [4] * 10),
+        f"{TEST[0]}/{TEST[0]}.mid": plain(melody(16, seed=2)),
+    }
+    report = read_midi(write(tmp_path, files), OPTIONS).report
+    assert (report.sixteenths, report.polyphonic) == ((18 + 16) * 16, 3)
+    assert "several pitches at once in 3 of 544 sixteenths" in str(report)
+
+
 def test_notes_before_and_after_the_beats_are_left_out(tmp_path):
     bars = melody(18, rest=0)
     bars[1, :2] = bars[16, -2:] = (

@@ -116,7 +116,8 @@ def read_steps(
         raise ValueError(
             f"{named(source)} lasts {length} sixteenths, at most {LONGEST} are read; cut the file"
         )
-    tokens, polyphonic = quantise(found.start / step, found.end / step, found.pitch, length)
+    tokens, several = quantise(found.start / step, found.end / step, found.pitch, length)
+    polyphonic = int(several.sum())
     if len(tokens) < least:
         raise ValueError(
             f"{named(source)} has {len(tokens)} sixteenths, {least} are needed; pass a longer file"
@@ -141,7 +142,7 @@ def read_steps(
 
 def quantise(
     start: NDArray[np.float64], end: NDArray[np.float64], pitch: NDArray[np.int64], length: int
-) -> tuple[NDArray[np.int64], int]:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Quantise notes to sixteenths: round both ends, and keep the highest of several pitches.
 
     A note whose ends round to the same sixteenth is kept there if no other note sounds.
@@ -151,7 +152,7 @@ def quantise(
         length: smallest number of sixteenths of the result.
 
     Returns:
-        Symbols, int64 [max(length, last end)], and the number of sixteenths with several pitches.
+        Symbols, int64, and where several pitches sound, bool; both [max(length, last end)].
     """
     first, last = (np.floor(edge + 0.5).astype(np.int64) for edge in (start, end))
     sounding = np.zeros((128, max([length, *last, *(first + 1)])), bool)
@@ -160,7 +161,7 @@ def quantise(
     for a, p in zip(first[first == last], pitch[first == last], strict=True):
         sounding[p, a] |= not sounding[:, a].any()
     highest = 127 - sounding[::-1].argmax(0)
-    return np.where(sounding.any(0), highest, REST), int((sounding.sum(0) > 1).sum())
+    return np.where(sounding.any(0), highest, REST), sounding.sum(0) > 1
 
 
 def read_track(source: bytes | Path | str, track: str | None = None) -> Track:

@@ -37,8 +37,8 @@ def song_bars(track: Track, beats: bytes | None) -> tuple[list[NDArray[np.int64]
         beats: content of ``beat_midi.txt``; None if the song has none.
 
     Returns:
-        The runs of at least 16 bars, int64 [bars, 16] each, and the number of sixteenths of the
-        whole song in which several pitches sound.
+        The runs of at least 16 bars, int64 [bars, 16] each, and the number of their sixteenths in
+        which several pitches sound.
 
     Raises:
         Unused: notes off the sixteenth grid, a song mostly not in 4/4, or unusable beats.
@@ -49,13 +49,15 @@ def song_bars(track: Track, beats: bytes | None) -> tuple[list[NDArray[np.int64]
     start, end = (np.interp(edge[inside], ticks, steps) for edge in (track.start, track.end))
     if not inside.any() or np.abs(start - np.round(start)).mean() > OFF_GRID:
         raise Unused("notes are not on sixteenths")
-    tokens, polyphonic = quantise(start, end, track.pitch[inside], int(steps[-1]))
+    tokens, several = quantise(start, end, track.pitch[inside], int(steps[-1]))
     whole = np.diff(lines) == STEPS_PER_BAR // STEPS_PER_BEAT
     if np.count_nonzero(whole) <= len(whole) / 2:
         raise Unused("not in 4/4")
     cuts = np.flatnonzero(np.diff(np.concatenate([[False], whole, [False]]).astype(np.int8)))
     edges = STEPS_PER_BEAT * lines[cuts].reshape(-1, 2)
-    return [tokens[a:b].reshape(-1, STEPS_PER_BAR) for a, b in edges if b - a >= LENGTH], polyphonic
+    runs = [slice(a, b) for a, b in edges.tolist() if b - a >= LENGTH]
+    polyphonic = sum(int(several[run].sum()) for run in runs)
+    return [tokens[run].reshape(-1, STEPS_PER_BAR) for run in runs], polyphonic
 
 
 def bars_of_ticks(track: Track) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
