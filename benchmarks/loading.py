@@ -64,7 +64,7 @@ def run() -> None:
     with workers_of_launcher() as workers, torch.no_grad():
         if workers.count == 1:
             sys.exit("start it with torchrun --nproc-per-node 2 or more")
-        device = workers.launch.device(torch.device(args.device))
+        device = workers.device(torch.device(args.device))
         before, start = peak_mb(), time.perf_counter()
         model = load(args.folder, device="cpu" if args.whole else "meta")
         network = model.reverse.model

@@ -295,7 +295,7 @@ def run() -> None:
     with workers_of_launcher() as workers:
         if workers.count == 1:
             sys.exit("start it with torchrun --nproc-per-node 2 or more")
-        device = workers.launch.device(torch.device(args.device))
+        device = workers.device(torch.device(args.device))
         kind = device.type
         work = WORK[kind] | ({} if args.samples is None else {"samples": args.samples})
         size = SIZES["cuda"] if kind == "cuda" else SMALL

@@ -163,7 +163,7 @@ def run() -> None:
     with workers_of_launcher() as workers:
         if workers.count == 1:
             sys.exit("start it with torchrun --nproc-per-node 2 or more")
-        device = workers.launch.device(torch.device(args.device))
+        device = workers.device(torch.device(args.device))
         shape = SHAPES[device.type]
         shape = replace(shape, layers=args.layers or shape.layers)
         rank, found = workers.rank, {}

@@ -17,7 +17,9 @@ def run() -> None:
     code = main()
     sys.stdout.flush()
     if code == 0 and launch_of(os.environ).count > 1:
-        # Threads of torch.distributed may outlive the interpreter, and abort the process then.
+        # Threads of gloo live as long as anything holds the process group, such as FSDP's mesh. One
+        # that still holds tensors when the interpreter ends aborts the process, in our reading of
+        # https://github.com/pytorch/pytorch/pull/179291, which was given up.
         sys.stderr.flush()
         os._exit(0)
     sys.exit(code)

@@ -1,5 +1,7 @@
 """What launchers say of a process, and the part of the work that is its own."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -107,6 +109,23 @@ def test_parts_are_equal_and_complete(count):
     sizes = [sum(map(len, part)) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert all(part for one in parts for part in one)
+
+
+def test_processes_on_one_gpu_are_refused(monkeypatch):
+    """As Slurm starts them if it binds no GPUs: each sees one, the same or its own."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    seen, gpu, store = ["a", "b", "a"], torch.device("cuda"), torch.distributed.HashStore()
+    processes = [Workers(k, 3, store, Launch(k, 3, k, "tcp://n03:20000")) for k in range(3)]
+    for process, uuid in zip(processes, seen, strict=True):
+        about = SimpleNamespace(uuid=uuid)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, about=about: about)
+        if process.rank == 2:
+            with pytest.raises(ValueError, match=r"processes 0 and 2 have the same GPU; start one"):
+                process.device(gpu)
+        else:
+            assert [process.device(gpu).type for _ in range(2)] == ["cuda", "cuda"]
+        assert process.device(torch.device("cpu")).type == "cpu"
 
 
 def test_parts_are_whole_batches_where_that_is_nearly_even():

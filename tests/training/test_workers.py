@@ -23,7 +23,7 @@ from jumpsteps.core.distributed import workers_of_launcher
 CONFIG = TrainConfig(steps=3, batch=8, learning_rate=0.1, warmup=0, bf16=False, log_every=1, ema=0)
 out = Path(sys.argv[1])
 with workers_of_launcher() as workers:
-    device = workers.launch.device(torch.device("cpu"))
+    device = workers.device(torch.device("cpu"))
     import joined
     for name, bf16 in (("joined", False), ("joined-bf16", True)):
         joined.run(out / name, workers, bf16_reduce=bf16)

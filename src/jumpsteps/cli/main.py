@@ -109,7 +109,7 @@ def run_command(options: Options, workers: Workers) -> None:
     """
     kind = type(options)
     if isinstance(options, OptimizeOptions | SampleOptions | CompareOptions):
-        device = workers.launch.device(device_named(options.model.device))
+        device = workers.device(device_named(options.model.device))
         SHARED[kind](options, device, workers)
         return
     if workers.count > 1 and kind is not TrainOptions:

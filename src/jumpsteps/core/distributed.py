@@ -94,6 +94,25 @@ class Workers:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    def device(self, kind: torch.device) -> torch.device:
+        """The device of this process, as ``Launch.device`` has it: a GPU that no other one has.
+
+        Raises:
+            ValueError: more processes than GPUs, or a GPU that another process has. NCCL does not
+                connect two processes on one GPU.
+        """
+        device = self.launch.device(kind)
+        if device.type != "cuda" or self.store is None:
+            return device
+        name = f"GPU {torch.cuda.get_device_properties(device).uuid}"
+        owner = int(self.store.compare_set(name, "", str(self.rank)))
+        if owner != self.rank:
+            raise ValueError(
+                f"processes {owner} and {self.rank} have the same GPU; start one process per GPU "
+                "(srun --gpus-per-task=1), or pass --device cpu"
+            )
+        return device
+
     def share(self, batch: int) -> int:
         """This process's part of a batch.
 
@@ -279,7 +298,8 @@ def workers_of_launcher() -> Iterator[Workers]:
         if isinstance(error, Exception) and not is_first_to_fail(own):
             raise Stopped from None
         if is_lost(error):
-            raise ValueError(f"another process ended before this one ({error})") from None
+            what = " ".join(str(error).split())
+            raise ValueError(f"another process ended before this one ({what})") from None
         raise
     finally:
         if dist.is_initialized():

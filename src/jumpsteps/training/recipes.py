@@ -207,7 +207,7 @@ def train_recipe(
     )
     recipe = replace(recipe, config=config)
     with workers_of_launcher() as workers, tensor_float32(device):
-        said, own = say if workers.is_first else silent, workers.launch.device(device)
+        said, own = say if workers.is_first else silent, workers.device(device)
         said(where)
         return train_with(workers, recipe, out, own, data, start, from_scratch, progress, said)
 
