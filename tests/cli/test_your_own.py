@@ -117,28 +117,28 @@ class Shy(EndsFirst):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the module ``mine_of_test`` and tokens; what is imported is forgotten."""
+    """A folder with the module ``parts_of_test`` and tokens; what is imported is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(orders, "ORDERS", dict(orders.ORDERS))
-    (tmp_path / "mine_of_test.py").write_text(MODULE)
+    (tmp_path / "parts_of_test.py").write_text(MODULE)
     tokens = np.random.default_rng(0).integers(SYMBOLS, size=(16, LENGTH))
     np.savez(tmp_path / "tokens.npz", tokens=tokens)
     yield tmp_path
-    for name in ("mine_of_test", "broken_of_test"):
+    for name in ("parts_of_test", "faulty_import_of_test"):
         sys.modules.pop(name, None)
 
 
-MODEL = f"mine_of_test:reverse --length {LENGTH}"
+MODEL = f"parts_of_test:reverse --length {LENGTH}"
 
 
 @pytest.mark.parametrize(
-    "model", [MODEL, f"mine_of_test:on_device --length {LENGTH}", "mine_of_test:loaded"]
+    "model", [MODEL, f"parts_of_test:on_device --length {LENGTH}", "parts_of_test:loaded"]
 )
 def test_samples_are_those_of_the_same_model_in_python(folder, capsys, model):
     code, _, err = run(capsys, f"sample {model} --nfe 3 -n 4 --seed 5 --device cpu -o x.npz")
     assert code == 0, err
-    module = sys.modules["mine_of_test"]
+    module = sys.modules["parts_of_test"]
     assert module.asked == ([torch.device("cpu")] if "on_device" in model else [])
     own = jumpsteps.SampleGenerators(5, range(4))
     expected = jumpsteps.simulate(
@@ -148,9 +148,9 @@ def test_samples_are_those_of_the_same_model_in_python(folder, capsys, model):
 
 
 def test_a_sampler_of_ones_own_makes_the_steps(folder, capsys):
-    asked = f"{MODEL} --sampler mine_of_test:OneByOne"
+    asked = f"{MODEL} --sampler parts_of_test:OneByOne"
     assert run(capsys, f"sample {asked} --nfe 3 -n 2 -o x.npz")[0] == 0
-    assert sys.modules["mine_of_test"].asked == pytest.approx([1, 2 / 3, 1 / 3])
+    assert sys.modules["parts_of_test"].asked == pytest.approx([1, 2 / 3, 1 / 3])
     code, _, err = run(capsys, f"optimize {asked} --method jys --nfe 2 --data tokens.npz -o s.json")
     assert code == 0, err
     written = json.loads((folder / "s.json").read_text())["schedules"][0]
@@ -161,35 +161,35 @@ def test_a_sampler_of_ones_own_makes_the_steps(folder, capsys):
 
 
 def test_an_order_of_ones_own_is_searched_and_sampled_in(folder, capsys):
-    order = "--order mine_of_test:EndsFirst"
+    order = "--order parts_of_test:EndsFirst"
     asked = f"optimize {MODEL} --data tokens.npz --sequences 8 --nfe 4 {order} -o s.json"
     code, out, err = run(capsys, asked)
     assert code == 0, err
     assert "in ends-first-of-test order" in out
     found = jumpsteps.load_schedules("s.json")[4]
-    assert found.order == sys.modules["mine_of_test"].EndsFirst()
+    assert found.order == sys.modules["parts_of_test"].EndsFirst()
     asked = f"sample {MODEL} --schedule s.json --nfe 4 -n 2 -o x.npz"
     assert run(capsys, asked, order)[0] == 0
     orders.ORDERS.pop("ends-first-of-test")  # As in a new process.
     code, _, err = run(capsys, asked)
     assert code == 1
     assert "name one of your own with --order MODULE:NAME" in err
-    other = "--order mine_of_test:Shy"
+    other = "--order parts_of_test:Shy"
     assert (
         "needs the arguments secret; name a jumpsteps.RevealOrder" in run(capsys, asked, other)[2]
     )
 
 
 def test_uniform_counts_in_an_order_of_ones_own(folder, capsys):
-    order = "--order mine_of_test:EndsFirst"
+    order = "--order parts_of_test:EndsFirst"
     asked = f"compare {MODEL} --data tokens.npz --nfe 2 -n 4 --schedules uniform {order} -o r.json"
     code, _, err = run(capsys, asked)
     assert code == 0, err
-    assert json.loads((folder / "r.json").read_text())["order"] == "mine_of_test:EndsFirst"
+    assert json.loads((folder / "r.json").read_text())["order"] == "parts_of_test:EndsFirst"
 
 
 def test_a_search_of_ones_own(folder, capsys):
-    search = "mine_of_test:EqualSteps"
+    search = "parts_of_test:EqualSteps"
     data = "--data tokens.npz --sequences 8 --nfe 2 4"
     code, out, err = run(capsys, f"optimize {MODEL} {data} --method {search} -o s.json")
     assert code == 0, err
@@ -206,8 +206,8 @@ def test_a_search_of_ones_own(folder, capsys):
         for i in (0, 1)
     )
     assert uniform == own
-    assert sys.modules["mine_of_test"].asked == [8, 8]
-    code, _, err = run(capsys, f"optimize {MODEL} {data} --method mine_of_test:Nothing")
+    assert sys.modules["parts_of_test"].asked == [8, 8]
+    code, _, err = run(capsys, f"optimize {MODEL} {data} --method parts_of_test:Nothing")
     assert (code, err.count("\n")) == (1, 1)
     assert (
         "is of the type Nothing; name a search, with name, sampler, max_evaluations and fi" in err
@@ -223,7 +223,7 @@ def test_a_divided_network_of_ones_own_is_made_whole(folder):
 
 
 def test_a_run_of_another_module_is_another_request(folder):
-    asked = f"sample {MODEL} --sampler mine_of_test:OneByOne --nfe 3".split()
+    asked = f"sample {MODEL} --sampler parts_of_test:OneByOne --nfe 3".split()
     device = torch.device("cpu")
 
     def request():
@@ -234,7 +234,7 @@ def test_a_run_of_another_module_is_another_request(folder):
 
     before = request()
     assert request() == before
-    with open("mine_of_test.py", "a") as file:
+    with open("parts_of_test.py", "a") as file:
         file.write("CHANGED = True\n")
     after = request()
     assert {key for key in before if before[key] != after[key]} == {"set of modules", "model"}
@@ -244,27 +244,30 @@ def test_a_run_of_another_module_is_another_request(folder):
     ("arguments", "message"),
     [
         ("nowhere_at_all:f", "MODEL nowhere_at_all:f: there is no module 'nowhere_at_all', neith"),
-        ("mine_of_test.py:reverse", "MODEL takes MODULE:NAME such as mine:model, without .py"),
-        ("mine_of_test:", "MODEL takes MODULE:NAME"),
-        ("mine_of_test:revers", "has no 'revers'; did you mean reverse?"),
-        ("mine_of_test:logits", "needs the arguments x, t; name a reverse process such as"),
-        ("mine_of_test:network", "is of the type Network; name a reverse process such as"),
-        ("mine_of_test:SYMBOLS", "has no 'SYMBOLS'"),
-        ("mine_of_test:forward", "is of the type Absorbing; name a reverse process"),
-        ("mine_of_test:fails", "raised ZeroDivisionError: integer division or modulo by zero at "),
-        ("mine_of_test:reverse", "is a reverse process, for sequences of any length; pass --leng"),
-        ("mine_of_test:loaded --length 9", "for sequences of 8 tokens, and --length is 9; leave"),
+        ("parts_of_test.py:reverse", "MODEL takes MODULE:NAME such as mine:model, without .py"),
+        ("parts_of_test:", "MODEL takes MODULE:NAME"),
+        ("parts_of_test:revers", "has no 'revers'; did you mean reverse?"),
+        ("parts_of_test:logits", "needs the arguments x, t; name a reverse process such as"),
+        ("parts_of_test:network", "is of the type Network; name a reverse process such as"),
+        ("parts_of_test:SYMBOLS", "has no 'SYMBOLS'"),
+        ("parts_of_test:forward", "is of the type Absorbing; name a reverse process"),
+        ("parts_of_test:fails", "raised ZeroDivisionError: integer division or modulo by zero at "),
+        ("parts_of_test:reverse", "is a reverse process, for sequences of any length; pass --leng"),
+        ("parts_of_test:loaded --length 9", "for sequences of 8 tokens, and --length is 9; leave"),
         (f"{MODEL} --mask-id 3", "names its MASK; leave out --mask-id"),
         (
-            "toy-uniform --sampler mine_of_test:Network",
+            "toy-uniform --sampler parts_of_test:Network",
             "is of the type Network; name a jumpsteps.S",
         ),
-        (f"{MODEL} --sampler mine_of_test:EndsFirst", "is of the type EndsFirst; name a jumpsteps"),
-        (f"{MODEL} --order mine_of_test:Nameless", "has no name; give its class one"),
-        (f"{MODEL} --order mine_of_test:Second", "its name 'spread' is that of another order"),
         (
-            f"{MODEL} --order mine_of_test:EndsFirst --sampler mine_of_test:OneByOne",
-            "does not reveal tokens in mine_of_test:EndsFirst order; use k-gillespie",
+            f"{MODEL} --sampler parts_of_test:EndsFirst",
+            "is of the type EndsFirst; name a jumpsteps",
+        ),
+        (f"{MODEL} --order parts_of_test:Nameless", "has no name; give its class one"),
+        (f"{MODEL} --order parts_of_test:Second", "its name 'spread' is that of another order"),
+        (
+            f"{MODEL} --order parts_of_test:EndsFirst --sampler parts_of_test:OneByOne",
+            "does not reveal tokens in parts_of_test:EndsFirst order; use k-gillespie",
         ),
     ],
 )
@@ -289,17 +292,18 @@ def test_mistakes_are_one_line(folder, capsys, arguments, message):
     ],
 )
 def test_a_module_that_cannot_be_imported_is_one_line(folder, capsys, code, message):
-    (folder / "broken_of_test.py").write_text(code)
-    status, _, err = run(capsys, "sample broken_of_test:model --nfe 2")
+    (folder / "faulty_import_of_test.py").write_text(code)
+    status, _, err = run(capsys, "sample faulty_import_of_test:model --nfe 2")
     assert status == 1
     last = err.splitlines()[-1]
-    assert last.startswith("error: MODEL broken_of_test:model")
+    assert last.startswith("error: MODEL faulty_import_of_test:model")
     assert message in last
 
 
 def test_a_function_may_import_from_the_folder_later(folder, capsys):
-    (folder / "broken_of_test.py").write_text("from mine_of_test import reverse\n")
-    with open("mine_of_test.py", "a") as file:
-        file.write("\ndef late():\n    import broken_of_test\n    return broken_of_test.reverse\n")
-    code, _, err = run(capsys, f"sample mine_of_test:late --length {LENGTH} --nfe 2 -n 2 -o x.npz")
+    (folder / "faulty_import_of_test.py").write_text("from parts_of_test import reverse\n")
+    late = "\ndef late():\n    import faulty_import_of_test as other\n    return other.reverse\n"
+    with open("parts_of_test.py", "a") as file:
+        file.write(late)
+    code, _, err = run(capsys, f"sample parts_of_test:late --length {LENGTH} --nfe 2 -n 2 -o x.npz")
     assert code == 0, err

@@ -189,7 +189,12 @@ MISTAKES = {
     "transposed": (lambda x, t: logits(x).mT, r"returned shape \[3, 5, 6\] for tokens \[3, 6\]"),
     "symbols": (
         lambda x, t: logits(x)[..., :V],
-        "returned 4 values per site, the absorbing kernel has 5 states; build the forward process",
+        "returned 4 values per site, the absorbing kernel has 5 states; build the forward process "
+        r"with .* vocabulary, or pad the logits if the network has none for MASK: .*\(0, 1\)\)",
+    ),
+    "too many symbols": (
+        lambda x, t: nn.functional.pad(logits(x), (0, 1)),
+        "returned 6 values per site, the absorbing kernel has 5 states; .* the model's vocabulary$",
     ),
     "device": (
         OnAnotherDevice(nn.Identity().eval()),

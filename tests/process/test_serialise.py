@@ -1,7 +1,10 @@
 import json
+from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 import torch
+from torch import Tensor
 
 from builders.kernels import one_way_rates
 from jumpsteps.process.absorbing import Absorbing
@@ -100,6 +103,35 @@ def test_a_noise_schedule_of_ones_own_can_be_compared() -> None:
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a noise schedule that this jumpsteps knows"):
         noise_from_text(text)
+
+
+@dataclass(frozen=True)
+class Table(NoiseSchedule):
+    """A schedule of one's own with a tensor, and with something that it caches."""
+
+    totals: Tensor
+    steps: int = 3
+
+    @cached_property
+    def slope(self) -> Tensor:
+        return self.totals.diff()
+
+    def rate(self, t: Time) -> Tensor:
+        return self.slope[-1] * torch.as_tensor(t)
+
+    total = inverse = rate
+
+
+def test_noise_schedules_of_ones_own_differ_in_any_number_and_not_in_what_they_cache() -> None:
+    """The text of a long tensor leaves out most of its numbers."""
+    totals = torch.arange(2000, dtype=torch.float64)
+    noise, other = Table(totals), Table(totals.index_fill(0, torch.tensor([1000]), 0.5))
+    assert repr(noise.totals) == repr(other.totals)
+    assert noise_to_json(noise) != noise_to_json(other)
+    before = noise_to_json(noise)
+    noise.rate(0.5)
+    assert noise_to_json(noise) == before == noise_to_json(Table(totals.clone()))
+    assert before["steps"] == 3
 
 
 def test_unknown_types_are_refused() -> None:

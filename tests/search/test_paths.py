@@ -64,7 +64,10 @@ def test_every_site_is_as_likely_to_be_masked():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="data holds MASK"):
+    counted = (
+        f"or, if {MASK} is a symbol of the data, .* vocab_size={MASK + 2}, mask_id={MASK + 1}$"
+    )
+    with pytest.raises(ValueError, match=rf"data holds MASK \(token {MASK}\), .*{counted}"):
         draw(data=torch.full((2, 3), MASK))
     with pytest.raises(ValueError, match=r"given_mask has shape \[9\], data \[40, 10\]"):
         draw(torch.ones(9, dtype=torch.bool))

@@ -148,12 +148,16 @@ class ReverseProcess(ABC):
 
     def check_symbols(self, output: Tensor) -> None:
         """Raises ValueError for an output that is not V numbers for each site."""
-        if output.shape[-1] != self.forward.vocab_size:
-            raise ValueError(
-                f"the model returned {output.shape[-1]} values per site, the {self.forward.name} "
-                f"kernel has {self.forward.vocab_size} states; build the forward process with the "
-                "model's vocabulary"
-            )
+        values, states = output.shape[-1], self.forward.vocab_size
+        if values == states:
+            return
+        without_mask = not self.forward.revisable and values == states - 1
+        pad = ", or pad the logits if the network has none for MASK: nn.functional.pad(out, (0, 1))"
+        raise ValueError(
+            f"the model returned {values} values per site, the {self.forward.name} kernel has "
+            f"{states} states; build the forward process with the model's vocabulary"
+            f"{pad if without_mask else ''}"
+        )
 
 
 def time_of_sites(t: Time, x: Tensor, where: Where) -> Time:

@@ -50,7 +50,10 @@ class Absorbing(ForwardProcess):
         if self.mask_id == -1:
             object.__setattr__(self, "mask_id", self.vocab_size - 1)
         if not 0 <= self.mask_id < self.vocab_size:
-            raise ValueError(f"mask_id must lie in 0..{self.vocab_size - 1}, got {self.mask_id}")
+            counts = "; vocab_size counts MASK" if self.mask_id == self.vocab_size else ""
+            raise ValueError(
+                f"mask_id must lie in 0..{self.vocab_size - 1}, got {self.mask_id}{counts}"
+            )
 
     def rate_matrix(self) -> Tensor:
         matrix = -torch.eye(self.vocab_size, dtype=torch.float64)
@@ -162,7 +165,12 @@ class Absorbing(ForwardProcess):
     def check_data(self, x: Tensor, what: str) -> None:
         super().check_data(x, what)
         if (x == self.mask_id).any():
+            states = self.vocab_size
+            symbol = (
+                f", or, if {self.mask_id} is a symbol of the data, count MASK besides: "
+                f"vocab_size={states + 1}, mask_id={states}"
+            )
             raise ValueError(
-                f"{what} holds MASK (token {self.mask_id}), which is noise and not data; "
-                "leave it out"
+                f"{what} holds MASK (token {self.mask_id}), which is noise and not data; leave it "
+                f"out{symbol if self.mask_id == states - 1 else ''}"
             )

@@ -11,8 +11,10 @@ reads.
 
 import ast
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+from torch import Tensor
 
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.gaussian import Gaussian
@@ -46,14 +48,22 @@ KERNELS: dict[str, type[ForwardProcess]] = {
 def noise_to_json(noise: NoiseSchedule) -> dict[str, Any]:
     """The object of a noise schedule: its type and its attributes.
 
-    Attributes of a schedule of one's own that are neither numbers nor text are written as their
-    ``repr``: good for comparing two objects, but ``noise_from_json`` does not read such a schedule.
+    The attributes are the fields of a dataclass, without what it caches. Those of a schedule of
+    one's own that are neither numbers nor text are written as their ``repr``, tensors as lists:
+    good for comparing two objects, but ``noise_from_json`` does not read such a schedule.
     """
-    plain = {
-        name: value if isinstance(value, str | int | float) else repr(value)
-        for name, value in vars(noise).items()
+    names = [one.name for one in fields(noise)] if is_dataclass(noise) else list(vars(noise))
+    return {
+        "type": type(noise).__name__,
+        **{name: plain(getattr(noise, name)) for name in names},
     }
-    return {"type": type(noise).__name__, **plain}
+
+
+def plain(value: object) -> str | int | float:
+    """A number or text as it is, anything else as text that only an equal value has."""
+    if isinstance(value, str | int | float):
+        return value
+    return repr(value.tolist() if isinstance(value, Tensor) else value)
 
 
 def noise_from_json(content: Mapping[str, Any]) -> NoiseSchedule:
