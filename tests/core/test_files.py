@@ -3,11 +3,13 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 
-from jumpsteps.core.files import check_replaceable, replacing, write_json
+from jumpsteps.core.files import check_replaceable, read_numpy, replacing, write_json
 from jumpsteps.evaluation.metrics import mean_interval
 
 
@@ -113,3 +115,42 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     assert (intervals[0].level, intervals[0].count) == (0.95, 50)
     with pytest.raises(ValueError, match="at least two values"):
         mean_interval(sets[0, :1])
+
+
+def test_arrays_are_read_by_name(tmp_path):
+    one, two = np.arange(3), np.ones((2, 2))
+    np.save(tmp_path / "a.npy", two)
+    np.savez_compressed(tmp_path / "a.npz", one=one, two=two)
+    assert np.array_equal(read_numpy(tmp_path / "a.npy", "one")[""], two)
+    found = read_numpy(tmp_path / "a.npz", "two", "three", "one")
+    assert list(found) == ["two", "one"]
+    assert np.array_equal(found["one"], one)
+    with pytest.raises(FileNotFoundError):
+        read_numpy(tmp_path / "none.npz", "one")
+
+
+def test_damaged_arrays_are_one_line(tmp_path):
+    """Bytes changed, and files cut: what numpy, zip and zlib raise is a ValueError."""
+    path, tokens = tmp_path / "a.npz", np.arange(60).reshape(5, 12) % 7
+    np.savez_compressed(path, tokens=tokens)
+    np.save(tmp_path / "a.npy", tokens)
+    for whole in (path.read_bytes(), (tmp_path / "a.npy").read_bytes()):
+        damaged = [whole[:cut] for cut in range(0, len(whole), 16)]
+        damaged += [
+            whole[:i] + bytes([whole[i] ^ 0x21]) + whole[i + 1 :] for i in range(0, len(whole), 2)
+        ]
+        messages = [message for content in damaged if (message := refusal(path, content))]
+        assert len(messages) > 40
+        start = f"{path} holds no arrays that can be read ("
+        assert all(one.startswith(start) and "\n" not in one for one in messages)
+
+
+def refusal(path, content):
+    """What reading says of this content; None if it can be read."""
+    path.write_bytes(content)
+    try:
+        with suppress(MemoryError):  # Of a shape that is damaged.
+            read_numpy(path, "tokens")
+    except ValueError as error:
+        return str(error)
+    return None

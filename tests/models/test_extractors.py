@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from builders.statistics import seeded
 from jumpsteps.evaluation.features import extract, frechet_distance
@@ -40,9 +41,14 @@ def test_a_written_extractor_is_read_back(classifier, tmp_path):
     save_classifier(tmp_path, classifier, data="noise")
     extractor, x = load_extractor(tmp_path), images(5, seed=1)
     features = extract(extractor, x)
+    assert not extractor(x).requires_grad
     assert features.shape == (5, 8)
     assert torch.allclose(features, classifier.features(x).double(), rtol=0.02, atol=0.02)
     assert json.loads((tmp_path / "config.json").read_text())["data"] == "noise"
+    names = {name for name, _ in classifier.named_parameters()}
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        own = classifier.state_dict()[name]
+        assert value.dtype == (torch.bfloat16 if name in names else own.dtype)
 
 
 def test_features_are_the_mean_of_the_last_layer(classifier):
@@ -119,6 +125,7 @@ def test_a_file_of_weights_is_inceptions(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", module)
     x = images(5, seed=1)
     expected = layer(x.view(5, 3, -1).float().mean(2)).double()
+    assert not load_extractor(path)(x).requires_grad
     assert torch.allclose(extract(load_extractor(path), x), expected, atol=1e-4)
     torch.save({"layer.weight": torch.zeros(1, 1)}, path)
     with pytest.raises(ValueError, match="holds no weights of Inception"):

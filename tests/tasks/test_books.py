@@ -25,7 +25,7 @@ def test_sequences_are_cut_book_by_book() -> None:
 
 
 def test_a_book_has_one_line_for_each_paragraph() -> None:
-    text = "CHAPTER I\r\n\r\n\r\nIt was a _dark_\nand stormy  night.\n \nRain\nfell.\n"
+    text = "\n\nCHAPTER I\r\n\r\n\r\nIt was a _dark_\nand stormy  night.\n \nRain\nfell.\n"
     assert paragraphs(text) == "CHAPTER I\nIt was a dark and stormy night.\nRain fell."
 
 
@@ -39,6 +39,12 @@ def test_books_are_read_from_a_file(tmp_path: Path) -> None:
     assert books.sample_data(3, seeded(0)).shape == (3, 5)
     with pytest.raises(ValueError, match=r"no book of .* has 11 tokens"):
         read_books(path, 11)
+    ends = np.array([4, 20])
+    np.savez(path, name="n", train=tokens, train_ends=ends, validation=tokens, validation_ends=ends)
+    assert len(read_books(path, 16).test) == 1
     np.savez(path, train=tokens)
+    with pytest.raises(ValueError, match=r"holds no train books \('train_ends'\)"):
+        read_books(path, 5)
+    path.write_bytes(b"PK")
     with pytest.raises(ValueError, match="holds no train books"):
         read_books(path, 5)

@@ -402,9 +402,10 @@ def test_arrays_that_are_missing_or_do_not_fit(tmp_path):
     np.save(tmp_path / "test_song.npy", np.zeros(2, int))
     with pytest.raises(ValueError, match="has 3 test sequences and 2 numbers of their songs"):
         read_arrays(tmp_path)
-    (tmp_path / "train.npy").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"train.npy is not a .npy file of integers"):
-        read_arrays(tmp_path)
+    for content in (b"nonsense", b"", b"PK\x03\x04"):
+        (tmp_path / "train.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"train.npy is not a .npy file of integers"):
+            read_arrays(tmp_path)
 
 
 def sequence(given, made):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jumpsteps.core.files import replacing
+from jumpsteps.core.files import read_numpy, replacing
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models.loaded import file_hash
 from jumpsteps.models.tokenizer import Text
@@ -44,9 +44,9 @@ def may_hold_tokens(path: Path | str) -> bool:
     if suffix != ".npz" or not Path(path).is_file():
         return suffix in (".npy", ".npz")
     try:
-        with np.load(path) as content:
-            return "samples" in content or "tokens" in content
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as content:
+            return not {"samples.npy", "tokens.npy"}.isdisjoint(content.namelist())
+    except (ValueError, OSError, NotImplementedError, zipfile.BadZipFile):
         return True
 
 
@@ -62,17 +62,12 @@ def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[T
     """
     path = Path(path)
     try:
-        content = np.load(path)
-        array = (
-            content
-            if isinstance(content, np.ndarray)
-            else content["samples" if "samples" in content else "tokens"]
-        )
+        (array, *_) = read_numpy(path, "samples", "tokens").values()
     except FileNotFoundError:
         raise ValueError(
             f"there is no file {path}; pass --data a task's name, or a .npy or .npz file of tokens"
         ) from None
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+    except ValueError:
         raise ValueError(
             f"{path} holds no tokens; expected .npy, or .npz with an array 'samples' or 'tokens', "
             "int [n, L]"
@@ -233,13 +228,13 @@ def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
     path = Path(path)
     wanted = f"arrays 'tokens' int [{length}] or [n, {length}] and 'mask' bool of the same shape"
     try:
-        content = np.load(path)
-        tokens, mask = (content[name] for name in ("tokens", "mask"))
+        found = read_numpy(path, "tokens", "mask")
+        tokens, mask = found["tokens"], found["mask"]
     except FileNotFoundError:
         raise ValueError(
             f"there is no file {path}; pass --given a .npz file with {wanted}"
         ) from None
-    except (KeyError, IndexError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+    except (KeyError, ValueError):
         raise ValueError(f"{path} holds no given sites; expected .npz with {wanted}") from None
     fits = (
         tokens.shape == mask.shape

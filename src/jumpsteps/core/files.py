@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, and files of arrays.
 
 Content goes to a temporary file in the same folder, which then takes the place of the old file in
 one step of the file system. A program that is stopped half-way leaves the old file as it was.
@@ -14,12 +14,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["check_replaceable", "locked_elsewhere", "read_json", "replacing", "write_json"]
+__all__ = [
+    "check_replaceable",
+    "locked_elsewhere",
+    "read_json",
+    "read_numpy",
+    "replacing",
+    "write_json",
+]
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -123,3 +133,23 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(f"there is no file {path}; check the path") from None
     except (ValueError, RecursionError) as error:  # Besides bad JSON: endless numbers, and depth.
         raise ValueError(f"{path} is not a JSON file ({error})") from None
+
+
+def read_numpy(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
+    """The arrays of these names that a .npz file has; of a .npy file its array, by the name "".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: numpy cannot read it.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = np.load(file)
+            if isinstance(content, np.ndarray):
+                return {"": content}
+            return {name: content[name] for name in names if name in content}
+    except (FileNotFoundError, MemoryError):
+        raise
+    except Exception as error:  # Of zip, zlib, Python's parser: damage has many classes.
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} holds no arrays that can be read ({reason})") from None

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.files import read_numpy
+
 __all__ = ["BookTokens", "Books", "paragraphs", "read_books", "read_split"]
 
 HELD_OUT = 2048
@@ -99,12 +101,12 @@ def read_split(path: Path | str, split: str) -> BookTokens:
         ValueError: no such file, or it does not hold the split.
     """
     try:
-        with np.load(path) as file:
-            return BookTokens(
-                torch.from_numpy(file[split].astype(np.int32)),
-                torch.from_numpy(file[f"{split}_ends"].astype(np.int64)),
-            )
-    except (OSError, KeyError, ValueError) as error:
+        found = read_numpy(path, split, f"{split}_ends")
+        return BookTokens(
+            torch.from_numpy(found[split].astype(np.int32)),
+            torch.from_numpy(found[f"{split}_ends"].astype(np.int64)),
+        )
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} holds no {split} books ({error}); write it by experiments/text_models.py "
             "--prepare"
@@ -125,6 +127,5 @@ def read_books(path: Path | str, length: int, *, held_out: str = "validation") -
     longest = int(train.ends.diff(prepend=train.ends.new_zeros(1)).max())
     if longest < length or len(test) == 0:
         raise ValueError(f"no book of {path} has {length} tokens in each split; take longer books")
-    with np.load(path) as file:
-        name = str(file["name"])
+    name = str(read_numpy(path, "name")["name"])
     return Books(name, length, train, thinned(test))

@@ -13,7 +13,6 @@ A path is one of
 import hashlib
 import io
 import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from jumpsteps.core.files import read_numpy
 
 __all__ = ["ImageData", "Images", "Pixels", "image_module", "read_images"]
 
@@ -195,15 +196,14 @@ def open_jpegs(path: Path) -> Files:
 
 def read_jpegs(path: Path) -> Images:
     try:
-        with np.load(path) as content:
-            jpeg, offset = content["jpeg"], content["offset"]
-            labels = content.get("label")
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile):
+        content = read_numpy(path, "jpeg", "offset", "label")
+        jpeg, offset = content["jpeg"], content["offset"]
+    except (KeyError, ValueError):
         raise ValueError(f"{path} has no arrays 'jpeg' and 'offset'; pass {WANTED}") from None
     return Images(
         len(offset) - 1,
         lambda i: decoded(jpeg[offset[i] : offset[i + 1]].tobytes(), f"image {i} of {path}"),
-        labels,
+        content.get("label"),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.files import read_numpy
 from jumpsteps.tasks.music.melody import LENGTH, SYMBOLS
 from jumpsteps.tasks.music.piano_data import PianoData, hashed_name
 
@@ -67,14 +68,14 @@ def read_tokens(path: Path) -> Tensor:
 def read_array(path: Path) -> Tensor:
     """A .npy file of integers, as int64."""
     try:
-        array = np.load(path)
+        array = read_numpy(path).get("")
     except FileNotFoundError:
         raise ValueError(
             f"there is no file {path}; expected train.npy and test.npy in the folder"
         ) from None
-    except (ValueError, OSError, EOFError):
-        raise ValueError(f"{path} is not a .npy file of integers; write it again") from None
-    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
+    except ValueError:
+        array = None
+    if array is None or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{path} is not a .npy file of integers; write it again")
     return torch.from_numpy(array.astype(np.int64))
 
