@@ -74,7 +74,7 @@ def test_entropies_far_from_what_data_say(order):
     """Both numbers at three noise levels."""
     doubt = next(one for one in search(4.0, 32, order) if "entropies" in one)
     assert "\n" not in doubt
-    assert doubt.count(" and ") == 4
+    assert doubt.count(" and ") == 5
     assert all(f"with {share}% of the sites masked" in doubt for share in (100, 50))
 
 

@@ -69,7 +69,8 @@ def doubt_calibration(calibration: tuple[Calibration, ...]) -> None:
     )
     warn(
         f"the model's entropies are far from -log p of these data (nats per site: {levels}); trust "
-        "no error that the model itself predicts, and check that the data are the model's"
+        "no error that the model itself predicts, and check that the data are the model's and its "
+        "output at a site is for this site, not for the next"
     )
 
 
