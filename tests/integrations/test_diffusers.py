@@ -106,6 +106,14 @@ def test_logits_are_read_as_they_come():
     assert x.unique().tolist() == [0, 2]
 
 
+def test_a_run_of_fewer_masked_sites_than_steps_ends_early():
+    reverse = reverse_of("absorbing")
+    scheduler = JumpStepsScheduler.from_reverse(reverse, {4: CountSchedule([1] * 4)})
+    known = Given(torch.tensor([0, 1, 0, 0]), torch.tensor([True, True, False, False]))
+    x = loop(scheduler, reverse.model, seeded(0), hold=known.clamp)
+    assert (x < 3).all()
+
+
 @pytest.mark.parametrize("order", [Golden(), Random()])
 def test_counts_give_the_samples_of_simulate(tmp_path, order):
     reverse = reverse_of("absorbing")

@@ -68,6 +68,11 @@ def test_llada2_reveals_the_counts_of_the_schedule():
     assert counts == [[*COUNTS.counts, *COUNTS.counts]] * 2
 
 
+def test_a_block_of_fewer_sites_than_steps_is_finished_early():
+    counts = block_scheduler({5: COUNTS}).get_num_transfer_tokens(3, 5)
+    assert counts.tolist() == [1, 1, 1, 0, 0]
+
+
 def test_a_prompt_that_reaches_into_a_block_rescales_its_counts():
     """11 of 16 sites are left of the first block, then 16, and the second is filled up."""
     pipeline = llada2_pipeline(block_scheduler({5: COUNTS}))

@@ -38,6 +38,18 @@ def test_a_token_changes_nothing_before_it() -> None:
     assert (a[:, 4] - b[:, 4]).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_blocks_add_to_their_input() -> None:
+    """Blocks that give nothing leave the embeddings of the tokens before, normalised."""
+    model, x = network(), torch.tensor([[0, 1, 2, 3, 4, 0]])
+    for block in model.blocks:
+        for layer in (block.attention_out, block.mlp[2]):
+            for parameter in layer.parameters():
+                parameter.zero_()
+    before = torch.tensor([[5, 0, 1, 2, 3, 4]])
+    torch.testing.assert_close(model.features(x), model.norm(model.embedding(before)))
+
+
 def test_a_folder_keeps_the_network(tmp_path: Path) -> None:
     model, x = network(), torch.tensor([[0, 1, 2, 3, 4, 0]])
     save_evaluator(tmp_path, model, length=6, data="numbers", dtype=torch.float32)
