@@ -379,6 +379,7 @@ def test_lakh_arrays_and_their_key(tmp_path):
     [
         (np.full((2, 256), 129), r"test.npy holds symbols 129\.\.129; expected 0\.\.128"),
         (np.full((2, 256), -1), r"holds symbols -1\.\.-1"),
+        (np.arange(2 * 256).reshape(2, 256) // 3, r"holds symbols 0\.\.170"),
         (np.zeros((2, 128), int), r"holds an array \[2, 128\]; expected \[n, 256\]"),
         (np.zeros((0, 256), int), r"holds an array \[0, 256\]"),
         (np.zeros((2, 256)), "is not a .npy file of integers"),

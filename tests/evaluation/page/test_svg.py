@@ -10,13 +10,15 @@ from jumpsteps.evaluation.page.svg import (
     element,
     linear_ticks,
     log_ticks,
+    number,
     with_ends,
 )
 
 
 def test_a_scale_maps_its_ends_and_middle():
     assert [Scale(0, 2, 10, 20)(v) for v in (0, 1, 2)] == [10, 15, 20]
-    assert Scale(1, 100, 300, 100, log=True)(10) == pytest.approx(200)
+    assert [Scale(-3, 1, 10, 20)(v) for v in (-3, -2, 1)] == [10, 12.5, 20]
+    assert Scale(10, 1000, 300, 100, log=True)(100) == pytest.approx(200)
     assert Scale(3, 3, 0, 10)(3) == 5
 
 
@@ -26,6 +28,14 @@ def test_ticks_are_round_and_lie_inside():
     assert log_ticks(0.001, 1000) == pytest.approx([10.0**k for k in range(-3, 4)])
     assert linear_ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert linear_ticks(-3, 7) == [-2, 0, 2, 4, 6]
+
+
+def test_numbers_have_three_digits_and_no_powers_of_ten():
+    values = (0.05, 0.123456, -7.0, 250.0, 999.6, 1234.5, -31_000.0)
+    assert [number(v) for v in values] == [
+        *("0.05", "0.123", "-7", "250"),
+        *("1,000", "1,234", "-31,000"),
+    ]
 
 
 @pytest.mark.parametrize(

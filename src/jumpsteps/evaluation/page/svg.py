@@ -54,8 +54,8 @@ def figure(content: str, label: str, width: float = WIDTH, height: float = HEIGH
 
 
 def number(value: float) -> str:
-    """At most three digits, as on an axis."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    """At most three digits, as on an axis, and all of those before the point."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def with_ends(mean: float, low: float, high: float) -> tuple[str, str, str]:
