@@ -76,6 +76,11 @@ class OneByOne(jumpsteps.Sampler):
         return x.masked_scatter(where, x_0), state, nothing_clipped(x)
 
 
+class Raising(OneByOne):
+    def step(self, reverse, x, step, state, *, generator):
+        raise ValueError("mine")  # this line
+
+
 @dataclass(frozen=True)
 class EndsFirst(jumpsteps.RevealOrder):
     name = "ends-first-of-test"
@@ -276,6 +281,12 @@ def test_mistakes_are_one_line(folder, capsys, arguments, message):
     assert (code, err.count("\n")) == (1, 1)
     assert message in err
     assert not (folder / "x.npz").exists()
+
+
+def test_an_error_of_ones_own_code_names_its_line(folder, capsys):
+    code, _, err = run(capsys, f"sample {MODEL} --sampler parts_of_test:Raising --nfe 2 -o x.npz")
+    line = 1 + MODULE[: MODULE.index("# this line")].count("\n")
+    assert (code, err) == (1, f"error: mine ({folder / 'parts_of_test.py'}:{line})\n")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 import pytest
 import torch
 
+from builders.kernels import kernel
 from builders.statistics import seeded
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
@@ -12,6 +13,7 @@ from jumpsteps.exact.enumerable import Enumerable
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.process.uniform import Uniform
+from jumpsteps.sampling.base import nothing_clipped
 from jumpsteps.sampling.event_driven import Gillespie
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.one_stage import Tweedie
@@ -113,3 +115,26 @@ def test_the_step_map_says_which_step_changed_a_site_last(reverse, sampler):
     assert (run.step_map[:, 0] == 0).all()
     assert torch.equal(run.calls, expected.amax(1))
     assert run.calls.max() > 1
+
+
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [
+        (lambda x: x, "Tensor"),  # Of three sequences, which would be three results.
+        (lambda x: (x, None), "tuple"),
+        (lambda x: (x, None, None), "tuple"),
+        (lambda x: (x[:, 1:], None, nothing_clipped(x)), r"torch.int64 \[3, 1\]"),
+        (lambda x: (x.float(), None, nothing_clipped(x)), r"torch.float32 \[3, 2\]"),
+        (lambda x: (x.tolist(), None, nothing_clipped(x)), "list"),
+    ],
+)
+def test_a_step_that_returns_something_else_is_refused(made, found):
+    class Own(Tweedie):
+        def step(self, reverse, x, step, state, *, generator):
+            return made(x)
+
+    forward = kernel("absorbing", 2)
+    reverse = PosteriorReverse(forward, lambda x, t: torch.zeros(*x.shape, 3))
+    message = rf"a step of sampler tweedie returned {found}; return the new x, int64 \[3, 2\], the"
+    with pytest.raises(ValueError, match=message):
+        simulate(reverse, Own(), uniform(2), (3, 2), generator=seeded(0))

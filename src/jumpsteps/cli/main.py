@@ -2,9 +2,11 @@
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped:
         return 1
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{place_of(error)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         reason = out_of_memory(error)
@@ -99,6 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def place_of(error: Exception) -> str:
+    """The line of a user's own module that raised, in brackets; nothing for other code's."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    others = [Path(__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)]
+    file = Path(last.filename)
+    own = file.is_file() and not any(file.is_relative_to(folder) for folder in others)
+    return f" ({file}:{last.lineno})" if own else ""
 
 
 def run_command(options: Options, workers: Workers) -> None:

@@ -8,6 +8,7 @@ the model. A sampler that chooses its own steps is asked again until all sequenc
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def simulate(
 
     Raises:
         ValueError: a kernel or a schedule that the sampler does not serve, a schedule from below
-            t = 1 without ``initial``, ``given`` or ``initial`` that do not fit the shape.
+            t = 1 without ``initial``, ``given`` or ``initial`` of another shape; see ``stepped``.
     """
     forward = reverse.forward
     sampler.check(forward)
@@ -113,7 +114,7 @@ def simulate(
             arrived = False
             while not arrived:
                 before, source = x, at_step(generator, len(changes.moved) + 1)
-                x, state, info = sampler.step(reverse, before, step, state, generator=source)
+                x, state, info = stepped(sampler, reverse, before, step, state, generator=source)
                 x = clamped(x, given)
                 report(time := step.s if info.time is None else float(info.time.max()), x)
                 changes.add(before, x, info)
@@ -121,6 +122,35 @@ def simulate(
                 checks.next_step()
     moved, clipped = stacked(changes.moved, x), stacked(changes.clipped, x)
     return Simulation(x, counter.calls, moved, clipped, changes.step_map)
+
+
+def stepped(
+    sampler: Sampler,
+    reverse: ReverseProcess,
+    x: Tensor,
+    step: Step,
+    state: Any,
+    *,
+    generator: Generator,
+) -> tuple[Tensor, Any, Info]:
+    """One step of the sampler.
+
+    Raises:
+        ValueError: it returned something else than tokens like x, its state and an ``Info``.
+    """
+    made: Any = sampler.step(reverse, x, step, state, generator=generator)
+    if not isinstance(made, tuple) or len(made) != 3 or not isinstance(made[2], Info):
+        found = type(made).__name__
+    elif not isinstance(made[0], Tensor) or (made[0].shape, made[0].dtype) != (x.shape, x.dtype):
+        tokens = made[0]
+        tensor = isinstance(tokens, Tensor)
+        found = f"{tokens.dtype} {list(tokens.shape)}" if tensor else type(tokens).__name__
+    else:
+        return made
+    raise ValueError(
+        f"a step of sampler {sampler.name} returned {found}; return the new x, int64 "
+        f"{list(x.shape)}, the state, and what happened: x, state, nothing_clipped(x)"
+    )
 
 
 @dataclass
