@@ -17,8 +17,8 @@ def run() -> None:
     code = main()
     sys.stdout.flush()
     if code == 0 and launch_of(os.environ).count > 1:
-        # A thread of gloo may still hold the tensors of the last exchange. Giving them up it asks for
-        # the interpreter's lock, and where the interpreter has ended that aborts the process
+        # A thread of gloo may still hold the tensors of the last exchange. To give them up it asks
+        # for the interpreter's lock, and where the interpreter has ended that aborts the process
         # (https://github.com/pytorch/pytorch/pull/179291, not merged). Destroying the process group
         # does not end these threads while anything holds it, such as FSDP's mesh.
         sys.stderr.flush()
