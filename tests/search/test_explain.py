@@ -12,6 +12,7 @@ from builders.statistics import seeded
 from jumpsteps.core.information import kl_divergence, standard_error
 from jumpsteps.denoiser import chunks
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.models.built_in import load_toy
 from jumpsteps.schedules.fixed import uniform
 from jumpsteps.search.explain import StepErrors, explain
 from jumpsteps.search.paths import Paths
@@ -40,7 +41,7 @@ def test_the_toy_is_countdown():
     assert float((seen - states.data_distribution()).abs().sum()) < 0.06
     assert jumpsteps.load("toy-uniform").digest != jumpsteps.load("toy-gaussian").digest
     with pytest.raises(ValueError, match="pass --device cpu"):
-        jumpsteps.load("toy-uniform", device="meta")
+        load_toy("uniform", torch.device("cuda"))
 
 
 @pytest.mark.slow
