@@ -30,6 +30,7 @@ SAMPLES = 1024
 def compare(model: str, out: Path, device: str) -> int:
     """The exit code of `jumpsteps compare`."""
     options = ["--nfe", *NFE, "--schedules", *TITLES, "-n", str(SAMPLES), "--batch", "128"]
+    options += ["--measure", "model"]
     files = ["-o", str(out / f"{model}.json"), "--picture", str(out / f"{model}.png")]
     return main(["compare", model, *options, "--device", device, *files])
 
