@@ -1,9 +1,11 @@
 """The U-Net against a plain evaluation, and its output against 60-digit arithmetic."""
 
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 
 import pytest
 import torch
+from torch import Tensor
 
 from builders.statistics import seeded
 from builders.tauldr_checkpoints import UNET_CONFIG
@@ -212,8 +214,38 @@ def test_a_compiled_head_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     posterior = UNetPosterior(unet())
     expected = posterior(X, T)
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
-    monkeypatch.setattr(UNet, "compile", lambda self, **options: compiled.append(self))
+
+    def traced(function: Callable[..., Tensor], **options: bool) -> Callable[..., Tensor]:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", traced)
     posterior.compile_trunk()
     assert len(compiled) == 2
     assert torch.equal(posterior(X, T), expected)
+    # A smaller batch is padded to the size that is compiled.
+    torch.testing.assert_close(posterior(X[1:], T[1:]), expected[1:], rtol=1e-5, atol=1e-5)
+    assert posterior.network.shapes.known == {tuple(X.shape)}
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cast", [False, True])
+@torch.no_grad()
+def test_a_recorded_unet_gives_the_same_numbers(cast: bool) -> None:
+    plain, fast = (UNetPosterior(unet()).cuda() for _ in range(2))
+    fast.load_state_dict(plain.state_dict())
+    fast.compile_trunk()
+    every = torch.ones(X.shape, dtype=torch.bool, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16, cast):
+        kept = fast.evaluate(X.cuda(), 0.3, every)
+    tolerance = 0.1 if cast else 1e-3
+    for batch in (len(X), 1, len(X)):
+        for t in (0.7, torch.linspace(0.1, 0.9, batch, dtype=torch.float64, device="cuda")):
+            x = torch.roll(X, 1, 1)[:batch].cuda()
+            with torch.autocast("cuda", torch.bfloat16, cast):
+                found, expected = fast(x, t), plain(x, t)
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    # What was kept outlives the replays.
+    again = plain.evaluate(X.cuda(), 0.3, every)
+    torch.testing.assert_close(kept.rows, again.rows.to(kept.rows), rtol=tolerance, atol=tolerance)

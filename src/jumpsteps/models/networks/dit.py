@@ -231,7 +231,7 @@ class DiT(nn.Module):
             block.compile(dynamic=False)
 
     def trunk(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Hidden states [B, L, D]. If compiled, the next call overwrites them."""
+        """Hidden states [B, L, D]."""
         if self.shapes is None:
             return self.layers(x, sigma)
         return self.shapes.run(self.layers, x, sigma)

@@ -158,7 +158,7 @@ class Transformer(nn.Module):
             layer.compile(dynamic=False)
 
     def trunk(self, x: Tensor, t: Tensor) -> Tensor:
-        """Hidden states [B, L, D] of the encoder. If compiled, the next call overwrites them."""
+        """Hidden states [B, L, D] of the encoder."""
         return self.layers(x, t) if self.shapes is None else self.shapes.run(self.layers, x, t)
 
     def layers(self, x: Tensor, t: Tensor) -> Tensor:
