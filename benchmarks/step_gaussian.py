@@ -33,7 +33,7 @@ from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.time_features import time_tensor
-from jumpsteps.models.networks.unet import LogisticHead, UNet, UNetConfig, UNetPosterior
+from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Time
@@ -74,7 +74,7 @@ class Autocast(torch.nn.Module):
 
     def evaluate(self, x: Tensor, t: float, where: SiteMask) -> Evaluation:
         rows = selected(self.network(x, t), where)
-        return Evaluation(rows, where, LogisticHead(self.model))
+        return Evaluation(rows, where, self.model.reader)
 
 
 def build(size: dict[str, Any], device: torch.device, *, compiled: bool) -> Autocast:
@@ -183,11 +183,11 @@ def main() -> None:
             f"{row['kernel']:9} {row['sampler']:20} {row['ms']:8.2f} ms ({row['ms_least']:.2f} to "
             f"{row['ms_most']:.2f}), ratio {row['ratio']:.2f}, peak {row['peak_GB']:.2f} GB"
         )
-    if args.profile:
-        profile(model, size, device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     about = {"device": name, "torch": torch.__version__, "size": size, "compiled": args.compile}
     write_json(args.out, about | {"base": base, "rows": rows})
+    if args.profile:
+        profile(model, size, device)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jumpsteps.models.networks.unet import truncated_logistic
+from jumpsteps.models.networks.logistic_bins import truncated_logistic
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.process.noise import Time
 

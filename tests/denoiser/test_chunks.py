@@ -12,7 +12,7 @@ from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.core.site_mask import SiteMask
-from jumpsteps.denoiser import chunks
+from jumpsteps.denoiser import chunks, data_draws
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact import transition_matrices
@@ -168,7 +168,7 @@ def test_a_head_that_draws_gives_the_same_distribution(name, t, s, redraws, monk
     """The exact step of Tweedie's sampler from one state, (0, 2)."""
     truth = Enumerable.random(kernel(name, 3), symbols=3, length=2, seed=0)
     model, n = DrawingModel(truth), 60_000
-    monkeypatch.setattr(chunks, "REDRAWS", redraws)
+    monkeypatch.setattr(data_draws, "REDRAWS", redraws)
     start = torch.tensor([[0, 2]]).expand(n, 2).contiguous()
     x, _, _ = Tweedie().step(
         PosteriorReverse(truth.forward, model), start, Step(t, s), None, generator=seeded(2)
@@ -186,11 +186,11 @@ def test_symbols_that_cannot_have_become_x_are_drawn_again(redraws, monkeypatch)
     forward = RateMatrix(matrix=birth_death(torch.ones(5), torch.ones(5)), noise=Constant(1e-120))
     truth = Enumerable.random(forward, symbols=6, length=1, seed=1)
     model, n = DrawingModel(truth), 20_000
-    monkeypatch.setattr(chunks, "REDRAWS", redraws)
+    monkeypatch.setattr(data_draws, "REDRAWS", redraws)
     reverse = PosteriorReverse(forward, model)
     x = torch.full((n, 1), 1)
     where = SiteMask(torch.ones_like(x, dtype=torch.bool))
-    x0 = chunks.draw_data(reverse, x, 1.0, where, generator=seeded(3))
+    x0 = data_draws.draw_data(reverse, x, 1.0, where, generator=seeded(3))
     exact = PosteriorReverse(forward, truth).posterior(x[:1], 1.0)[0, 0]
     assert 0 < int((exact == 0).sum()) < 5
     assert chi_square_p(x0, exact) > LEVEL
@@ -200,7 +200,7 @@ def test_symbols_that_cannot_have_become_x_are_drawn_again(redraws, monkeypatch)
     whole, parts = (
         torch.cat(
             [
-                chunks.draw_data(
+                data_draws.draw_data(
                     reverse, x[some], 1.0, SiteMask(where.mask[some]), generator=generator
                 )
                 for some, generator in ((list(r), SampleGenerators(5, r)) for r in rows[size])

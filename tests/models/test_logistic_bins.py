@@ -8,9 +8,12 @@ from torch import Tensor
 
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core.sample_generators import SampleGenerators
-from jumpsteps.models.networks import logistic_bins, unet
-from jumpsteps.models.networks.logistic_bins import draw_bins, log_probability_of_bin
-from jumpsteps.models.networks.unet import truncated_logistic
+from jumpsteps.models.networks import logistic_bins
+from jumpsteps.models.networks.logistic_bins import (
+    draw_bins,
+    log_probability_of_bin,
+    truncated_logistic,
+)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -52,8 +55,7 @@ def test_its_gradient_is_finite():
 )
 def test_drawn_bins_have_the_distribution(symmetric, location, log_scale, monkeypatch):
     """With a floor of a hundredth in place of a millionth, so that it counts."""
-    for module in (logistic_bins, unet):
-        monkeypatch.setattr(module, "FLOOR", 0.01)
+    monkeypatch.setattr(logistic_bins, "FLOOR", 0.01)
     n = 60_000
     exact = truncated_logistic(
         torch.tensor(location).double(), torch.tensor(log_scale).double(), 16, symmetric=symmetric

@@ -12,7 +12,8 @@ from builders.tauldr_checkpoints import UNET_CONFIG
 from builders.tauldr_reference import PlainUNet, random_weights
 from jumpsteps.denoiser.checks import check_mode
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior, truncated_logistic
+from jumpsteps.models.networks.logistic_bins import truncated_logistic
+from jumpsteps.models.networks.unet import UNet, UNetConfig, UNetPosterior
 from jumpsteps.process.gaussian import Gaussian
 
 PLAIN = PlainUNet()

@@ -17,6 +17,7 @@ from builders.processes import (
     matrix,
 )
 from builders.statistics import LEVEL, chi_square_p, seeded
+from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process import given_data, rate_matrix, time_tables
 from jumpsteps.process.given_data import JumpTables, NearJumps, NearSymbols
@@ -210,3 +211,63 @@ def test_threads_share_the_tables_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -
         together = list(pool.map(walk, range(8)))
     for found, first in zip(together, range(8), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(found, walk(first), strict=True))
+
+
+@pytest.mark.parametrize("symbols", [256, 100, 7])
+def test_products_are_drawn_in_two_stages(symbols: int) -> None:
+    """By the distribution function of each site, with weights that are zero."""
+    generator = seeded(symbols)
+    left, right = torch.rand(2, symbols, symbols, generator=generator, dtype=torch.float64)
+    left[torch.rand(symbols, symbols, generator=generator) < 0.3] = 0
+    x0, x = torch.randint(symbols, (2, 20_000), generator=generator)
+    u = torch.rand(20_000, generator=generator, dtype=torch.float64)
+    drawn = given_data.two_stage_products(x0, x, left, right, u)
+    weights = left[x0] * right[x]
+    above = (weights.cumsum(-1) / weights.sum(-1, keepdim=True)).gather(-1, drawn[:, None])[:, 0]
+    own = weights.gather(-1, drawn[:, None])[:, 0]
+    assert (own > 0).all()
+    assert (u < above + 1e-12).all()
+    assert (u >= above - own / weights.sum(-1) - 1e-12).all()
+
+
+def test_products_of_a_site_that_sum_to_zero_are_refused() -> None:
+    left = torch.ones(7, 7, dtype=torch.float64)
+    left[3] = 0
+    x = torch.zeros(4, dtype=torch.int64)
+    u = torch.rand(4, generator=seeded(0), dtype=torch.float64)
+    given_data.two_stage_products(torch.tensor([0, 1, 2, 4]), x, left, left + 1, u)
+    with pytest.raises(ValueError, match="cannot draw a symbol"):
+        given_data.two_stage_products(torch.tensor([0, 1, 2, 3]), x, left, left + 1, u)
+
+
+@pytest.mark.gpu
+def test_many_products_on_a_gpu() -> None:
+    """The same symbols as on the CPU, which draws by pairs."""
+    generator = seeded(0)
+    left, right = torch.rand(2, 256, 256, generator=generator, dtype=torch.float64)
+    x0, x = torch.randint(256, (2, 2**17), generator=generator)
+    sources = (SampleGenerators(0, range(2**17), device=d) for d in ("cpu", "cuda"))
+    here, there = (
+        given_data.draw_products(
+            *(each.to(source.device) for each in (x0, x, left, right)), generator=source
+        )
+        for source in sources
+    )
+    assert torch.equal(here, there.cpu())
+
+
+@every_revisable
+@pytest.mark.parametrize("t", [0.01, 0.4])
+def test_tables_of_a_kernel(forward: ForwardProcess, t: float) -> None:
+    """Of leaving, and of what can have become x."""
+    device, x = torch.device("cpu"), all_states(forward)
+    possible = forward.possible_table(t, device)
+    leaving = forward.leaving_table(t, device)
+    if possible is None or leaving is None:
+        assert possible is leaving
+        return
+    x0 = x.expand(len(x), -1)
+    can = forward.can_become(x0, x[:, None].expand_as(x0), t)
+    assert torch.equal(possible, torch.where(can, 1.0, -1.0))
+    rates = rates_given_data(forward, t).sum(-1).T.to(torch.float32)
+    torch.testing.assert_close(leaving, torch.where(can, rates, -1.0), rtol=1e-5, atol=0)

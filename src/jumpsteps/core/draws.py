@@ -23,7 +23,9 @@ from jumpsteps.core.tensors import precise
 
 __all__ = [
     "RowDraws",
+    "below",
     "categorical",
+    "check_sums",
     "exponential",
     "gumbel",
     "integers",
@@ -209,6 +211,21 @@ def check_distributions(rows: Tensor, total: Tensor, message: str) -> bool:
     if not rows.numel():
         return True
     return check_numbers([*total.aminmax(), rows.amin().to(total.dtype)], verify)
+
+
+def check_sums(*sums: Tensor) -> None:
+    """Check that sums of weights, [K] each, are positive and finite.
+
+    Raises:
+        ValueError: they are not.
+    """
+
+    def verify(numbers: Sequence[float]) -> None:
+        if not (min(numbers) > 0 and max(numbers) < math.inf):  # Either is NaN if a sum is.
+            raise ValueError(BAD_WEIGHTS)
+
+    if sums[0].numel():
+        check_numbers([end for each in sums for end in each.aminmax()], verify)
 
 
 def by_columns(rows: Tensor) -> bool:

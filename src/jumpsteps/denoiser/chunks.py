@@ -15,17 +15,15 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.distributed import ALONE, Workers
-from jumpsteps.core.draws import categorical
-from jumpsteps.core.sample_generators import Generator, at_rows, at_sites, in_parts
+from jumpsteps.core.sample_generators import Generator, at_sites, in_parts
 from jumpsteps.core.site_mask import SiteMask
-from jumpsteps.denoiser.model import DrawsSymbols, Evaluation
-from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.noise import Time
 
 __all__ = [
-    "draw_data",
     "in_chunks",
+    "read_in_chunks",
     "site_chunks",
     "site_entropies",
     "site_entropies_and_nll",
@@ -37,9 +35,6 @@ CHUNK_SIZE = {"cpu": 2**21, "cuda": 2**27}
 
 Drawn = TypeVar("Drawn", Tensor, tuple[Tensor, Tensor])
 """What is drawn of each site of a chunk: one tensor [k, ...], or two."""
-
-REDRAWS = 4
-"""Times that a symbol which cannot have become x_t is drawn again."""
 
 
 def site_chunks(where: Tensor | SiteMask, numbers: int) -> Iterator[SiteMask]:
@@ -72,38 +67,6 @@ def in_chunks(
         return draw(reverse.call_model(x, t, where), where, source)
     evaluation = reverse.evaluate(x, t, where)
     return read_in_chunks(evaluation, x, t, where, reverse.forward.vocab_size, draw, source)
-
-
-def draw_data(
-    reverse: ReverseProcess, x: Tensor, t: float, where: SiteMask, *, generator: Generator
-) -> Tensor:
-    """x_0 of the selected sites, each from p(x_0^l | x_t), int64 [K]; one model call.
-
-    A model whose head draws symbols (``DrawsSymbols``) does so. Where a symbol cannot have become
-    x_t it draws again, a few times; what is left comes from the whole distribution.
-    """
-
-    def draw(output: Tensor, chunk: SiteMask, generator: Generator) -> Tensor:
-        weights = reverse.data_weights_from(output, x, t, chunk)
-        return categorical(weights, generator=generator)
-
-    if not (isinstance(reverse, PosteriorReverse) and reverse.forward.revisable):
-        return in_chunks(reverse, x, t, where, draw, generator=generator)
-    evaluation, source = reverse.evaluate(x, t, where), at_sites(generator, where)
-    head, symbols = evaluation.read, reverse.forward.vocab_size
-    if not isinstance(head, DrawsSymbols):
-        return read_in_chunks(evaluation, x, t, where, symbols, draw, source)
-    rows, sites = evaluation.rows_at(where), where.select(x)
-    x0 = head.draw(rows, generator=at_rows(source, slice(None)))
-    for _ in range(REDRAWS):
-        left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
-        if not len(left):
-            return x0
-        x0[left] = head.draw(rows[left], generator=at_rows(source, left))
-    left = (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
-    rest = SiteMask.at(where.sites[left], where.shape)
-    x0[left] = read_in_chunks(evaluation, x, t, rest, symbols, draw, at_rows(source, left))
-    return x0
 
 
 def read_in_chunks(

@@ -29,7 +29,7 @@ from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.signatures import takes_where
 from jumpsteps.process.noise import Time
 
-__all__ = ["DrawsSymbols", "Evaluates", "Evaluation", "Model", "call", "evaluate"]
+__all__ = ["DrawsSymbols", "DrawsWeighted", "Evaluates", "Evaluation", "Model", "call", "evaluate"]
 
 
 class Model(Protocol):
@@ -53,6 +53,43 @@ class DrawsSymbols(Protocol):
 
         Raises:
             ValueError: a row that gives no distribution.
+        """
+        ...
+
+
+@runtime_checkable
+class DrawsWeighted(Protocol):
+    """What reads rows of an ``Evaluation``, and draws from softmax(output) times a weight."""
+
+    def draw_weighted(
+        self, rows: Tensor, tokens: Tensor, table: Tensor, *, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """A symbol v of each row from p(v) w(x, v), and the mean of w(x, v) under p.
+
+        Args:
+            rows: [K, ...].
+            tokens: x of each row, int64 [K].
+            table: w, float32 [V, V], row x; negative where p(v) is to be zero.
+
+        Returns:
+            int64 [K] and float64 [K].
+
+        Raises:
+            ValueError: a row that leaves nothing to draw.
+        """
+        ...
+
+    def weighted(
+        self, rows: Tensor, tokens: Tensor, table: Tensor, rates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """p(v) w(x, v), float32 [K, V], and the mean of a second table's r(x, v) under p, [K].
+
+        Args:
+            rows, tokens: as above.
+            table, rates: w and r, float32 [V, V]; negative, both, where p(v) is to be zero.
+
+        Raises:
+            ValueError: a row that leaves nothing to draw.
         """
         ...
 

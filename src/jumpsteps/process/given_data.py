@@ -19,16 +19,35 @@ over the x_0 whose likelihood float32 can divide by. All other jumps, farther on
 unlikely x_0, are rare, and drawn one by one: a sum of Poisson processes is a Poisson process.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import RowDraws, categorical, poisson, poisson_times, uniform
+from jumpsteps.core.draws import (
+    RowDraws,
+    below,
+    categorical,
+    check_sums,
+    poisson,
+    poisson_times,
+    uniform,
+)
 from jumpsteps.core.sample_generators import Generator, at_repeats
 
-__all__ = ["JumpTables", "NearJumps", "NearSymbols", "draw_pairs"]
+__all__ = [
+    "DataAtSites",
+    "DrawData",
+    "JumpTables",
+    "KnownPosterior",
+    "NearJumps",
+    "NearSymbols",
+    "draw_pairs",
+    "draw_products",
+]
 
 NUMBERS = 2**25
 """Numbers in the largest table of pairs."""
@@ -64,6 +83,91 @@ def draw_pairs(
         table = RowDraws(rows(pairs // symbols, pairs % symbols))
         drawn.append(table.find(which, numbers))
     return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
+
+
+def draw_products(
+    x0: Tensor, x: Tensor, left: Tensor, right: Tensor, *, generator: Generator
+) -> Tensor:
+    """One symbol for each site, with the weights ``left[x0] * right[x]``, int64 [K].
+
+    Of many sites on a GPU a run of about sqrt(V) symbols is drawn first, from a table of the runs'
+    sums for all pairs, and then a symbol of the run. Nothing waits for the GPU.
+
+    Args:
+        x0, x: int64 [K].
+        left, right: float64 [V, V]; negative numbers are not checked.
+
+    Raises:
+        ValueError: the weights of a site sum to zero, or are not finite.
+    """
+    symbols = left.shape[1]
+    width = math.isqrt(symbols)
+    runs = -(-symbols // width)
+    if x.device.type != "cuda" or len(x) < symbols**2 or symbols**2 * runs > NUMBERS:
+        return draw_pairs(x0, x, symbols, lambda x0, x: left[x0] * right[x], generator=generator)
+    u = uniform(tuple(x.shape), generator=generator, device=x.device)
+    return two_stage_products(x0, x, left, right, u)
+
+
+def two_stage_products(x0: Tensor, x: Tensor, left: Tensor, right: Tensor, u: Tensor) -> Tensor:
+    """``draw_products`` by the uniform numbers u, float64 [K]."""
+    symbols = left.shape[1]
+    width = math.isqrt(symbols)
+    left, right = (runs_of(each, width) for each in (left, right))
+    cumulative = torch.bmm(left, right.mT).cumsum(0).flatten(1)  # [runs, V V]
+    cumulative = cumulative[:, x0 * symbols + x]
+    total = cumulative[-1]
+    check_sums(total)
+    threshold = below(u * total, total)
+    run = (cumulative <= threshold).sum(0).clamp_max_(len(left) - 1)
+    before = cumulative.gather(0, (run - 1).clamp_min(0)[None])[0] * (run > 0)
+    share = (threshold - before) / (cumulative.gather(0, run[None])[0] - before)
+    columns = torch.arange(width, device=x.device)[:, None]
+    part = (left[run, x0, columns] * right[run, x, columns]).cumsum(0)
+    place = (part <= below(share * part[-1], part[-1])).sum(0)
+    return (run * width + place).clamp_max_(symbols - 1)
+
+
+def runs_of(table: Tensor, width: int) -> Tensor:
+    """The columns of a table [R, V] in runs, the last filled up with zeros, [runs, R, width]."""
+    filled = torch.nn.functional.pad(table, (0, -table.shape[1] % width))
+    return filled.unflatten(1, (-1, width)).movedim(1, 0).contiguous()
+
+
+DrawData = Callable[[Tensor, Generator], Tensor]
+"""Sites, int64 [J], to the x0 of a jump of each, int64 [J]."""
+
+
+class DataAtSites(Protocol):
+    """p(x0 | x_t = x) of K sites, in whatever form it is known."""
+
+    def weighted(self, table: Tensor, rates: Tensor) -> tuple[Tensor, Tensor, DrawData]:
+        """p(x0) ``table[x, x0]``, float32 [K, V]; the mean of ``rates[x, x0]``, [K]; and what draws
+        from p(x0) ``rates[x, x0]``. Both tables are float32 [V, V].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class KnownPosterior:
+    """A ``DataAtSites`` whose numbers are known.
+
+    Attributes:
+        p: p(x0 | x_t = x), normalised, [K, V].
+        x: int64 [K].
+    """
+
+    p: Tensor
+    x: Tensor
+
+    def weighted(self, table: Tensor, rates: Tensor) -> tuple[Tensor, Tensor, DrawData]:
+        p = self.p.to(table)
+        leaving = rates[self.x].mul_(p)
+
+        def draw(sites: Tensor, generator: Generator) -> Tensor:
+            return categorical(leaving[sites], generator=generator)
+
+        return table[self.x].mul_(p), leaving.sum(-1), draw
 
 
 @dataclass(frozen=True)
@@ -163,26 +267,25 @@ class NearJumps:
         parts = zip(tables, likely, inverse, rare, strict=True)
         return [cls(table, symbols, *part) for table, *part in parts]
 
-    def sums(self, p: Tensor, x: Tensor, noise: float, *, generator: Generator) -> Tensor:
+    def sums(self, data: DataAtSites, x: Tensor, noise: float, *, generator: Generator) -> Tensor:
         """The sum of all jumps' displacements, int64 [K].
 
         Args:
-            p: p(x0 | x_t = x), [K, V], normalised; read in float32.
+            data: p(x0 | x_t = x).
             x: int64 [K].
             noise: h sigma(t), the length of the step.
         """
-        p = p.to(self.inverse)
-        probs = self.inverse[x].mul_(p) @ self.tables.q.to(p)
+        weights, rare, draw = data.weighted(self.inverse, self.rare)
+        probs = weights @ self.tables.q.to(weights)
         target = (x[:, None] + self.symbols.distance).clamp_(0, len(self.likely) - 1)
         mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
-        rare = self.rare[x].mul_(p)
-        times, number = poisson_times(noise * rare.sum(-1), generator=generator)
+        times, number = poisson_times(noise * rare, generator=generator)
         site = torch.arange(len(x), device=x.device)
         site = site.repeat_interleave(times, output_size=number)  # Of each jump.
         source = at_repeats(generator, times)
-        x0 = categorical(rare[site], generator=source)
-        y = draw_pairs(x0, x[site], p.shape[-1], self.rare_jumps, generator=source)
+        x0 = draw(site, source)
+        y = draw_pairs(x0, x[site], len(self.likely), self.rare_jumps, generator=source)
         return total.index_add_(0, site, y - x[site])
 
     def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from jumpsteps.core.draws import categorical, poisson_times
 from jumpsteps.core.sample_generators import Generator, at_repeats, in_parts
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
-from jumpsteps.process.given_data import JumpTables, draw_pairs
+from jumpsteps.process.given_data import DataAtSites, DrawData, JumpTables, draw_pairs
 from jumpsteps.process.noise import NoiseSchedule, Time
 from jumpsteps.process.rate_checks import check_rates
 
@@ -180,6 +180,18 @@ class ForwardProcess(ABC):
         tables = JumpTables.of(q, self.rates_between.to(x.device))
         return p * (float(self.noise.rate(t)) * tables.exits.to(p))[x]
 
+    def possible_table(self, t: float, device: torch.device) -> Tensor | None:
+        """``can_become`` as a table, float32 [V, V], row x and column x0: 1, and -1 where x0 cannot
+        have become x. None: the kernel has no table.
+        """
+        return None
+
+    def leaving_table(self, t: float, device: torch.device) -> Tensor | None:
+        """The reverse rate of leaving x given x0, 1/time, float32 [V, V], row x and column x0; -1
+        where x0 cannot have become x. None: the kernel has no table.
+        """
+        return None
+
     def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
         """Where the reverse process jumps from x at time t, given x_0 [K], if it jumps."""
         q = self.transition(0.0, t).to(x.device)
@@ -194,13 +206,33 @@ class ForwardProcess(ABC):
         Each jump by its data, as many at a time as there are sites. p is p(x0 | x_t = x),
         normalised.
         """
-        weights = h * self.exits(p, x, t)
-        times, number = poisson_times(weights.sum(-1), generator=generator)
+        weights = self.exits(p, x, t)
+
+        def draw(sites: Tensor, generator: Generator) -> Tensor:
+            return categorical(weights[sites], generator=generator)
+
+        return self.sum_one_by_one(h * weights.sum(-1), draw, x, t, generator=generator)
+
+    def sample_jump_sum_of(
+        self, data: DataAtSites, x: Tensor, t: float, h: float, *, generator: Generator
+    ) -> Tensor:
+        """``sample_jump_sum`` of a kernel that has a ``leaving_table``."""
+        table = self.leaving_table(t, x.device)
+        if table is None:
+            raise NotImplementedError(f"the {self.name} kernel has no leaving_table")
+        _, rates, draw = data.weighted(table, table)
+        return self.sum_one_by_one(h * rates, draw, x, t, generator=generator)
+
+    def sum_one_by_one(
+        self, means: Tensor, draw: DrawData, x: Tensor, t: float, *, generator: Generator
+    ) -> Tensor:
+        """x plus the sum of Poisson numbers of jumps, of means [K], whose x0 ``draw`` draws."""
+        times, number = poisson_times(means, generator=generator)
         sites = torch.arange(len(x), device=x.device).repeat_interleave(times, output_size=number)
         parts = sites.split(max(len(x), 1))
         source, moved = at_repeats(generator, times), x.clone()
         for site, own in zip(parts, in_parts(source, [len(part) for part in parts]), strict=True):
-            x0, before = categorical(weights[site], generator=own), x[site]
+            x0, before = draw(site, own), x[site]
             moved.index_add_(0, site, self.sample_jump(x0, before, t, generator=own) - before)
         return moved
 

@@ -23,7 +23,7 @@ from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import precise
 from jumpsteps.process.exit_rates import MatrixExit
-from jumpsteps.process.given_data import draw_pairs
+from jumpsteps.process.given_data import DataAtSites, KnownPosterior, draw_products
 from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
 from jumpsteps.process.matrix_exponential import exponential_of_rates
 from jumpsteps.process.noise import Time
@@ -149,31 +149,41 @@ class MatrixKernel(ForwardProcess):
         impossible = time_tables(self, x.device).impossible(float(t))
         return torch.ones_like(x, dtype=torch.bool) if impossible is None else ~impossible[x, x0]
 
+    def possible_table(self, t: float, device: torch.device) -> Tensor:
+        tables = time_tables(self, device)
+        return marked(torch.ones_like(tables.rates, dtype=torch.float32), tables.impossible(t))
+
+    def leaving_table(self, t: float, device: torch.device) -> Tensor:
+        tables = time_tables(self, device)
+        leaving = float(self.noise.rate(t)) * tables.jumps(t).exits
+        return marked(leaving, tables.impossible(t))
+
     def sample_bridge(
         self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator
     ) -> Tensor:
         if s == 0:
             return x0
         first, then = time_tables(self, x.device).between((0.0, s), (s, t))
-
-        def rows(x0: Tensor, x: Tensor) -> Tensor:
-            return first[x0] * then.T[x]
-
-        return draw_pairs(x0, x, self.vocab_size, rows, generator=generator)
+        return draw_products(x0, x, first, then.T, generator=generator)
 
     def exits(self, p: Tensor, x: Tensor, t: float) -> Tensor:
         leaving = float(self.noise.rate(t)) * time_tables(self, x.device).jumps(t).exits.to(p)
         return leaving[x].mul_(p)
 
     def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
-        jumps = time_tables(self, x.device).jumps(t).jumps
-        return draw_pairs(x0, x, self.vocab_size, jumps, generator=generator)
+        tables = time_tables(self, x.device).jumps(t)
+        return draw_products(x0, x, tables.q, tables.into, generator=generator)
 
     def sample_jump_sum(
         self, p: Tensor, x: Tensor, t: float, h: float, *, generator: Generator
     ) -> Tensor:
+        return self.sample_jump_sum_of(KnownPosterior(p, x), x, t, h, generator=generator)
+
+    def sample_jump_sum_of(
+        self, data: DataAtSites, x: Tensor, t: float, h: float, *, generator: Generator
+    ) -> Tensor:
         noise = h * float(self.noise.rate(t))
-        return x + time_tables(self, x.device).near(t).sums(p, x, noise, generator=generator)
+        return x + time_tables(self, x.device).near(t).sums(data, x, noise, generator=generator)
 
     def sample_prior(
         self, shape: tuple[int, ...], *, generator: Generator, device: torch.device
@@ -209,6 +219,11 @@ class MatrixKernel(ForwardProcess):
             return states.gather(0, passed[None])[0].to(torch.int64)
 
         return at
+
+
+def marked(table: Tensor, impossible: Tensor | None) -> Tensor:
+    """The table, -1 where x0 cannot have become x."""
+    return table if impossible is None else table.masked_fill(impossible, -1)
 
 
 @lru_cache(maxsize=8)

@@ -129,6 +129,15 @@ class Uniform(ForwardProcess):
         own = p.gather(-1, x[..., None]) * (rate * (self.vocab_size - 1) / (1 + more))
         return (p * (rate * (self.vocab_size - 1 + more))).scatter(-1, x[..., None], own)
 
+    def possible_table(self, t: float, device: torch.device) -> Tensor | None:
+        if float(self.noise.alpha(t)) == 1:
+            return None
+        return torch.ones(self.vocab_size, self.vocab_size, device=device)
+
+    def leaving_table(self, t: float, device: torch.device) -> Tensor | None:
+        certain = torch.ones(self.vocab_size, self.vocab_size, device=device)
+        return self.exits(certain, torch.arange(self.vocab_size, device=device), t)
+
     def sample_jump(self, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
         more, others = self.more_likely(t), self.vocab_size - 1
         u = uniform(tuple(x.shape), generator=generator, device=x.device)

@@ -25,7 +25,8 @@ from jumpsteps.core.draws import categorical, poisson, uniform
 from jumpsteps.core.sample_generators import Generator, at_rows, at_sites
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
-from jumpsteps.denoiser.chunks import draw_data, in_chunks
+from jumpsteps.denoiser.chunks import in_chunks
+from jumpsteps.denoiser.data_draws import draw_data, draw_jump_sum, draw_leaving
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -225,13 +226,7 @@ def first_jumps_by_data(
     """The movable sites of x, where each jumps if it does, int64 [K], and its mean number of jumps
     in the step, float64 [K]; one model call.
     """
-
-    def draw(output: Tensor, where: SiteMask, generator: Generator) -> tuple[Tensor, Tensor]:
-        p = reverse.posterior_from(output, x, step.t, where)
-        rates = reverse.forward.exits(p, where.select(x), step.t)
-        return categorical(rates, generator=generator), rates.sum(-1)
-
-    x0, rate = in_chunks(reverse, x, step.t, movable, draw, generator=generator)
+    x0, rate = draw_leaving(reverse, x, step.t, movable, generator=generator)
     site, source = movable.select(x), at_sites(generator, movable)
     y = reverse.forward.sample_jump(x0, site, step.t, generator=source)
     return site, y, (step.t - step.s) * rate.to(torch.float64)
@@ -289,29 +284,18 @@ class TauLeaping(Sampler):
             source = at_sites(generator, movable)
             y = torch.where(poisson(total, generator=source) == 1, jump, site)
             return movable.put(x, y), None, nothing_clipped(x)
+        if by_data:
+            h = step.t - step.s
+            y = draw_jump_sum(reverse, x, step.t, h, movable, generator=generator)
+            y = y.clamp(0, reverse.forward.vocab_size - 1)
+            return movable.put(x, y), None, nothing_clipped(x)
         jumps = self.add_jumps if self.ordinal else self.single_jumps
 
         def draw(output: Tensor, where: SiteMask, generator: Generator) -> Tensor:
-            if by_data:
-                return self.add_by_data(reverse, output, x, step, where, generator)
             return jumps(jump_means(reverse, output, x, step, where), where.select(x), generator)
 
         y = in_chunks(reverse, x, step.t, movable, draw, generator=generator)
         return movable.put(x, y), None, nothing_clipped(x)
-
-    def add_by_data(
-        self,
-        reverse: ReverseProcess,
-        output: Tensor,
-        x: Tensor,
-        step: Step,
-        where: SiteMask,
-        generator: Generator,
-    ) -> Tensor:
-        """``add_jumps`` by the data of each jump, for the selected sites."""
-        p, h = reverse.posterior_from(output, x, step.t, where), step.t - step.s
-        moved = reverse.forward.sample_jump_sum(p, where.select(x), step.t, h, generator=generator)
-        return moved.clamp(0, reverse.forward.vocab_size - 1)
 
     def single_jumps(self, mean: Tensor, x: Tensor, generator: Generator) -> Tensor:
         """The sum of Poisson numbers is Poisson, and its one jump goes where the rates say: one

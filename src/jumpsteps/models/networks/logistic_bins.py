@@ -1,6 +1,6 @@
-r"""The probability of one bin under the U-Net's logistic distribution, without the other bins.
+r"""The U-Net's logistic distribution over bins, and its use without all of them.
 
-``unet.truncated_logistic`` gives the masses of all V bins of [-1, 1], up to their sum. Training
+``truncated_logistic`` gives the masses of all V bins of [-1, 1], up to their sum. Training
 needs the bin of x_0 alone, and a tensor of V numbers per site is a hundred times the memory of the
 network's output. The sum has a closed form. With the logistic function s, the scale h, and z_0, z_1
 the ends of the interval relative to the location in units of h,
@@ -25,10 +25,54 @@ from torch import Tensor
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.sample_generators import Generator, at_rows
 
-__all__ = ["FLOOR", "draw_bins", "log_probability_of_bin"]
+__all__ = [
+    "FLOOR",
+    "draw_bins",
+    "log_probabilities",
+    "log_probability_of_bin",
+    "truncated_logistic",
+]
 
 FLOOR = 1e-6
 """Added to a bin's mass by the published head, in units of the mass below the bin's upper edge."""
+
+
+def truncated_logistic(
+    location: Tensor, log_scale: Tensor, size: int, *, symmetric: bool
+) -> Tensor:
+    r"""Unnormalised log-masses of equal bins of [-1, 1] under a logistic distribution.
+
+    With the logistic function s, and the bin's edges u > l relative to ``location`` in units of
+    exp(log_scale - 2), the mass is
+
+    .. math:: s(u) - s(l) + 10^{-6} s(u), \qquad s(u) - s(l) = s(u) \, s(-l) \, (1 - e^{-(u - l)}).
+
+    The right-hand form avoids the difference of nearly equal numbers. The term 1e-6 s(u) is that of
+    the published head: it bounds the mass of bins far above the location from below. ``symmetric``
+    replaces it by 1e-6 min(s(u), s(-l)), as the published option ``fix_logistic`` does.
+
+    Args:
+        location, log_scale: [...].
+        size: number of bins.
+
+    Returns:
+        [..., size].
+    """
+    inverse = torch.exp(2 - log_scale)[..., None]
+    edges = torch.linspace(-1, 1, size + 1, device=location.device, dtype=location.dtype)
+    z = (edges - location[..., None]) * inverse
+    below_upper, above_lower = F.logsigmoid(z[..., 1:]), F.logsigmoid(-z[..., :-1])
+    mass = below_upper + above_lower + torch.log(-torch.expm1(-2 / size * inverse))
+    floor = torch.minimum(below_upper, above_lower) if symmetric else below_upper
+    return torch.logaddexp(mass, floor + math.log(FLOOR))
+
+
+def log_probabilities(rows: Tensor, size: int, symmetric: bool) -> Tensor:
+    """Location and log-scale of each site [..., 2] to log-probabilities of intensities, float32
+    [..., size].
+    """
+    location, log_scale = rows.float().unbind(-1)
+    return truncated_logistic(location, log_scale, size, symmetric=symmetric).log_softmax(-1)
 
 
 def log_probability_of_bin(

@@ -12,22 +12,33 @@ Shapes: x int64 [B, L]; t a number or [B]; ``where`` bool [B, L] selects K sites
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jumpsteps.core.draws import categorical, check_sums, uniform
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.compiled import CompiledShapes, Layers
-from jumpsteps.models.networks.logistic_bins import FLOOR, draw_bins
+from jumpsteps.models.networks.logistic_bins import draw_bins, log_probabilities
+from jumpsteps.models.networks.logistic_draws import weighted_draw, weighted_masses
 from jumpsteps.models.networks.time_features import time_features, time_tensor
 from jumpsteps.process.noise import Time
 
-__all__ = ["LogisticHead", "UNet", "UNetConfig", "UNetPosterior", "truncated_logistic"]
+__all__ = [
+    "CompiledHead",
+    "LogisticHead",
+    "UNet",
+    "UNetConfig",
+    "UNetPosterior",
+]
+
+MANY = 2**14
+"""The number of sites from which on a draw is compiled: the number of sites must not change."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class UNetConfig:
         time_dim: number of sinusoidal features of ``time_scale`` t.
         rescale: divide sums of two branches by sqrt(2).
         symmetric: floor both tails of the output distribution; the published model floors only the
-            upper one (see ``truncated_logistic``).
+            upper one (see ``logistic_bins.truncated_logistic``).
     """
 
     vocab_size: int = 256
@@ -278,44 +289,6 @@ class UNet(nn.Module):
         return torch.stack([torch.tanh(image + location), log_scale], -1).flatten(1, 3)
 
 
-def truncated_logistic(
-    location: Tensor, log_scale: Tensor, size: int, *, symmetric: bool
-) -> Tensor:
-    r"""Unnormalised log-masses of equal bins of [-1, 1] under a logistic distribution.
-
-    With the logistic function s, and the bin's edges u > l relative to ``location`` in units of
-    exp(log_scale - 2), the mass is
-
-    .. math:: s(u) - s(l) + 10^{-6} s(u), \qquad s(u) - s(l) = s(u) \, s(-l) \, (1 - e^{-(u - l)}).
-
-    The right-hand form avoids the difference of nearly equal numbers. The term 1e-6 s(u) is that of
-    the published head: it bounds the mass of bins far above the location from below. ``symmetric``
-    replaces it by 1e-6 min(s(u), s(-l)), as the published option ``fix_logistic`` does.
-
-    Args:
-        location, log_scale: [...].
-        size: number of bins.
-
-    Returns:
-        [..., size].
-    """
-    inverse = torch.exp(2 - log_scale)[..., None]
-    edges = torch.linspace(-1, 1, size + 1, device=location.device, dtype=location.dtype)
-    z = (edges - location[..., None]) * inverse
-    below_upper, above_lower = F.logsigmoid(z[..., 1:]), F.logsigmoid(-z[..., :-1])
-    mass = below_upper + above_lower + torch.log(-torch.expm1(-2 / size * inverse))
-    floor = torch.minimum(below_upper, above_lower) if symmetric else below_upper
-    return torch.logaddexp(mass, floor + math.log(FLOOR))
-
-
-def log_probabilities(rows: Tensor, size: int, symmetric: bool) -> Tensor:
-    """Location and log-scale of each site [..., 2] to log-probabilities of intensities, float32
-    [..., size].
-    """
-    location, log_scale = rows.float().unbind(-1)
-    return truncated_logistic(location, log_scale, size, symmetric=symmetric).log_softmax(-1)
-
-
 @dataclass(frozen=True)
 class LogisticHead:
     """Reads rows (location, log-scale) of the network's output, and draws from them."""
@@ -342,6 +315,36 @@ class LogisticHead:
         )
 
 
+@dataclass(frozen=True)
+class CompiledHead(LogisticHead):
+    """A ``LogisticHead`` that draws by a compiled pass over symbols (``logistic_draws``)."""
+
+    draws: Callable[..., tuple[Tensor, ...]]
+    masses: Callable[..., tuple[Tensor, ...]]
+
+    def draw_weighted(
+        self, rows: Tensor, tokens: Tensor, table: Tensor, *, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See ``DrawsWeighted``."""
+        if len(rows) < MANY:
+            weight = table[tokens]
+            p = self.model.read(rows).masked_fill(weight < 0, -torch.inf).softmax(-1)
+            weights = p * weight.clamp_min(0)
+            return categorical(weights, generator=generator), weights.sum(-1, dtype=torch.float64)
+        u = uniform((len(rows),), generator=generator, device=rows.device)
+        symbols, means, *sums = self.draws(rows, tokens, table, u)
+        check_sums(*sums)
+        return symbols, means
+
+    def weighted(
+        self, rows: Tensor, tokens: Tensor, table: Tensor, rates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See ``DrawsWeighted``."""
+        weights, mean, total = self.masses(rows, tokens, table, rates)
+        check_sums(total)
+        return weights, mean
+
+
 class UNetPosterior(nn.Module):
     """The network's output as log p(x_0 | x_t): a ``Model`` for ``PosteriorReverse``.
 
@@ -354,11 +357,15 @@ class UNetPosterior(nn.Module):
         super().__init__()
         self.network = network
         self.head = log_probabilities
+        self.reader = LogisticHead(self)
 
     def compile_trunk(self) -> None:
         """Compile the network, and the head to one pass over its output."""
         self.network.compile_trunk()
         self.head = torch.compile(log_probabilities)
+        if self.network.config.symmetric:
+            passes = (torch.compile(each) for each in (weighted_draw, weighted_masses))
+            self.reader = CompiledHead(self, *passes)
 
     def forward(self, x: Tensor, t: Time, where: Tensor | SiteMask | None = None) -> Tensor:
         """Log-probabilities, float32 [B, L, V] or [K, V]."""
@@ -367,7 +374,7 @@ class UNetPosterior(nn.Module):
     def evaluate(self, x: Tensor, t: float, where: Tensor | SiteMask) -> Evaluation:
         """Location and log-scale at the selected sites: two numbers per site instead of V."""
         rows = selected(self.network(x, time_tensor(t, x.device)), where)
-        return Evaluation(rows, where, LogisticHead(self))
+        return Evaluation(rows, where, self.reader)
 
     def read(self, rows: Tensor) -> Tensor:
         """Location and log-scale [..., 2] to log-probabilities [..., V]."""
