@@ -161,3 +161,21 @@ def test_only_heads_with_two_floors_are_compiled(monkeypatch: pytest.MonkeyPatch
         x = torch.zeros(1, 48, dtype=torch.int64)
         head = network.evaluate(x, 0.5, SiteMask.everywhere(x)).read
         assert isinstance(head, DrawsWeighted) == symmetric
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+def test_the_compiled_passes_of_a_gpu() -> None:
+    """Against the plain ones on the CPU; where rounding decides, neighbours are drawn."""
+    rows, x, table = (each.repeat(8, *[1] * (each.ndim - 1)) for each in case(256))
+    table = table[:256]
+    u = torch.rand(len(x), generator=seeded(0), dtype=torch.float64)
+    found = torch.compile(weighted_draw)(*(each.cuda() for each in (rows, x, table, u)))
+    expected = weighted_draw(rows, x, table, u)
+    assert (found[0].cpu() != expected[0]).float().mean() < 1e-3
+    torch.testing.assert_close(found[1].cpu(), expected[1], rtol=1e-4, atol=1e-30)
+    rates = torch.where(table < 0, -1.0, 3 * table**2)
+    found = torch.compile(weighted_masses)(*(each.cuda() for each in (rows, x, table, rates)))
+    expected = weighted_masses(rows, x, table, rates)
+    for here, there in zip(expected, found, strict=True):
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-6)
