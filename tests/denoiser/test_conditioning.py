@@ -15,6 +15,7 @@ from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
 from jumpsteps.sampling.event_driven import FirstHitting, Gillespie
+from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded
 from jumpsteps.schedules.schedule import Step, TimeSchedule
 
@@ -110,12 +111,29 @@ def test_numpy_arrays_will_do() -> None:
     assert torch.equal(given.clamp((TOKENS + 1) % V)[MASK], TOKENS[MASK])
 
 
+@pytest.mark.parametrize(
+    ("tokens", "mask"),
+    [(TOKENS, MASK[1]), (TOKENS[1], MASK)],
+    ids=["one mask", "one sequence"],
+)
+def test_one_row_of_tokens_or_mask_is_for_all_sequences(tokens: Tensor, mask: Tensor) -> None:
+    model = Seen(V)
+    run(Tweedie(), model, Given(tokens, mask))
+    tokens, mask = tokens.expand(BATCH, LENGTH), mask.expand(BATCH, LENGTH)
+    assert len(model.states) == 2
+    for x in model.states:
+        assert torch.equal(x[mask], tokens[mask])
+        assert not torch.equal(x, tokens)
+
+
 def test_mistakes_of_given_are_one_line_each() -> None:
     with pytest.raises(ValueError, match=r"given tokens must hold tokens, .*; got torch.float32"):
         Given(TOKENS.float(), MASK)
     with pytest.raises(
-        ValueError, match=r"must both have shape \[L\] = \[6\] or \[B, L\] = \[3, 6\]"
+        ValueError, match=r"must each have shape \[L\] = \[6\] or \[B, L\] = \[3, 6\]"
     ):
         GIVEN.check((3, 6), kernel("uniform", V))
+    with pytest.raises(ValueError, match=r"given tokens \[4, 6\] and mask \[3\] must each have"):
+        Given(TOKENS, MASK[0, :3]).check((BATCH, LENGTH), kernel("uniform", V))
     with pytest.raises(ValueError, match=r"given holds tokens 0..3, the vocabulary is 0..2"):
         GIVEN.check((BATCH, LENGTH), kernel("uniform", 3))

@@ -260,15 +260,24 @@ def test_given_sites_from_a_file(tmp_path, shape):
     assert np.array_equal(given.mask.numpy(), mask)
 
 
+def test_a_mask_in_a_file_may_be_one_for_all_sequences(tmp_path):
+    tokens = torch.randint(5, (3, 4), generator=seeded(0)).numpy()
+    mask = np.array([True, False, True, False])
+    np.savez(tmp_path / "g.npz", tokens=tokens, mask=mask)
+    given = load_given(tmp_path / "g.npz", 4, FORWARD)
+    assert np.array_equal(given.tokens.numpy(), tokens)
+    assert np.array_equal(given.mask.numpy(), np.tile(mask, (3, 1)))
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         (
             {"tokens": [0, 1, 2], "mask": [True, True, False]},
-            r"tokens int64 \[3\] and mask bool \[3\]; expected .* int \[4\]",
+            r"tokens int64 \[3\] and mask bool \[3\]; expected .*, each \[4\] or \[n, 4\]",
         ),
         (
-            {"tokens": [0, 1, 2, 3], "mask": [[True, True, False, False]]},
+            {"tokens": [[0, 1, 2, 3]] * 2, "mask": [[True, True, False, False]]},
             r"mask bool \[1, 4\]; expected",
         ),
         (
@@ -279,6 +288,10 @@ def test_given_sites_from_a_file(tmp_path, shape):
         (
             {"tokens": np.zeros((0, 4), int), "mask": np.zeros((0, 4), bool)},
             r"tokens int64 \[0, 4\]",
+        ),
+        (
+            {"tokens": [0, 1, 2, 3], "mask": np.zeros((0, 4), bool)},
+            r"mask bool \[0, 4\]",
         ),
         (
             {"tokens": [0, 6, 2, 3], "mask": [True, True, False, False]},

@@ -49,7 +49,7 @@ def test_given_symbols_steer_the_others():
     [
         (
             Given(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool)),
-            "must both have shape",
+            "must each have shape",
         ),
         (
             Given(torch.full((4,), 9), torch.ones(4, dtype=torch.bool)),

@@ -218,15 +218,16 @@ def given_template(template: str, text: Text) -> Given:
 def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
     """Observed sites from a .npz file.
 
-    Its arrays are ``tokens``, int [L] or [n, L], and ``mask``, bool of the same shape, true where a
-    site is observed. Tokens at other sites are ignored.
+    Its arrays are ``tokens``, int [L] or [n, L], and ``mask``, bool [L] or [n, L], true where a
+    site is observed; one that is [L] serves all sequences of the other. Tokens at other sites are
+    ignored.
 
     Raises:
         ValueError: no such file, no such arrays, another L, a sequence without a free site, or
             tokens that data cannot hold.
     """
     path = Path(path)
-    wanted = f"arrays 'tokens' int [{length}] or [n, {length}] and 'mask' bool of the same shape"
+    wanted = f"arrays 'tokens' int and 'mask' bool, each [{length}] or [n, {length}]"
     try:
         found = read_numpy(path, "tokens", "mask")
         tokens, mask = found["tokens"], found["mask"]
@@ -236,13 +237,12 @@ def load_given(path: Path | str, length: int, forward: ForwardProcess) -> Given:
         ) from None
     except (KeyError, ValueError):
         raise ValueError(f"{path} holds no given sites; expected .npz with {wanted}") from None
-    fits = (
-        tokens.shape == mask.shape
-        and tokens.ndim in (1, 2)
-        and tokens.size > 0
-        and tokens.shape[-1] == length
+    fits = all(
+        each.ndim in (1, 2) and each.size > 0 and each.shape[-1] == length
+        for each in (tokens, mask)
     )
-    if not (fits and np.issubdtype(tokens.dtype, np.integer) and mask.dtype == bool):
+    alike = tokens.ndim != mask.ndim or tokens.shape == mask.shape
+    if not (fits and alike and np.issubdtype(tokens.dtype, np.integer) and mask.dtype == bool):
         raise ValueError(
             f"{path} holds tokens {tokens.dtype} {list(tokens.shape)} and mask {mask.dtype} "
             f"{list(mask.shape)}; expected {wanted}"

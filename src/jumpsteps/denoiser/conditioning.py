@@ -30,7 +30,8 @@ class Given:
 
     Attributes:
         tokens: int64 [L] or [B, L]; read where ``mask`` is true. A numpy array will do.
-        mask: bool, same shape, true at observed sites.
+        mask: bool [L] or [B, L], true at observed sites. Where one of the two is [L] and the other
+            [B, L], the former is for all sequences; both are kept as [B, L].
         remarks: what reading them from a file has changed, a sentence each.
     """
 
@@ -39,8 +40,13 @@ class Given:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", as_tokens(self.tokens, "given tokens"))
-        object.__setattr__(self, "mask", torch.as_tensor(self.mask, dtype=torch.bool))
+        tokens = as_tokens(self.tokens, "given tokens")
+        mask = torch.as_tensor(self.mask, dtype=torch.bool)
+        if {tokens.ndim, mask.ndim} == {1, 2} and tokens.shape[-1] == mask.shape[-1]:
+            shape = tokens.shape if tokens.ndim == 2 else mask.shape
+            tokens, mask = tokens.expand(shape), mask.expand(shape)
+        object.__setattr__(self, "tokens", tokens)
+        object.__setattr__(self, "mask", mask)
 
     def check(self, shape: tuple[int, int], forward: ForwardProcess) -> None:
         """Raises ValueError for other shapes, and for tokens that data cannot hold."""
@@ -50,7 +56,7 @@ class Given:
         ):
             raise ValueError(
                 f"given tokens {list(self.tokens.shape)} and mask {list(self.mask.shape)} "
-                f"must both have shape [L] = [{shape[1]}] or [B, L] = {list(shape)}"
+                f"must each have shape [L] = [{shape[1]}] or [B, L] = {list(shape)}"
             )
         forward.check_data(self.tokens[self.mask], "given")
 
