@@ -1,11 +1,13 @@
 r"""Tables and pictures of what ``experiments/cifar10.py`` wrote.
 
     python experiments/cifar10_figures.py OUT [--results docs/results/cifar10.json]
+    python experiments/cifar10_figures.py OUT --redraw docs/results/cifar10.json
 
 Writes to OUT/figures, numbers as in Park et al. (2025): 6, FD-cifar against model calls; 9, the
 times of each search; 10, FD-cifar against the images that a search sees; 11, galleries of the same
 noise for each sampler and number of calls, a row for each schedule; and films of the denoising.
-What has no rows yet is left out. The tables go to the file of ``--results``.
+What has no rows yet is left out. The tables go to the file of ``--results``; ``--redraw`` draws
+figure 6 from such a file.
 """
 
 import argparse
@@ -34,6 +36,12 @@ SCHEDULES = {
     "matched-spectrum-coarse": "matched spectrum, coarse",
     "race": "race",
 }
+SCHEDULE_COLOURS = (*COLOURS, "#66ccee", "#ee7733", "#332288", "#885522")
+SCHEDULE_MARKERS = (*MARKERS, "X", "*", "<", ">")
+BESIDE = 1.03
+"""Factor between the places of two schedules on the axis of model calls."""
+SHADES = 48
+"""Colours in a PNG of curves."""
 SAMPLERS = ("tau-leaping", "tweedie", "euler", "predictor-corrector")
 COLUMNS, FRAMES = 12, 12
 """Images in a row of a gallery, and states in a film."""
@@ -119,11 +127,41 @@ def tables(rows: Rows) -> dict[str, Table]:
     return made
 
 
+def rows_of(found: dict[str, Table]) -> Rows:
+    """The rows of figure 6 in the tables of a file of results."""
+    names = {title: name for name, title in SCHEDULES.items()}
+    rows = [
+        {"reference": title, "fd": cells[0][0], "half": cells[0][1]}
+        for title, *cells in found["references"]["rows"]
+    ]
+    for sampler in SAMPLERS:
+        made = found.get(f"fd-{sampler}", table(["NFE"], []))
+        for title, *cells in made["rows"]:
+            rows += [
+                {"sampler": sampler, "schedule": names[title], "nfe": int(nfe)}
+                | {"fd": value[0], "half": value[1]}
+                for nfe, value in zip(made["head"][1:], cells, strict=True)
+                if value is not None
+            ]
+    return rows
+
+
 def style(schedule: str) -> dict[str, Any]:
-    """The look of a schedule, the same in all pictures."""
+    """The look of a schedule, its own and the same in all pictures."""
     i = list(SCHEDULES).index(schedule)
-    line = "-" if i < len(COLOURS) else "--"
-    return {"color": COLOURS[i % len(COLOURS)], "linestyle": line, "label": SCHEDULES[schedule]}
+    return {
+        "color": SCHEDULE_COLOURS[i],
+        "marker": SCHEDULE_MARKERS[i],
+        "markersize": 5,
+        "label": SCHEDULES[schedule],
+    }
+
+
+def write_small(figure: Any, path: Path) -> None:
+    """Write a PNG of few colours."""
+    write(figure, path)
+    image = image_module().open(path).convert("RGB")
+    image.quantize(SHADES, method=image_module().Quantize.FASTOCTREE).save(path, optimize=True)
 
 
 def legend(figure: Any, axes: Iterable[Any]) -> None:
@@ -139,7 +177,7 @@ def legend(figure: Any, axes: Iterable[Any]) -> None:
 
 
 def curves(rows: Rows, folder: Path) -> None:
-    """Figure 6: samplers with two numbers of calls or more."""
+    """Figure 6: samplers with two numbers of calls or more; points of equal calls side by side."""
     shown = [
         sampler
         for sampler in in_order((row.get("sampler", "") for row in rows), SAMPLERS)
@@ -151,14 +189,13 @@ def curves(rows: Rows, folder: Path) -> None:
     panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for axes, sampler in zip(panels, shown, strict=True):
         mine = find(rows, sampler=sampler)
-        for name in in_order((row["schedule"] for row in mine), SCHEDULES):
+        names = in_order((row["schedule"] for row in mine), SCHEDULES)
+        for i, name in enumerate(names):
             points = sorted(find(mine, schedule=name), key=lambda row: row["nfe"])
             axes.errorbar(
-                [row["nfe"] for row in points],
+                [row["nfe"] * BESIDE ** (i - (len(names) - 1) / 2) for row in points],
                 [row["fd"] for row in points],
                 [row["half"] for row in points],
-                marker=MARKERS[list(SCHEDULES).index(name) % len(MARKERS)],
-                markersize=4,
                 **style(name),
             )
         for row in find(rows, reference="training images"):
@@ -170,7 +207,7 @@ def curves(rows: Rows, folder: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("FD-cifar")
     legend(figure, panels)
-    write(figure, folder / "figure-6.png")
+    write_small(figure, folder / "figure-6.png")
 
 
 def times(rows: Rows, folder: Path, nfe: int) -> None:
@@ -184,11 +221,11 @@ def times(rows: Rows, folder: Path, nfe: int) -> None:
         mine = find(rows, sampler=sampler, nfe=nfe)
         for name in in_order((row["schedule"] for row in mine), SCHEDULES):
             (row,) = find(mine, schedule=name)
-            axes.plot(row["times"], **style(name))
+            axes.plot(row["times"], markevery=0.1, **style(name))
         axes.set(title=f"{sampler}, NFE {nfe}", xlabel="step", ylabel="time")
         axes.grid(alpha=0.3)
     legend(figure, panels)
-    write(figure, folder / f"figure-9-{nfe}.png")
+    write_small(figure, folder / f"figure-9-{nfe}.png")
 
 
 def search_images(rows: Rows, folder: Path) -> None:
@@ -198,19 +235,13 @@ def search_images(rows: Rows, folder: Path) -> None:
         return
     figure = new_figure(5, 3.6)
     axes = figure.subplots()
-    for i, name in enumerate(sorted({row["schedule"].partition("@")[0] for row in mine})):
+    for name in sorted({row["schedule"].partition("@")[0] for row in mine}):
         points = sorted(
             (int(row["schedule"].partition("@")[2]), row["fd"], row["half"])
             for row in mine
             if row["schedule"].startswith(f"{name}@")
         )
-        axes.errorbar(
-            *zip(*points, strict=True),
-            color=COLOURS[i + 1],
-            marker=MARKERS[i],
-            markersize=4,
-            label=SCHEDULES[name],
-        )
+        axes.errorbar(*zip(*points, strict=True), **style(name))
         axes.set_xscale("log")
         axes.set_xticks([n for n, _, _ in points], [str(n) for n, _, _ in points])
     axes.minorticks_off()
@@ -218,7 +249,7 @@ def search_images(rows: Rows, folder: Path) -> None:
     axes.set(title=title, xlabel="images of the search", ylabel="FD-cifar")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    write(figure, folder / "figure-10.png")
+    write_small(figure, folder / "figure-10.png")
 
 
 def tiled(images: np.ndarray, path: Path, scale: int = 2) -> None:
@@ -256,11 +287,16 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--nfe", type=int, nargs="+", default=[16, 32], help="of Figure 9")
+    parser.add_argument("--redraw", type=Path, help="a file of results: figure 6 of its tables")
     args = parser.parse_args()
+    folder = args.out / "figures"
+    if args.redraw is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        curves(rows_of(read_json(args.redraw)["tables"]), folder)
+        return
     rows = [read_json(path) for path in sorted((args.out / "rows").glob("*.json"))]
     if not rows:
         parser.error(f"{args.out}/rows has no .json files; run experiments/cifar10.py first")
-    folder = args.out / "figures"
     folder.mkdir(exist_ok=True)
     curves(rows, folder)
     for nfe in args.nfe:

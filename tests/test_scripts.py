@@ -1,5 +1,6 @@
 """Scripts find everything that they import from the library."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -31,3 +32,13 @@ def test_scripts_can_be_imported():
         check=True,
     )
     assert run.stdout == ""
+
+
+def test_every_schedule_in_the_curves_of_images_has_its_own_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    figures = importlib.import_module("cifar10_figures")
+    looks = [figures.style(name) for name in figures.SCHEDULES]
+    for part in ("color", "marker", "label"):
+        assert len({look[part] for look in looks}) == len(looks)
