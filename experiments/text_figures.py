@@ -100,16 +100,21 @@ def measures(rows: Rows, nfe: int, formats: dict[str, str]) -> Table:
     return table(["method", *head], lines, columns=formats)
 
 
+def title_of(search: str) -> str:
+    """That of its method; a search for times serves more than one sampler."""
+    return TITLES.get(search) or TITLES[f"tweedie:{search}"]
+
+
 def tables(read: dict[str, Table], nfe: int) -> dict[str, Table]:
     rows, formats = records(read["rows"]), read["rows"]["columns"]
     reached = [[TITLES[name], *cells] for name, *cells in read["reach"]["rows"]]
-    seconds = [[TITLES.get(name, name), *cells] for name, *cells in read["searches"]["rows"]]
+    seconds = [[title_of(name), *cells] for name, *cells in read["searches"]["rows"]]
     return {
         "nll": by_budget(rows, score_at, "{:.3f} ±{:.3f}"),
         "entropy": by_budget(rows, lambda row: row["entropy"], "{:.2f}"),
         f"measures-{nfe}": measures(rows, nfe, formats),
         "reach": read["reach"] | {"rows": reached},
-        "searches": read["searches"] | {"rows": seconds},
+        "searches": read["searches"] | {"rows": seconds, "columns": {"seconds": "{:.1f}"}},
     }
 
 
@@ -149,7 +154,8 @@ def curves(rows: Rows, path: Path) -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.margins(y=0.25)
-        axes.legend(frameon=False, fontsize=7, loc="upper right")
+        if value is score:  # The last panel has the methods of the first.
+            axes.legend(frameon=False, fontsize=7, loc="upper right")
     write(figure, path)
 
 
