@@ -83,7 +83,8 @@ def text_of_tokenizer(options: ModelOptions, reverse: ReverseProcess) -> Text:
 
 def digest_of(name: str, reverse: ReverseProcess) -> str:
     """SHA-256 of the module's file, the forward process, and the networks' weights."""
-    digest = hashlib.sha256(repr(reverse.forward).encode())
+    forward = reverse.forward
+    digest = hashlib.sha256((repr(forward) + forward.rates_hash).encode())
     if (file := module_file(name)) is not None:
         digest.update(file.read_bytes())
     for network in networks_of(reverse.model):

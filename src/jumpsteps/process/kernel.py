@@ -304,6 +304,11 @@ class ForwardProcess(ABC):
                 f"the vocabulary is 0..{self.vocab_size - 1}"
             )
 
+    @property
+    def rates_hash(self) -> str:
+        """What tells kernels of the same name apart; empty where the name says enough."""
+        return ""
+
     @cached_property
     def rates_between(self) -> Tensor:
         """R_b off the diagonal, zero on it, float64 [V, V]; R_b is checked.

@@ -28,6 +28,7 @@ from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
 from jumpsteps.process.matrix_exponential import exponential_of_rates
 from jumpsteps.process.noise import Time
 from jumpsteps.process.rate_checks import check_connected, check_rates, check_stationary
+from jumpsteps.process.rates_hash import hash_of_rates
 from jumpsteps.process.time_tables import TimeTables
 
 __all__ = ["MatrixKernel", "RateMatrix", "birth_death"]
@@ -59,6 +60,10 @@ class MatrixKernel(ForwardProcess):
         check_connected(rates, f"{kind}.rate_matrix()")
         check_stationary(probs, rates, f"{kind}.stationary()")
         return rates, probs
+
+    @cached_property
+    def rates_hash(self) -> str:
+        return hash_of_rates(self.checked[0])
 
     @cached_property
     def rates_between(self) -> Tensor:

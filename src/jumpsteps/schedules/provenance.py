@@ -29,6 +29,8 @@ EVIDENCE = (
 )
 """The fields of a ``Provenance`` that data vouch for."""
 
+REMEDY = "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -37,6 +39,7 @@ class Provenance:
     Attributes:
         method: how the steps were chosen.
         kernel: the name of the forward process's kernel.
+        rates_hash: SHA-256 of the rates of a kernel that is known by its rate matrix.
         noise: its noise schedule, as ``noise_to_json`` writes it.
         sampler: the sampler that the schedule is for.
         model, model_hash: name and SHA-256 of the model's weights.
@@ -65,6 +68,7 @@ class Provenance:
 
     method: str = ""
     kernel: str = ""
+    rates_hash: str = ""
     noise: Mapping[str, Any] = field(default_factory=dict)
     sampler: str = ""
     model: str = ""
@@ -115,7 +119,12 @@ class Provenance:
 
     def with_forward(self, forward: ForwardProcess) -> Self:
         """The same, for this forward process."""
-        return replace(self, kernel=forward.name, noise=noise_to_json(forward.noise))
+        return replace(
+            self,
+            kernel=forward.name,
+            rates_hash=forward.rates_hash,
+            noise=noise_to_json(forward.noise),
+        )
 
     def with_search(
         self,
@@ -170,8 +179,8 @@ class Provenance:
         return replace(self.with_error(None, None), method=method)
 
     def check_forward(self, forward: ForwardProcess, model: str) -> None:
-        """Raises ValueError if the schedule was found for another kernel or noise schedule than
-        ``model`` has.
+        """Raises ValueError if the schedule was found for another kernel or noise schedule, or for
+        other rates, than ``model`` has.
         """
         wanted = Provenance().with_forward(forward)
         for what, mine, other in (
@@ -183,9 +192,13 @@ class Provenance:
                     part if isinstance(part, str) else text_of(part) for part in (mine, other)
                 )
                 raise ValueError(
-                    f"schedule was optimised for the {what} {found}, {model} has {has}; "
-                    "run 'jumpsteps optimize' on this model or pass --schedule uniform"
+                    f"schedule was optimised for the {what} {found}, {model} has {has}; {REMEDY}"
                 )
+        if self.rates_hash and wanted.rates_hash and self.rates_hash != wanted.rates_hash:
+            raise ValueError(
+                f"schedule was optimised for other rates of the kernel {self.kernel} than {model} "
+                f"has; {REMEDY}"
+            )
 
     def check_noise(self, noise: NoiseSchedule) -> None:
         """Raises ValueError for a schedule that is not one of the absorbing kernel with this noise
