@@ -16,6 +16,7 @@ from builders.browser import CHROMIUM, Browser
 from builders.command_line import EXACT, run
 from builders.page_code import small_countdown
 from jumpsteps.cli import play
+from jumpsteps.cli.flags import parse
 from jumpsteps.cli.play import OF_SCHEDULE, OWN, Pane, draw, observed
 from jumpsteps.tasks import piano
 
@@ -101,6 +102,166 @@ def test_without_gradio_the_command_says_what_to_install(capsys, monkeypatch):
 def test_an_unknown_model_is_one_line(capsys):
     code, _, err = run(capsys, "play no-such-model --no-browser")
     assert (code, err.count("\n")) == (1, 1)
+
+
+MODULE = """
+from dataclasses import replace
+
+import jumpsteps
+import torch
+from builders.page_code import small_countdown
+
+
+class Network(torch.nn.Module):
+    def forward(self, x, t):
+        if len(x) == 1:
+            raise ValueError("mine")  # this line
+        return torch.zeros(*x.shape, 6)
+
+
+network = Network().eval()
+forward = jumpsteps.Absorbing(vocab_size=6, noise=jumpsteps.LogLinear())
+reverse = jumpsteps.PosteriorReverse(forward, lambda x, t: torch.zeros(*x.shape, 6))
+faulty = jumpsteps.PosteriorReverse(forward, network)
+loaded = small_countdown
+
+
+def pianist():
+    return replace(loaded(), task=replace(loaded().task, name="piano"))
+
+
+def raises():
+    raise RuntimeError("not today")
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "played_module_of_test.py").write_text(MODULE)
+    yield "played_module_of_test"
+    sys.modules.pop("played_module_of_test", None)
+
+
+class Component:
+    """A control of a page: what it was made with, and what its events call."""
+
+    def __init__(self, *args, **kwargs):
+        self.args, self.kwargs, self.calls = args, kwargs, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def event(self, function, inputs, outputs, **kwargs):
+        self.calls.append((function, inputs, outputs))
+
+    click = load = change = event
+
+
+class Page(Component):
+    """In place of gradio, which keeps sockets and an event loop open: its controls in a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.controls = {}
+
+    def __getattr__(self, kind):
+        def made(*args, **kwargs):
+            control = Component(*args, **kwargs)
+            self.controls[kwargs.get("label") or kwargs.get("elem_id") or kind] = control
+            return control
+
+        return made
+
+    class Error(Exception):
+        def __init__(self, message, print_exception=True):
+            self.message, self.print_exception = message, print_exception
+
+    @staticmethod
+    def update(**kwargs):
+        return kwargs
+
+
+@pytest.fixture
+def page(module, monkeypatch):
+    """The controls of the page of a model."""
+
+    def made(name):
+        library = Page()
+        monkeypatch.setattr(play, "import_module", lambda _: library)
+        play.playground(parse(["play", *name.split()]).model, CPU)
+        return library.controls
+
+    return made
+
+
+PANES = ("uniform", OF_SCHEDULE, 0, "cosine", "golden", 2)
+
+
+@pytest.mark.parametrize(("name", "has_task"), [("reverse --length 9", False), ("loaded", True)])
+def test_a_model_of_ones_own_is_played_with_a_task_and_without(module, page, name, has_task):
+    name = f"{module}:{name}"
+    ((sample, inputs, outputs),) = page(name)["sample"].calls
+    left, right, step = sample(name.split()[0], 6, None, "", None, *PANES)
+    assert (len(inputs), len(outputs)) == (11, 3)
+    assert left.count("data-s=") == right.count("data-s=") == (32 if has_task else 9)
+    assert "6 model calls, 6 steps" in left
+    assert "6 model calls, 4 steps" in right
+    assert (", violation rate " in left) == has_task
+    assert step.kwargs == {"maximum": 6, "value": 6}
+
+
+def test_a_page_begins_with_the_schedules_that_a_model_came_with(module, page):
+    controls = page(f"{module}:loaded")
+    assert controls["Model"].args[0][:2] == [f"{module}:loaded", "countdown"]
+    assert controls["Model"].kwargs["value"] == f"{module}:loaded"
+    own, other = (controls[f"Schedule, {side}"].kwargs["value"] for side in ("left", "right"))
+    assert (own, other) == (OWN, "uniform")
+    controls = page(f"{module}:reverse --length 9")
+    assert controls["Schedule, left"].kwargs["value"] == "cosine"
+    hidden = [controls[name].kwargs["visible"] for name in ("Prompt", "First two bars (MIDI)")]
+    assert hidden == [False, False]
+    controls = page(f"{module}:pianist")
+    ((show, _, _),) = controls["Model"].calls
+    assert show(f"{module}:pianist") == [{"visible": False}, {"visible": True}]
+    assert show("toy-absorbing") == [{"visible": False}, {"visible": False}]
+
+
+def test_the_page_says_what_a_model_refuses_and_the_line_of_ones_own_module(module, page, tmp_path):
+    controls = page(f"{module}:faulty --length 9")
+    sample, show = (controls[name].calls[0][0] for name in ("sample", "Model"))
+    line = 1 + MODULE[: MODULE.index("# this line")].count("\n")
+    with pytest.raises(Page.Error) as refused:
+        sample(f"{module}:faulty", 6, 0, "", None, *PANES)
+    assert refused.value.message == f"mine ({tmp_path / module}.py:{line})"
+    assert not refused.value.print_exception
+    for chosen in (lambda: sample("nowhere", 6, 0, "", None, *PANES), lambda: show("nowhere")):
+        with pytest.raises(Page.Error) as refused:
+            chosen()
+        assert refused.value.message.startswith("there is no model 'nowhere'")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("reverse", "is a reverse process, for sequences of any length; pass --length L"),
+        ("raises", "raised RuntimeError: not today at "),
+        ("network", "is of the type Network; name a reverse process such as"),
+        ("lodaed", "has no 'lodaed'; did you mean loaded?"),
+        ("loaded --length 33", "is for sequences of 32 tokens, and --length is 33; leave it out"),
+        ("reverse --length 9 --dtype bfloat16", "is no torch.nn.Module; leave out --dtype"),
+    ],
+)
+def test_mistakes_with_a_model_of_ones_own_are_one_line(module, capsys, monkeypatch, name, message):
+    monkeypatch.setattr(play, "import_module", lambda _: Page())
+    asked = f"play {module}:{name} --no-browser --device cpu --port {free_port()}"
+    code, _, err = run(capsys, asked)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
 
 
 def test_a_port_that_is_taken_is_named(capsys):

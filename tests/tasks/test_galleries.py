@@ -40,6 +40,12 @@ def test_the_png_is_what_pillow_reads():
     assert np.array_equal(np.array(image.open(io.BytesIO(data))), grid(samples).numpy())
 
 
+def test_another_task_named_images_is_shown_as_numbers():
+    few = Examples(((7, 8, 9), (1, 2, 3)), ((1, 2, 2), (1, 1, 2)))
+    content, _ = image_gallery(few, 2)
+    assert re.findall(r"data-s=.(\d).>(\d)<", content) == [("1", "7"), ("2", "8"), ("2", "9")]
+
+
 def test_a_note_is_cut_where_its_step_changes_and_sounds_as_it_was_written():
     tokens, steps = (60, 60, 60, REST, 64), (-1, 1, 1, 2, 2)
     content, note = piano_gallery(Examples((tokens,), (steps,)), 2)

@@ -5,8 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from jumpsteps.cli.flag_parts import Subparsers, command, positive
-from jumpsteps.cli.names import DTYPES, FIXED, METHODS, ORDERS, SHIPPED, choices
+from jumpsteps.cli.flag_parts import Subparsers, add_loading, command, positive
+from jumpsteps.cli.names import FIXED, METHODS, ORDERS, SHIPPED, choices
 from jumpsteps.cli.options import (
     CompareOptions,
     DemoOptions,
@@ -18,15 +18,12 @@ from jumpsteps.cli.options import (
     build,
 )
 from jumpsteps.cli.page_flags import add_play, add_report
-from jumpsteps.models import BUILT_IN
 from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.training.recipes import RECIPES
 from jumpsteps.version import __version__
 
 __all__ = ["parse"]
-
-OWN = "an object of your own, or a function without arguments that makes it (docs/your_own.md)"
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -317,39 +314,6 @@ def add_model(to: argparse.ArgumentParser) -> None:
         f"{choices(ORDERS)}, or MODULE:NAME; in searches also learned, and auto, the best of them",
     )
     to.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
-
-
-def add_loading(to: argparse.ArgumentParser) -> None:
-    text = f"{choices(BUILT_IN)}, a folder, a hub id, or MODULE:NAME, {OWN}"
-    to.add_argument("name", metavar="MODEL", help=text)
-    to.add_argument(
-        "--trust-remote-code",
-        action="store_true",
-        help="run the Python code that comes with the model (LLaDA and Dream need it)",
-    )
-    to.add_argument(
-        "--mask-id", type=int, help="id of MASK, for a masked language model that does not name it"
-    )
-    to.add_argument(
-        "--length",
-        type=positive,
-        help="sequence length L of a masked language model, by default the longest it allows, or "
-        "of a reverse process of your own",
-    )
-    to.add_argument(
-        "--tokenizer",
-        help="folder or hub id of the tokenizer; by default the one in the model's folder",
-    )
-    to.add_argument(
-        "--dtype",
-        help=f"number format of the network's parameters: {choices(DTYPES)}; by default the "
-        "model's own",
-    )
-    to.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the network without its head; the first calls take seconds longer",
-    )
 
 
 def add_search(to: argparse.ArgumentParser, *, required: bool = True) -> None:

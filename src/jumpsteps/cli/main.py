@@ -2,11 +2,9 @@
 
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -34,6 +32,7 @@ from jumpsteps.cli.options import (
 )
 from jumpsteps.cli.play import play_command
 from jumpsteps.cli.reporting import report_command
+from jumpsteps.cli.your_own import place_of
 from jumpsteps.core.distributed import Stopped, Workers, workers_of_launcher
 from jumpsteps.core.memory import out_of_memory
 from jumpsteps.search.doubts import DoubtfulInput
@@ -101,15 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
     return 0
-
-
-def place_of(error: Exception) -> str:
-    """The line of a user's own module that raised, in brackets; nothing for other code's."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    others = [Path(__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)]
-    file = Path(last.filename)
-    own = file.is_file() and not any(file.is_relative_to(folder) for folder in others)
-    return f" ({file}:{last.lineno})" if own else ""
 
 
 def run_command(options: Options, workers: Workers) -> None:

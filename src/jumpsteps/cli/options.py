@@ -210,8 +210,7 @@ class ReportOptions:
 class PlayOptions:
     """``jumpsteps play``."""
 
-    name: str
-    device: str | None
+    model: ModelOptions
     port: int
     no_browser: bool
 

@@ -2,10 +2,8 @@
 
 import argparse
 
-from jumpsteps.cli.flag_parts import ShowDefaults, Subparsers, command, positive
-from jumpsteps.cli.names import choices
+from jumpsteps.cli.flag_parts import ShowDefaults, Subparsers, add_loading, command, positive
 from jumpsteps.cli.options import PlayOptions, ReportOptions
-from jumpsteps.models import BUILT_IN
 
 __all__ = ["add_play", "add_report"]
 
@@ -29,12 +27,6 @@ def add_report(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 def add_play(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     text = "open a page in the browser with two runs side by side, at equal model calls"
     play = command(commands, "play", PlayOptions, text)
-    play.add_argument(
-        "name",
-        metavar="MODEL",
-        nargs="?",
-        default="countdown",
-        help=f"{choices(BUILT_IN)}, a folder, or a hub id",
-    )
+    add_loading(play, default="countdown")
     play.add_argument("--port", type=positive, default=7860, help="where the page is served")
     play.add_argument("--no-browser", action="store_true", help="only serve the page")

@@ -5,6 +5,8 @@ A local page of gradio (the extra ``play``). It asks no other server for anythin
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, resources
@@ -14,10 +16,11 @@ from typing import Any
 import torch
 
 from jumpsteps.cli.correcting import with_corrector
-from jumpsteps.cli.inputs import device_named, schedule_named, seeded
+from jumpsteps.cli.inputs import device_named, load_model, schedule_named, seeded
 from jumpsteps.cli.names import FIXED, ORDERS
-from jumpsteps.cli.options import CorrectorOptions, PlayOptions
+from jumpsteps.cli.options import CorrectorOptions, ModelOptions, PlayOptions
 from jumpsteps.cli.sequence_files import given_prompt
+from jumpsteps.cli.your_own import place_of
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.page.films import generic_gallery, text_gallery
@@ -58,9 +61,9 @@ class Pane:
 
 
 def play_command(options: PlayOptions) -> None:
-    device = device_named(options.device)
+    device = device_named(options.model.device)
     check_free(options.port)
-    page = playground(options.name, device)
+    page = playground(options.model, device)
     _, address, _ = page.launch(
         server_name=HOST,
         server_port=options.port,
@@ -186,15 +189,15 @@ def gradio() -> Any:
         raise ValueError("the playground needs gradio: pip install 'jumpsteps[play]'") from None
 
 
-def playground(name: str, device: torch.device) -> Any:
+def playground(options: ModelOptions, device: torch.device) -> Any:
     """The page, a ``gradio.Blocks``, with this model chosen first.
 
     Raises:
         ValueError: gradio is not installed, or there is no such model.
     """
-    library = gradio()
-    loaded = cache(lambda chosen: load(chosen, device=device))
-    loaded(name)
+    library, name = gradio(), options.name
+    first = load_model(options, device)
+    loaded = cache(lambda chosen: first if chosen == name else load(chosen, device=device))
     with library.Blocks(title="jumpsteps", analytics_enabled=False) as page:
         library.Markdown("# Two runs at equal model calls")
         with library.Row():
@@ -202,15 +205,15 @@ def playground(name: str, device: torch.device) -> Any:
             model = library.Dropdown(names, value=name, label="Model")
             calls = library.Slider(1, MOST_CALLS, 8, step=1, label="Model calls")
             seed = library.Number(0, precision=0, label="Seed")
-        prompt = library.Textbox(label="Prompt", visible=loaded(name).text is not None)
+        prompt = library.Textbox(label="Prompt", visible=first.text is not None)
         song = library.File(
             label="First two bars (MIDI)",
             file_types=[".mid"],
             height=120,
-            visible=reads_files(loaded(name)),
+            visible=reads_files(first),
         )
         with library.Row():
-            left = pane_of(library, "left", OWN if loaded(name).schedules else "cosine")
+            left = pane_of(library, "left", OWN if first.schedules else "cosine")
             right = pane_of(library, "right", "uniform")
         button = library.Button("Sample", variant="primary", elem_id="sample")
         step = library.Slider(0, 8, 8, step=1, label="Step", elem_id="step")
@@ -220,18 +223,17 @@ def playground(name: str, device: torch.device) -> Any:
         def sample(
             chosen: str, n: int, number: int, text: str, file: str | None, *panes: Any
         ) -> list[Any]:
-            one = loaded(chosen)
-            try:
+            with refused(library):
+                one = loaded(chosen)
                 given = observed(one, text, file)
                 pairs = [Pane(*panes[:3]), Pane(*panes[3:])]
                 drawn = [draw(one, pane, n, int(number or 0), given, device) for pane in pairs]
-            except ValueError as error:
-                raise library.Error(str(error)) from None
             most = max(steps for _, steps in drawn)
             return [drawn[0][0], drawn[1][0], library.Slider(maximum=most, value=most)]
 
         def show(chosen: str) -> list[Any]:
-            one = loaded(chosen)
+            with refused(library):
+                one = loaded(chosen)
             return [library.update(visible=v) for v in (one.text is not None, reads_files(one))]
 
         inputs = [model, calls, seed, prompt, song, *left, *right]
@@ -240,6 +242,16 @@ def playground(name: str, device: torch.device) -> Any:
             ready(sample, inputs, [*shown, step])
         step.change(None, step, None, js=SHOW_STEP)
     return page
+
+
+@contextmanager
+def refused(library: Any) -> Iterator[None]:
+    """Errors that a command prints in one line are shown on the page."""
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        said = f"{error}{place_of(error)}"
+        raise library.Error(said, print_exception=False) from None
 
 
 def reads_files(model: LoadedModel) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 
 from jumpsteps.models.tokenizer import first_line
 
-__all__ = ["is_own", "module_file", "own_instance", "own_object", "raised"]
+__all__ = ["is_own", "module_file", "own_instance", "own_object", "place_of", "raised"]
 
 
 def is_own(name: str) -> bool:
@@ -96,6 +96,15 @@ def raised(flag: str, name: str, error: Exception) -> str:
         f"{flag} {name} raised {type(error).__name__}: {message}{where}; correct it and run the "
         "same command again"
     )
+
+
+def place_of(error: Exception) -> str:
+    """The line of a user's own module that raised, in brackets; nothing for other code's."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    others = [Path(__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)]
+    file = Path(last.filename)
+    own = file.is_file() and not any(file.is_relative_to(folder) for folder in others)
+    return f" ({file}:{last.lineno})" if own else ""
 
 
 def own_instance(
