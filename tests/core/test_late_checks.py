@@ -38,6 +38,26 @@ def test_no_check_is_lost_at_the_end(steps: int) -> None:
         run.__exit__(None, None, None)
 
 
+def test_an_error_names_the_step_of_its_numbers() -> None:
+    """Not the step in which it is raised; before the first step there is none to name."""
+    with late_checks(CPU) as checks:
+        check_numbers([torch.tensor(0.0)], lambda numbers: None)
+        for step in (1, 2):
+            checks.step = f"step {step}"
+            check_numbers([torch.tensor(float(step))], refuse)
+            if step == 1:
+                checks.next_step()
+        with pytest.raises(ValueError, match=r"^step 2: numbers \[5.0\]"):
+            check_numbers([torch.tensor(5.0)], refuse, now=True)
+        with pytest.raises(ValueError, match=r"^step 2: cannot draw a Poisson number"):
+            poisson_times(torch.tensor([math.nan]), generator=seeded(0))
+        for step in (1, 2):
+            with pytest.raises(ValueError, match=rf"^step {step}: numbers \[{step}.0\]"):
+                checks.next_step()
+    with late_checks(CPU), pytest.raises(ValueError, match=r"^numbers"):
+        check_numbers([torch.tensor(1.0)], refuse, now=True)
+
+
 def test_a_check_is_made_once() -> None:
     made: list[Sequence[float]] = []
     with late_checks(CPU) as checks:

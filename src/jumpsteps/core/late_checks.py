@@ -3,30 +3,33 @@
 To read a number the CPU waits until the GPU has done all that was asked of it, and meanwhile it
 asks for nothing more. At small batches that costs more than the step's own work. Inside
 ``late_checks`` numbers are copied in the background, and read when the next step has been asked
-for. A failed check then raises its error one step later; until then what depends on it must be in
-range, because an index that is not would end the process.
+for. A failed check then raises its error one step later, and names the step that it is of; until
+then what depends on it must be in range, because an index that is not would end the process.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["LateChecks", "check_numbers", "late_checks"]
+__all__ = ["LateChecks", "check_numbers", "errors_of_step", "late_checks"]
 
 Verify = Callable[[Sequence[float]], None]
 """Takes numbers, and raises an error if they are not as they must be."""
 
 
 class Waiting(NamedTuple):
-    """Numbers on their way to the CPU, the event after their copy, and what checks them."""
+    """Numbers on their way to the CPU, the event after their copy, what checks them, and the step
+    that they are of.
+    """
 
     numbers: Tensor
     copied: "torch.cuda.Event | None"
     verify: Verify
+    step: str
 
 
 class LateChecks:
@@ -34,36 +37,50 @@ class LateChecks:
 
     Attributes:
         devices: types of device whose numbers are read late.
+        step: the step that is made now, as errors of its checks name it; empty before the first.
     """
 
     def __init__(self, devices: Sequence[str]) -> None:
         self.devices = frozenset(devices)
+        self.step = ""
         self.earlier: list[Waiting] = []
         self.latest: list[Waiting] = []
 
     def add(self, numbers: Tensor, verify: Verify) -> None:
         """Copy the numbers in the background."""
         if numbers.device.type != "cuda":
-            self.latest.append(Waiting(numbers, None, verify))
+            self.latest.append(Waiting(numbers, None, verify, self.step))
             return
         copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
         copy.copy_(numbers, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record(torch.cuda.current_stream(numbers.device))
-        self.latest.append(Waiting(copy, copied, verify))
+        self.latest.append(Waiting(copy, copied, verify, self.step))
 
     def next_step(self) -> None:
         """Make the checks that were there when it was called before."""
         due, self.earlier, self.latest = self.earlier, self.latest, []
-        for numbers, copied, verify in due:
+        for numbers, copied, verify, step in due:
             if copied is not None:
                 copied.synchronize()
-            verify(numbers.tolist())
+            with named(step):
+                verify(numbers.tolist())
 
     def settle(self) -> None:
         """Make all checks."""
         self.next_step()
         self.next_step()
+
+
+@contextmanager
+def named(step: str) -> Iterator[None]:
+    """A ValueError within it begins with the step, unless that is empty."""
+    try:
+        yield
+    except ValueError as error:
+        if not step:
+            raise
+        raise ValueError(f"{step}: {error}") from error
 
 
 CURRENT: ContextVar[LateChecks | None] = ContextVar("late_checks", default=None)
@@ -81,6 +98,12 @@ def late_checks(devices: Sequence[str] = ("cuda",)) -> Iterator[LateChecks]:
     checks.settle()
 
 
+def errors_of_step() -> AbstractContextManager[None]:
+    """A check that is made at once: its ValueError names the step of the run, if there is one."""
+    checks = CURRENT.get()
+    return named("" if checks is None else checks.step)
+
+
 def check_numbers(numbers: Sequence[Tensor], verify: Verify, *, now: bool = False) -> bool:
     """Check numbers of one type and device, [] each, in a run on a GPU later; ``now`` is for those
     that set a size. Returns whether they have been checked.
@@ -90,7 +113,8 @@ def check_numbers(numbers: Sequence[Tensor], verify: Verify, *, now: bool = Fals
     """
     checks, together = CURRENT.get(), torch.stack(tuple(numbers))
     if checks is None or now or together.device.type not in checks.devices:
-        verify(together.cpu().tolist())
+        with errors_of_step():
+            verify(together.cpu().tolist())
         return True
     checks.add(together, verify)
     return False

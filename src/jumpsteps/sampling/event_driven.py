@@ -12,12 +12,15 @@ exact.
 Every sequence has its own time, so a time is a tensor float64 [B] here.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from jumpsteps.core.draws import categorical, exponential, uniform
+from jumpsteps.core.late_checks import check_numbers
 from jumpsteps.core.sample_generators import Generator, at_rows, at_step
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, nothing_clipped
@@ -117,12 +120,24 @@ class Gillespie(Sampler):
         t = time[rows]
         rates = reverse.at_rows(rows).rates(x[rows], t, where=site[rows]).to(torch.float64)
         bound = forward.noise.rate(t) * forward.exit_rate_bound.rate(forward.noise.total(t))
-        share = rates.sum(-1) / bound
+        leaving = rates.sum(-1)
+        check_numbers(leaving.aminmax(), verify_rates)
+        share = leaving / bound
         source = at_rows(generator, rows)
         accepted = uniform((len(t),), generator=source, device=x.device) < share
         jumped = categorical(rates[accepted], generator=at_rows(source, accepted))
         y = x[site].masked_scatter(accepted, jumped)
         return x.masked_scatter(site, y), (share > 1 + 1e-9).to(x.dtype)
+
+
+def verify_rates(numbers: Sequence[float]) -> None:
+    """Raise ValueError unless the least and the largest rate are finite; a candidate whose rate is
+    NaN would never be accepted.
+    """
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(
+            "cannot draw a jump: a rate is not finite; the model may have returned NaN"
+        )
 
 
 @dataclass(frozen=True)

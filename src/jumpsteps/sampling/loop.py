@@ -106,22 +106,28 @@ def simulate(
     if isinstance(schedule, CountSchedule):
         steps = schedule.plan_for(forward, forward.movable(x).sum(-1))
     report = callback or (lambda t, x: None)
-    report(first, x)
+    report(time := first, x)
     state = sampler.init(reverse, x, first, free=free)
     changes = Changes(torch.zeros_like(x))
     with late_checks() as checks:
         for step in tqdm(steps, desc="sampling", disable=not progress):
             arrived = False
             while not arrived:
-                before, source = x, at_step(generator, len(changes.moved) + 1)
+                checks.step = name_of_step(changes.steps + 1, schedule, steps, time)
+                before, source = x, at_step(generator, changes.steps + 1)
                 x, state, info = stepped(sampler, reverse, before, step, state, generator=source)
                 x = clamped(x, given)
                 report(time := step.s if info.time is None else float(info.time.max()), x)
                 changes.add(before, x, info)
                 arrived = time <= step.s
                 checks.next_step()
-    moved, clipped = stacked(changes.moved, x), stacked(changes.clipped, x)
-    return Simulation(x, counter.calls, moved, clipped, changes.step_map)
+    return changes.simulation(x, counter.calls)
+
+
+def name_of_step(number: int, schedule: Schedule | None, steps: list[Step], t: float) -> str:
+    """A step from the time t, as errors name it; ``number`` counts from 1."""
+    total = "" if schedule is None else f" of {len(steps)}"
+    return f"step {number}{total}, at t = {t:.4g}"
 
 
 def stepped(
@@ -161,12 +167,22 @@ class Changes:
     moved: list[Tensor] = field(default_factory=list)
     clipped: list[Tensor] = field(default_factory=list)
 
+    @property
+    def steps(self) -> int:
+        """How many steps were added."""
+        return len(self.moved)
+
     def add(self, before: Tensor, x: Tensor, info: Info) -> None:
         """A step that led from ``before`` to x."""
         changed = x != before
         self.moved.append(changed.sum(-1))
         self.clipped.append(info.clipped)
-        self.step_map = self.step_map.masked_fill(changed, len(self.moved))
+        self.step_map = self.step_map.masked_fill(changed, self.steps)
+
+    def simulation(self, x: Tensor, nfe: int) -> Simulation:
+        """The run that ended in x."""
+        moved, clipped = stacked(self.moved, x), stacked(self.clipped, x)
+        return Simulation(x, nfe, moved, clipped, self.step_map)
 
 
 def stacked(rows: list[Tensor], x: Tensor) -> Tensor:

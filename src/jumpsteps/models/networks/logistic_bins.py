@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jumpsteps.core.draws import uniform
+from jumpsteps.core.late_checks import errors_of_step
 from jumpsteps.core.sample_generators import Generator, at_rows
 
 __all__ = [
@@ -127,10 +128,11 @@ def draw_bins(
     bins, kept = propose_bins(location, inverse, size, symmetric, generator)
     again = (~kept).nonzero()[:, 0]
     if len(again) and not torch.isfinite(location[again] + inverse[again]).all():
-        raise ValueError(
-            "cannot draw a symbol: a location or a scale is not finite; "
-            "the model may have returned NaN"
-        )
+        with errors_of_step():
+            raise ValueError(
+                "cannot draw a symbol: a location or a scale is not finite; "
+                "the model may have returned NaN"
+            )
     while len(again):
         source = at_rows(generator, again)
         drawn, kept = propose_bins(location[again], inverse[again], size, symmetric, source)
