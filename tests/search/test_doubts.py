@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from builders.command_line import run
@@ -17,6 +18,7 @@ from jumpsteps.models.networks.dit import DiT, DiTConfig
 from jumpsteps.process.noise import Time
 from jumpsteps.schedules.orders import Random, Spread
 from jumpsteps.schedules.schedule import TimeSchedule
+from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.costs.table import Calibration
 from jumpsteps.search.doubts import DoubtfulInput, doubt_calibration, doubt_data, doubt_found
 from jumpsteps.search.method import FoundSchedule
@@ -38,6 +40,33 @@ def doubts(action: Callable[[], object]) -> list[str]:
         action()
     assert all(issubclass(one.category, DoubtfulInput) for one in caught)
     return [str(one.message) for one in caught]
+
+
+class Everything(ShortestPath):
+    """A search of one's own, which lies between the call and a doubt."""
+
+    def find(self, *args, **options):
+        return super().find(*args, **options)
+
+
+@pytest.mark.parametrize("method", [ShortestPath(), AutoOrder(), Everything()])
+def test_a_doubt_points_to_the_line_that_calls_the_library(method):
+    """Or to that of a search of one's own, for what this one was told."""
+    reverse, few = PosteriorReverse(FORWARD, Sharpened(4.0)), data(7)
+
+    @torch.no_grad()
+    def optimise():
+        return optimize_schedule(reverse, few, [2], generator=seeded(1), method=method)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        optimise()
+    first = optimise.__wrapped__.__code__.co_firstlineno + 2
+    inner = Everything.find.__code__.co_firstlineno + 1
+    told = inner if type(method) is Everything else first
+    lines = {str(one.message)[16:24]: one.lineno for one in caught}
+    assert lines == {"a search": first, "the mode": told}
+    assert {one.filename for one in caught} == {__file__}
 
 
 @dataclass(frozen=True)

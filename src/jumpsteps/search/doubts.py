@@ -3,6 +3,7 @@
 Each doubt is one warning of the class ``DoubtfulInput``, in one line.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,9 @@ from jumpsteps.search.costs.table import Calibration
 from jumpsteps.search.method import FoundSchedule
 
 __all__ = ["DoubtfulInput", "doubt_calibration", "doubt_data", "doubt_found"]
+
+OWN = ("jumpsteps.", "torch.")
+"""Modules that no warning points to; torch's wrappers lie between calls of this library."""
 
 FEW_SEQUENCES = 8
 """Fewer sequences give intervals that are hardly intervals."""
@@ -33,7 +37,16 @@ class DoubtfulInput(UserWarning):
 
 
 def warn(message: str) -> None:
-    warnings.warn(f"doubtful input: {message}", DoubtfulInput, stacklevel=3)
+    """Warn at the line that called this library."""
+    warnings.warn(f"doubtful input: {message}", DoubtfulInput, stacklevel=levels_to_caller())
+
+
+def levels_to_caller() -> int:
+    """How many calls above its own caller the code of others begins, as ``stacklevel`` counts."""
+    frame, levels = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(OWN):
+        frame, levels = frame.f_back, levels + 1
+    return levels
 
 
 def doubt_data(data: Tensor, model: Callable[..., Any]) -> None:
