@@ -33,6 +33,45 @@ def test_compare_prints_a_table_and_draws(tmp_path, capsys):
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
+SHIFTED = """
+import jumpsteps
+
+known = jumpsteps.load("countdown-exact").reverse
+
+
+def right():
+    return known
+
+
+def shifted():
+    '''At each site the logits of the site after it.'''
+    def model(x, t):
+        return known.model(x, t).clamp_min(-9).roll(-1, 1)
+
+    return jumpsteps.PosteriorReverse(known.forward, model)
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "schedules", "doubts"),
+    [("right", "uniform", 0), ("shifted", "uniform", 1), ("shifted", "uniform shortest-path", 1)],
+)
+def test_a_comparison_doubts_a_model_that_does_not_fit_the_data_once(
+    tmp_path, monkeypatch, capsys, model, schedules, doubts
+):
+    name = f"fits_{model}"
+    (tmp_path / f"{name}.py").write_text(SHIFTED)
+    tokens = load("countdown-exact").task.sample_data(16, torch.Generator().manual_seed(0))
+    np.savez(tmp_path / "data.npz", tokens=tokens.numpy())
+    monkeypatch.chdir(tmp_path)
+    asked = f"compare {name}:{model} --length 256 --data data.npz --sequences 8 --metric distance"
+    code, _, err = run(capsys, asked, f"--nfe 2 -n 4 --schedules {schedules} -o r.json")
+    assert code == 0
+    said = [line for line in err.splitlines() if "entropies are far from -log p" in line]
+    assert len(said) == doubts
+    assert all("its output at a site is for this site, not for the next" in one for one in said)
+
+
 def test_a_comparison_samples_from_the_seed_after_that_of_the_search(tmp_path, capsys):
     results, samples = tmp_path / "r.json", tmp_path / "x.npz"
     asked = "--schedules uniform --nfe 2 -n 4 --seed 6 -o"

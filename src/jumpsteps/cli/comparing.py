@@ -26,11 +26,14 @@ from jumpsteps.cli.searches import schedules_named
 from jumpsteps.cli.summaries import search_effort
 from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.evaluation.calibration import CalibrationCurve
 from jumpsteps.evaluation.compare import compare
 from jumpsteps.evaluation.plots import plot_comparison
 from jumpsteps.evaluation.report import table
 from jumpsteps.models import LoadedModel
+from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.schedule import Schedule
+from jumpsteps.search.doubts import doubt_calibration
 
 __all__ = ["compare_command"]
 
@@ -62,6 +65,7 @@ def compare_command(options: CompareOptions, device: torch.device, workers: Work
             )
             for name in dict.fromkeys(options.schedules)
         }
+        curve = calibration(options, model, schedules, device) if workers.is_first else None
         rows = compare(
             model.reverse,
             sampler,
@@ -83,7 +87,6 @@ def compare_command(options: CompareOptions, device: torch.device, workers: Work
             return
         of_data = measures_of_data(metric, reference)
         about = facts(options, model, schedules) | metric.facts | {"data_measures": of_data}
-        curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
         save_comparison(out, rows, about, model, schedules, curve, device)
         if picture is not None:
             title = f"{options.model.name}, {n} samples"
@@ -118,6 +121,24 @@ def compared_schedules(
         progress=True,
         workers=workers,
     )
+
+
+def calibration(
+    options: CompareOptions,
+    model: LoadedModel,
+    schedules: Mapping[str, Mapping[int, Schedule]],
+    device: torch.device,
+) -> CalibrationCurve | None:
+    """The model's calibration on data, for the report; warns where it is far off, as a search does.
+
+    Searches that measured by data have said it themselves.
+    """
+    curve = calibration_on_data(model, options.search, options.observed, options.seed, device)
+    found = [one for each in schedules.values() for one in each.values()]
+    told = any(one.provenance.few_step_nll is not None for one in found)
+    if curve is not None and not told and model.reverse.forward.name == Absorbing.name:
+        doubt_calibration(curve.levels[::2])
+    return curve
 
 
 def facts(
