@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from jumpsteps import (
     SAMPLERS,
@@ -31,7 +30,6 @@ from jumpsteps import (
     TimeSchedule,
     Uniform,
 )
-from jumpsteps.schedules.schedule import Step
 from results import table, write_results
 
 STEPS = (16, 32, 64, 128, 256)
@@ -68,14 +66,10 @@ def samplers_of(forward: ForwardProcess) -> list[Sampler]:
 def errors(truth: Enumerable, sampler: Sampler, end: float) -> list[float]:
     """Total variation from the true distribution at ``end``, for each number of steps."""
     reverse = PosteriorReverse(truth.forward, truth)
-
-    def step(t: float, s: float) -> Tensor:
-        return sampler.transition_matrix(reverse, truth.states, Step(t, s))
-
     target, found = truth.marginal(end), []
     for n in STEPS:
         schedule = TimeSchedule([1 - (1 - end) * i / n for i in range(n)] + [end])
-        probs = truth.run_distribution(step, schedule, truth.marginal(1.0))
+        probs = sampler.run_distribution(reverse, truth.states, schedule, truth.marginal(1.0))
         found.append(0.5 * float((probs - target).abs().sum()))
     return found
 

@@ -103,8 +103,8 @@ def draw(out: Path) -> None:
             mean = [100 * row["metric"]["mean"] for row in mine]
             half = [100 * row["metric"]["high"] - m for row, m in zip(mine, mean, strict=True)]
             style = {
-                "color": colours[i],
-                "marker": "osD^v<>PX*phd8H.1234"[i],
+                "color": colours[i % len(colours)],
+                "marker": "osD^v<>PX*phd8H.1234+x|_"[i],
                 "markersize": 6,
                 "linewidth": 1,
             }

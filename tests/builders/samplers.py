@@ -48,6 +48,8 @@ SAMPLERS: list[Sampler] = [
     jumpsteps.ReMDM(cap=0.1),
     jumpsteps.ReMDM(cap=1.0, rescale=0.5),
     jumpsteps.KGillespie(),
+    jumpsteps.MultistepTweedie(),
+    jumpsteps.MultistepKGillespie(),
     jumpsteps.MaskGIT(),
     jumpsteps.FirstHitting(),
     jumpsteps.EntropyBounded(),

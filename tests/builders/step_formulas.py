@@ -17,6 +17,7 @@ from jumpsteps.process.noise import Constant, LogLinear
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.multistep import MultistepTweedie
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.two_stage import ThetaRK2, ThetaTrapezoidal
 from jumpsteps.schedules.schedule import TimeSchedule
@@ -89,7 +90,41 @@ def step_distribution(truth: Enumerable, sampler: Sampler) -> StepMatrix:
 def exact_distribution(
     truth: Enumerable, sampler: Sampler, schedule: TimeSchedule, start: Tensor
 ) -> Tensor:
+    """The distribution [S] at the end of a run."""
+    if isinstance(sampler, MultistepTweedie):
+        return multistep_distribution(truth, schedule, start)
     return truth.run_distribution(step_distribution(truth, sampler), schedule, start)
+
+
+def multistep_distribution(truth: Enumerable, schedule: TimeSchedule, start: Tensor) -> Tensor:
+    """Of Tweedie's multistep sampler, state by state and from the enumerated posterior: every pair
+    of the last state and this one, with its probability.
+    """
+    forward, states, v = truth.forward, truth.states, truth.forward.vocab_size
+    alphas = [math.exp(-float(forward.noise.total(t))) for t in schedule.times]
+    pairs = {(x, x): float(p) for x, p in enumerate(start) if p > 0}
+    for k, t in enumerate(schedule.times[:-1]):
+        reveal = (alphas[k + 1] - alphas[k]) / (1 - alphas[k])
+        now = truth.site_marginals(truth.conditional(t, 0.0))
+        then = truth.site_marginals(truth.conditional(schedule.times[max(k - 1, 0)], 0.0))
+        c = (alphas[k + 1] - alphas[k]) / (alphas[k] - alphas[k - 1]) / 2 if k else 0.0
+        ahead: dict[tuple[int, int], float] = {}
+        for (last, x), p in pairs.items():
+            sites = torch.zeros(len(states[x]), v, dtype=torch.float64)
+            for site, symbol in enumerate(states[x].tolist()):
+                if symbol != v - 1:
+                    sites[site, symbol] = 1
+                    continue
+                weights = (now[x, site] + c * (now[x, site] - then[last, site])).clamp_min(0)
+                sites[site] = reveal * weights / weights.sum()
+                sites[site, symbol] += 1 - reveal
+            for y, q in enumerate(truth.product(sites).tolist()):
+                ahead[x, y] = ahead.get((x, y), 0.0) + p * q
+        pairs = {pair: p for pair, p in ahead.items() if p > 0}
+    probs = torch.zeros(len(states), dtype=torch.float64)
+    for (_, x), p in pairs.items():
+        probs[x] += p
+    return probs
 
 
 def prefix(schedule: TimeSchedule, steps: int) -> TimeSchedule:

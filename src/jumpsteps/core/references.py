@@ -179,6 +179,13 @@ REFERENCES: dict[str, Reference] = {
         "ICML",
         "2310.16834",
     ),
+    "Lu et al. 2022": paper(
+        "lu2022dpmsolverpp",
+        "Cheng Lu, Yuhao Zhou, Fan Bao, Jianfei Chen, Chongxuan Li, Jun Zhu",
+        "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",
+        2022,
+        arxiv="2211.01095",
+    ),
     "Luxembourg et al. 2025": paper(
         "luxembourg2025plan",
         "Omer Luxembourg, Haim Permuter, Eliya Nachmani",

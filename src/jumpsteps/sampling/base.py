@@ -204,6 +204,19 @@ class Sampler(ABC):
         """
         return joint_distribution(self.site_distribution(reverse, states, step), states)
 
+    def run_distribution(
+        self, reverse: ReverseProcess, states: Tensor, schedule: TimeSchedule, start: Tensor
+    ) -> Tensor:
+        """The exact distribution at the end of a run on an enumerable model, float64 [S].
+
+        Args:
+            states: as for ``transition_matrix``.
+            start: distribution of the first state, float64 [S].
+        """
+        for step in schedule.plan(reverse.forward):
+            start = start @ self.transition_matrix(reverse, states, step)
+        return start
+
     def check(self, forward: ForwardProcess) -> None:
         """Raises ValueError for a kernel that the sampler does not serve."""
         if self.kernels is not None and forward.name not in self.kernels:

@@ -66,11 +66,21 @@ class KGillespie(Sampler):
         generator: Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         """The state is every site's rank, int64 [B, L], drawn once."""
-        masked = reverse.forward.movable(x)
-        ranks = step.order.free_ranks(masked, generator=generator) if state is None else state
-        moving = smallest(torch.where(masked, ranks, x.shape[1]), count_of(step))
+        moving, ranks = next_in_order(reverse, x, step, state, generator)
         y = reveal(reverse, x, step.model_time, moving, generator)
         return x.masked_scatter(moving, y), ranks, nothing_clipped(x)
+
+
+def next_in_order(
+    reverse: ReverseProcess, x: Tensor, step: Step, ranks: Tensor | None, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """The sites that the step reveals, bool [B, L], and every site's rank, int64 [B, L], drawn in
+    the first step.
+    """
+    masked = reverse.forward.movable(x)
+    if ranks is None:
+        ranks = step.order.free_ranks(masked, generator=generator)
+    return smallest(torch.where(masked, ranks, x.shape[1]), count_of(step)), ranks
 
 
 def count_of(step: Step) -> int | Tensor:

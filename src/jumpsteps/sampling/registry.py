@@ -21,6 +21,8 @@ from jumpsteps.sampling.blocked_gibbs import BlockedGibbs as BlockedGibbs
 from jumpsteps.sampling.ancestral import Ancestral as Ancestral
 from jumpsteps.sampling.ancestral import ReMDM as ReMDM
 from jumpsteps.sampling.parallel_decoding import KGillespie as KGillespie
+from jumpsteps.sampling.multistep import MultistepTweedie as MultistepTweedie
+from jumpsteps.sampling.multistep import MultistepKGillespie as MultistepKGillespie
 from jumpsteps.sampling.parallel_decoding import MaskGIT as MaskGIT
 from jumpsteps.sampling.event_driven import FirstHitting as FirstHitting
 from jumpsteps.sampling.parallel_decoding import EntropyBounded as EntropyBounded

@@ -1,0 +1,181 @@
+r"""Multistep samplers: what the last two model calls say is extrapolated to the middle of the step.
+
+A step of Tweedie's sampler or of k-Gillespie draws every site that it reveals from the posterior at
+its start, :math:`p_k^l = p(x_0^l \mid x_{t_k})`, as if no other site were revealed in between. On
+average half of the others are. The two-step Adams-Bashforth rule takes the change of the posterior
+during the last step for that of half a step ahead,
+
+.. math:: \tilde p_k^l \propto [(1 + c)\, p_k^l - c\, p_{k-1}^l]_+, \quad
+          c = \frac{\text{sites that this step reveals}}{2 \times \text{those of the last step}},
+
+at no further model call. Symbols that one jump has made less likely by more than the factor c / (1
++ c) are cut off. The first step of a run has nothing to extrapolate from.
+
+Before the cut, :math:`\tilde p_k` has the mean :math:`p_{k-1}` given x_{t_{k-1}}, so the
+distribution of a single site is right. The cut takes symbols away that are rare but possible.
+
+The posterior of every masked site is kept for the next step, B L V numbers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jumpsteps.core.draws import categorical
+from jumpsteps.core.sample_generators import Generator, at_sites
+from jumpsteps.core.tensors import one_hot
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.sampling.base import Info, Sampler, count_sites, joint_distribution
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie, next_in_order
+from jumpsteps.schedules.schedule import Step, TimeSchedule
+
+__all__ = ["MultistepKGillespie", "MultistepTweedie"]
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """What a step keeps for the next one.
+
+    Attributes:
+        masked: bool [B, L], the sites that were masked.
+        posterior: [K, V], theirs.
+        size: float64 [B], how much the step revealed: a number of sites, or a share of them.
+    """
+
+    masked: Tensor
+    posterior: Tensor
+    size: Tensor
+
+
+def extrapolated(now: Tensor, last: Tensor, c: Tensor | float) -> Tensor:
+    """(1 + c) p_k - c p_{k-1}, float64, without the cut; its sum is 1."""
+    return now.to(torch.float64) + c * (now.to(torch.float64) - last)
+
+
+def reveal_extrapolated(
+    reverse: ReverseProcess,
+    x: Tensor,
+    step: Step,
+    moving: Tensor,
+    last: LastStep | None,
+    half: Tensor,
+    size: Tensor,
+    generator: Generator,
+) -> tuple[Tensor, LastStep, Info]:
+    """x with the sites ``moving`` drawn from the extrapolated posterior; one model call.
+
+    Args:
+        half: float64 [B], half of what the step reveals beside a site.
+        size: float64 [B], what it reveals.
+    """
+    masked = reverse.forward.movable(x)
+    now = reverse.leave_one_out(x, step.model_time, masked)
+    probs = now[moving[masked]].to(torch.float64)
+    if last is not None:
+        c = torch.where(last.size > 0, half / last.size, 0.0)
+        rows = moving.nonzero()[:, 0]
+        probs = extrapolated(probs, last.posterior[moving[last.masked]], c[rows, None])
+    drawn = categorical(probs.clamp_min(0), generator=at_sites(generator, moving))
+    info = Info(clipped=count_sites(x, moving, (probs < 0).any(-1)))
+    return x.masked_scatter(moving, drawn), LastStep(masked, now, size), info
+
+
+@dataclass(frozen=True)
+class MultistepTweedie(Sampler):
+    r"""Tweedie's sampler with the posterior extrapolated from the last two calls.
+
+    .. math:: c = \frac{\alpha_{t_{k+1}} - \alpha_{t_k}}{2\, (\alpha_{t_k} - \alpha_{t_{k-1}})},
+
+    the ratio of the mean numbers of sites revealed; see the module's docstring. Schedules found for
+    Tweedie's sampler serve it.
+
+    Source: the multistep solver of Lu et al. (2022), arXiv 2211.01095, DPM-Solver++(2M), which
+    extrapolates the prediction of continuous data; here it is the distribution of symbols. Kernel:
+    absorbing. Schedule: times. Calls per step: 1.
+    """
+
+    name = "tweedie-multistep"
+    kernels = ("absorbing",)
+    order = "1.0 to 1.1"
+    source = "Lu et al. 2022; this library"
+
+    def step(
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: LastStep | None,
+        *,
+        generator: Generator,
+    ) -> tuple[Tensor, LastStep, Info]:
+        moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
+        size = revealed_share(reverse, step).expand(len(x)).to(x.device)
+        return reveal_extrapolated(reverse, x, step, moving, state, size / 2, size, generator)
+
+    def transition_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
+        """Of the first step of a run, which is Tweedie's; ``run_distribution`` has all of them."""
+        return Tweedie().transition_matrix(reverse, states, step)
+
+    def run_distribution(
+        self, reverse: ReverseProcess, states: Tensor, schedule: TimeSchedule, start: Tensor
+    ) -> Tensor:
+        """By the joint distribution of the last state and this one, [S, S]."""
+        forward, joint, last, c = reverse.forward, torch.diag(start), None, 0.0
+        assert isinstance(forward, Absorbing)
+        masked, own = forward.movable(states), one_hot(states, forward.vocab_size, start.dtype)
+        for step in schedule.plan(forward):
+            now, size = reverse.leave_one_out(states, step.t), revealed_share(reverse, step)
+            before, size_before = (now, size) if last is None else last
+            c = 0.0 if last is None else float(size / (2 * size_before))
+            probs = extrapolated(now[None], before[:, None], c).clamp_min(0)
+            probs = probs / probs.sum(-1, keepdim=True)
+            revealed = float(forward.reveal_probability(step.t, step.s))
+            sites = torch.where(masked[..., None], revealed * probs + (1 - revealed) * own, own)
+            joint = torch.einsum("wx,wxy->xy", joint, joint_distribution(sites, states))
+            last = now, size
+        return joint.sum(0)
+
+
+def revealed_share(reverse: ReverseProcess, step: Step) -> Tensor:
+    """alpha_s - alpha_t, float64: the mean share of all sites that a step reveals."""
+    noise = reverse.forward.noise
+    return (noise.alpha(step.s) - noise.alpha(step.t)).to(torch.float64)
+
+
+@dataclass(frozen=True)
+class MultistepKGillespie(Sampler):
+    r"""k-Gillespie with the posterior extrapolated from the last two calls.
+
+    .. math:: c = \frac{k - 1}{2\, k_\mathrm{last}},
+
+    because half of the k - 1 other sites of the step are revealed before a site on average; see the
+    module's docstring. One site for each call is therefore k-Gillespie itself, and exact. Schedules
+    and reveal orders found for k-Gillespie serve it.
+
+    Source: as ``MultistepTweedie``. Kernel: absorbing. Schedule: counts. Calls per step: 1.
+    """
+
+    name = "k-gillespie-multistep"
+    kernels = ("absorbing",)
+    takes = KGillespie.takes
+    source = "Lu et al. 2022; this library"
+
+    def step(
+        self,
+        reverse: ReverseProcess,
+        x: Tensor,
+        step: Step,
+        state: tuple[Tensor, LastStep] | None,
+        *,
+        generator: Generator,
+    ) -> tuple[Tensor, tuple[Tensor, LastStep], Info]:
+        """The state is every site's rank, int64 [B, L], drawn once, and the last step."""
+        ranks, last = (None, None) if state is None else state
+        moving, ranks = next_in_order(reverse, x, step, ranks, generator)
+        size = moving.sum(-1).to(torch.float64)
+        half = (size - 1).clamp_min(0) / 2
+        x, last, info = reveal_extrapolated(reverse, x, step, moving, last, half, size, generator)
+        return x, (ranks, last), info

@@ -1,0 +1,137 @@
+"""Multistep samplers have their exact distributions, and are nearer to the data than their
+counterparts.
+"""
+
+from itertools import pairwise, permutations
+
+import pytest
+import torch
+from torch import Tensor
+
+from builders.samplers import (
+    conditional,
+    data_index,
+    enumerable,
+    posterior_reverse,
+    timeless,
+    total_variation,
+)
+from builders.statistics import LEVEL, chi_square_p, seeded
+from builders.step_formulas import NOISES, exact_distribution, multistep_distribution
+from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.process.noise import NoiseSchedule
+from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.multistep import MultistepKGillespie, MultistepTweedie
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.fixed import uniform
+from jumpsteps.schedules.orders import Sequential
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+
+
+def distribution_of_groups(table: Tensor, groups: list[tuple[int, ...]]) -> Tensor:
+    """The distribution of groups of sites that are revealed one after the other: the sites of a
+    group independently, each by the posterior extrapolated from the last two groups.
+    """
+    probs, known, before, last = torch.ones_like(table), (), (), 0
+    for group in groups:
+        c = (len(group) - 1) / 2 / last if last else 0.0
+        for site in group:
+            now, then = conditional(table, site, known), conditional(table, site, before)
+            weights = (now + c * (now - then)).clamp_min(0)
+            probs = probs * weights / weights.sum(site, keepdim=True)
+        known, before, last = (*known, *group), known, len(group)
+    return probs
+
+
+def random_groups(length: int, counts: tuple[int, ...]) -> list[list[tuple[int, ...]]]:
+    cuts = [sum(counts[:i]) for i in range(len(counts) + 1)]
+    return [[order[a:b] for a, b in pairwise(cuts)] for order in permutations(range(length))]
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=repr)
+@pytest.mark.parametrize(
+    "times", [[1.0, 0.0], [1.0, 0.5, 0.0], [1.0, 0.9, 0.3, 0.2, 0.0], [1.0, 0.7, 0.2]], ids=str
+)
+def test_the_distribution_of_a_run_is_known(noise: NoiseSchedule, times: list[float]) -> None:
+    """The sampler's own, from the reverse process, and the enumerated one."""
+    truth, schedule = enumerable("absorbing", noise, seed=2), TimeSchedule(times)
+    start = truth.marginal(1.0)
+    known = MultistepTweedie().run_distribution(
+        posterior_reverse(truth), truth.states, schedule, start
+    )
+    expected = multistep_distribution(truth, schedule, start)
+    torch.testing.assert_close(known, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (1, 2), (2, 1), (1, 1, 2), (1, 3)], ids=str)
+def test_counts_in_random_order_have_their_exact_distribution(counts: tuple[int, ...]) -> None:
+    length = sum(counts)
+    truth = enumerable("absorbing", length=length)
+    run = simulate(
+        posterior_reverse(truth),
+        MultistepKGillespie(),
+        CountSchedule(counts),
+        (100_000, length),
+        generator=seeded(1),
+    )
+    groups = random_groups(length, counts)
+    probs = torch.stack([distribution_of_groups(truth.table, some) for some in groups]).mean(0)
+    assert chi_square_p(data_index(truth, run.samples), probs.reshape(-1)) > LEVEL
+    if max(counts) == 1:
+        torch.testing.assert_close(probs, truth.table)
+    else:
+        assert total_variation(probs, truth.table) > 0.01
+
+
+def test_sequences_with_other_numbers_of_observed_sites() -> None:
+    """Each follows its own schedule, and what one of them reveals is no other's last step."""
+    truth, rows = enumerable("absorbing", length=4, seed=3), 50_000
+    known = ((), (1,))
+    mask = torch.tensor([[False] * 4, [False, True, False, False]]).repeat(rows, 1)
+    schedule = CountSchedule([1, 3], order=Sequential())
+    run = simulate(
+        timeless(truth),
+        MultistepKGillespie(),
+        schedule,
+        (2 * rows, 4),
+        generator=seeded(4),
+        given=Given(torch.zeros_like(mask, dtype=torch.int64), mask),
+    )
+    for kind, sites in enumerate(known):
+        table = truth.table.clone()
+        for site in sites:
+            table.movedim(site, 0)[1:] = 0
+        counts = schedule.rescaled(4 - len(sites)).counts
+        free = [site for site in range(4) if site not in sites]
+        groups = [tuple(free[: counts[0]]), tuple(free[counts[0] :])]
+        assert len(counts) == 2
+        probs = distribution_of_groups(table / table.sum(), groups)
+        probs = probs * (table > 0) / (probs * (table > 0)).sum()
+        found = data_index(truth, run.samples[kind::2])
+        assert chi_square_p(found, probs.reshape(-1)) > LEVEL
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=repr)
+def test_it_is_nearer_than_tweedie_at_equal_calls(noise: NoiseSchedule) -> None:
+    truth = enumerable("absorbing", noise)
+
+    def error(sampler: Tweedie | MultistepTweedie, steps: int) -> float:
+        probs = exact_distribution(truth, sampler, uniform(steps), truth.marginal(1.0))
+        return total_variation(probs, truth.data_distribution())
+
+    for steps in (4, 16, 64):
+        assert error(MultistepTweedie(), steps) < error(Tweedie(), steps) / 2
+
+
+def test_one_step_is_that_of_the_sampler_without_extrapolation() -> None:
+    truth = enumerable("absorbing", length=3)
+    for sampler, plain, schedule in (
+        (MultistepTweedie(), Tweedie(), TimeSchedule([1.0, 0.0])),
+        (MultistepKGillespie(), KGillespie(), CountSchedule([3])),
+    ):
+        a, b = (
+            simulate(posterior_reverse(truth), one, schedule, (64, 3), generator=seeded(1)).samples
+            for one in (sampler, plain)
+        )
+        assert torch.equal(a, b)
