@@ -150,4 +150,5 @@ def test_alone_has_all():
     values, owners = torch.arange(4.0), torch.zeros(4, dtype=torch.int64)
     assert ALONE.gathered(values, owners) is values
     assert ALONE.ranges_of_first(lambda: [range(2), range(5, 6)]) == [range(2), range(5, 6)]
+    assert ALONE.bytes_of_first(2, lambda: b"ab") == b"ab"
     assert ALONE.tally("samples") is None

@@ -1,5 +1,6 @@
 """Networks of which every process holds a part."""
 
+import hashlib
 import json
 
 import pytest
@@ -92,6 +93,23 @@ with workers_of_launcher() as workers, torch.no_grad():
 """
 
 
+HASH = """
+import json, sys
+from pathlib import Path
+from jumpsteps.core.distributed import workers_of_launcher
+from jumpsteps.models.loaded import file_hash, hashed_by_first
+
+folder = Path(sys.argv[1])
+with workers_of_launcher() as workers:
+    absent = [folder / f"absent{i}" for i in range(2)]
+    files = [folder / "a", folder / "b"] if workers.is_first else absent
+    with hashed_by_first(workers):
+        hashes = [file_hash(file) for file in files]
+    hashes.append(file_hash(folder / f"own{workers.rank}"))
+    (folder / f"rank{workers.rank}.json").write_text(json.dumps(hashes))
+"""
+
+
 def folders(path, remote_folder, masked_lm):
     """Folders of several formats, options of ``load``, and whether they are read in parts."""
     weights = random_weights()
@@ -127,6 +145,15 @@ def test_each_process_reads_its_part_of_the_files(tmp_path, monkeypatch, remote_
             assert read == (held if parts else 0), name
             assert abs(held - size / 2) <= 0.1 * size, name
             assert most <= largest / 2 + 64, name  # A row more where they are odd.
+
+
+@pytest.mark.slow
+def test_the_first_process_reads_files_for_their_hashes(tmp_path):
+    """The other one, which has no such files, gets theirs; later it reads its own again."""
+    for name in ("a", "b", "own0", "own1"):
+        (tmp_path / name).write_text(name)
+    a, b, *own = (hashlib.sha256(name.encode()).hexdigest() for name in ("a", "b", "own0", "own1"))
+    assert run_program(tmp_path, 2, HASH) == [[a, b, own[0]], [a, b, own[1]]]
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ from jumpsteps.core.distributed import Workers, launch_of
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import plot_error_curve
 from jumpsteps.models import LoadedModel
+from jumpsteps.models.loaded import hashed_by_first
 from jumpsteps.models.sharding import shard_model
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Tweedie
@@ -134,10 +135,12 @@ def optimize_command(options: OptimizeOptions, device: torch.device, workers: Wo
 
 def sample_command(options: SampleOptions, device: torch.device, workers: Workers) -> None:
     sampler = sampler_named(options.sampler, options.order)
-    place = torch.device("meta") if options.shard_model else device
-    model = load_model(options.model, place, options.observed.template)
     if options.shard_model:
+        with hashed_by_first(workers):
+            model = load_model(options.model, torch.device("meta"), options.observed.template)
         model, workers = shard_model(model, device, workers)
+    else:
+        model = load_model(options.model, device, options.observed.template)
     file, write = sample_files(options.out, model)
     if model.text is not None:
         text_file(file)

@@ -163,6 +163,17 @@ class Workers:
         dist.broadcast(found, 0)
         return [range(first, stop) for first, stop in found.tolist()]
 
+    def bytes_of_first(self, size: int, make: Callable[[], bytes]) -> bytes:
+        """The ``size`` bytes that ``make`` returns in the first process, in all of them; it is
+        called there alone.
+        """
+        if self.count == 1:
+            return make()
+        content = make() if self.is_first else bytes(size)
+        shared = torch.tensor(list(content), dtype=torch.uint8)
+        dist.broadcast(shared, 0)
+        return bytes(shared.tolist())
+
     def part_of(self, ranges: Sequence[range], batch: int) -> list[range]:
         """This process's part of the numbers in ``ranges``, which are done ``batch`` at a time.
 

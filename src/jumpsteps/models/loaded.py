@@ -1,7 +1,9 @@
 """A loaded model, and reading its weights from files."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.tokenizer import Text
 from jumpsteps.schedules.files import load_schedules
@@ -23,6 +26,7 @@ __all__ = [
     "cast_and_compile",
     "check_layout",
     "file_hash",
+    "hashed_by_first",
     "listed",
     "load_weights",
     "read_pickle",
@@ -126,10 +130,29 @@ def cast_and_compile(
     return model
 
 
+HASHING: ContextVar[Workers] = ContextVar("hashing", default=ALONE)
+
+
+@contextmanager
+def hashed_by_first(workers: Workers) -> Iterator[None]:
+    """Within it the first process alone reads files to hash them, and tells the others, which ask
+    for the same files in the same order.
+    """
+    token = HASHING.set(workers)
+    try:
+        yield
+    finally:
+        HASHING.reset(token)
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def digest() -> bytes:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    return HASHING.get().bytes_of_first(32, digest).hex()
 
 
 def read_pickle(path: Path) -> Any:
