@@ -12,11 +12,13 @@ from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.tauldr_checkpoints import UNET_CONFIG
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser.model import DrawsWeighted, Evaluation
-from jumpsteps.denoiser.parameterisations import PosteriorReverse
+from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.models.networks import unet
 from jumpsteps.models.networks.logistic_bins import truncated_logistic
 from jumpsteps.models.networks.logistic_draws import weighted_draw, weighted_masses
 from jumpsteps.models.networks.unet import CompiledHead, UNet, UNetPosterior
+from jumpsteps.process import given_data, rate_matrix
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant, Time
 from jumpsteps.process.uniform import Uniform
@@ -128,6 +130,16 @@ class Told:
 KERNELS = {"gaussian": SMALL, "uniform": Uniform(vocab_size=6, noise=Constant(2.0))}
 
 
+def step_p(sampler: Sampler, reverse: ReverseProcess, plain: ReverseProcess) -> float:
+    """How well steps of one process have the distribution of another's: a p-value."""
+    step, states = Step(0.4, 0.3), all_states(plain.forward)[:, None]
+    expected = sampler.site_distribution(plain, states, step).reshape(len(states), -1)
+    x = states.repeat(10_000, 1)
+    y, _, _ = sampler.step(reverse, x, step, None, generator=seeded(1))
+    probs = (expected / len(states)).flatten()
+    return chi_square_p((x * len(states) + y)[:, 0], probs / probs.sum())
+
+
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("forward", KERNELS.values(), ids=KERNELS.keys())
 @pytest.mark.parametrize(
@@ -142,12 +154,63 @@ def test_steps_have_their_distribution(
     reverse = PosteriorReverse(forward, Told(forward.vocab_size, compiled=True))
     plain = PosteriorReverse(forward, Told(forward.vocab_size, compiled=False))
     assert isinstance(reverse.model.head, DrawsWeighted)
-    step, states = Step(0.4, 0.3), all_states(forward)[:, None]
-    expected = sampler.site_distribution(plain, states, step).reshape(len(states), -1)
-    x = states.repeat(10_000, 1)
-    y, _, _ = sampler.step(reverse, x, step, None, generator=seeded(1))
-    probs = (expected / len(states)).flatten()
-    assert chi_square_p((x * len(states) + y)[:, 0], probs / probs.sum()) > LEVEL
+    assert step_p(sampler, reverse, plain) > LEVEL
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "sampler", [Tweedie(), Euler(), TauLeaping(), TauLeaping(ordinal=True)], ids=lambda s: s.name
+)
+def test_a_head_of_another_distribution_does_not_draw(sampler: Sampler, compiled: bool) -> None:
+    """It draws from posteriors, and its output stands for log p(x0^l | x_t^{-l})."""
+    reverse = LeaveOneOutReverse(SMALL, Told(SMALL.vocab_size, compiled=compiled))
+    assert step_p(sampler, reverse, reverse) > LEVEL
+
+
+def test_rare_jumps_have_their_data_from_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With most jumps drawn one by one."""
+    for name, value in (("RARE", 0.7), ("SMALLEST", 1e-3)):
+        monkeypatch.setattr(given_data, name, value)
+    monkeypatch.setattr(rate_matrix, "time_tables", rate_matrix.time_tables.__wrapped__)
+    monkeypatch.setattr(unet, "MANY", 0)
+    reverse, plain = (
+        PosteriorReverse(SMALL, Told(SMALL.vocab_size, compiled=c)) for c in (True, False)
+    )
+    assert step_p(TauLeaping(ordinal=True), reverse, plain) > LEVEL
+
+
+STEPS = {
+    Tweedie(): ["draw_weighted"],
+    Euler(): ["draw_weighted"],
+    TauLeaping(): ["draw_weighted"],
+    TauLeaping(ordinal=True): ["weighted"],
+}
+
+
+@pytest.mark.parametrize("forward", KERNELS.values(), ids=KERNELS.keys())
+@pytest.mark.parametrize(("sampler", "passes"), STEPS.items(), ids=lambda s: getattr(s, "name", ""))
+def test_a_step_is_one_pass_of_the_head(
+    sampler: Sampler, passes: list[str], forward: ForwardProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step of a compiled head makes the V numbers of a site, or draws a symbol again."""
+    asked: list[str] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        own = getattr(CompiledHead, name)
+
+        def call(self: CompiledHead, *args: object, **options: object) -> object:
+            asked.append(name)
+            return own(self, *args, **options)
+
+        return call
+
+    for name in ("__call__", "draw", "draw_weighted", "weighted"):
+        monkeypatch.setattr(CompiledHead, name, noted(name))
+    reverse = PosteriorReverse(forward, Told(forward.vocab_size, compiled=True))
+    x = all_states(forward)[:, None]
+    sampler.step(reverse, x, Step(0.4, 0.399), None, generator=seeded(0))
+    assert asked[:1] == passes
+    assert set(asked) <= {"draw_weighted", *passes}
 
 
 def test_only_heads_with_two_floors_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

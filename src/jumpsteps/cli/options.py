@@ -121,13 +121,15 @@ class OptimizeOptions:
         check_exclusive(corrector=self.corrector, method=self.method)
         check_exclusive(corrector=self.corrector, sampler=self.sampler)
         check_exclusive(corrector=self.corrector, curve=self.curve)
+        check_exclusive(corrector=self.corrector, measure=self.search.measure)
         check_exclusive(block_size=self.block_size, corrector=self.corrector)
         check_exclusive(block_size=self.block_size, race=self.racing.race)
         check_exclusive(corrector=self.corrector, race_with=self.racing.race_with or None)
         race = self.racing.race
         check_exclusive(race=race, tolerance=self.tolerance)
         check_exclusive(race=race, curve=self.curve)
-        check_exclusive(race=race, order=self.order)
+        if self.corrector is None:  # Whose plans are in an order.
+            check_exclusive(race=race, order=self.order)
         check_exclusive(race=race, measure=self.search.measure)
         if race is not None and self.method is not None:
             raise ValueError(
