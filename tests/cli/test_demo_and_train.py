@@ -1,18 +1,24 @@
 """``jumpsteps demo`` with small sizes, ``jumpsteps train``, and the module as a command."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 import jumpsteps
 from builders.command_line import EXACT, run
-from jumpsteps.cli.demo import DemoConfig, marked, run_demo
+from jumpsteps import CountSchedule, Redraw, load
+from jumpsteps.cli.closed_pipe import OutputUntilClosed
+from jumpsteps.cli.demo import DemoConfig, marked, run_demo, with_corrections
+from jumpsteps.cli.main import main
 from jumpsteps.core import interrupts
 
 
@@ -47,9 +53,71 @@ def test_the_demo_writes_everything_it_names(tmp_path):
     assert DemoConfig().model == "countdown"
 
 
+@pytest.mark.parametrize(
+    ("program", "command"), [("/usr/bin/jumpsteps", "/usr/bin/jumpsteps"), ("-m", "jumpsteps")]
+)
+def test_the_demo_names_the_command_that_was_typed(tmp_path, monkeypatch, program, command):
+    asked = []
+    monkeypatch.setattr(
+        "jumpsteps.cli.commands.run_demo", lambda *args, **options: asked.append((args, options))
+    )
+    monkeypatch.setattr(sys, "argv", [program, "demo"])
+    assert main(["demo", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    expected = {"command": command, "progress": True}
+    assert asked == [((tmp_path, torch.device("cpu")), expected)]
+
+
+def test_the_demo_is_of_a_model_with_a_metric(tmp_path, monkeypatch):
+    model = replace(load(EXACT), task=None)
+    monkeypatch.setattr("jumpsteps.cli.demo.load", lambda name, **options: model)
+    with pytest.raises(ValueError, match="'countdown' has no metric; the demo needs a CountDown"):
+        run_demo(tmp_path, torch.device("cpu"))
+
+
+def test_corrections_take_half_of_the_most_calls_that_are_twice_others():
+    found = {n: CountSchedule([8 // n] * n) for n in (1, 2, 4)}
+    (plan,) = with_corrections(found).items()
+    assert plan == (4, replace(found[2], redraws=(Redraw(2),)))
+    assert with_corrections({n: found[n] for n in (1, 4)}) == {}
+
+
 def test_broken_neighbours_are_marked():
     assert marked([2, 1, 0, 5, 4]) == "2 1 0 5 4"
     assert marked([2, 0, 7, 7, 6]) == "2>0 7>7 6"
+
+
+def test_flags_of_train_reach_the_training(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def trained(recipe, out, device, **options):
+        asked.update(options, recipe=recipe.task, out=out, device=device)
+        return False
+
+    monkeypatch.setattr("jumpsteps.cli.commands.train_recipe", trained)
+    command = f"train countdown --device cpu --out {tmp_path}"
+    code, out, _ = run(capsys, command, "--from-scratch")
+    assert (code, out) == (
+        0,
+        f"stopped early; run the same command to continue; checkpoint in {tmp_path}\n",
+    )
+    always = {"recipe": "countdown", "out": tmp_path, "device": torch.device("cpu")}
+    always |= {"progress": True}
+    words = ("data", "steps", "batch", "warmup", "max_minutes", "start_from", "from_step")
+    switches = ("finish", "resume", "cuda_graph", "bf16_reduce")
+    nothing = {"save_every": None, **dict.fromkeys(words), **dict.fromkeys(switches, False)}
+    assert asked == {**always, **nothing, "from_scratch": True}
+    flags = "--data d --steps 7 --batch 3 --warmup 2 --max-minutes 1.5 --start-from f --from-step 5"
+    flags += " --finish --resume --cuda-graph --bf16-reduce --save-every 4"
+    assert run(capsys, command, flags)[0] == 0
+    values = (Path("d"), 7, 3, 2, 1.5, Path("f"), 5)
+    given = dict(zip(words, values, strict=True)) | dict.fromkeys(switches, True)
+    assert asked == {**always, **given, "save_every": 4, "from_scratch": False}
+
+
+def test_a_recipe_without_text_has_no_tokenizer(tmp_path, capsys):
+    code, _, err = run(capsys, "train countdown --tokenizer t --out", tmp_path / "x")
+    assert (code, err) == (1, "error: the recipe countdown has no text; leave out --tokenizer\n")
+    assert not any(tmp_path.iterdir())
 
 
 def test_train_writes_a_model_that_loads(tmp_path, capsys):
@@ -107,6 +175,40 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path, unbuffered):
         error = process.stderr.read()
     assert (process.returncode, error) == (0, "")
     assert (tmp_path / "samples.npz").exists()
+
+
+class Pipe(io.StringIO):
+    """A stream whose reader goes away after the first text; it stands on a file."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.gone = file, False
+
+    def write(self, text):
+        if self.gone:
+            raise BrokenPipeError
+        return super().write(text)
+
+    def flush(self):
+        if self.gone:
+            raise BrokenPipeError
+
+    def fileno(self):
+        return self.file.fileno()
+
+
+def test_what_nobody_reads_is_thrown_away(tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        stream = Pipe(file)
+        out = OutputUntilClosed(stream)
+        assert out.write("read") == 4
+        out.flush()
+        assert stream.getvalue() == "read"
+        stream.gone = True
+        assert out.write("lost") == 4
+        out.flush()
+        assert os.fstat(file.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+        assert out.getvalue() == "read"
 
 
 TORCH = """
