@@ -182,7 +182,9 @@ def test_a_gpu_draws_as_a_cpu_and_refuses_late() -> None:
     assert torch.equal(found.cpu(), expected)
     weights[3] = math.nan
     with late_checks() as checks:
+        checks.step = "step 1"
         categorical(weights.cuda(), generator=torch.Generator("cuda").manual_seed(0))
         checks.next_step()
-        with pytest.raises(ValueError, match="negative, not finite"):
+        checks.step = "step 2"
+        with pytest.raises(ValueError, match=r"^step 1: .* negative, not finite"):
             checks.next_step()
