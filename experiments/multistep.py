@@ -1,7 +1,7 @@
 """Posteriors extrapolated from the last calls against Tweedie's sampler, at equal numbers of calls.
 
     python experiments/multistep.py OUT.json [--device cuda] [-n 4096] [--nfe 4 8 16 32 64]
-        [--models countdown-exact countdown-exact-uniform countdown]
+        [--models countdown-exact countdown-exact-uniform countdown] [--schedules NAME ...]
 
 CountDown, uniform times, the shortest path of times, and with the absorbing kernel that of counts
 in spread order; searches see 64 sequences of seed 0 (`Measure.MODEL`), and sample i has the same
@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from corrector_plans import command_line
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator, SampleGenerators, at_sites
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -42,12 +43,14 @@ from jumpsteps.tasks import countdown
 from results import Json, Table, device_name, table, write_results
 
 MODELS = ("countdown-exact", "countdown-exact-uniform", "countdown")
+SCHEDULES = ("uniform times", "shortest path", "shortest path, spread order")
 SEQUENCES, COMPARED = 64, 1024
 
 
 @dataclass(frozen=True)
 class Extrapolated(Sampler):
-    """Tweedie's sampler of every kernel, by an extrapolated leave-one-out posterior w.
+    """Tweedie's sampler of every kernel, by an extrapolated leave-one-out posterior w; tried, and
+    not in the package.
 
     Attributes:
         two_stage: every second step by w_2^2 / w_1, w_1 of the step before (the logarithms are
@@ -129,25 +132,25 @@ def schedules_of(reverse: ReverseProcess, nfe: list[int]) -> dict[str, dict[int,
         )
 
     times: dict[int, Schedule] = {n: uniform(n) for n in steps}
-    found = {"uniform times": times, "shortest path": path(ShortestPath(measure=Measure.MODEL))}
+    found = [times, path(ShortestPath(measure=Measure.MODEL))]
     if isinstance(reverse.forward, Absorbing):
-        spread = ShortestPath(order=Spread(), measure=Measure.MODEL)
-        found["shortest path, spread order"] = path(spread)
-    return found
+        found.append(path(ShortestPath(order=Spread(), measure=Measure.MODEL)))
+    return dict(zip(SCHEDULES, found, strict=False))
 
 
 def samplers_of(reverse: ReverseProcess, schedule: str) -> dict[str, Sampler]:
     """Name -> sampler, the one without extrapolation first."""
-    if "spread" in schedule:
+    if schedule == SCHEDULES[2]:
         return {"k-gillespie": KGillespie(), "k-gillespie-multistep": MultistepKGillespie()}
-    masks = isinstance(reverse.forward, Absorbing)
-    return {
+    found = {
         "tweedie": Tweedie(),
         "theta-trapezoidal": ThetaTrapezoidal(),
         "theta-rk2": ThetaRK2(),
-        "two stages, logarithms extrapolated": Extrapolated(two_stage=True),
-        "tweedie-multistep": MultistepTweedie() if masks else Extrapolated(two_stage=False),
+        "two stages (tried)": Extrapolated(two_stage=True),
     }
+    if isinstance(reverse.forward, Absorbing):
+        return found | {"tweedie-multistep": MultistepTweedie()}
+    return found | {"multistep (tried)": Extrapolated(two_stage=False)}
 
 
 def half_of(interval: Interval, scale: float) -> list[float]:
@@ -155,14 +158,19 @@ def half_of(interval: Interval, scale: float) -> list[float]:
 
 
 def measure(
-    model: str, nfe: list[int], n: int, device: torch.device, found: Found
+    model: str,
+    nfe: list[int],
+    n: int,
+    device: torch.device,
+    found: Found,
+    chosen: list[str],
 ) -> Iterator[int]:
-    """Adds to ``found``; an NFE for each that is done."""
+    """Adds the chosen schedules to ``found``; an NFE for each that is done."""
     reverse = load(model).reverse if device.type == "cpu" else load(model, device=device).reverse
     smoothing = 1e-3 if model.startswith("countdown-exact") else 0.0
     generator = torch.Generator().manual_seed(9)
     data = countdown.sample_data(COMPARED, generator=generator, smoothing=smoothing).to(device)
-    schedules = schedules_of(reverse, nfe)
+    schedules = {k: v for k, v in schedules_of(reverse, nfe).items() if k in chosen}
     for calls in nfe:
         for schedule, by_steps in schedules.items():
             plain: Tensor | None = None
@@ -186,7 +194,7 @@ def measure(
                     found.differences.setdefault(key, {})[calls] = change
                 plain = rates if plain is None else plain
                 shown = " ".join(f"{v:8.3f}" for v in (*found.rates[key][calls], distance.mean))
-                print(f"{model:24s} {calls:3d} {schedule:28s} {name:36s} {shown}", flush=True)
+                print(f"{model:24s} {calls:3d} {schedule:28s} {name:24s} {shown}", flush=True)
         yield calls
 
 
@@ -197,17 +205,19 @@ def run() -> None:
     parser.add_argument("-n", type=int, default=4096, help="samples")
     parser.add_argument("--nfe", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=SCHEDULES)
     args = parser.parse_args()
     tables: dict[str, Table] = {}
     for model in args.models:
         found = Found()
-        for done in measure(model, args.nfe, args.n, torch.device(args.device), found):
+        device = torch.device(args.device)
+        for done in measure(model, args.nfe, args.n, device, found, args.schedules):
             tables |= found.tables(model, [k for k in args.nfe if k <= done])
             write_results(
                 args.out,
                 __file__,
                 tables,
-                command=f"python experiments/multistep.py OUT.json --device {args.device}",
+                command=command_line(),
                 device=device_name(args.device),
                 samples=args.n,
                 sequences=SEQUENCES,

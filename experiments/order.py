@@ -33,9 +33,9 @@ from jumpsteps import (
 from results import table, write_results
 
 STEPS = (16, 32, 64, 128, 256)
-LEFT_OUT = ("ancestral", "tweedie-gibbs")
-"""Of the table for two sites: the first has Tweedie's step, and the second is exact down to t =
-0.1, because the conditional distribution of one of two sites needs nothing but the other's
+LEFT_OUT = ("ancestral", "tweedie-gibbs", "tweedie-blocked-gibbs")
+"""Of the table for two sites: the first has Tweedie's step, and the others are exact where they
+correct, because the conditional distribution of one of two sites needs nothing but the other's
 marginal."""
 
 PROCESSES: dict[str, ForwardProcess] = {

@@ -64,6 +64,7 @@ from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import run_batches
 from jumpsteps.sampling.klass import KLASS
 from jumpsteps.sampling.loop import Simulation
+from jumpsteps.sampling.multistep import MultistepKGillespie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded
 from jumpsteps.schedules.fixed import cosine, cosine_counts, uniform, uniform_counts
 from jumpsteps.schedules.schedule import Schedule
@@ -170,6 +171,8 @@ class Methods:
             made = self.timed(name, sampler, schedule)
         elif kind == "k-gillespie":
             sampler, made = KGillespie(), self.counted(name, schedule)
+        elif kind == "k-gillespie-multistep":
+            sampler, made = MultistepKGillespie(), self.counted(f"k-gillespie:{schedule}", schedule)
         elif name.startswith("maskgit"):
             counts = cosine_counts if name.endswith("cosine") else uniform_counts
             sampler, made = MaskGIT(), {n: counts(n, self.length) for n in budgets}
@@ -243,7 +246,8 @@ NAMES = [
     *(f"tweedie:{schedule}" for schedule in ("uniform", "cosine", "jys", "shortest-path")),
     *(f"euler:{schedule}" for schedule in ("uniform", "jys", "shortest-path")),
     *(f"k-gillespie:{name}" for name in ("uniform", "random", "spread", "golden", "dilated")),
-    *("k-gillespie:dus", "k-gillespie:auto", "maskgit", "maskgit-cosine", "remdm"),
+    *("k-gillespie:dus", "k-gillespie:auto", "k-gillespie-multistep:auto"),
+    *("maskgit", "maskgit-cosine", "remdm"),
     *ADAPTIVE,
     "corrector",
 ]

@@ -46,6 +46,7 @@ TITLES = {
     "k-gillespie:spread": "shortest path, spread order",
     "k-gillespie:golden": "shortest path, golden order",
     "k-gillespie:auto": "shortest path, the order that data choose",
+    "k-gillespie-multistep:auto": "the same, posteriors extrapolated",
     "k-gillespie:borrowed": "counts of the smaller model",
     "corrector": "golden order, half of the calls correct",
     "maskgit": "MaskGIT, equal counts",

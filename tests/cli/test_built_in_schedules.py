@@ -75,6 +75,16 @@ def test_its_own_sampler_and_order_may_be_named(tmp_path, capsys):
     assert np.array_equal(plain["samples"], content["samples"])
 
 
+def test_a_multistep_sampler_takes_those_of_its_counterpart(tmp_path, capsys):
+    asked = f"{EXACT} --nfe 4 -n 1 --sampler k-gillespie-multistep"
+    _, out, _ = sampled(tmp_path, capsys, asked)
+    assert out.startswith(f"schedule: optimised for {EXACT}, 4 model calls, ")
+    command = "optimize --device cpu toy-absorbing --nfe 2 --order spread --sampler"
+    code, _, err = run(capsys, command, "k-gillespie-multistep -o", tmp_path / "found.json")
+    assert code == 0
+    assert "note: searched for k-gillespie, whose costs and certificates these are" in err
+
+
 def test_a_sampler_of_another_kernel_is_refused_before_a_schedule_is_named(tmp_path, capsys):
     asked = f"sample {EXACT}-gaussian --nfe 4 --order spread -o"
     code, out, err = run(capsys, asked, tmp_path / "x.npz")

@@ -20,13 +20,22 @@ from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.step_formulas import NOISES, exact_distribution, multistep_distribution
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.process.noise import NoiseSchedule
+from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.blocked_gibbs import BlockedGibbs
+from jumpsteps.sampling.corrector import PredictorCorrector
+from jumpsteps.sampling.leave_one_out import LeaveOneOutCorrector
 from jumpsteps.sampling.loop import simulate
 from jumpsteps.sampling.multistep import MultistepKGillespie, MultistepTweedie
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.fixed import uniform
-from jumpsteps.schedules.orders import Sequential
+from jumpsteps.schedules.orders import Sequential, Spread
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.search.jys import JYS
+from jumpsteps.search.method import Method
+from jumpsteps.search.optimize import optimize_schedule
+from jumpsteps.search.shortest_path import ShortestPath
 
 
 def distribution_of_groups(table: Tensor, groups: list[tuple[int, ...]]) -> Tensor:
@@ -135,3 +144,44 @@ def test_one_step_is_that_of_the_sampler_without_extrapolation() -> None:
             for one in (sampler, plain)
         )
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        PredictorCorrector(MultistepTweedie(), corrections=1, size=0.5),
+        LeaveOneOutCorrector(MultistepTweedie(), sites=2),
+        BlockedGibbs(MultistepKGillespie(), (Redraw(1, 0.5, 0.5),)),
+    ],
+    ids=lambda sampler: sampler.name,
+)
+def test_correctors_take_them_as_predictors(corrected: Sampler) -> None:
+    """Two of these mask revealed sites again."""
+    truth = enumerable("absorbing", length=4)
+    schedule = uniform(4) if corrected.takes is TimeSchedule else CountSchedule([1, 1, 2])
+    run = simulate(posterior_reverse(truth), corrected, schedule, (64, 4), generator=seeded(1))
+    assert run.samples.max() < 3
+
+
+@pytest.mark.parametrize(
+    ("sampler", "plain", "method"),
+    [
+        (MultistepTweedie(), Tweedie(), ShortestPath()),
+        (MultistepKGillespie(), KGillespie(), ShortestPath(order=Spread())),
+        (MultistepTweedie(), Tweedie(), JYS()),
+    ],
+    ids=["times", "counts", "jys"],
+)
+def test_searches_find_the_schedules_of_the_sampler_without_extrapolation(
+    sampler: Sampler, plain: Sampler, method: Method
+) -> None:
+    truth = enumerable("absorbing", length=4)
+    data = truth.sample_data(8, generator=seeded(2))
+    a, b = (
+        optimize_schedule(
+            posterior_reverse(truth), data, [2], generator=seeded(3), method=method, sampler=one
+        )[2]
+        for one in (sampler, plain)
+    )
+    assert a == b
+    assert a.provenance.sampler == plain.name

@@ -71,7 +71,7 @@ def unsuitable(
         return f"for {listed} model calls; for {nfe} run 'jumpsteps optimize'"
     schedule = shipped[nfe]
     own = schedule.provenance.sampler
-    if sampler is not None and sampler.name != own:
+    if sampler is not None and sampler.schedules_of.name != own:
         return f"for the sampler {own}; for {sampler.name} run 'jumpsteps optimize'"
     if order is None:
         return None

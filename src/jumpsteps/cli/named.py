@@ -31,7 +31,7 @@ def sampler_named(name: str | None, order: str | None) -> Sampler | None:
         sampler: Sampler = own_instance("--sampler", name, Sampler, what, "mine:MySampler")
     else:
         sampler = pick("sampler", name, SAMPLERS)
-    if order not in (None, Random.name) and sampler.holds is not Held.COUNT:
+    if order not in (None, Random.name) and sampler.schedules_of.holds is not Held.COUNT:
         raise ValueError(
             f"sampler {name} does not reveal tokens in {order} order; use k-gillespie, or leave "
             "out --order"

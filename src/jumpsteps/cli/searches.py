@@ -113,6 +113,10 @@ def search(
     ``tolerance``.
     """
     forward = model.reverse.forward
+    if sampler is not None and (counterpart := sampler.schedules_of) is not sampler:
+        text = f"note: searched for {counterpart.name}, whose costs and certificates these are"
+        print(text, file=sys.stderr)
+        sampler = counterpart
     searched = method or default_method(model, options, sampler, tolerance)
     searched = measured(searched, options.measure)
     held_out = 0

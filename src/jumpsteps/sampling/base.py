@@ -125,6 +125,11 @@ class Sampler(ABC):
         """Model calls of one step, for tables."""
         return str(self.calls_per_step)
 
+    @property
+    def schedules_of(self) -> "Sampler":
+        """The sampler that a search finds its schedules for: itself, unless overridden."""
+        return self
+
     def evaluation_times(self, step: Step) -> list[float]:
         """The times at which a step calls the model, in order, for samplers that follow a
         schedule.

@@ -30,7 +30,7 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.sampling.base import Info, Sampler, count_sites, joint_distribution
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, next_in_order
-from jumpsteps.schedules.schedule import Step, TimeSchedule
+from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 
 __all__ = ["MultistepKGillespie", "MultistepTweedie"]
 
@@ -67,6 +67,8 @@ def reveal_extrapolated(
 ) -> tuple[Tensor, LastStep, Info]:
     """x with the sites ``moving`` drawn from the extrapolated posterior; one model call.
 
+    Sites that a corrector has masked since the last step have nothing to extrapolate from.
+
     Args:
         half: float64 [B], half of what the step reveals beside a site.
         size: float64 [B], what it reveals.
@@ -76,8 +78,9 @@ def reveal_extrapolated(
     probs = now[moving[masked]].to(torch.float64)
     if last is not None:
         c = torch.where(last.size > 0, half / last.size, 0.0)
-        rows = moving.nonzero()[:, 0]
-        probs = extrapolated(probs, last.posterior[moving[last.masked]], c[rows, None])
+        known, rows = last.masked[moving], moving.nonzero()[:, 0]
+        before = last.posterior[moving[last.masked]]
+        probs[known] = extrapolated(probs[known], before, c[rows[known], None])
     drawn = categorical(probs.clamp_min(0), generator=at_sites(generator, moving))
     info = Info(clipped=count_sites(x, moving, (probs < 0).any(-1)))
     return x.masked_scatter(moving, drawn), LastStep(masked, now, size), info
@@ -101,6 +104,10 @@ class MultistepTweedie(Sampler):
     kernels = ("absorbing",)
     order = "1.0 to 1.1"
     source = "Lu et al. 2022; this library"
+
+    @property
+    def schedules_of(self) -> Sampler:
+        return Tweedie()
 
     def step(
         self,
@@ -160,8 +167,12 @@ class MultistepKGillespie(Sampler):
 
     name = "k-gillespie-multistep"
     kernels = ("absorbing",)
-    takes = KGillespie.takes
+    takes = CountSchedule
     source = "Lu et al. 2022; this library"
+
+    @property
+    def schedules_of(self) -> Sampler:
+        return KGillespie()
 
     def step(
         self,

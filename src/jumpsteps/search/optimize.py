@@ -58,7 +58,8 @@ def optimize_schedule(
         tolerance: in place of ``nfe``: the fewest steps with this excess NLL, nats per sequence.
         generator: draws the forward paths, on the device of ``data``.
         method: the search; ``ShortestPath()`` by default.
-        sampler: of the run, the method's own by default; it takes times or counts.
+        sampler: of the run, the method's own by default; it takes times or counts. Costs and
+            certificates are those of its ``schedules_of``.
         given_mask: bool [L] or [B, L], the observed sites, which stay as in the data.
         held_out: so many sequences at the end choose nothing, and certify the schedules: 0, or at
             least 16. By default a third, and at least 16, of 32 or more sequences, at random.
@@ -76,7 +77,7 @@ def optimize_schedule(
             or kernel that is not served, or tokens that data cannot hold.
     """
     method = method or ShortestPath()
-    sampler = sampler or method.sampler
+    sampler = (sampler or method.sampler).schedules_of
     steps = wanted_steps(reverse, sampler, nfe, tolerance)
     certifiable = measures_by_data(method, reverse.forward, sampler)
     rows, rest = split(len(data), held_out if certifiable else 0, generator)
