@@ -11,6 +11,7 @@ from builders.processes import SMALL, all_states
 from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.tauldr_checkpoints import UNET_CONFIG
 from jumpsteps.core.site_mask import SiteMask
+from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.model import DrawsWeighted, Evaluation
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -211,6 +212,17 @@ def test_a_step_is_one_pass_of_the_head(
     sampler.step(reverse, x, Step(0.4, 0.399), None, generator=seeded(0))
     assert asked[:1] == passes
     assert set(asked) <= {"draw_weighted", *passes}
+
+
+@pytest.mark.parametrize("sampler", [Tweedie(), Euler(), TauLeaping()], ids=lambda s: s.name)
+def test_chunks_draw_the_same(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unet, "MANY", 0)
+    reverse = PosteriorReverse(SMALL, Told(SMALL.vocab_size, compiled=True))
+    x = all_states(SMALL)[:, None].repeat(20, 3)
+    whole, _, _ = sampler.step(reverse, x, Step(0.4, 0.3), None, generator=seeded(1))
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 50 * SMALL.vocab_size)
+    parts, _, _ = sampler.step(reverse, x, Step(0.4, 0.3), None, generator=seeded(1))
+    assert torch.equal(whole, parts)
 
 
 def test_only_heads_with_two_floors_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from jumpsteps.process.noise import Time
 __all__ = [
     "in_chunks",
     "read_in_chunks",
+    "rows_in_chunks",
     "site_chunks",
     "site_entropies",
     "site_entropies_and_nll",
@@ -86,6 +87,27 @@ def read_in_chunks(
         for chunk, part in zip(chunks, sources, strict=True)
     ]
     return joined(parts)
+
+
+def rows_in_chunks(
+    evaluation: Evaluation,
+    x: Tensor,
+    where: SiteMask,
+    symbols: int,
+    draw: Callable[[Tensor, Tensor, Generator], Drawn],
+    source: Generator,
+) -> Drawn:
+    """``draw(rows, tokens, generator)`` for each chunk of the selected sites, [K, ...]: of a head
+    that draws from what is kept of a site. ``source`` is that of the selected sites.
+    """
+    chunks = list(site_chunks(where, symbols))
+    sources = in_parts(source, [len(chunk) for chunk in chunks])
+    return joined(
+        [
+            draw(evaluation.rows_at(chunk), chunk.select(x), part)
+            for chunk, part in zip(chunks, sources, strict=True)
+        ]
+    )
 
 
 def joined(parts: list[Drawn]) -> Drawn:

@@ -6,6 +6,7 @@ x_t)`, a ``DrawsWeighted`` also from its product with a table of the kernel, suc
 leaving x_t given x_0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator, at_rows, at_sites
 from jumpsteps.core.site_mask import SiteMask
-from jumpsteps.denoiser.chunks import in_chunks, read_in_chunks
+from jumpsteps.denoiser.chunks import in_chunks, read_in_chunks, rows_in_chunks
 from jumpsteps.denoiser.model import DrawsSymbols, DrawsWeighted, Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -42,8 +43,8 @@ def draw_data(
     if isinstance(head, DrawsWeighted):
         table = reverse.forward.possible_table(t, x.device)
         if table is not None:
-            rows, sites = evaluation.rows_at(where), where.select(x)
-            return head.draw_weighted(rows, sites, table, generator=source)[0]
+            weighted = draws_by(head, table)
+            return rows_in_chunks(evaluation, x, where, symbols, weighted, source)[0]
     if isinstance(head, DrawsSymbols):
         x0, left = draw_possible(reverse, evaluation, head, x, t, where, source)
         if len(left):
@@ -75,6 +76,17 @@ def draw_possible(
     return x0, (~reverse.forward.can_become(x0, sites, t)).nonzero()[:, 0]
 
 
+def draws_by(
+    head: DrawsWeighted, table: Tensor
+) -> Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]:
+    """``head.draw_weighted`` with this table, for chunks of rows and tokens."""
+
+    def draw(rows: Tensor, x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return head.draw_weighted(rows, x, table, generator=generator)
+
+    return draw
+
+
 def draw_leaving(
     reverse: ReverseProcess, x: Tensor, t: float, where: SiteMask, *, generator: Generator
 ) -> tuple[Tensor, Tensor]:
@@ -94,8 +106,8 @@ def draw_leaving(
     if isinstance(head, DrawsWeighted):
         table = reverse.forward.leaving_table(t, x.device)
         if table is not None:
-            rows, sites = evaluation.rows_at(where), where.select(x)
-            return head.draw_weighted(rows, sites, table, generator=source)
+            weighted = draws_by(head, table)
+            return rows_in_chunks(evaluation, x, where, symbols, weighted, source)
     return read_in_chunks(evaluation, x, t, where, symbols, draw, source)
 
 
@@ -117,10 +129,13 @@ def draw_jump_sum(
     possible = None
     if isinstance(head, DrawsWeighted):
         possible = reverse.forward.possible_table(t, x.device)
-        if possible is not None:
-            rows, sites = evaluation.rows_at(where), where.select(x)
-            data = HeadAtSites(head, rows, sites, possible)
-            return reverse.forward.sample_jump_sum_of(data, sites, t, h, generator=source)
+    if isinstance(head, DrawsWeighted) and possible is not None:
+
+        def sums(rows: Tensor, x: Tensor, generator: Generator) -> Tensor:
+            data = HeadAtSites(head, rows, x, possible)
+            return reverse.forward.sample_jump_sum_of(data, x, t, h, generator=generator)
+
+        return rows_in_chunks(evaluation, x, where, symbols, sums, source)
     return read_in_chunks(evaluation, x, t, where, symbols, draw, source)
 
 

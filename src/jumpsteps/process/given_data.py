@@ -106,7 +106,8 @@ def draw_products(
     if x.device.type != "cuda" or len(x) < symbols**2 or symbols**2 * runs > NUMBERS:
         return draw_pairs(x0, x, symbols, lambda x0, x: left[x0] * right[x], generator=generator)
     u = uniform(tuple(x.shape), generator=generator, device=x.device)
-    return two_stage_products(x0, x, left, right, u)
+    parts = zip(*(each.split(NUMBERS // runs) for each in (x0, x, u)), strict=True)
+    return torch.cat([two_stage_products(x0, x, left, right, u) for x0, x, u in parts])
 
 
 def two_stage_products(x0: Tensor, x: Tensor, left: Tensor, right: Tensor, u: Tensor) -> Tensor:
