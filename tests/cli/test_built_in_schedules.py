@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
-from jumpsteps import KGillespie, ScheduleSet, load, uniform
-from jumpsteps.cli.built_in_schedules import schedule_of_model
+from jumpsteps import CountSchedule, Golden, KGillespie, ScheduleSet, load, uniform
+from jumpsteps.cli.built_in_schedules import described, schedule_of_model, unsuitable
 from jumpsteps.models import schedules_file
 
 
@@ -222,3 +222,29 @@ def test_a_place_without_schedules_is_an_error(tmp_path, capsys, monkeypatch, sc
     code, _, err = run(capsys, f"sample {EXACT} --nfe 4 --schedule {schedule} -o x.npz")
     assert code == 1
     assert message in err
+
+
+def test_why_own_schedules_are_not_used():
+    times, counts = uniform(4), CountSchedule([2, 2], order=Golden())
+    assert unsuitable({4: times}, 4, None, None) is None
+    assert unsuitable({4: times}, 4, None, "golden") == "times, without an order"
+    assert unsuitable({2: counts}, 2, None, "golden") is None
+    assert unsuitable({2: counts}, 2, None, "spread").startswith(
+        "in golden order; for spread order"
+    )
+    for known, words in (
+        ((2, 3, 4), "for 2 to 4 model"),
+        ((2, 4), "for 2, 4 model"),
+        ((2,), "2 to"),
+    ):
+        assert words in unsuitable(dict.fromkeys(known, times), 5, None, None)
+
+
+def test_schedules_in_words():
+    counts = CountSchedule([1, 1, 6], order=Golden())
+    assert described(uniform(1), (8, 8)) == "1 model call, times"
+    assert described(counts, (8, 8)) == "3 model calls, counts in golden order"
+    of = "counts in golden order, rescaled from 8 to"
+    assert described(counts, (4, 4)) == f"3 model calls, {of} 4 free sites"
+    assert described(counts, (2, 8)) == f"3 model calls, {of} 2 to 8 free sites"
+    assert described(counts, (2, 2)) == f"2 model calls, {of} 2 free sites"

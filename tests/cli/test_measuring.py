@@ -1,7 +1,9 @@
 """``compare`` on text and with a metric of one's own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,21 @@ import torch
 
 from builders.command_line import EXACT, run
 from builders.text import save_words
-from jumpsteps.cli.measuring import perplexity
+from jumpsteps.cli import measuring
+from jumpsteps.cli.flags import parse
+from jumpsteps.cli.measuring import (
+    Metric,
+    measures_of_data,
+    metric_named,
+    perplexity,
+    print_measures,
+    reader,
+    reference_data,
+    text_measures,
+)
+from jumpsteps.evaluation.mauve import mauve
+from jumpsteps.evaluation.metrics import Interval, energy_distance
+from jumpsteps.evaluation.results import Row
 from jumpsteps.models import load
 from jumpsteps.models.causal_lm import is_causal_lm, load_causal_lm
 from jumpsteps.models.evaluator import save_evaluator
@@ -64,8 +80,10 @@ def test_mauve_of_enough_sequences_is_shown():
     x, reference = torch.arange(500).view(100, 5) % 17, torch.arange(500).view(100, 5) % 13
     read = lambda x: (x.double().mean(1), x.double())  # noqa: E731
     (value, half) = perplexity(read, None, reference).beside(x)["mauve, %"]
-    assert 0 < value < 100
-    assert half > 0
+    generator = torch.Generator().manual_seed(0)
+    near = mauve(x.double(), reference.double(), generator=generator)
+    assert value == pytest.approx(100 * near.mean)
+    assert half == pytest.approx(100 * (near.high - near.low) / 2)
     assert perplexity(read, None, reference[1:]).beside(x) == {"mauve, %": ()}
 
 
@@ -221,3 +239,147 @@ def test_documents_of_a_table_are_compared(tmp_path, capsys, folders):
     )
     assert code == 0, error
     assert "data (8 sequences)" in out
+
+
+CPU = torch.device("cpu")
+
+
+def test_which_metric_is_measured(monkeypatch):
+    model, data = load("toy-absorbing"), torch.arange(12).view(3, 4)
+    own = metric_named(model, None, None, None, CPU)
+    assert own == Metric(model.task.metric, model.task.metric_name, True, None, model.task.unit)
+    alone = replace(model, task=None)
+    for one, name in ((alone, None), (alone, "distance"), (model, "distance")):
+        found = metric_named(one, name, None, data, CPU)
+        assert (found.percent, found.of_all, found.beside) == (True, True, None)
+        assert found.name == "energy distance from data, of pairs of neighbours"
+    assert metric_named(model, "torch:numel", None, data, CPU).name == "numel"
+    with pytest.raises(ValueError, match="the distance from 2 sequences is not known; pass 3 at"):
+        metric_named(alone, None, None, data[:2], CPU)
+    with pytest.raises(ValueError, match="no metric is known for 'toy-absorbing'; pass --data or"):
+        metric_named(alone, None, None, None, CPU)
+    asked = []
+
+    def folder(name, instead):
+        asked.append(name)
+        raise ValueError(instead)
+
+    monkeypatch.setattr(measuring, "checkpoint_folder", folder)
+    with pytest.raises(ValueError, match="pass --evaluator FOLDER"):
+        metric_named(replace(model, name="text-small"), None, None, None, CPU)
+    assert asked == ["text-evaluator"]
+
+
+def test_the_distance_is_the_energy_distance_of_histograms_of_pairs():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randint(3, (8, 9), generator=generator), torch.arange(45).view(5, 9) % 4
+    found = metric_named(load("toy-absorbing"), "distance", None, y, CPU).measure(x)
+    pairs = [z[:, :-1] * 4 + z[:, 1:] for z in (x, y)]
+    expected = float(energy_distance(pairs[0][None], pairs[1][None], 16))
+    assert found.mean == pytest.approx(expected)
+    assert found.low < found.mean < found.high
+    apart = metric_named(load("toy-absorbing"), "distance", None, x[:3] * 0, CPU)
+    assert apart.measure(x[:3] * 0 + 1).mean == 2  # The largest there is.
+
+
+def test_values_of_ones_own_metric_become_float64(monkeypatch):
+    monkeypatch.setattr("operator.itemgetter", lambda x: x[:, 0].float())
+    metric = metric_named(load("toy-absorbing"), "operator:itemgetter", None, None, CPU)
+    assert metric.measure(torch.tensor([[1, 2], [3, 4]])).tolist() == [1, 3]
+    assert metric.measure(torch.tensor([[1, 2]])).dtype == torch.float64
+
+
+def test_other_sequences_than_those_of_the_search_are_compared_with(tmp_path):
+    np.save(tmp_path / "d.npy", np.arange(400).reshape(100, 4) % 4)
+    model, text = load("toy-absorbing"), SimpleNamespace()
+    data = f"--data {tmp_path / 'd.npy'}"
+    for flags, changes, rows in (
+        ("", {}, None),
+        ("", {"task": None}, None),
+        (data, {}, None),
+        (data, {"task": None}, 7),
+        (data, {"text": text}, 7),
+        ("--metric distance", {}, 7),
+        (f"{data} --metric distance", {}, 7),
+    ):
+        options = parse(f"compare toy-absorbing --nfe 2 --sequences 99 {flags}".split())
+        found = reference_data(replace(model, **changes), options, 7, CPU)
+        assert (None if found is None else len(found)) == rows
+
+
+def test_what_is_measured_of_the_data():
+    reference = torch.tensor([[0, 1], [2, 3], [4, 5]])
+    beside = lambda x: {"words": (len(x),), "mauve, %": (1.0, 2.0)}  # noqa: E731
+    metric = Metric(lambda x: x.double().mean(1), "mean", beside=beside)
+    (found,) = measures_of_data(metric, reference).items()
+    assert found[0] == "data (3 sequences)"
+    assert list(found[1]) == ["mean", "words"]
+    mean, half = found[1]["mean"]
+    assert (mean, found[1]["words"]) == (2.5, (3,))
+    assert half == pytest.approx(1.959964 * 2 / 3**0.5)
+    whole = replace(metric, of_all=True)
+    assert measures_of_data(whole, reference) == {"data (3 sequences)": {"words": (3,)}}
+    assert measures_of_data(replace(metric, beside=None), reference) == {}
+    assert measures_of_data(metric, None) == measures_of_data(metric, reference[:1]) == {}
+
+
+def test_what_stands_beside_a_metric_is_printed(capsys):
+    metric = Metric(torch.numel, "mean", beside=lambda x: {})
+    row = Row(4, "uniform", (1.0, 0.0), Interval(2.5, 2.0, 3.0, 0.95, 4), None, {"mauve, %": ()})
+    print_measures([row], replace(metric, beside=None), {})
+    assert capsys.readouterr().out == ""
+    print_measures([row], metric, {"data (3 sequences)": {"mean": (1.0, 0.25)}})
+    out = capsys.readouterr().out
+    head, data, uniform, *notes = out.strip().splitlines()
+    assert "mean" in head
+    assert data.startswith("data (3 sequences)")
+    assert uniform.startswith("uniform, NFE 4")
+    assert "2.50 ±0.50" in uniform
+    assert notes[0] == "entropy, distinct-n and MAUVE depend on the number of samples"
+    assert notes[1].startswith("MAUVE (-) says nothing of fewer than 100: pass -n 100 or more")
+    measured = replace(row, measures={"mauve, %": (50.0, 1.0)})
+    print_measures([measured, row], metric, {})
+    assert "MAUVE (-)" in capsys.readouterr().out
+    print_measures([measured], replace(metric, of_all=True), {})
+    out = capsys.readouterr().out
+    assert "2.5" not in out
+    assert "MAUVE (-)" not in out
+
+
+def test_texts_without_a_whole_word_have_no_entropy_of_words():
+    model = load("toy-absorbing")
+    assert text_measures(model) is None
+    words = ["", "it", "was", "the", "age"]
+    text = SimpleNamespace(decode=lambda row: (row[0] and " ".join(words[i] for i in row)) or "")
+    measure = text_measures(replace(model, text=text))
+    x = torch.tensor([[0, 1, 2, 3, 1, 2, 3], [0, 2, 3, 2, 3, 2, 3]])
+    assert measure(x)["word entropy, nats"] == ()
+    found = measure(x + 1)
+    assert len(found["word entropy, nats"]) == 1
+    assert found["repeated-4, %"][0] == pytest.approx(100 * 0.25 / 2)
+    assert found["distinct-2, %"][0] == pytest.approx(100 * 6 / 12)
+    assert found["distinct-3, %"][0] == pytest.approx(100 * 7 / 10)
+
+
+def test_a_causal_model_reads_text_alone(tmp_path, monkeypatch):
+    asked = []
+
+    def loaded(folder, decode, device):
+        asked.append((folder, decode, device))
+        return SimpleNamespace(read="read")
+
+    monkeypatch.setattr(measuring, "is_causal_lm", lambda folder: True)
+    monkeypatch.setattr(measuring, "load_causal_lm", loaded)
+    model = load("toy-absorbing")
+    with pytest.raises(ValueError, match="reads text, and 'toy-absorbing' has no tokenizer; pass"):
+        reader(tmp_path, model, CPU)
+    assert reader(tmp_path, replace(model, text=SimpleNamespace(decode="d")), CPU) == "read"
+    assert asked == [(tmp_path, "d", CPU)]
+
+
+def test_without_data_perplexity_stands_beside_other_measures_alone():
+    read = lambda x: (x.double().mean(1), x.double())  # noqa: E731
+    x = torch.arange(500).view(100, 5)
+    assert perplexity(read, None, None).beside(x) == {}
+    found = perplexity(read, lambda x: {"words": (1.0,)}, x).beside(x)
+    assert list(found) == ["words", "mauve, %"]

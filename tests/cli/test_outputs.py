@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from jumpsteps.cli.outputs import (
     sample_files,
     schedules_file,
     text_file,
+    write_each,
     write_samples,
 )
 from jumpsteps.denoiser.conditioning import Given
@@ -150,3 +152,30 @@ def test_without_a_task_tokens_alone_are_written(folder, capsys):
     model = replace(load("toy-absorbing"), task=None)
     write_samples(Path("x.npz"), None, model, torch.zeros(3, 4, dtype=torch.int64), 2, None)
     assert capsys.readouterr().out == "3 samples, 2 model calls each; written to x.npz\n"
+
+
+def test_text_is_printed_and_written_beside_the_tokens(folder, capsys):
+    text = SimpleNamespace(decode=lambda row: " ".join("abcd"[i] for i in row))
+    model = replace(load("toy-absorbing"), task=None, text=text)
+    write_samples(Path("x.npz"), None, model, torch.tensor([[0, 1], [2, 3]]), 2, None)
+    assert capsys.readouterr().out == (
+        "a b\n2 samples, 2 model calls each; written to x.npz and x.txt\n"
+    )
+    assert Path("x.txt").read_text().split("=====") == [
+        "",
+        " sample 1 of 2 ",
+        "\na b\n\n",
+        " sample 2 of 2 ",
+        "\nc d\n",
+    ]
+
+
+@pytest.mark.parametrize("before", [4, 12])
+def test_only_files_of_the_last_run_are_left(folder, before):
+    def write(path, sample, mask):
+        path.with_suffix(".txt").write_text(str(sample.tolist()))
+
+    for n in (before, 3):
+        write_each(write, Path("there"), torch.arange(n)[:, None], None)
+    found = {path.name: path.read_text() for path in Path("there").iterdir()}
+    assert found == {"sample-1.txt": "[0]", "sample-2.txt": "[1]", "sample-3.txt": "[2]"}

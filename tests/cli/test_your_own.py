@@ -255,6 +255,7 @@ def test_a_run_of_another_module_is_another_request(folder):
         ("parts_of_test:logits", "needs the arguments x, t; name a reverse process such as"),
         ("parts_of_test:network", "is of the type Network; name a reverse process such as"),
         ("parts_of_test:SYMBOLS", "has no 'SYMBOLS'"),
+        ("builtins:dict", "is of the type dict; name a reverse process"),
         ("parts_of_test:forward", "is of the type Absorbing; name a reverse process"),
         ("parts_of_test:fails", "raised ZeroDivisionError: integer division or modulo by zero at "),
         ("parts_of_test:reverse", "is a reverse process, for sequences of any length; pass --leng"),

@@ -211,12 +211,9 @@ def distance(reference: Tensor, beside: Callable[[Tensor], Measures] | None) -> 
             f"the distance from {len(reference)} sequences is not known; pass 3 at least, "
             "and -n 3 or more"
         )
-
-    def energy_similarity(x: Tensor, y: Tensor) -> Tensor:
-        return 2 * histogram_similarity(x, y, neighbours=2)
-
+    pairs = partial(histogram_similarity, neighbours=2)
     return Metric(
-        lambda x: two_sample_distance(x, reference, energy_similarity),
+        lambda x: two_sample_distance(x, reference, pairs),
         "energy distance from data, of pairs of neighbours",
         percent=True,
         beside=beside,

@@ -81,7 +81,7 @@ class OrdinalSimilarity:
 
 
 def histogram_similarity(x: Tensor, y: Tensor, *, neighbours: int = 1) -> Tensor:
-    r"""Minus the Hellinger distance of two sequences' histograms; 2 MMD^2 is an energy distance.
+    r"""Minus the Hellinger distance of two sequences' histograms; MMD^2 is their energy distance.
 
     Args:
         neighbours: 1 to count symbols, 2 to count pairs of neighbouring symbols.
