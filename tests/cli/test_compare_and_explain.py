@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
-from jumpsteps import load
+from jumpsteps import Euler, load
+from jumpsteps.cli import comparing
 from jumpsteps.cli.inputs import samples_by_default
+from jumpsteps.evaluation.compare import compare
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.orders import Golden
 from jumpsteps.schedules.redraws import Redraw
@@ -155,3 +157,46 @@ def test_samples_by_default(sites, device, samples, capsys):
     assert samples_by_default(model, torch.device(device), said=True) == samples
     note = capsys.readouterr().err
     assert ("note: 64 samples for each" in note) == (samples == 64)
+
+
+@pytest.mark.parametrize(
+    ("flags", "n", "batch", "sampler", "seed"),
+    [("", 256, 16, None, 1), ("-n 4 --batch 3 --sampler euler --seed 6", 4, 3, Euler(), 7)],
+)
+def test_a_comparison_passes_on_all_that_it_was_asked(
+    tmp_path, capsys, monkeypatch, flags, n, batch, sampler, seed
+):
+    asked, drawn = [], []
+
+    def spy(*args, **options):
+        asked.append((args, options))
+        return compare(*args, **options)
+
+    monkeypatch.setattr(comparing, "compare", spy)
+    monkeypatch.setattr(
+        comparing, "plot_comparison", lambda *args, **options: drawn.append(options)
+    )
+    picture = ["--picture", tmp_path / "p.png", "-o", tmp_path / "r.json"]
+    command = "compare toy-absorbing --nfe 2 --schedules uniform --device cpu"
+    assert run(capsys, command, flags, *picture)[0] == 0
+    ((((_, used, schedules, shape), options)),) = asked
+    task = load("toy-absorbing").task
+    assert (used, list(schedules), shape) == (sampler, ["uniform"], (n, 4))
+    assert options.pop("workers").count == 1
+    assert options.pop("folder").path == tmp_path / "r.json.parts"
+    assert options == {
+        "metric": task.metric,
+        "unit": task.unit,
+        "beside": None,
+        "seed": seed,
+        "device": torch.device("cpu"),
+        "batch": batch,
+        "given": None,
+        "examples": 9,
+        "progress": True,
+    }
+    title = f"toy-absorbing, {n} samples"
+    assert drawn == [{"metric_name": task.metric_name, "percent": True, "title": title}]
+    about = json.loads((tmp_path / "r.json").read_text())
+    assert (about["samples"], about["seed"], about["percent"]) == (n, seed - 1, True)
+    assert (about["model"], about["sampler"]) == ("toy-absorbing", sampler and "euler")

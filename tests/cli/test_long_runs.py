@@ -8,9 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import builders.killed_runs
 from builders.command_line import run
+from jumpsteps import Euler, Tweedie, load, uniform
+from jumpsteps.cli.flags import parse
+from jumpsteps.cli.long_runs import compare_request, kept_run, kept_schedules, sample_request
+from jumpsteps.core.distributed import ALONE
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.sampling import run_folder
 
 SAMPLE = ["sample", "toy-absorbing", "--nfe", "4", "--schedule", "uniform", "-n", "600"]
@@ -132,3 +138,95 @@ def test_the_destination_is_tried_before_the_first_model_call(tmp_path, capsys, 
         code, _, err = run(capsys, *command, "-o", tmp_path / "x.npz")
         assert code == 1
         assert "No space left on device" in err
+
+
+CPU = torch.device("cpu")
+
+
+def test_schedules_that_took_a_search_are_kept(tmp_path):
+    found = {2: uniform(2)}
+    calls = []
+
+    def find():
+        calls.append(1)
+        return found
+
+    with kept_run(tmp_path / "r.json", {"a": 1}) as folder:
+        for name in ("jys", "jys", "other", "uniform", "uniform", "built-in"):
+            assert kept_schedules(folder, name, find, ALONE)[2].times == found[2].times
+        assert len(calls) == 5
+        assert len(list(folder.path.glob("schedules-*.json"))) == 2
+    assert not folder.path.exists()
+
+
+def requested(words, **changes):
+    options = parse(f"{words} --device cpu".split())
+    given = changes.pop("given", None)
+    model = load("toy-absorbing")
+    if words.startswith("compare"):
+        return compare_request(options, model, CPU, given)
+    chosen = {"sampler": Tweedie(), "schedule": uniform(2)} | changes
+    return sample_request(options, model, CPU, chosen["sampler"], chosen["schedule"], given)
+
+
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        ("--batch 3", set()),
+        ("-n 9", {"number of samples"}),
+        ("--seed 9", {"seed"}),
+        ("--dtype bfloat16", {"dtype"}),
+        ("--compile", {"--compile"}),
+    ],
+)
+def test_flags_that_decide_the_samples_are_part_of_what_was_asked(flags, changed):
+    for command in ("sample toy-absorbing", "compare toy-absorbing --nfe 2"):
+        before, after = requested(command), requested(f"{command} {flags}")
+        assert before.keys() == after.keys()
+        assert {key for key in before if before[key] != after[key]} == changed
+
+
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        ("--sampler euler", {"sampler"}),
+        ("--order golden", {"order"}),
+        ("--schedules jys", {"list of schedules"}),
+        ("--nfe 3", {"list of NFEs"}),
+        ("--sequences 9", {"number of sequences"}),
+        ("--measure data", {"measure"}),
+        ("--data d.npy", {"data", "set of files"}),
+        ("--text d.npy", {"text", "set of files"}),
+        ("--column c", {"column"}),
+        ("--schedules d.npy", {"list of schedules", "set of files"}),
+        ("--metric a:b --picture p.png", set()),
+    ],
+)
+def test_flags_that_decide_a_comparison(tmp_path, monkeypatch, flags, changed):
+    monkeypatch.chdir(tmp_path)
+    Path("d.npy").write_text("one")
+    command = "compare toy-absorbing --nfe 2"
+    before, after = requested(command), requested(f"{command} {flags}")
+    assert {key for key in before if before[key] != after[key]} == changed
+    Path("d.npy").write_text("two")
+    again = requested(f"{command} {flags}")
+    files = {key for key in after if after[key] != again[key]}
+    assert files == changed & {"set of files"}
+
+
+def test_observed_sites_sampler_and_schedule_decide_the_samples():
+    tokens, mask = torch.zeros(4, dtype=torch.int64), torch.arange(4) < 2
+    given = Given(tokens, mask)
+    command = "sample toy-absorbing"
+    before = requested(command, given=given)
+    for changes, changed in (
+        ({"given": Given(tokens.clone(), mask.clone())}, set()),
+        ({"given": Given(tokens + 1, mask)}, {"set of observed sites"}),
+        ({"given": Given(tokens, ~mask)}, {"set of observed sites"}),
+        ({}, {"set of observed sites"}),
+        ({"given": given, "schedule": uniform(3)}, {"schedule"}),
+        ({"given": given, "schedule": None}, {"schedule"}),
+        ({"given": given, "sampler": Euler()}, {"sampler"}),
+    ):
+        after = requested(command, **changes)
+        assert {key for key in before if before[key] != after[key]} == changed
