@@ -1,11 +1,20 @@
 """``jumpsteps optimize --race``: the schedule of the best samples, and what it says."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from builders.command_line import countdowns, run
+from jumpsteps import Euler, load, uniform
+from jumpsteps.cli import racing
+from jumpsteps.cli.flags import parse
+from jumpsteps.cli.racing import race_schedules, recommendation, similarity_of
+from jumpsteps.core.distributed import ALONE
+from jumpsteps.evaluation.two_sample import histogram_similarity
 
 TOY = "optimize toy-uniform --nfe 2 4 --sequences 24 -o"
 
@@ -90,3 +99,92 @@ def test_mistakes_are_named(flags, words, tmp_path, capsys):
     assert code == 1
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_samples_are_compared_as_their_task_says():
+    model = load("toy-absorbing")
+    task = replace(model.task, similarity=histogram_similarity)
+    assert similarity_of(replace(model, task=task)) is histogram_similarity
+    assert similarity_of(replace(model, task=None)) is None
+    x, y = torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1, 0]])
+    of_text = similarity_of(replace(model, task=None, text=SimpleNamespace()))
+    assert of_text(x, y) == histogram_similarity(x, y, neighbours=2) != histogram_similarity(x, y)
+
+
+def test_a_race_is_recommended_where_later_steps_revise():
+    assert recommendation(load("toy-absorbing")) is None
+    assert "the uniform kernel revise tokens" in recommendation(load("toy-uniform"))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_a_race_divides_the_data(tmp_path, monkeypatch, capsys, rows):
+    """A third for the searches, the others to choose; observed sites go with their sequences."""
+    given = tmp_path / "g.npz"
+    masks = np.arange(4) < np.arange(1, 4)[:, None]
+    masks = masks[0] if rows == 1 else masks
+    np.savez(given, tokens=np.zeros_like(masks, dtype=int), mask=masks)
+    found = {}
+
+    def standard(reverse, tokens, nfe, **options):
+        reverse.model(tokens[:1], 0.5)
+        found["searched"] = (tokens, nfe, options)
+        return {"uniform": {2: uniform(2)}}
+
+    def searched(reverse, tokens, nfe, **options):
+        reverse.model(reverse.model(tokens[:1], 0.5).argmax(-1), 0.5)
+        found["named"] = (tokens, nfe, options)
+        return {2: uniform(2)}
+
+    def raced(reverse, tokens, schedules, **options):
+        found["raced"] = (tokens, schedules, options)
+        return SimpleNamespace(schedules=schedules["jys"])
+
+    monkeypatch.setattr(racing, "race_candidates", standard)
+    monkeypatch.setattr(racing, "optimize_schedule", searched)
+    monkeypatch.setattr(racing, "race", raced)
+    flags = "--sequences 9 --race 32 --race-calls 99 --race-with jys cosine --seed 3"
+    flags += f" --given {given}" if rows else ""
+    options = parse(f"optimize toy-absorbing --nfe 2 {flags}".split())
+    model = load("toy-absorbing")
+    sampler = Euler()
+    made = race_schedules(options, model, torch.device("cpu"), sampler, ALONE)
+    assert made == {2: uniform(2)}
+    tokens, nfe, asked = found["searched"]
+    assert (tokens.shape, nfe) == ((9, 4), (2,))
+    others, schedules, of_race = found["raced"]
+    assert others.shape == (18, 4)
+    assert list(schedules) == ["uniform", "jys", "cosine"]
+    whole = None if rows == 0 else torch.from_numpy(masks)
+    if rows == 3:
+        assert torch.equal(asked["given_mask"], whole[torch.arange(9) % 3])
+        assert torch.equal(of_race["given_mask"], whole[torch.arange(9, 27) % 3])
+    else:
+        for mask in (asked["given_mask"], of_race["given_mask"]):
+            assert mask is None if whole is None else torch.equal(mask, whole)
+    assert (of_race["samples"], of_race["max_calls"], of_race["workers"]) == (32, 99, ALONE)
+    assert of_race["generator"] is asked["generator"]
+    assert of_race["sampler"] is asked["sampler"] is sampler
+    assert of_race["similarity"] is model.task.similarity
+    assert asked["progress"] is of_race["progress"] is True
+    same, _, named = found["named"]
+    assert torch.equal(same, tokens)
+    assert named.pop("method").name == "jys"
+    assert named.pop("held_out") == 0
+    assert named.pop("given_mask") is asked["given_mask"]
+    assert named == {key: asked[key] for key in named}
+    assert set(named) == {"sampler", "about", "generator", "progress", "workers"}
+    effort = "searches on 9 sequences: standard schedules, 1 model calls; jys, 2 model calls\n"
+    assert capsys.readouterr().out.endswith(effort)
+
+
+@pytest.mark.parametrize(("rows", "enough"), [(23, False), (24, True)])
+def test_eight_sequences_are_the_fewest_of_a_search(tmp_path, capsys, rows, enough):
+    np.save(tmp_path / "d.npy", np.arange(4 * rows).reshape(rows, 4) % 4)
+    flags = ["--race 16 --nfe 1 --data", tmp_path / "d.npy", "-o", tmp_path / "s.json"]
+    code, out, err = run(capsys, "optimize toy-uniform", *flags)
+    assert code == (not enough)
+    if enough:
+        assert "searches on 8 sequences" in out
+        assert out.endswith(f"\nwritten to {tmp_path / 's.json'}\n")
+    else:
+        assert f"{rows}; pass more" in err
