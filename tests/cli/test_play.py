@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import torch
 from builders.browser import CHROMIUM, Browser
 from builders.command_line import EXACT, run
 from builders.page_code import small_countdown
+from jumpsteps import CountSchedule, Provenance, save_schedules, simulate
 from jumpsteps.cli import play
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.play import OF_SCHEDULE, OWN, Pane, draw, observed
@@ -84,6 +86,68 @@ def test_a_song_gives_its_first_bars(model, tmp_path):
     assert int(given.mask.sum()) == piano.GIVEN
     assert observed(model, "", str(tmp_path / "song.mid")) is None
     assert observed(model, "a prompt", None) is None
+
+
+def test_a_model_of_text_takes_a_prompt_and_shows_its_words(model):
+    text = SimpleNamespace(
+        encode=lambda words: [ord(word) - ord("a") for word in words.split()],
+        decode=lambda row: "".join(f" {'abcde'[i]}" for i in row),
+        unknown=lambda words: [],
+    )
+    model = replace(model, text=text, task=None)
+    given = observed(model, "e d c", None)
+    assert given.tokens[given.mask].tolist() == [4, 3, 2]
+    assert observed(model, "", None) is None
+    content, _ = draw(model, Pane("uniform", OF_SCHEDULE, 0), 8, 0, given, CPU)
+    assert content.startswith('<p class="note">8 model calls, 8 steps</p><p class="text">')
+    assert re.findall(r'<i class="given" data-s="0">(.*?)</i>', content) == [" e", " d", " c"]
+    assert content.count("data-s=") == model.length
+
+
+def test_own_schedules_are_drawn_with_their_sampler(model, monkeypatch):
+    """Fixed ones with that of their kind."""
+    used = []
+
+    def spy(reverse, sampler, schedule, shape, **options):
+        used.append((sampler.name, options["generator"].initial_seed(), shape))
+        return simulate(reverse, sampler, schedule, shape, **options)
+
+    monkeypatch.setattr(play, "simulate", spy)
+    known = Provenance(sampler="maskgit")
+    save_schedules(model.schedules_file, {8: CountSchedule([4] * 8, known)})
+    for name in (OWN, "uniform"):
+        draw(model, Pane(name, OF_SCHEDULE, 0), 8, 5, None, CPU)
+    draw(model, Pane("uniform", "golden", 0), 8, 5, None, CPU)
+    shape = (1, model.length)
+    assert used == [("maskgit", 5, shape), ("tweedie", 5, shape), ("k-gillespie", 5, shape)]
+
+
+def test_the_command_serves_the_page_on_this_machine_alone(module, capsys, monkeypatch):
+    asked = {}
+
+    class Served:
+        def launch(self, **options):
+            asked.update(options)
+            return None, "http://127.0.0.1:1/", None
+
+        def block_thread(self):
+            asked["blocked"] = True
+
+    monkeypatch.setattr(play, "playground", lambda options, device: Served())
+    for flag in ("--no-browser", ""):
+        port = free_port()
+        code, out, _ = run(capsys, f"play {module}:loaded --port {port} {flag}")
+        assert (code, out) == (0, "the page is at http://127.0.0.1:1/; Ctrl-C ends it\n")
+        assert (asked["server_name"], asked["server_port"]) == ("127.0.0.1", port)
+        assert (asked["inbrowser"], asked["share"]) == (not flag, False)
+        assert asked["show_error"] is asked["prevent_thread_lock"] is asked["blocked"] is True
+
+
+def test_the_library_of_the_page_is_told_to_send_nothing(monkeypatch):
+    monkeypatch.delenv("GRADIO_ANALYTICS_ENABLED", raising=False)
+    monkeypatch.setattr(play, "import_module", lambda name: name)
+    assert play.gradio() == "gradio"
+    assert os.environ.pop("GRADIO_ANALYTICS_ENABLED") == "False"
 
 
 def test_without_gradio_the_command_says_what_to_install(capsys, monkeypatch):

@@ -2,12 +2,20 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from builders.browser import CHROMIUM, Browser
 from builders.command_line import EXACT, run
 from builders.results import small_results
+from jumpsteps import load
+from jumpsteps.cli import reporting
+from jumpsteps.cli.flags import parse
+from jumpsteps.cli.inputs import seeded
+from jumpsteps.cli.reporting import calibration_on_data, calibration_on_task, save_comparison
 from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.page.document import write_report
 from jumpsteps.evaluation.results import load_results, save_results
@@ -30,7 +38,7 @@ def test_compare_writes_a_page_and_the_command_that_repeats_it(tmp_path, capsys)
     assert len(read.calibration.levels) == 5
     again = tmp_path / "again.html"
     code, out, _ = run(capsys, "report", results, "-o", again)
-    assert code == 0
+    assert (code, out) == (0, f"written to {again}; open it in a browser\n")
     assert again.read_bytes() == (tmp_path / "r.html").read_bytes()
 
 
@@ -111,6 +119,65 @@ def test_the_page_works_in_a_browser_without_errors_or_requests(tmp_path):
         assert browser.said == []
         asked = {address for address in browser.requests if not address.startswith("data:")}
         assert asked == {page.as_uri()}
+
+
+CPU = torch.device("cpu")
+
+
+def test_what_a_file_of_results_says_of_the_model(tmp_path):
+    """What the command knows replaces what the model says of itself; text is kept in pieces."""
+    made, model = small_results(), load("toy-absorbing")
+    text = SimpleNamespace(decode=lambda row: "".join("abcd"[i] for i in row))
+    rows = [*made.rows[:3], replace(made.rows[3], examples=None)]
+    for one in (model, replace(model, task=None, text=text)):
+        page = save_comparison(
+            tmp_path / "r.json", rows, {"metric": "mine"}, one, made.schedules, None, CPU
+        )
+        assert page == tmp_path / "r.html"
+        read = load_results(tmp_path / "r.json")
+        expected = {
+            "model_hash": model.digest,
+            "kernel": "absorbing",
+            "noise": repr(model.reverse.forward.noise),
+            "length": 4,
+            "symbols": model.reverse.forward.vocab_size,
+            "task": None if one.task is None else one.task.name,
+            "metric": "mine",
+            "device": "cpu",
+            "torch": torch.__version__,
+        }
+        assert {name: read.about[name] for name in expected} == expected
+        assert set(read.schedules) == set(made.schedules)
+    assert read.rows[0].examples.pieces == (("d", "c", "a", "d"),)
+    assert read.rows[3].examples is None
+
+
+def test_calibration_is_measured_on_other_sequences_than_a_search(tmp_path, monkeypatch, capsys):
+    model, asked = load("toy-absorbing"), []
+
+    def measure(reverse, data, **options):
+        asked.append((data, options.get("given_mask")))
+        if not len(asked) % 2:
+            raise ValueError("too few")
+        return "curve"
+
+    monkeypatch.setattr(reporting, "measure_calibration", measure)
+    np.savez(tmp_path / "g.npz", tokens=np.zeros(4, int), mask=np.arange(4) < 2)
+    words = f"compare toy-absorbing --nfe 2 --given {tmp_path / 'g.npz'}"
+    options = parse(words.split())
+    common = model, options.search, options.observed, 5, CPU
+    assert calibration_on_data(*common) == "curve"
+    ((data, mask),) = asked
+    assert torch.equal(data, model.task.sample_data(16, seeded(7, CPU)))
+    assert torch.equal(mask, torch.arange(4) < 2)
+    assert calibration_on_data(*common) is None
+    assert capsys.readouterr().err == "note: the report has no calibration (too few)\n"
+    assert calibration_on_data(replace(model, task=None), *common[1:]) is None
+    assert capsys.readouterr().err == ""
+    assert len(asked) == 2
+    assert calibration_on_task(model, 5, CPU) == "curve"
+    assert torch.equal(asked[2][0], data)
+    assert calibration_on_task(replace(model, task=None), 5, CPU) is None
 
 
 def renamed(made, old, new):

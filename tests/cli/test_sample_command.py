@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.sampling.registry import SAMPLERS
 from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 
 
@@ -216,6 +218,28 @@ def test_some_of_the_calls_correct(tmp_path, capsys):
         code, _, err = run(capsys, f"sample {EXACT} {options} -o", out)
         assert (code, err.count("\n")) == (1, 1)
         assert message in err
+
+
+def test_a_plan_of_steps_and_corrections_is_followed(tmp_path, capsys):
+    """By the schedule's own sampler; by another one that makes no corrections it is refused."""
+    file, out = tmp_path / "plan.json", tmp_path / "x.npz"
+    save_schedules(file, {4: CountSchedule([2, 2], redraws=(Redraw(calls=2, share=1.0),))})
+    asked = ["sample toy-absorbing --nfe 4 -n 3 --schedule", file, "-o", out]
+    assert run(capsys, *asked)[0] == 0
+    assert np.load(out)["nfe"] == 4
+    code, _, err = run(capsys, *asked, "--sampler k-gillespie")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "the schedule has corrections, which k-gillespie does not make" in err
+
+
+def test_a_text_that_cannot_be_written_is_named_before_any_work(tmp_path, capsys, monkeypatch):
+    text = SimpleNamespace(decode=str)
+    model = replace(load("toy-absorbing"), text=text)
+    monkeypatch.setattr("jumpsteps.cli.inputs.load", lambda name, **options: model)
+    (tmp_path / "x.txt").mkdir()
+    code, _, err = run(capsys, "sample m --nfe 2 -n 2 -o", tmp_path / "x.npz")
+    assert (code, err) == (1, f"error: {tmp_path / 'x.txt'} is a folder; name a file to write to\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
 
 
 @pytest.fixture

@@ -2,12 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from builders.antiberty import antiberty_folder
 from builders.command_line import EXACT, run
+from jumpsteps import load
+from jumpsteps.cli.designs import is_sequence_file, sized_for_template, write_designs
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.tasks.antibodies import RESIDUES, read_sequences
 
 TEMPLATE = "EVQLVYYC????WGQGT"
@@ -147,3 +153,64 @@ def test_data_with_special_tokens_are_left_out_of_a_search(tmp_path, capsys, fol
     code, _, err = run(capsys, *asked)
     assert code == 1
     assert "all sequences hold a special token" in err
+
+
+def test_a_model_of_one_length_takes_templates_of_that_length():
+    model = load("toy-absorbing")
+    text = SimpleNamespace(
+        encode=lambda words: [1] * len(words.split()), unknown=lambda words: [], tokenizer=None
+    )
+    model = replace(model, task=None, text=text, resized=None)
+    for length in (None, 4):
+        assert sized_for_template(model, "a b [MASK 2]", length) is model
+    with pytest.raises(
+        ValueError, match=r"has 3 tokens, and 'toy-absorbing' is for 4; make gaps l"
+    ):
+        sized_for_template(model, "a [MASK 2]", None)
+    with pytest.raises(ValueError, match="the template has 3 tokens, and --length is 4; pass one"):
+        sized_for_template(model, "a [MASK 2]", 4)
+    longer = replace(model, resized=lambda sites: replace(model, length=sites))
+    assert sized_for_template(longer, "a [MASK 9]", 10).length == 10
+
+
+def test_designs_without_observed_sites_and_with_those_of_each(tmp_path, capsys):
+    written = []
+    model = load("toy-absorbing")
+    task = replace(
+        model.task,
+        file_suffixes=(".fa",),
+        write_file=lambda path, samples, headers: written.append((path, samples, headers)),
+        show=lambda row: f"shown {row.tolist()}",
+    )
+    designer = replace(model, task=task)
+    file = tmp_path / "x.FA"
+    assert is_sequence_file(file, designer)
+    assert not is_sequence_file(tmp_path / "x.npz", designer)
+    assert not is_sequence_file(file, replace(model, task=None))
+    samples = torch.tensor([[0, 1, 2, 3]] * 9 + [[3, 2, 1, 0]]) % model.task.symbols
+    masks = torch.zeros(10, 4, dtype=torch.bool)
+    masks[1, :3] = True
+    for given in (None, Given(samples, masks)):
+        write_designs(file, designer, samples, 2, given, 16)
+    (path, same, free), (_, _, some) = written
+    assert (path, len(free)) == (file, 10)
+    assert torch.equal(same, samples)
+    pattern = (
+        r"design-(\d\d) nll=([\d.]+) nats of (\d) residues( given the rest)? \(any-order bound, "
+    )
+    pattern += r"K=16, seed 0\); NFE 2"
+    read = [[re.fullmatch(pattern, header).groups() for header in each] for each in (free, some)]
+    assert [one[0] for one in read[0]] == [f"{i:02d}" for i in range(1, 11)]
+    assert {one[2:] for one in read[0]} == {("4", None)}
+    assert [one[2:] for one in read[1]][:3] == [("4", None), ("1", " given the rest"), ("4", None)]
+    assert len({one[1] for one in read[0][:9]}) == 1
+    assert float(read[1][1][1]) < float(read[0][1][1])
+    out = capsys.readouterr().out.splitlines()
+    mean = sum(float(one[1]) for one in read[0]) / 10
+    assert out[0] == f"shown {samples[0].tolist()}"
+    assert out[1].startswith("10 designs, 2 distinct; mean NLL ")
+    assert float(out[1].split()[-2]) == pytest.approx(mean, abs=0.01)
+    assert out[2] == f"2 model calls each; written to {file}"
+    nothing = replace(model, task=replace(task, write_file=None))
+    with pytest.raises(ValueError, match="has no file format of its own; name a"):
+        write_designs(file, nothing, samples, 2, None, 16)

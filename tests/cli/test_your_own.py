@@ -9,6 +9,7 @@ import torch
 
 import jumpsteps
 from builders.command_line import run
+from builders.text import save_words
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.inputs import load_model
 from jumpsteps.cli.long_runs import common_request
@@ -16,6 +17,16 @@ from jumpsteps.cli.named import sampler_named
 from jumpsteps.schedules import orders
 
 SYMBOLS, LENGTH = 5, 8
+
+SEVERAL = """
+
+def of_length(length):
+    return LoadedModel("mine", reverse, length, "mine", None, resized=of_length)
+
+several = of_length(8)
+twin = jumpsteps.PosteriorReverse(forward, network)
+other = jumpsteps.PosteriorReverse(forward, Network().eval())
+"""
 
 MODULE = '''
 from dataclasses import dataclass
@@ -219,6 +230,44 @@ def test_a_search_of_ones_own(folder, capsys):
     )
     other = f"optimize {MODEL} {data} --method {search} --order spread"
     assert f"method {search} does not search in spread order" in run(capsys, other)[2]
+
+
+def test_a_model_of_several_lengths_and_with_a_tokenizer(folder):
+    """A digest that a model brings is kept; one without is that of its weights and its module."""
+    save_words(folder, ["[UNK]", "v0", "v1"])
+    with open("parts_of_test.py", "a") as file:
+        file.write(SEVERAL)
+    device = torch.device("cpu")
+
+    def loaded(words):
+        return load_model(parse(f"sample {words} --nfe 3".split()).model, device)
+
+    longer = loaded("parts_of_test:several --length 9 --tokenizer .")
+    assert (longer.length, longer.digest) == (9, "mine")
+    assert longer.text.encode("v1 v0") == [2, 1]
+    assert loaded("parts_of_test:several").text is None
+    own, alone = loaded("parts_of_test:loaded"), loaded(MODEL)
+    assert own.digest == loaded("parts_of_test:loaded --length 8").digest != ""
+    assert (own.name, own.task, alone.task) == ("mine", None, None)
+    digests = {
+        name: loaded(f"parts_of_test:{name} --length 8").digest for name in ("twin", "other")
+    }
+    assert digests["twin"] != digests["other"]
+    assert alone.digest == digests["twin"]
+
+
+def test_a_network_of_ones_own_is_cast(folder):
+    device = torch.device("cpu")
+    asked = parse(f"sample {MODEL} --nfe 3 --dtype bfloat16".split())
+    network = load_model(asked.model, device).reverse.model
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+    with open("parts_of_test.py", "a") as file:
+        file.write("plain = jumpsteps.PosteriorReverse(forward, lambda x, t: logits(x, t))\n")
+    sys.modules.pop("parts_of_test")
+    for flag in ("--dtype bfloat16", "--compile"):
+        asked = parse(f"sample parts_of_test:plain --length 8 --nfe 3 {flag}".split())
+        with pytest.raises(ValueError, match=r"is no torch.nn.Module; leave out --dtype and --com"):
+            load_model(asked.model, device)
 
 
 def test_a_divided_network_of_ones_own_is_made_whole(folder):
