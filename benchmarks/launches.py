@@ -10,9 +10,10 @@ device and compute on the CPU. Counted are, in a run of 32 steps and divided by 
 * waits: those after which the CPU waits for the GPU, which are numbers read from it, copies from
   and to it, and results whose size it must know.
 
-The network is a stand-in that returns the same location and scale at every call, and its head
-counts as one launch, because ``--compile`` makes it one. Kernels, samplers and the number of sites
-of a sequence are those of ``step_gaussian.py``.
+The network is a stand-in that returns the same location and scale at every call. A pass of its
+head counts as four launches, because ``--compile`` makes it a few. Kernels, samplers and the number
+of sites of a sequence are those of ``step_gaussian.py``; the batch is as large as it must be for
+draws to take the way of a large one.
 """
 
 import argparse

@@ -3,8 +3,8 @@ r"""Draws from the U-Net's logistic distribution times a table of weights, in on
 A step needs for each site with the token x a symbol from :math:`p(v)\, w(x, v)`, and the mean of w
 under p, the distribution of ``logistic_bins.truncated_logistic`` over V bins. The masses are made
 where they are added up, and again for the run of about sqrt(V) neighbours that the symbol is drawn
-from (``core.draws.categorical`` draws in the same two stages). No tensor of V numbers for each site
-is written, and nothing waits for a GPU.
+from (``core.draws.categorical`` draws in the same two stages). Nothing waits for a GPU, and the
+compiler writes one float32 tensor of V numbers for each site at most.
 
 With l < u the edges of a bin relative to the location, in units of the scale, and d its distance
 from the location in these units, the mass with its floor is
