@@ -257,17 +257,34 @@ def test_many_products_on_a_gpu() -> None:
 
 
 @every_revisable
-@pytest.mark.parametrize("t", [0.01, 0.4])
+@pytest.mark.parametrize("t", [1e-3, 0.01, 0.4])
 def test_tables_of_a_kernel(forward: ForwardProcess, t: float) -> None:
-    """Of leaving, and of what can have become x."""
+    """Of leaving, and of what can have become x; a kernel has both, or neither and says so."""
     device, x = torch.device("cpu"), all_states(forward)
     possible = forward.possible_table(t, device)
     leaving = forward.leaving_table(t, device)
-    if possible is None or leaving is None:
-        assert possible is leaving
+    if type(forward).possible_table is ForwardProcess.possible_table:
+        assert possible is leaving is None
+        data = given_data.KnownPosterior(torch.eye(len(x)), x)
+        with pytest.raises(NotImplementedError, match=f"the {forward.name} kernel has no leaving_"):
+            forward.sample_jump_sum_of(data, x, t, 0.1, generator=seeded(0))
         return
+    assert possible is not None
+    assert leaving is not None
+    assert possible.dtype == leaving.dtype == torch.float32
     x0 = x.expand(len(x), -1)
     can = forward.can_become(x0, x[:, None].expand_as(x0), t)
     assert torch.equal(possible, torch.where(can, 1.0, -1.0))
     rates = rates_given_data(forward, t).sum(-1).T.to(torch.float32)
     torch.testing.assert_close(leaving, torch.where(can, rates, -1.0), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("forward", [SMALL, PROCESSES["circle-Constant"]], ids=repr)
+def test_tables_mark_what_cannot_have_become_x(forward: ForwardProcess) -> None:
+    """All but x itself without noise, where uniform symbols have no table."""
+    device, own = torch.device("cpu"), torch.eye(forward.vocab_size, dtype=torch.bool)
+    possible, leaving = forward.possible_table(0.0, device), forward.leaving_table(0.0, device)
+    assert torch.equal(possible, torch.where(own, 1.0, -1.0))
+    assert (leaving[~own] == -1).all()
+    assert (leaving[own] == 0).all()  # It came from nowhere else.
+    assert PROCESSES["uniform-Constant"].possible_table(0.0, device) is None
