@@ -110,12 +110,17 @@ def test_text_in_the_colours_of_its_steps(tmp_path, capsys, folder):
     assert steps == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5] * 2
     assert page.count('<span class="given">') == 4
     assert "<h2>Sample 2</h2>" in page
+    shown = re.sub(r"\x1b\[[\d;]*m", "", printed).splitlines()
+    first = " ".join(WORDS[token] for token in tokens_in(out)[0])
+    assert shown.count(first) == 2  # In colours, and as text.
+    assert re.sub("<.*?>", "", page).split("Sample 1\n")[1].startswith(first)
 
 
 def test_colours_of_a_model_without_text_are_refused(tmp_path, capsys):
     code, _, err = sampled(capsys, EXACT, "--nfe", 1, "--colour", "-o", tmp_path / "x.npz")
     assert (code, err.count("\n")) == (1, 1)
     assert "--colour is for text, and 'countdown-exact' has no tokenizer" in err
+    assert not any(tmp_path.iterdir())
 
 
 def test_first_and_last_step_have_the_ends_of_the_ramp():

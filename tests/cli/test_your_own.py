@@ -14,6 +14,7 @@ from jumpsteps.cli.flags import parse
 from jumpsteps.cli.inputs import load_model
 from jumpsteps.cli.long_runs import common_request
 from jumpsteps.cli.named import sampler_named
+from jumpsteps.cli.your_own import own_instance, own_object
 from jumpsteps.schedules import orders
 
 SYMBOLS, LENGTH = 5, 8
@@ -254,6 +255,19 @@ def test_a_model_of_several_lengths_and_with_a_tokenizer(folder):
     }
     assert digests["twin"] != digests["other"]
     assert alone.digest == digests["twin"]
+
+
+def test_the_current_folder_comes_first_and_arguments_with_a_default_are_left_out(folder):
+    """Also before an installed module of the same name; it is still there for later imports."""
+    (folder / "installed").mkdir()
+    for place, value in ((folder / "installed", 1), (folder, 2)):
+        code = f"value = {value}\n\ndef made(width=3, *args, **kwargs):\n    return width + value\n"
+        (place / "faulty_import_of_test.py").write_text(code)
+    sys.path.insert(0, str(folder / "installed"))
+    assert own_object("--x", "faulty_import_of_test:value", "mine:x") == 2
+    assert sys.path[0] == str(folder / "installed")
+    assert str(folder) in sys.path[1:]
+    assert own_instance("--x", "faulty_import_of_test:made", int, "a number", "mine:x") == 5
 
 
 def test_a_network_of_ones_own_is_cast(folder):
