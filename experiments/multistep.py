@@ -120,9 +120,11 @@ def as_table(found: dict[tuple[str, str], dict[int, list[float]]], nfe: list[int
     return table(["schedule", "sampler", f"NFE {nfe[0]}", *map(str, nfe[1:])], lines)
 
 
-def schedules_of(reverse: ReverseProcess, nfe: list[int]) -> dict[str, dict[int, Schedule]]:
+def schedules_of(
+    reverse: ReverseProcess, nfe: list[int], device: torch.device
+) -> dict[str, dict[int, Schedule]]:
     """Name -> number of steps -> schedule; half as many steps are for two stages."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     data = countdown.sample_data(SEQUENCES, generator=generator)
     steps = sorted({*nfe, *(n // 2 for n in nfe)})
 
@@ -166,11 +168,11 @@ def measure(
     chosen: list[str],
 ) -> Iterator[int]:
     """Adds the chosen schedules to ``found``; an NFE for each that is done."""
-    reverse = load(model).reverse if device.type == "cpu" else load(model, device=device).reverse
+    reverse = load(model, device=device).reverse
     smoothing = 1e-3 if model.startswith("countdown-exact") else 0.0
     generator = torch.Generator().manual_seed(9)
     data = countdown.sample_data(COMPARED, generator=generator, smoothing=smoothing).to(device)
-    schedules = {k: v for k, v in schedules_of(reverse, nfe).items() if k in chosen}
+    schedules = {k: v for k, v in schedules_of(reverse, nfe, device).items() if k in chosen}
     for calls in nfe:
         for schedule, by_steps in schedules.items():
             plain: Tensor | None = None
