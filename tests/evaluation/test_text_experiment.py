@@ -93,10 +93,11 @@ def test_a_run_continues_and_files_are_joined(
     assert before["searches"] == after["searches"]
 
     run(monkeypatch, folder, "a.json", *first, "--minutes", "0")
-    run(monkeypatch, folder, "b.json", "--nfe", "4", "--methods", "tweedie:uniform", "eb")
+    second = ["tweedie:uniform", "k-gillespie-multistep:auto", "eb"]
+    run(monkeypatch, folder, "b.json", "--nfe", "4", "--methods", *second)
     tables, samples = text_rows.read_rows([out, folder / "b.json"])
     names = [(name, budget) for name, budget, *_ in tables["rows"]["rows"]]
-    added = [("tweedie:uniform", 4), ("eb", 4)]
+    added = [(name, 4) for name in second]
     assert names == [("real text", 0), *(("k-gillespie:golden", n) for n in (2, 4)), *added]
     for name, budget in names:
         tokens = samples[f"{name}/{budget}/tokens"]
