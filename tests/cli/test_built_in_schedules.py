@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
-from jumpsteps import CountSchedule, Golden, KGillespie, ScheduleSet, load, uniform
-from jumpsteps.cli.built_in_schedules import described, schedule_of_model, unsuitable
+from jumpsteps import CountSchedule, Golden, KGillespie, ScheduleSet, Tweedie, load, uniform
+from jumpsteps.cli.built_in_schedules import (
+    compared_by_default,
+    described,
+    schedule_of_model,
+    unsuitable,
+)
+from jumpsteps.cli.free_sites import free_sites, note_rescaled
+from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import schedules_file
 
 
@@ -238,6 +245,45 @@ def test_why_own_schedules_are_not_used():
         ((2,), "2 to"),
     ):
         assert words in unsuitable(dict.fromkeys(known, times), 5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("free", "note"),
+    [
+        ((8, 8), ""),
+        ((0, 0), ""),
+        ((1, 1), "8 tokens; they are rescaled to the 1 that are free, in 1 steps in place of 3"),
+        ((4, 4), "8 tokens; they are rescaled to the 4 that are free\n"),
+        ((2, 8), "8 tokens; they are rescaled to the 2 to 8 that are free\n"),
+    ],
+)
+def test_counts_of_another_number_of_sites_are_noted(capsys, free, note):
+    note_rescaled("s.json", CountSchedule([1, 1, 6], order=Golden()), free)
+    said = capsys.readouterr().err
+    assert note in said
+    assert said.startswith("note: s.json holds counts of ") == bool(note)
+
+
+def test_free_sites_are_those_that_are_not_observed():
+    model = load("toy-absorbing")
+    masks = torch.arange(4) < torch.tensor([[1], [3]])
+    for mask, free in ((masks[0], (3, 3)), (masks, (1, 3))):
+        assert free_sites(model, Given(torch.zeros_like(mask, dtype=torch.int64), mask)) == free
+    assert free_sites(model, None) == (4, 4)
+
+
+def test_what_is_compared_by_default():
+    model = load("toy-absorbing")
+    order = model.schedules[4].order.name
+    for one, nfes, sampler, named, other in (
+        (model, [2, 4], None, None, "built-in"),
+        (model, [2, 4], KGillespie(), None, "built-in"),
+        (model, [2, 5], None, None, "shortest-path"),
+        (model, [2, 4], Tweedie(), None, "shortest-path"),
+        (model, [2, 4], None, order, "shortest-path"),
+        (replace(model, schedules_file=None), [4], None, None, "shortest-path"),
+    ):
+        assert compared_by_default(one, nfes, sampler, named) == ("uniform", other)
 
 
 def test_schedules_in_words():

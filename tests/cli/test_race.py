@@ -177,6 +177,15 @@ def test_a_race_divides_the_data(tmp_path, monkeypatch, capsys, rows):
     assert capsys.readouterr().out.endswith(effort)
 
 
+def test_further_schedules_are_checked_before_any_work(monkeypatch, capsys):
+    def no_work(*args, **options):
+        raise AssertionError("a search was started")
+
+    monkeypatch.setattr(racing, "race_candidates", no_work)
+    code, _, err = run(capsys, "optimize toy-uniform --nfe 2 --race 16 --race-with nothing")
+    assert (code, "there is no schedule 'nothing'" in err) == (1, True)
+
+
 @pytest.mark.parametrize(("rows", "enough"), [(23, False), (24, True)])
 def test_eight_sequences_are_the_fewest_of_a_search(tmp_path, capsys, rows, enough):
     np.save(tmp_path / "d.npy", np.arange(4 * rows).reshape(rows, 4) % 4)

@@ -10,6 +10,7 @@ import torch
 import jumpsteps
 from builders.command_line import run
 from builders.text import save_words
+from jumpsteps.cli import own_model
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.inputs import load_model
 from jumpsteps.cli.long_runs import common_request
@@ -255,6 +256,27 @@ def test_a_model_of_several_lengths_and_with_a_tokenizer(folder):
     }
     assert digests["twin"] != digests["other"]
     assert alone.digest == digests["twin"]
+
+
+def test_code_of_a_tokenizer_is_fetched_and_run_where_it_is_trusted(folder, monkeypatch):
+    asked = []
+
+    def find(name, files, what):
+        asked.append((name, "*.py" in files, "tokenizer.json" in files or "*token*.json" in files))
+        return folder
+
+    def read(path, *, trusted):
+        asked.append((path, trusted))
+        raise ValueError("read")
+
+    monkeypatch.setattr(own_model, "find_folder", find)
+    monkeypatch.setattr(own_model, "read_tokenizer", read)
+    for flag in ("", "--trust-remote-code"):
+        options = parse(f"sample {MODEL} --tokenizer some/one --nfe 3 {flag}".split()).model
+        with pytest.raises(ValueError, match="read"):
+            load_model(options, torch.device("cpu"))
+    found = [(("some/one", trusted, True), (folder, trusted)) for trusted in (False, True)]
+    assert asked == [one for pair in found for one in pair]
 
 
 def test_the_current_folder_comes_first_and_arguments_with_a_default_are_left_out(folder):
