@@ -252,7 +252,7 @@ def test_why_own_schedules_are_not_used():
     [
         ((8, 8), ""),
         ((0, 0), ""),
-        ((1, 1), "8 tokens; they are rescaled to the 1 that are free, in 1 steps in place of 3"),
+        ((1, 1), "8 tokens; they are rescaled to the 1 that are free, in 1 step in place of 3"),
         ((4, 4), "8 tokens; they are rescaled to the 4 that are free\n"),
         ((2, 8), "8 tokens; they are rescaled to the 2 to 8 that are free\n"),
     ],

@@ -1,11 +1,17 @@
 """Mistakes of users: one line on standard error, exit code 1, and nothing left on disk."""
 
 import sys
+import warnings
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from builders.command_line import EXACT, run
 from jumpsteps.cli.flags import parse
+from jumpsteps.cli.main import main
+from jumpsteps.core.distributed import Stopped
+from jumpsteps.search.doubts import DoubtfulInput
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,49 @@ def test_an_interrupt_is_not_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", interrupted)
     code, _, err = run(capsys, f"optimize {EXACT} --nfe 2")
     assert (code, err) == (130, "interrupted\n")
+
+
+def test_of_several_processes_the_first_one_speaks(monkeypatch, capsys):
+    """Another one says nothing but an error of its own; one process is the first."""
+    first, error = [True], [None]
+
+    def runs(options, workers):
+        print("done")
+        print("a note", file=sys.stderr)
+        if error[0] is not None:
+            raise error[0]
+
+    @contextmanager
+    def workers():
+        yield SimpleNamespace(is_first=first[0], count=2)
+
+    module = sys.modules[main.__module__]
+    monkeypatch.setattr(module, "workers_of_launcher", workers)
+    with pytest.raises(
+        ValueError, match=r"^this command runs in one process; start it without a l"
+    ):
+        module.run_command(parse(["demo"]), SimpleNamespace(count=2))
+    monkeypatch.setattr(module, "run_command", runs)
+    assert run(capsys, "demo") == (0, "done\n", "a note\n")
+    error[0] = KeyboardInterrupt("kept")
+    assert run(capsys, "demo") == (130, "done\n", "a note\ninterrupted: kept\n")
+    first[0] = False
+    assert run(capsys, "demo") == (130, "", "")
+    error[0] = ValueError("mine")
+    code, out, err = run(capsys, "demo")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: mine (")
+    error[0] = Stopped()
+    assert run(capsys, "demo") == (1, "", "")
+
+
+def test_a_warning_is_one_line(monkeypatch, capsys):
+    def warns(options, workers):
+        for _ in range(2):
+            warnings.warn("doubtful input", DoubtfulInput, stacklevel=1)
+
+    monkeypatch.setattr(sys.modules[main.__module__], "run_command", warns)
+    assert run(capsys, "demo") == (0, "", "warning: doubtful input\n" * 2)
 
 
 @pytest.mark.parametrize("arguments", ["", "juggle", "sample", f"sample {EXACT} --nfe 0"])

@@ -24,7 +24,8 @@ def note_rescaled(name: str, schedule: CountSchedule, free: tuple[int, int]) -> 
         return
     sites = f"{most}" if least == most else f"{least} to {most}"
     steps = schedule.rescaled(most).steps
-    made = "" if steps == schedule.steps else f", in {steps} steps in place of {schedule.steps}"
+    words = f"{steps} step" + "s" * (steps != 1)
+    made = "" if steps == schedule.steps else f", in {words} in place of {schedule.steps}"
     print(
         f"note: {name} holds counts of {schedule.total} tokens; they are rescaled to the {sites} "
         f"that are free{made}",
