@@ -15,11 +15,22 @@ import torch
 
 import jumpsteps
 from builders.command_line import EXACT, run
-from jumpsteps import CountSchedule, Redraw, load
+from jumpsteps import CountSchedule, Golden, Random, Redraw, Spread, load
 from jumpsteps.cli.closed_pipe import OutputUntilClosed
-from jumpsteps.cli.demo import DemoConfig, marked, run_demo, with_corrections
+from jumpsteps.cli.demo import (
+    DemoConfig,
+    correction,
+    in_other_orders,
+    introduction,
+    marked,
+    middle,
+    run_demo,
+    with_corrections,
+)
 from jumpsteps.cli.main import main
 from jumpsteps.core import interrupts
+from jumpsteps.evaluation.metrics import Interval
+from jumpsteps.evaluation.results import Row
 
 
 @pytest.mark.slow
@@ -79,6 +90,36 @@ def test_corrections_take_half_of_the_most_calls_that_are_twice_others():
     (plan,) = with_corrections(found).items()
     assert plan == (4, replace(found[2], redraws=(Redraw(2),)))
     assert with_corrections({n: found[n] for n in (1, 4)}) == {}
+
+
+def test_the_rule_is_shown_by_a_sequence_that_keeps_it_and_one_that_breaks_it():
+    model = load(EXACT)
+    lines = introduction(model, model.task).splitlines()
+    assert lines[2].split(":")[1].strip() == "7 6 5 4 3 2 1 0 31 30 29 28 27"
+    assert lines[3].split(":")[1].strip() == "7 6 5 4>6 5 4 3>31 30 29 28 27"
+
+
+def test_eight_calls_are_shown_or_the_fewest():
+    assert [middle(budgets) for budgets in ((4, 8, 16), (16, 4), {8: 0})] == [8, 4, 8]
+    spread = CountSchedule([1, 7], order=Spread())
+    assert in_other_orders({8: spread, 4: CountSchedule([8])}) == {
+        "random order": CountSchedule([1, 7], order=Random()),
+        "spread order, the optimised one": spread,
+        "golden order": CountSchedule([1, 7], order=Golden()),
+    }
+
+
+def test_corrections_are_compared_with_as_many_calls():
+    plan = CountSchedule([8], redraws=(Redraw(2),))
+    rows = [
+        Row(nfe, name, (1.0, 0.0), Interval(share, 0, 1, 0.95, 4))
+        for nfe, factor in ((4, 1), (8, 3))
+        for name, share in (("corrected", factor / 100), ("shortest-path-spread", factor / 50))
+    ]
+    assert correction(rows, 4, plan) == (
+        "A corrector: of 4 calls, 2 for steps and 2 that each draw 25% of the sites again leave "
+        "1.00% of violations; 4 steps leave 2.00%."
+    )
 
 
 def test_broken_neighbours_are_marked():

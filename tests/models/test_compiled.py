@@ -278,3 +278,27 @@ def test_the_distribution_is_the_same_on_a_gpu():
         ).samples.cpu()
         codes.append((samples * 3 ** torch.arange(L)).sum(-1))
     assert two_sample_p(*codes) > LEVEL
+
+
+def test_a_batch_is_padded_to_the_smallest_size_that_fits():
+    """By copies of its first row; a level for all rows stays one, and nothing fits another L."""
+    shapes, seen = compiled.CompiledShapes(), []
+
+    def layers(x, level):
+        seen.append((x.clone(), level))
+        return 2 * x
+
+    for batch in (4, 6):
+        assert shapes.batch_size(batch, L) == batch
+    assert [shapes.batch_size(batch, L) for batch in (2, 3, 5, 6)] == [4, 4, 6, 6]
+    assert shapes.batch_size(1, L) == 1  # Four would be more than twice as many.
+    assert shapes.batch_size(3, L + 1) == 3
+    x, level = torch.arange(3 * L).view(3, L), torch.tensor([0.5])
+    assert torch.equal(shapes.run(layers, x, level), 2 * x)
+    assert torch.equal(shapes.run(layers, x, torch.tensor([0.1, 0.2, 0.3])), 2 * x)
+    (first, one), (second, each) = seen
+    assert torch.equal(first, x[[0, 1, 2, 0]])
+    assert torch.equal(first, second)
+    assert one is level
+    assert each.tolist() == torch.tensor([0.1, 0.2, 0.3, 0.1]).tolist()
+    assert compiled.padded(x, 3) is x
