@@ -30,10 +30,10 @@ def test_a_model_is_loaded_with_all_that_its_flags_say(monkeypatch):
     assert asked == [("folder", plain), ("folder", given)]
 
 
-@pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
-def test_a_gpu_is_the_device_where_there_is_one(monkeypatch, available, device):
+@pytest.mark.parametrize(("available", "chosen"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_the_device_where_there_is_one(monkeypatch, available, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    assert inputs.device_named(None) == torch.device(device)
+    assert inputs.device_named(None) == torch.device(chosen)
     assert inputs.device_named("cpu") == CPU
 
 

@@ -102,11 +102,15 @@ def test_without_noise_the_data_are_known(name: str) -> None:
         assert torch.equal(found, torch.eye(forward.vocab_size))
 
 
-def test_pairs_in_parts_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("sites", "numbers"), [(500, 5 * 7), (40, 5 * 24)])
+def test_pairs_in_parts_draw_the_same(
+    sites: int, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In many parts, and in two."""
     forward = PROCESSES["gaussian-5-Constant"]
-    x0, x = (part.repeat(20) for part in pairs(forward))
+    x0, x = (part.repeat(20)[:sites] for part in pairs(forward))
     whole = forward.sample_bridge(x0, x, 0.7, 0.2, generator=seeded(0))
-    monkeypatch.setattr(given_data, "NUMBERS", 5 * 7)
+    monkeypatch.setattr(given_data, "NUMBERS", numbers)
     assert torch.equal(forward.sample_bridge(x0, x, 0.7, 0.2, generator=seeded(0)), whole)
 
 
