@@ -203,6 +203,45 @@ def test_counts_lie_between_one_and_the_largest(capsys, number):
     assert limit in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("optimize m --nfe 2", "nfe race race-calls block-size sequences length"),
+        ("sample m", "nfe corrections n batch length"),
+        ("compare m --nfe 2", "nfe n batch sequences length"),
+        ("explain m --nfe 2", "nfe sequences length"),
+        ("train r --out o", "steps batch save-every"),
+        ("play", "port length"),
+    ],
+)
+def test_counts_are_whole_numbers_above_zero(capsys, command, flags):
+    for flag in flags.split():
+        for number in ("0", "half"):
+            dashes = "-" if len(flag) == 1 else "--"
+            with pytest.raises(SystemExit) as left:
+                parse([*command.split(), f"{dashes}{flag}", number])
+            assert left.value.code == 2
+            assert f"argument {dashes}{flag}" in capsys.readouterr().err
+
+
+def test_what_a_command_cannot_do_without(capsys):
+    for command, name in (
+        ("train r", "--out"),
+        ("train --out o", "RECIPE"),
+        ("sample", "MODEL"),
+        ("compare m", "--nfe"),
+        ("explain m", "--nfe"),
+        ("report", "RESULTS"),
+        ("", "COMMAND"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            parse(command.split())
+        assert left.value.code == 2
+        err = capsys.readouterr().err
+        assert f"the following arguments are required: {name}" in err
+        assert err.startswith("usage: jumpsteps ")
+
+
 def test_help_ends_in_defaults_that_are_numbers_or_names(capsys):
     printed = {}
     for command in ("demo", "optimize", "sample", "play", "report"):
