@@ -12,6 +12,7 @@ from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.tauldr_checkpoints import UNET_CONFIG
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.denoiser import chunks
+from jumpsteps.denoiser.data_draws import HeadAtSites
 from jumpsteps.denoiser.model import DrawsWeighted, Evaluation
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -212,6 +213,24 @@ def test_a_step_is_one_pass_of_the_head(
     sampler.step(reverse, x, Step(0.4, 0.399), None, generator=seeded(0))
     assert asked[:1] == passes
     assert set(asked) <= {"draw_weighted", *passes}
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_what_cannot_have_become_x_has_no_jumps(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both tables, and the draws, are of a posterior without it."""
+    if not few:
+        monkeypatch.setattr(unet, "MANY", 0)
+    rows, x, marked = case(7)
+    network = UNetPosterior(UNet(replace(UNET_CONFIG, symmetric=True)))
+    head = CompiledHead(network, weighted_draw, weighted_masses)
+    table, rates = (1 + torch.rand(2, 7, 7, generator=seeded(3))).unbind()
+    possible = torch.where(marked < 0, -1.0, 1.0)
+    weights, mean, draw = HeadAtSites(head, rows, x, possible).weighted(table, rates)
+    for found, own in ((weights.sum(-1), table), (mean, rates)):
+        expected = expected_of(rows, x, torch.where(marked < 0, -1.0, own)).sum(-1)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    sites = torch.arange(len(x)).repeat(20)
+    assert (possible[x[sites], draw(sites, seeded(0))] > 0).all()
 
 
 @pytest.mark.parametrize("sampler", [Tweedie(), Euler(), TauLeaping()], ids=lambda s: s.name)

@@ -270,7 +270,7 @@ def test_tables_of_a_kernel(forward: ForwardProcess, t: float) -> None:
     if type(forward).possible_table is ForwardProcess.possible_table:
         assert possible is leaving is None
         data = given_data.KnownPosterior(torch.eye(len(x)), x)
-        with pytest.raises(NotImplementedError, match=f"the {forward.name} kernel has no leaving_"):
+        with pytest.raises(ValueError, match="no leaving_table; write both"):
             forward.sample_jump_sum_of(data, x, t, 0.1, generator=seeded(0))
         return
     assert possible is not None

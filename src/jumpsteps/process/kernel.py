@@ -216,10 +216,16 @@ class ForwardProcess(ABC):
     def sample_jump_sum_of(
         self, data: DataAtSites, x: Tensor, t: float, h: float, *, generator: Generator
     ) -> Tensor:
-        """``sample_jump_sum`` of a kernel that has a ``leaving_table``."""
+        """``sample_jump_sum`` of a kernel that has both tables.
+
+        Raises:
+            ValueError: it has no ``leaving_table``.
+        """
         table = self.leaving_table(t, x.device)
         if table is None:
-            raise NotImplementedError(f"the {self.name} kernel has no leaving_table")
+            raise ValueError(
+                f"the {self.name} kernel has a possible_table and no leaving_table; write both"
+            )
         _, rates, draw = data.weighted(table, table)
         return self.sum_one_by_one(h * rates, draw, x, t, generator=generator)
 
