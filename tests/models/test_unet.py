@@ -233,7 +233,10 @@ def test_a_compiled_head_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cast", [False, True])
 @torch.no_grad()
-def test_a_recorded_unet_gives_the_same_numbers(cast: bool) -> None:
+def test_a_recorded_unet_gives_the_same_numbers(
+    cast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     plain, fast = (UNetPosterior(unet()).cuda() for _ in range(2))
     fast.load_state_dict(plain.state_dict())
     fast.compile_trunk()
