@@ -46,7 +46,7 @@ from jumpsteps.schedules.fixed import uniform
 DEVICE = torch.device("cuda", 0)
 BATCH, STEPS = 22, 32
 LAUNCHES_OF_HEAD = 4
-"""Kernels of a compiled pass of the head."""
+"""Kernels that a compiled pass of the head is taken to have; its profile on a GPU is missing."""
 SILENT = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "unique_consecutive"}
 
