@@ -248,11 +248,12 @@ def predictions(measured: dict[str, Any], processes: int) -> dict[str, Any]:
 
 
 def measure(bench: Bench, rounds: int) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "sampling": bench.scaled(bench.sampling, rounds),
-        "costs": bench.scaled(bench.costs, rounds),
-        "search": bench.scaled(bench.search, rounds),
-    }
+    """All times; of each piece of work they are printed as soon as they are known."""
+    found: dict[str, Any] = {}
+    for name in ("sampling", "costs", "search"):
+        found[name] = bench.scaled(getattr(bench, name), rounds)
+        if bench.workers.is_first:
+            show_speed_up(name, found[name], bench.workers.count)
     numbers, length = 2 * bench.data.numel(), bench.data.shape[1]
     with torch.no_grad():
         found |= {
@@ -267,16 +268,18 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
     return found | {"predicted": predictions(found, bench.workers.count)}
 
 
-def show(found: dict[str, Any], processes: int) -> None:
-    for name in ("sampling", "costs", "search"):
-        one = found[name]
-        times = ", ".join(
-            f"{statistics.median(one[kind]):.3g} s {kind}" for kind in ("alone", "together")
-        )
-        print(
-            f"{name}: {times}; {one['speed_up']:.2f} times faster with {processes} processes, "
-            f"efficiency {100 * one['efficiency']:.1f}%"
-        )
+def show_speed_up(name: str, found: dict[str, Any], processes: int) -> None:
+    times = ", ".join(
+        f"{statistics.median(found[kind]):.3g} s {kind}" for kind in ("alone", "together")
+    )
+    print(
+        f"{name}: {times}; {found['speed_up']:.2f} times faster with {processes} processes, "
+        f"efficiency {100 * found['efficiency']:.1f}%",
+        flush=True,
+    )
+
+
+def show_predictions(found: dict[str, Any]) -> None:
     for name in ("sampling", "costs"):
         each = found["predicted"][name].items()
         shown = ", ".join(f"{100 * value:.1f}% of {n}" for n, value in each)
@@ -290,14 +293,17 @@ def run() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int)
+    for name in ("samples", "nfe", "sequences"):
+        parser.add_argument(f"--{name}", type=int)
     args = parser.parse_args()
     with workers_of_launcher() as workers:
         if workers.count == 1:
             sys.exit("start it with torchrun --nproc-per-node 2 or more")
         device = workers.device(torch.device(args.device))
         kind = device.type
-        work = WORK[kind] | ({} if args.samples is None else {"samples": args.samples})
+        asked = {name: getattr(args, name) for name in ("samples", "nfe", "sequences")}
+        done = WORK[kind] | {name: n for name, n in asked.items() if n is not None}
+        work = dict(done)
         size = SIZES["cuda"] if kind == "cuda" else SMALL
         seed = torch.Generator().manual_seed(0)
         shape = (work.pop("sequences"), size["length"])
@@ -317,10 +323,10 @@ def run() -> None:
                 "processes": workers.count,
                 "compile": args.compile,
                 "size": {key: size[key] for key in SMALL},
-                "work": WORK[kind] | work,
+                "work": done,
             }
             write_json(args.out, about | found)
-            show(found, workers.count)
+            show_predictions(found)
 
 
 if __name__ == "__main__":
