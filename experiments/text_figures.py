@@ -2,11 +2,13 @@
 
     python experiments/text_figures.py OUT.json [MORE.json ...] [--results docs/results/text.json]
         [--figures docs/figures] [--name text] [--nfe 16 64] [--rows 0 1] [--tokenizer FILE]
+        [--methods NAME ...]
 
-The files must be of one model, with the same numbers and seeds; a row that two of them have counts
-once. Numbers of figures are those of Park et al. (2025). In the folder of --figures:
+The files must be of one model, with the same numbers and seeds; of a row that two of them have the
+first counts. --methods leaves the others out. Numbers of figures are those of Park et al. (2025).
+In the folder of --figures:
 
-* NAME.png, Figure 8 (right): the evaluator's nats per token and the entropy against model calls;
+* NAME.png, Figure 8 (right): the evaluator's nats per token, entropy and MAUVE against model calls;
 * NAME-samples-NFE.png, Figures 12 to 15: samples side by side, of the same seeds and chosen by
   their index, every token in the colour of its step; the whole samples are on NAME-samples-NFE.html
   beside OUT.json.
@@ -15,6 +17,7 @@ once. Numbers of figures are those of Park et al. (2025). In the folder of --fig
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +27,7 @@ from jumpsteps.evaluation.examples import pieces_of
 from jumpsteps.evaluation.plots import COLOURS, MARKERS, new_figure, write
 from novels import decoder
 from results import Json, Table, table, write_results
-from text_rows import REAL, SETTINGS, Row, Samples, read_rows, records, score
+from text_rows import MAUVE, REAL, SETTINGS, Row, Samples, read_rows, records, score
 from text_samples import Column, page, picture
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ TITLES = {
     "k-gillespie:spread": "shortest path, spread order",
     "k-gillespie:golden": "shortest path, golden order",
     "k-gillespie:auto": "shortest path, the order that data choose",
-    "k-gillespie-multistep:auto": "the same, posteriors extrapolated",
+    "k-gillespie-multistep:auto": "the order that data choose, multistep",
     "k-gillespie:borrowed": "counts of the smaller model",
     "corrector": "golden order, half of the calls correct",
     "maskgit": "MaskGIT, equal counts",
@@ -56,10 +59,11 @@ TITLES = {
     "threshold": "confidence threshold",
     "klass": "KLASS",
 }
-TWEEDIE = ("tweedie:uniform", "tweedie:cosine", "tweedie:jys")
-MAIN = (*TWEEDIE, "k-gillespie:auto", "corrector", "maskgit")
+CHOSEN = ("k-gillespie:auto", "k-gillespie-multistep:auto")
+MAIN = ("tweedie:uniform", "tweedie:jys", *CHOSEN, "corrector", "maskgit")
 EULER = tuple(name for name in TITLES if name.startswith("euler"))
-SIDE_BY_SIDE = ("tweedie:uniform", "tweedie:jys", "k-gillespie:auto", "corrector")
+SIDE_BY_SIDE = ("tweedie:uniform", "tweedie:jys", *CHOSEN)
+COMPARED = ("tweedie:uniform", *CHOSEN)
 Rows = list[Row]
 
 
@@ -91,6 +95,19 @@ def by_budget(rows: Rows, value: Callable[[Row], Json], form: str) -> Table:
     return table(["NFE", *map(str, budgets)], lines, form)
 
 
+def measures_of(rows: Rows, formats: dict[str, str]) -> Table:
+    """Measures of uniform times and of the order that data choose at every number of model calls,
+    real text first.
+    """
+    left_out = ("budget", "NFE", "seconds", "known, %", "distinct-2, %", "Hamming")
+    head = [title for title in formats if title not in left_out]
+    lines = [[REAL, "", *(row[each] for each in head)] for row in of_method(rows, REAL)]
+    for name in present(rows, COMPARED):
+        for row in of_method(rows, name):
+            lines.append([TITLES[name], row["budget"], *(row[each] for each in head)])
+    return table(["method", "NFE", *head], lines, columns=formats | {"NFE": "{}"})
+
+
 def measures(rows: Rows, nfe: int, formats: dict[str, str]) -> Table:
     """All measures of every method at one number of model calls, real text first."""
     head = [title for title in formats if title not in ("budget", "NFE", "seconds")]
@@ -108,15 +125,23 @@ def title_of(search: str) -> str:
 
 def tables(read: dict[str, Table], nfe: int) -> dict[str, Table]:
     rows, formats = records(read["rows"]), read["rows"]["columns"]
-    reached = [[TITLES[name], *cells] for name, *cells in read["reach"]["rows"]]
+    reached = {name: cells for name, *cells in read["reach"]["rows"]}
     seconds = [[title_of(name), *cells] for name, *cells in read["searches"]["rows"]]
     return {
         "nll": by_budget(rows, score_at, "{:.3f} ±{:.3f}"),
         "entropy": by_budget(rows, lambda row: row["entropy"], "{:.2f}"),
+        "mauve": by_budget(rows, near, "{:.1f} ±{:.1f}"),
         f"measures-{nfe}": measures(rows, nfe, formats),
-        "reach": read["reach"] | {"rows": reached},
+        "measures": measures_of(rows, formats),
+        "reach": read["reach"]
+        | {"rows": [[TITLES[name], *reached[name]] for name in TITLES if name in reached]},
         "searches": read["searches"] | {"rows": seconds, "columns": {"seconds": "{:.1f}"}},
     }
+
+
+def near(row: Row) -> Sequence[float]:
+    """MAUVE and half its interval."""
+    return row[MAUVE]
 
 
 def curve(
@@ -140,14 +165,15 @@ def curves(rows: Rows, path: Path) -> None:
     unit = f"{unit.partition(', ')[2]} per token under the evaluator"
     panels = [(unit, MAIN, score), (unit, EULER, score)]
     panels.append(("unigram entropy, nats", MAIN, lambda row: (row["entropy"], 0.0)))
+    panels.append(("MAUVE, per cent", MAIN, near))
     panels = [panel for panel in panels if present(rows, panel[1])]
-    figure = new_figure(4.6 * len(panels), 4.2)
-    for axes, (label, names, value) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
+    down = math.ceil(len(panels) / 2)
+    figure = new_figure(11, 4.4 * down)
+    for i, (label, names, value) in enumerate(panels):
+        axes = figure.add_subplot(down, 2, i + 1)
         for name in present(rows, names):
             curve(axes, rows, name, names.index(name), value)
-        for row in of_method(rows, REAL):
+        for row in of_method(rows, REAL) if value is not near else ():  # It is far above.
             axes.axhline(value(row)[0], color="black", linewidth=0.8, label=REAL)
         budgets = sorted({row["budget"] for row in rows if row["budget"]})
         axes.set(xscale="log", xlabel="model calls (NFE)", ylabel=label)
@@ -155,7 +181,9 @@ def curves(rows: Rows, path: Path) -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.margins(y=0.25)
-        if value is score:  # The last panel has the methods of the first.
+        if value is near:
+            axes.set_ylim(bottom=0)
+        if value is score:  # The other panels have the methods of the first.
             axes.legend(frameon=False, fontsize=7, loc="upper right")
     write(figure, path)
 
@@ -181,9 +209,10 @@ def run() -> None:
     parser.add_argument("--name", default="text", help="of the pictures and pages")
     parser.add_argument("--nfe", type=int, nargs="+", default=[16, 64], help="of the samples")
     parser.add_argument("--rows", type=int, nargs="+", default=[0, 1], help="indices of samples")
+    parser.add_argument("--methods", nargs="+", choices=TITLES, metavar="NAME", help="all")
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
     args = parser.parse_args()
-    read, samples = read_rows(args.files)
+    read, samples = read_rows(args.files, methods=args.methods)
     decode = decoder(read_json(args.tokenizer))
     curves(records(read["rows"]), args.figures / f"{args.name}.png")
     for nfe in args.nfe:

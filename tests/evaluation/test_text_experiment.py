@@ -18,9 +18,15 @@ from novels import Novels
 from tables import render
 
 
-def row(name: str, nfe: float, mean: float, half: float, entropy: float = 6.0) -> text_rows.Row:
-    score = {"evaluator, nats": [mean, half], "entropy": entropy}
+def row(
+    name: str, nfe: float, mean: float, half: float, entropy: float = 6.0, mauve: float = 3.0
+) -> text_rows.Row:
+    score = {"evaluator, nats": [mean, half], "entropy": entropy, "mauve, %": [mauve, 0.3]}
     return {"method": name, "budget": nfe, "NFE": nfe, "sampler": "", "seconds": 0.0} | score
+
+
+def row_of(rows: list[text_rows.Row], method: str, budget: int) -> text_rows.Row:
+    return next(row for row in rows if (row["method"], row["budget"]) == (method, budget))
 
 
 def test_the_fewest_calls_that_reach_the_baseline() -> None:
@@ -29,15 +35,15 @@ def test_the_fewest_calls_that_reach_the_baseline() -> None:
         row("tweedie:uniform", 128, 4.9, 0.03),
         row("tweedie:uniform", 256, 4.7, 0.03),
         row("golden", 8, 4.8, 0.04),
-        row("golden", 16, 4.74, 0.04),
-        row("golden", 32, 4.6, 0.04),
+        row("golden", 16, 4.74, 0.04, mauve=2.5),
+        row("golden", 32, 4.6, 0.04, mauve=2.6),
         row("maskgit", 16, 3.0, 0.04, entropy=4.0),
     ]
     found = {name: cells for name, *cells in text_rows.reach(rows)["rows"]}
     assert found == {
-        "tweedie:uniform": [256, 256, 1.0],
-        "golden": [32, 16, 16.0],
-        "maskgit": [None, None, None],
+        "tweedie:uniform": [256, 256, 1.0, 256, 1.0],
+        "golden": [32, 16, 16.0, 32, 8.0],
+        "maskgit": [None] * 5,
     }
     assert text_rows.reach(rows[:2])["rows"] == []
 
@@ -161,14 +167,40 @@ def test_tables_pictures_and_pages(monkeypatch, folder) -> None:
         "entropy-bounded",
     ]
     measured = text_rows.records(read_json(folder / "d.json")["tables"]["rows"])
-    assert rows[2]["4"] == next(
-        text_rows.score(r) for r in measured if r["method"] == "maskgit" and r["budget"] == 4
-    )
+    assert rows[2]["4"] == text_rows.score(row_of(measured, "maskgit", 4))
     assert [row["method"] for row in text_rows.records(tables["measures-4"])] == [
         "real text",
         *(row["NFE"] for row in rows),
     ]
+    compared = text_rows.records(tables["measures"])
+    assert [(row["method"], row["NFE"]) for row in compared] == [
+        ("real text", ""),
+        ("uniform times", 2),
+        ("uniform times", 4),
+    ]
+    assert compared[2]["word entropy"] == row_of(measured, "tweedie:uniform", 4)["word entropy"]
     assert all(render(table) for table in tables.values())
+
+
+def test_of_a_row_that_two_files_have_the_first_counts(monkeypatch, folder) -> None:
+    flags = ["--nfe", "2", "--methods", "tweedie:uniform", "maskgit"]
+    first = run(monkeypatch, folder, "e.json", *flags)
+    content = read_json(first)
+    head = content["tables"]["rows"]["head"]
+    for row in content["tables"]["rows"]["rows"]:
+        row[head.index("entropy")] += 1
+    second = folder / "f.json"
+    write_json(second, content)
+    samples = text_rows.samples_file(first).read_bytes()
+    text_rows.samples_file(second).write_bytes(samples)
+    for files, added in (([first, second], 0), ([second, first], 1)):
+        rows = text_rows.records(text_rows.read_rows(files)[0]["rows"])
+        assert len(rows) == 3
+        before = text_rows.records(read_json(first)["tables"]["rows"])
+        for row, old in zip(rows, before, strict=True):
+            assert row["entropy"] == old["entropy"] + added
+    some, _ = text_rows.read_rows([first, second], methods=["maskgit"])
+    assert [name for name, *_ in some["rows"]["rows"]] == ["real text", "maskgit"]
 
 
 def test_lines_keep_words_together_and_lose_blanks_only() -> None:
