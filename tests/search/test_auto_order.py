@@ -66,7 +66,7 @@ def test_states_in_one_call_are_those_of_several():
     ]
     alone = evaluate_orders(REVERSE, one, orders, Measure.DATA)
     start = start_uncertainties(REVERSE, one)
-    together = evaluate_orders(REVERSE, one, orders, Measure.DATA, start=start, states=3)
+    together = evaluate_orders(REVERSE, one, orders, Measure.DATA, start=start, together=3)
     for a, b in zip(alone, together, strict=True):
         assert b.entropy == pytest.approx(a.entropy)
         assert b.gap == pytest.approx(a.gap)

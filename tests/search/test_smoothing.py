@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from jumpsteps.search.costs.smoothing import local_plane, smooth_logarithm
+from jumpsteps.search.costs.smoothing import (
+    local_line,
+    local_lines,
+    local_plane,
+    smooth_logarithm,
+)
 
 
 @pytest.mark.parametrize("n", [3, 7, 20])
@@ -27,3 +32,17 @@ def test_values_near_zero_are_raised_to_a_thousandth_of_the_largest() -> None:
     narrow = smooth_logarithm(np.array([8.0, 0.0, 1e-9, 2.0]), 0.1, at, at)
     assert narrow == pytest.approx([8.0, 8e-3, 8e-3, 2.0])
     assert smooth_logarithm(np.zeros(4), 1.0, at, at[:2]).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("bandwidth", [0.05, 0.35, 3.0])
+@pytest.mark.parametrize("points", [3, 11, 400])
+def test_lines_through_the_first_points_as_products_of_two_matrices(
+    points: int, bandwidth: float
+) -> None:
+    """The same as from weights point by point, and a straight line stays as it is."""
+    at = 0.2 * np.arange(points) ** 0.6
+    sizes = sorted({3, (points + 3) // 2, points})
+    for n, (fit, waves) in zip(sizes, local_lines(at, bandwidth, sizes), strict=True):
+        line = local_line(at[:n], at[:n], bandwidth)
+        assert np.abs(fit @ waves - line).max() < 1e-11
+        assert np.abs(fit @ (waves @ (2 - 3 * at[:n])) - (2 - 3 * at[:n])).max() < 1e-10

@@ -208,19 +208,29 @@ class Workers:
             return own
         if not len(owners):
             return own[:0]
-        sizes = torch.bincount(owners, minlength=self.count).tolist()
-        sent = own.new_zeros(max(sizes), *own.shape[1:])
-        sent[: sizes[self.rank]] = own[: sizes[self.rank]]
-        received = [torch.empty_like(sent) for _ in sizes]
-        dist.all_gather(received, sent)
+        parts = self.parts(own, torch.bincount(owners, minlength=self.count).tolist())
         values = own.new_empty(len(owners), *own.shape[1:])
-        parts = [each[:size] for each, size in zip(received, sizes, strict=True)]
         values[owners.argsort(stable=True).to(own.device)] = torch.cat(parts)
         return values
 
     def of_all(self, own: Tensor, n: int) -> Tensor:
         """The values [n, ...] of all processes, each of which has computed its ``rows_of`` n."""
-        return self.gathered(own, torch.arange(n) % self.count)
+        if self.count == 1 or not n:
+            return own[:n]
+        values = own.new_empty(n, *own.shape[1:])
+        sizes = [len(range(rank, n, self.count)) for rank in range(self.count)]
+        for rank, part in enumerate(self.parts(own, sizes)):
+            values[rank :: self.count] = part
+        return values
+
+    def parts(self, own: Tensor, sizes: list[int]) -> list[Tensor]:
+        """The values [size, ...] of each process; more than its size are left out."""
+        sent = own[: sizes[self.rank]].contiguous()
+        if len(sent) < max(sizes):
+            sent = torch.cat([sent, sent.new_zeros(max(sizes) - len(sent), *sent.shape[1:])])
+        received = [torch.empty_like(sent) for _ in sizes]
+        dist.all_gather(received, sent)
+        return [each[:size] for each, size in zip(received, sizes, strict=True)]
 
     def tally(self, name: str) -> Callable[[int], int] | None:
         """A function that adds to what all processes have done, and says how much that is; None

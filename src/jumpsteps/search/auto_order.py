@@ -168,7 +168,7 @@ class AutoOrder:
         ]
         start = start_uncertainties(reverse, paths)
         evaluated = evaluate_orders(
-            reverse, paths, wanted, Measure.DATA, start=start, states=STATES
+            reverse, paths, wanted, Measure.DATA, start=start, together=STATES
         )
         return {
             name: Candidate(ranks, one)
@@ -279,7 +279,7 @@ def refined(reverse: ReverseProcess, paths: Paths, candidate: Candidate, more: i
     if not len(counts):
         return candidate
     wanted = [(old.order, ranks, counts)]
-    (added,) = evaluate_orders(reverse, paths, wanted, Measure.DATA, states=STATES)
+    (added,) = evaluate_orders(reverse, paths, wanted, Measure.DATA, together=STATES)
     return Candidate(ranks, old.joined(added))
 
 

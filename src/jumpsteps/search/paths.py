@@ -8,6 +8,7 @@ Sites that are observed when sampling (a prompt, known bars) are clean at every 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ class Paths:
         """The free sites that the reverse process can change, bool [B, L]."""
         return self.forward.movable(x) & self.free
 
-    @property
+    @cached_property
     def sites(self) -> int:
         """The number of free sites of each sequence.
 

@@ -30,15 +30,12 @@ from torch import Tensor
 
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats, standard_error
-from jumpsteps.denoiser.chunks import site_entropies, site_entropies_and_nll
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search.costs.calibration_gap import mean_over_ranks, smoothed_gap
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
-from jumpsteps.search.costs.information_profile import check_finite
 from jumpsteps.search.costs.rank_tables import TotalCorrelations, pooled_over_ranks
 from jumpsteps.search.costs.table import (
     NOISE_LEVELS,
@@ -46,6 +43,7 @@ from jumpsteps.search.costs.table import (
     Measure,
     StepCosts,
 )
+from jumpsteps.search.costs.uncertainties import uncertainties
 from jumpsteps.search.paths import Paths
 
 __all__ = [
@@ -266,7 +264,8 @@ class OrderEvaluations:
         if self.exchangeable:
             entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
         each = self.correlations(entropy, revealed)
-        return self.table(each, lambda i: np.maximum(each.row(i).mean(-1), 0))
+        expected = self.correlations(entropy.mean(1, keepdims=True), revealed)
+        return self.table(each, lambda points: np.maximum(expected.mean_rows(points), 0))
 
     def by_data(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """Costs from -log p of data; a negative one counts by as much as it is significant."""
@@ -277,30 +276,30 @@ class OrderEvaluations:
             gap = mean_over_ranks(gap, self.counts)
         each = self.correlations(entropy + gap, revealed)
         smooth = smooth.mean(1, keepdims=True) + smoothed_gap(
-            gap, self.counts, bandwidth, exchangeable=self.exchangeable, workers=self.workers
+            gap, self.counts, bandwidth, exchangeable=self.exchangeable
         )
         expected = self.correlations(smooth, revealed)
 
-        def significant(i: int) -> Floats:
-            mean = expected.row(i)[:, 0]
-            negative = mean < 0
-            if negative.any():
-                error = standard_error(each.row(i)[negative])
-                mean[negative] = np.minimum(mean[negative] + 2 * error, 0)
-            return mean
+        def significant(points: Counts) -> Floats:
+            means = expected.mean_rows(points)
+            for i, mean in zip(points.tolist(), means, strict=True):
+                negative = np.flatnonzero(mean < 0)
+                if len(negative):
+                    error = each.standard_errors(i, negative)
+                    mean[negative] = np.minimum(mean[negative] + 2 * error, 0)
+            return means
 
-        alone, known = each.at_own_turn.sum(-1), self.calibration()
+        alone, known = each.alone, self.calibration()
         return replace(self.table(each, significant), alone=alone, calibration=known)
 
-    def table(self, each: TotalCorrelations, row: Callable[[int], Floats]) -> CountCosts:
-        """The table of the costs ``row(i)`` [G - 1 - i] of the steps from grid point i."""
+    def table(self, each: TotalCorrelations, rows: Callable[[Counts], Floats]) -> CountCosts:
+        """The table of the costs ``rows(points)`` [n, G] of the steps from grid points [n]."""
         sites, revealed = self.entropy.shape[-1], each.revealed
         grid = sites - np.append(revealed, sites).astype(np.float64)
-        mine = range(self.workers.rank, len(revealed), self.workers.count)
-        value = torch.full((len(mine), len(grid)), torch.inf, dtype=torch.float64)
-        for own, i in zip(value.numpy(), mine, strict=True):
-            own[i + 1 :] = row(i) + TIE_BREAK * ((grid[i] - grid[i + 1 :]) / sites) ** 2
-        every = self.workers.of_all(value, len(revealed)).numpy()
+        mine = np.arange(self.workers.rank, len(revealed), self.workers.count)
+        value = rows(mine) + TIE_BREAK * ((grid[mine, None] - grid) / sites) ** 2
+        value[np.arange(len(grid)) <= mine[:, None]] = np.inf
+        every = self.workers.of_all(torch.from_numpy(value), len(revealed)).numpy()
         every = np.append(every, np.full((1, len(grid)), np.inf), axis=0)
         return CountCosts(grid, every, len(self.counts), self.order, cache(each.row))
 
@@ -330,64 +329,45 @@ def evaluate_orders(
     orders: list[tuple[RevealOrder, Tensor, Counts]],
     measure: Measure,
     *,
-    start: list[Tensor] | None = None,
-    states: int = 1,
+    start: Floats | None = None,
+    together: int = 1,
 ) -> list[OrderEvaluations]:
     """Evaluate the model with the first m sites known, for every m of each order.
 
     Args:
         orders: each with its ranks of the free sites, int64 [B, L], and its counts m, increasing.
-        start: ``start_uncertainties``, which all orders share; evaluated if None.
-        states: evaluated in one model call; each has all B sequences.
+        start: ``start_uncertainties``, by data, which all orders share; evaluated if None.
+        together: states in one model call; each has all B sequences.
     """
-    wanted = [(ranks, m) for _, ranks, counts in orders for m in counts.tolist() if m or not start]
-    found: list[list[Tensor]] = []
-    for k in range(0, len(wanted), states):
-        found += uncertainties(reverse, paths, wanted[k : k + states], measure)
-    evaluated = []
+    states = [
+        (ranks, m) for _, ranks, counts in orders for m in counts.tolist() if m or start is None
+    ]
+    found = uncertainties(reverse, paths, states, measure, together=together).numpy()
+    evaluated, done = [], 0
     for order, ranks, counts in orders:
-        tables = []
-        for m in counts.tolist():
-            each = start if start and m == 0 else found.pop(0)
-            tables.append([by_rank(one, ranks)[:, : paths.sites].cpu().numpy() for one in each])
-        entropy, *gap = (np.stack(each) for each in zip(*tables, strict=True))
+        new = len(counts) - (start is not None)
+        tables = found[:, done : done + new]
+        done += new
+        if start is not None:
+            tables = np.concatenate([in_order(start, ranks[paths.free])[:, None], tables], 1)
+        entropy, *gap = tables
         evaluated.append(
             OrderEvaluations(order, counts, entropy, gap[0] if gap else None, paths.workers)
         )
     return evaluated
 
 
-def start_uncertainties(reverse: ReverseProcess, paths: Paths) -> list[Tensor]:
-    """Entropies and calibration gaps of all free sites with none known, [B, L]; one model call."""
-    return uncertainties(reverse, paths, [(paths.keys, 0)], Measure.DATA)[0]
-
-
-def uncertainties(
-    reverse: ReverseProcess, paths: Paths, states: list[tuple[Tensor, int]], measure: Measure
-) -> list[list[Tensor]]:
-    """Entropies of the masked sites of each state (ranks, m), float64 [B, L], zero elsewhere.
-
-    With them, where measured by data, the calibration gap to -log p of data. One model call.
+def start_uncertainties(reverse: ReverseProcess, paths: Paths) -> Floats:
+    """Entropies and calibration gaps of all free sites from left to right with none known,
+    [2, B, sites]; one model call.
     """
-    sites, many = paths.sites, len(states)
-    x = torch.cat([paths.with_masked(sites - m, ranks) for ranks, m in states])
-    times = [time_of_masked(paths.forward, sites - m, sites) for _, m in states]
-    t = times[0] if many == 1 else torch.tensor(times, dtype=torch.float64, device=x.device)
-    if isinstance(t, Tensor):
-        t = t.repeat_interleave(len(paths.data))
-    where = paths.forward.movable(x) & paths.free.repeat(many, 1)
-    if measure is Measure.MODEL:
-        values = [site_entropies(reverse, x, t, where, paths.workers)]
-    else:
-        data = paths.data.repeat(many, 1)
-        entropy, nll = site_entropies_and_nll(reverse, x, t, where, data, paths.workers)
-        check_finite(nll)
-        values = [entropy, nll - entropy]
-    empty = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
-    tables = [empty.masked_scatter(where, each).chunk(many) for each in values]
-    return [list(each) for each in zip(*tables, strict=True)]
+    left_to_right = paths.free.cumsum(-1) - 1
+    return uncertainties(reverse, paths, [(left_to_right, 0)], Measure.DATA)[:, 0].numpy()
 
 
-def by_rank(table: Tensor, ranks: Tensor) -> Tensor:
-    """Values of sites [B, L] in the order of their ranks."""
-    return torch.zeros_like(table).scatter(-1, ranks, table)
+def in_order(tables: Floats, ranks: Tensor) -> Floats:
+    """Values [2, B, sites] of free sites from left to right, by their ranks [B * sites]."""
+    by_rank = np.empty_like(tables)
+    places = ranks.reshape(tables.shape[1:]).cpu().numpy()
+    np.put_along_axis(by_rank, np.broadcast_to(places, tables.shape), tables, -1)
+    return by_rank

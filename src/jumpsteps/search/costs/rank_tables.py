@@ -5,7 +5,7 @@ where rank j < m. They are interpolated between these numbers, and summed over t
 reveals.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,19 @@ def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Fl
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over the first ranks, up to each point of a grid.
+
+    Attributes:
+        value: at each evaluation, [K, G, B].
+        slope: by how much it changes per site known beyond those of the evaluation, [K, G, B].
+    """
+
+    value: Floats
+    slope: Floats
+
+
+@dataclass(frozen=True)
 class TotalCorrelations:
     """Each sequence's cost of every step on a grid of numbers of known sites, row by row.
 
@@ -80,30 +93,79 @@ class TotalCorrelations:
 
     def row(self, i: int) -> Floats:
         """Costs of the steps from the i-th grid point to each later one, [G - 1 - i, B]."""
-        first, stops = int(self.revealed[i]), np.append(self.revealed[i + 1 :], self.sites)
-        above = self.known(i, self.sites) - self.at_own_turn[:, first:]
-        # In torch the rows are summed side by side; numpy's cumsum is slower, with the same sums.
-        excess = torch.from_numpy(above).cumsum(-1).numpy()
-        return np.ascontiguousarray(excess[:, stops - first - 1].T)
+        costs = self.sums_between(self.excess, i, slice(i + 1, None))
+        costs[0] = 0.0  # By definition, which rounding would miss.
+        return costs
+
+    def mean_rows(self, points: Counts) -> Floats:
+        """Mean costs of the steps from grid points [n] to every one, [n, G]; zero where none is."""
+        ends = np.arange(len(self.revealed) + 1)
+        costs: Floats = self.sums_between(self.excess, points[:, None], ends).mean(-1)
+        costs[ends <= points[:, None] + 1] = 0.0
+        return costs
+
+    def standard_errors(self, i: int, ends: Counts) -> Floats:
+        """Of the costs of the steps from the i-th grid point to others [n], over sequences, [n]."""
+        deviations = self.sums_between(self.deviations, i, ends)
+        sequences = deviations.shape[-1]
+        squares = np.einsum("nb,nb->n", deviations, deviations)
+        error: Floats = np.sqrt(squares / (sequences * (sequences - 1)))
+        return error
+
+    @property
+    def alone(self) -> Floats:
+        """The sum of every rank's H at its own turn, [B]."""
+        total: Floats = self.at_own_turn[-1]
+        return total
 
     @cached_property
     def at_own_turn(self) -> Floats:
-        """Every rank's H at its own turn, [B, sites]."""
-        stops = np.append(self.revealed[1:], self.sites).tolist()
-        return np.concatenate([self.known(i, stop) for i, stop in enumerate(stops)], -1)
+        """The sum of H at its own turn over the ranks before each grid point, [G, B]."""
+        points = np.arange(len(self.revealed))
+        return np.pad(self.sums_between(self.known, points, points + 1).cumsum(0), ((1, 0), (0, 0)))
 
-    def known(self, i: int, stop: int) -> Floats:
-        """H(x_j | first m) of the ranks m <= j < stop, [B, stop - m]; m that of the grid point."""
-        m = int(self.revealed[i])
-        k = int(np.searchsorted(self.counts, m, side="right")) - 1
-        beyond, last = m - self.counts[k], min(k + 1, len(self.counts) - 1)
-        end = int(self.counts[k + 1]) if k < last else self.sites
-        share = beyond / (end - self.counts[k])
-        row: Floats = (1 - share) * self.entropy[k, :, m:stop]
-        row += share * self.entropy[last, :, m:stop]
-        soon = slice(m, min(end, stop))
-        row[:, : soon.stop - m] = self.entropy[k, :, soon] - beyond * self.slopes[k][:, None]
-        return row
+    def sums_between(self, sums: Sums, i: int | Counts, ends: slice | Counts) -> Floats:
+        """A sum over the ranks from the i-th grid point, whose sites are known, to ``ends``,
+        [..., B]; ``i`` may be several with an end each.
+        """
+        k = self.before[i]
+        beyond = (self.revealed[i] - self.counts[k])[..., None]
+        total: Floats = sums.value[k, ends] - sums.value[k, i]
+        total += beyond * (sums.slope[k, ends] - sums.slope[k, i])
+        return total
+
+    @cached_property
+    def before(self) -> Counts:
+        """The last evaluation with at most as many known ranks as each grid point, [G - 1]."""
+        return np.searchsorted(self.counts, self.revealed, side="right") - 1
+
+    @cached_property
+    def known(self) -> "Sums":
+        """Of H(x_j | first m)."""
+        # Torch sums the rows side by side; numpy's cumsum is slower, with the same sums.
+        total = torch.from_numpy(self.entropy).cumsum(-1).numpy()
+        total = np.pad(total, ((0, 0), (0, 0), (1, 0)))
+        points = np.append(self.revealed, self.sites)
+        values, slopes = [], []
+        for k, end in enumerate(np.append(self.counts[1:], self.sites)):
+            soon, later = np.minimum(points, end), total[min(k + 1, len(total) - 1)]
+            rise = later[:, points] - later[:, soon] - (total[k][:, points] - total[k][:, soon])
+            values.append(total[k][:, points].T)
+            slopes.append((rise / (end - self.counts[k]) - self.slopes[k][:, None] * soon).T)
+        return Sums(np.array(values), np.array(slopes))
+
+    @cached_property
+    def excess(self) -> "Sums":
+        """Of H(x_j | first m) - H(x_j | first j)."""
+        return replace(self.known, value=self.known.value - self.at_own_turn)
+
+    @cached_property
+    def deviations(self) -> "Sums":
+        """Of the same without its mean over sequences."""
+        value, slope = (
+            each - each.mean(-1, keepdims=True) for each in (self.excess.value, self.excess.slope)
+        )
+        return Sums(value, slope)
 
     @property
     def sites(self) -> int:

@@ -13,6 +13,9 @@ from jumpsteps.core.information import Floats
 
 __all__ = ["GAP_BANDWIDTHS", "local_line", "local_lines", "local_plane", "smooth_logarithm"]
 
+REACH = 8.5
+"""Bandwidths from which on a Gaussian is below the rounding of 1."""
+
 GAP_BANDWIDTHS = 3.0
 """The calibration gap c - h varies more slowly along the noise than the entropy h, and is noisier:
 so many times the bandwidth."""
@@ -34,29 +37,49 @@ def smooth_logarithm(curve: Floats, bandwidth: float, at: Floats, wanted: Floats
 
 def local_line(at: Floats, wanted: Floats, bandwidth: float) -> Floats:
     """The matrix [N, K] of the regression: values at ``at`` [K] to fitted values at ``wanted``."""
-    return regression(*weighted_distances(at, wanted, bandwidth))
-
-
-def local_lines(at: Floats, bandwidth: float, sizes: Iterable[int]) -> Iterator[Floats]:
-    """``local_line`` of the first n of ``at`` to themselves, [n, n], for each size n."""
-    parts = weighted_distances(at, at, bandwidth)
-    for n in sizes:
-        yield regression(*(part[:n, :n] for part in parts))
-
-
-def weighted_distances(
-    at: Floats, wanted: Floats, bandwidth: float
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Distances d of ``at`` [K] from ``wanted`` [N], their weights w, w d and w d^2, [N, K]."""
     distance = at[None] - wanted[:, None]
     weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
-    return distance, weight, weight * distance, weight * distance**2
-
-
-def regression(distance: Floats, weight: Floats, first: Floats, second: Floats) -> Floats:
-    """The matrix of the regression from ``weighted_distances``."""
-    s0, s1, s2 = (np.sum(each, -1, keepdims=True) for each in (weight, first, second))
+    s0, s1, s2 = (
+        np.sum(each, -1, keepdims=True)
+        for each in (weight, weight * distance, weight * distance**2)
+    )
     return weight * (s2 - s1 * distance) / (s0 * s2 - s1**2)
+
+
+def local_lines(
+    at: Floats, bandwidth: float, sizes: Iterable[int]
+) -> Iterator[tuple[Floats, Floats]]:
+    r"""``local_line`` of the first n of ``at`` to themselves, as a product of matrices [n, F] and
+    [F, n], for each size n.
+
+    With angular frequencies :math:`\omega_k` of a period P beyond all distances,
+
+    .. math:: e^{-d^2 / 2 h^2} = \sum_k a_k \cos(\omega_k d), \qquad
+        a_k = \frac{\sqrt{2 \pi} h}{P} (2 - \delta_{k0}) e^{-h^2 \omega_k^2 / 2},
+
+    up to rounding where both the image of a distance in the next period and the frequencies left
+    out are more than ``REACH`` bandwidths away. A cosine of a difference is a sum of products, so F
+    is twice the number of frequencies, and no matrix [n, n] is made.
+    """
+    period = float(np.ptp(at)) + REACH * bandwidth
+    number = np.arange(int(REACH * period / (2 * np.pi * bandwidth)) + 2)
+    frequency = 2 * np.pi / period * number
+    scaled = (bandwidth * frequency) ** 2
+    a = np.sqrt(2 * np.pi) * bandwidth / period * np.where(number, 2, 1) * np.exp(-0.5 * scaled)
+    cos, sin = (wave(at[:, None] * frequency) for wave in (np.cos, np.sin))
+    waves = np.hstack([cos, sin])
+    # The weights w, and w d and w d^2 by derivatives: w d = -h^2 w', w d^2 = h^2 (w - (w d)').
+    tilt, bend = bandwidth**2 * frequency * a, bandwidth**2 * (1 - scaled) * a
+    zeroth, first, second = (
+        np.hstack(each)
+        for each in ([a * cos, a * sin], [-tilt * sin, tilt * cos], [bend * cos, bend * sin])
+    )
+    total = waves.cumsum(0)
+    for n in sizes:
+        s0, s1, s2 = (each[:n] @ total[n - 1] for each in (zeroth, first, second))
+        determinant = s0 * s2 - s1**2
+        fit = (s2 / determinant)[:, None] * zeroth[:n] - (s1 / determinant)[:, None] * first[:n]
+        yield fit, waves[:n].T
 
 
 def local_plane(
