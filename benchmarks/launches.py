@@ -110,7 +110,8 @@ class Counting(TorchDispatchMode):
             and kwargs.get("dtype") in (None, args[0].dtype)
         ):
             return args[0]
-        crossing = bool(wrapped) != there if name == "_to_copy" else False
+        background = bool(kwargs.get("non_blocking"))
+        crossing = name == "_to_copy" and bool(wrapped) != there and not background
         crossing |= name == "copy_" and len(wrapped) == 1 and not waits_not(args, kwargs)
         mask = name in ("index", "index_put_", "index_put") and any(
             part.dtype == torch.bool for part in on_device(args[1])

@@ -203,7 +203,7 @@ def test_a_step_of_256_intensities(sampler: Sampler, t: float, s: float) -> None
 def test_threads_share_the_tables_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each at its own times: what is made for one must not take away what another reads, even where
     fewer tables are kept than one step reads."""
-    monkeypatch.setattr(time_tables, "KEPT", 1)
+    monkeypatch.setattr(time_tables, "KEPT", (1, 1))
     forward = PROCESSES["gaussian-5-Constant"]
     x = all_states(forward)
 
@@ -215,6 +215,28 @@ def test_threads_share_the_tables_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -
         together = list(pool.map(walk, range(8)))
     for found, first in zip(together, range(8), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(found, walk(first), strict=True))
+
+
+@pytest.mark.parametrize(("few", "symbols"), [(0, 7), (16, 7), (0, 256), (16, 256)])
+def test_pairs_of_few_sites_are_drawn_as_those_of_many(
+    few: int, symbols: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without looking for equal pairs: by the distribution function, with zeros among weights."""
+    monkeypatch.setattr(given_data, "FEW", few)
+    generator = seeded(symbols)
+    table = torch.rand(symbols, symbols, generator=generator, dtype=torch.float64)
+    table[torch.rand(symbols, symbols, generator=generator) < 0.3] = 0
+    x0, x = torch.randint(symbols, (2, 16 * symbols), generator=generator)
+    drawn = given_data.draw_pairs(
+        x0, x, symbols, lambda x0, x: table[x0] * table[x], generator=seeded(1)
+    )
+    u = torch.rand(16 * symbols, generator=seeded(1), dtype=torch.float64)
+    weights = table[x0] * table[x]
+    above = (weights.cumsum(-1) / weights.sum(-1, keepdim=True)).gather(-1, drawn[:, None])[:, 0]
+    own = weights.gather(-1, drawn[:, None])[:, 0] / weights.sum(-1)
+    assert (own > 0).all()
+    assert (u < above + 1e-9).all()
+    assert (u >= above - own - 1e-9).all()
 
 
 @pytest.mark.parametrize("symbols", [256, 100, 7])

@@ -22,9 +22,9 @@ def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
     made: list[int] = []
     exponential = time_tables.exponential_of_rates
 
-    def counted(rates, elapsed):
+    def counted(rates, elapsed, **options):
         made.append(len(elapsed))
-        return exponential(rates, elapsed)
+        return exponential(rates, elapsed, **options)
 
     monkeypatch.setattr(time_tables, "exponential_of_rates", counted)
     results, batches = [], []
@@ -40,6 +40,35 @@ def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
     assert torch.equal(*results)
     assert batches[0] == [2, 1, 2, 2, 2, 2]
     assert batches[1] == [6, 1, 4]
+
+
+def test_a_schedule_that_comes_again_finds_its_tables(monkeypatch) -> None:
+    """If all fit; else the latest are kept, and never more than the limit."""
+    made: list[int] = []
+    exponential = time_tables.exponential_of_rates
+
+    def counted(rates, elapsed, **options):
+        made.append(len(elapsed))
+        return exponential(rates, elapsed, **options)
+
+    monkeypatch.setattr(time_tables, "exponential_of_rates", counted)
+    times = [1 - 0.9 * k / 64 for k in range(65)]
+    for limit, again in ((2 * 64, 0), (100, 64)):
+        kept = tables(0)
+        kept.kept = limit
+        for runs in (64, again):
+            made.clear()
+            for t, s in pairwise(times):
+                kept.between((0.0, s), (s, t))
+            assert len(made) == runs
+            assert len(kept.matrices) == limit
+
+
+def test_as_many_tables_are_kept_as_have_the_same_size() -> None:
+    for symbols, kept in ((2, 1024), (256, 256), (4096, 6)):
+        rates = torch.zeros(1, 1, dtype=torch.float64).expand(symbols, symbols)
+        for ahead in (0, 16):
+            assert TimeTables(rates, LogLinear().total, 0.0, ahead).kept == kept + 2 * ahead
 
 
 def test_other_times_than_those_announced_are_made_alone() -> None:

@@ -11,12 +11,12 @@ Zheng et al. 2025, arXiv 2409.02908.) All randomness comes from the generator th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from jumpsteps.core.late_checks import check_numbers, errors_of_step
+from jumpsteps.core.late_checks import check_numbers, errors_of_step, read_later
 from jumpsteps.core.poisson import poisson_quantile
 from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.core.tensors import precise
@@ -84,19 +84,28 @@ def poisson(mean: Tensor, *, generator: Generator, now: bool = False) -> Tensor:
     return poisson_numbers(mean if checked else in_range(mean), generator)
 
 
-def poisson_times(mean: Tensor, *, generator: Generator) -> tuple[Tensor, int]:
-    """``poisson`` numbers that set a size, and their sum; a GPU is waited for once.
+def poisson_times(mean: Tensor, *, generator: Generator) -> tuple[Tensor, Callable[[], int]]:
+    """``poisson`` numbers that set a size, and a function that gives their sum.
+
+    A GPU copies the sum in the background: what it is asked for before the function is called, it
+    does while the CPU waits.
 
     Raises:
-        ValueError: a mean is negative or not finite.
+        ValueError: a mean is negative or not finite; the function raises it.
     """
     if not mean.numel():
-        return mean.to(torch.int64), 0
+        return mean.to(torch.int64), lambda: 0
     times = poisson_numbers(in_range(mean), generator)
-    least, most, total = read([*mean.aminmax(), times.sum()])
-    with errors_of_step():
-        verify_means([least, most])
-    return times, int(total)
+    numbers = [each.to(torch.float64) for each in (*mean.aminmax(), times.sum())]
+    read = read_later(torch.stack(numbers))
+
+    def number() -> int:
+        least, most, total = read()
+        with errors_of_step():
+            verify_means([least, most])
+        return int(total)
+
+    return times, number
 
 
 def poisson_numbers(mean: Tensor, generator: Generator) -> Tensor:
@@ -191,12 +200,6 @@ class RowDraws:
         found = torch.searchsorted(self.cumulative, below(start + u, start + 1), right=True)
         symbol = found - rows * self.symbols
         return symbol if self.checked else symbol.clamp_(0, self.symbols - 1)
-
-
-def read(numbers: Sequence[Tensor]) -> list[float]:
-    """Numbers from a GPU, which is waited for once, in float64."""
-    found: list[float] = torch.stack([each.to(torch.float64) for each in numbers]).cpu().tolist()
-    return found
 
 
 def check_distributions(rows: Tensor, total: Tensor, message: str) -> bool:

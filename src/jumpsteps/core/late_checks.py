@@ -15,21 +15,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["LateChecks", "check_numbers", "errors_of_step", "late_checks"]
+__all__ = ["LateChecks", "check_numbers", "errors_of_step", "late_checks", "read_later"]
 
 Verify = Callable[[Sequence[float]], None]
 """Takes numbers, and raises an error if they are not as they must be."""
 
 
 class Waiting(NamedTuple):
-    """Numbers on their way to the CPU, the event after their copy, what checks them, and the step
-    that they are of.
-    """
+    """What reads numbers on their way to the CPU, what checks them, and the step they are of."""
 
-    numbers: Tensor
-    copied: "torch.cuda.Event | None"
+    read: Callable[[], list[float]]
     verify: Verify
     step: str
+
+
+def read_later(numbers: Tensor) -> Callable[[], list[float]]:
+    """Copies numbers [n] from a GPU in the background; what it returns reads them, and waits for
+    what the GPU had been asked for until now, not for what comes after.
+    """
+    if numbers.device.type != "cuda":
+        return numbers.tolist
+    copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+    copy.copy_(numbers, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(numbers.device))
+
+    def read() -> list[float]:
+        copied.synchronize()
+        found: list[float] = copy.tolist()
+        return found
+
+    return read
 
 
 class LateChecks:
@@ -48,23 +64,14 @@ class LateChecks:
 
     def add(self, numbers: Tensor, verify: Verify) -> None:
         """Copy the numbers in the background."""
-        if numbers.device.type != "cuda":
-            self.latest.append(Waiting(numbers, None, verify, self.step))
-            return
-        copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-        copy.copy_(numbers, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record(torch.cuda.current_stream(numbers.device))
-        self.latest.append(Waiting(copy, copied, verify, self.step))
+        self.latest.append(Waiting(read_later(numbers), verify, self.step))
 
     def next_step(self) -> None:
         """Make the checks that were there when it was called before."""
         due, self.earlier, self.latest = self.earlier, self.latest, []
-        for numbers, copied, verify, step in due:
-            if copied is not None:
-                copied.synchronize()
+        for read, verify, step in due:
             with named(step):
-                verify(numbers.tolist())
+                verify(read())
 
     def settle(self) -> None:
         """Make all checks."""

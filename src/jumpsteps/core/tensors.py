@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_tokens", "like", "one_hot", "precise"]
+__all__ = ["as_tokens", "like", "one_hot", "precise", "sent"]
 
 
 def as_tokens(x: Any, what: str, device: torch.device | str = "cpu") -> Tensor:
@@ -41,3 +41,11 @@ def precise(value: Tensor) -> torch.dtype:
 def like(value: Tensor, w: Tensor) -> Tensor:
     """A float64 number per site [...] as a factor [..., 1] of w, in w's dtype and device."""
     return value.to(w)[..., None]
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU on a device; the CPU does not wait until a GPU has them."""
+    if device.type != "cuda":
+        return values.to(device)
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return pinned.copy_(values).to(device, non_blocking=True)

@@ -52,6 +52,10 @@ __all__ = [
 NUMBERS = 2**25
 """Numbers in the largest table of pairs."""
 
+FEW = 16
+"""So many sites for each symbol, at most, are drawn without looking for equal pairs, which a GPU
+would have to be waited for."""
+
 SMALLEST = 1e-25
 """The smallest likelihood, as a share of the largest of its site, that float32 divides by."""
 
@@ -74,6 +78,9 @@ def draw_pairs(
         symbols: V.
         rows: pairs (x0, x), int64 [P] each, to their unnormalised distributions, float64 [P, V].
     """
+    if len(x) <= FEW * symbols:
+        table = RowDraws(rows(x0, x))
+        return table.draw(torch.arange(len(x), device=x.device), generator=generator)
     # There are V^2 pairs at most; where their table would be too large, sites come in parts.
     most = max(len(x), 1) if symbols**3 <= NUMBERS else NUMBERS // symbols
     u = uniform(tuple(x.shape), generator=generator, device=x.device)
@@ -277,13 +284,14 @@ class NearJumps:
             noise: h sigma(t), the length of the step.
         """
         weights, rare, draw = data.weighted(self.inverse, self.rare)
+        times, number = poisson_times(noise * rare, generator=generator)
+        # A GPU does the next four lines while the CPU waits for the number.
         probs = weights @ self.tables.q.to(weights)
         target = (x[:, None] + self.symbols.distance).clamp_(0, len(self.likely) - 1)
         mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
-        times, number = poisson_times(noise * rare, generator=generator)
         site = torch.arange(len(x), device=x.device)
-        site = site.repeat_interleave(times, output_size=number)  # Of each jump.
+        site = site.repeat_interleave(times, output_size=number())  # Of each jump.
         source = at_repeats(generator, times)
         x0 = draw(site, source)
         y = draw_pairs(x0, x[site], len(self.likely), self.rare_jumps, generator=source)

@@ -234,7 +234,7 @@ class ForwardProcess(ABC):
     ) -> Tensor:
         """x plus the sum of Poisson numbers of jumps, of means [K], whose x0 ``draw`` draws."""
         times, number = poisson_times(means, generator=generator)
-        sites = torch.arange(len(x), device=x.device).repeat_interleave(times, output_size=number)
+        sites = torch.arange(len(x), device=x.device).repeat_interleave(times, output_size=number())
         parts = sites.split(max(len(x), 1))
         source, moved = at_repeats(generator, times), x.clone()
         for site, own in zip(parts, in_parts(source, [len(part) for part in parts]), strict=True):

@@ -16,28 +16,35 @@ import math
 import torch
 from torch import Tensor
 
+from jumpsteps.core.tensors import sent
+
 __all__ = ["exponential_of_rates"]
 
 
-def exponential_of_rates(rates: Tensor, elapsed: Tensor) -> Tensor:
+def exponential_of_rates(rates: Tensor, elapsed: Tensor, *, largest: float | None = None) -> Tensor:
     """exp(elapsed R) for a matrix of rates R, float64 [T, V, V]; elapsed >= 0, [T].
+
+    A GPU is not waited for where ``elapsed`` is on the CPU, and the largest rate of leaving a state
+    is given.
 
     Half a jump at most is expected in each of the 2^k pieces, whose series ends at 19 jumps. It is
     summed in powers of four jumps (Paterson & Stockmeyer 1973), by 7 products of matrices. Rows are
     normalised after each squaring, which removes the rounding error that it would double. Every
     time has a k of its own.
     """
-    largest = (-rates.diagonal()).max()
+    if largest is None:
+        largest = float((-rates.diagonal()).max())
+    elapsed = elapsed.cpu()
     # The series of one piece is short: there are as many pieces as jumps may be needed.
     least = (len(rates) - 1).bit_length()
     pieces = [
         max(least, math.ceil(math.log2(max(jumps, 1e-300)) + 1))
-        for jumps in (largest.cpu() * elapsed.cpu()).tolist()
+        for jumps in (largest * elapsed).tolist()
     ]
     order = sorted(range(len(pieces)), key=lambda i: -pieces[i])
-    first = torch.tensor(order, device=elapsed.device, dtype=torch.int64)
+    first = torch.tensor(order, dtype=torch.int64)
     shares = torch.tensor([0.5 ** pieces[i] for i in order], dtype=torch.float64)
-    piece = (elapsed[first].cpu() * shares).to(rates.device)[:, None, None]
+    piece = sent(elapsed[first] * shares, rates.device)[:, None, None]
     eye = torch.eye(len(rates), dtype=torch.float64, device=rates.device)
     jump = piece * (rates + largest * eye).clamp_min(0)
     powers = [eye.expand_as(jump), jump, jump @ jump]
@@ -53,4 +60,4 @@ def exponential_of_rates(rates: Tensor, elapsed: Tensor) -> Tensor:
         part = total[: sum(count >= k for count in pieces)]
         squared = part @ part
         torch.div(squared, squared.sum(-1, keepdim=True), out=part)
-    return torch.empty_like(total).index_copy_(0, first.to(rates.device), total)
+    return torch.empty_like(total).index_copy_(0, sent(first, rates.device), total)

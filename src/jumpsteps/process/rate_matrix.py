@@ -37,9 +37,9 @@ SMALLEST = 1e-280
 """A symbol whose likelihood is a smaller share of the largest one of its site counts as impossible:
 float64 has no digits for it."""
 
-AHEAD = 2**20
-"""Numbers in the matrices that are made ahead on a GPU: 16 matrices of 256 symbols. They take the
-time of one there; a CPU gains nothing."""
+AHEAD = 2**21
+"""Numbers in the matrices that are made ahead on a GPU: 32 matrices of 256 symbols, which take it
+little more time than one, and 160 MB for a moment; a CPU gains nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""Tables of a matrix kernel at single times, on a device: the latest few are kept.
+"""Tables of a matrix kernel at single times, on a device: the latest are kept, up to a limit.
 
 A run needs those of one step at a time, and a step starts at the time where the last one ended. A
 run that announces its times has the tables of several steps made together, which on a GPU takes
-hardly longer than one.
+hardly longer than one. The next batch of the same schedule finds them made, if it has not too many
+steps: making them stops a GPU for a while, because the CPU must read numbers from it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,9 @@ from jumpsteps.process.matrix_exponential import exponential_of_rates
 
 __all__ = ["TimeTables"]
 
-KEPT = 6
-"""Tables of each kind, besides those made ahead."""
+KEPT, NUMBERS = (6, 1024), 2**24
+"""Tables of each kind that are kept besides those made ahead, at least and at most, and between
+these as many as have so many numbers: 256 of 256 symbols, 128 MiB in float64."""
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -40,6 +42,8 @@ class TimeTables:
         self, rates: Tensor, total: Callable[[float], Tensor], smallest: float, ahead: int = 0
     ) -> None:
         self.rates, self.total, self.smallest, self.ahead = rates, total, smallest, ahead
+        least, most = KEPT
+        self.kept = min(max(NUMBERS // rates.numel(), least), most) + 2 * ahead
         self.times: dict[float, list[float]] = {}
         self.matrices: dict[tuple[float, float], Tensor] = {}
         self.masks: dict[float, Tensor | None] = {}
@@ -71,8 +75,9 @@ class TimeTables:
             wanted = [each for pair in times if pair not in known for each in self.later(*pair)]
             new = [pair for pair in dict.fromkeys([*wanted, *times]) if pair not in known]
             elapsed = torch.stack([self.total(t) - self.total(s) for s, t in new])
-            made = dict(zip(new, exponential_of_rates(self.rates, elapsed), strict=True))
-            self.matrices = latest(known | made, KEPT + 2 * self.ahead)
+            matrices = exponential_of_rates(self.rates, elapsed, largest=self.largest)
+            made = dict(zip(new, matrices, strict=True))
+            self.matrices = latest(known | made, self.kept)
             known |= made
         return [known[pair] for pair in times]
 
@@ -111,6 +116,11 @@ class TimeTables:
         return known[t]
 
     @cached_property
+    def largest(self) -> float:
+        """The largest rate of leaving a state."""
+        return float((-self.rates.diagonal()).max())
+
+    @cached_property
     def rates_between(self) -> Tensor:
         """R_b without its diagonal."""
         return self.rates - self.rates.diagonal().diag()
@@ -132,7 +142,7 @@ class TimeTables:
             if pair in kept and pair[1] not in known:
                 matrices[pair[1]] = kept[pair]
         made = make(torch.stack(list(matrices.values())))
-        return latest(known | dict(zip(matrices, made, strict=True)), KEPT + self.ahead)
+        return latest(known | dict(zip(matrices, made, strict=True)), self.kept)
 
 
 def pairwise_reversed(times: Sequence[float]) -> Iterator[tuple[float, float]]:
