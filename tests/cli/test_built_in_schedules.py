@@ -86,6 +86,7 @@ def test_a_multistep_sampler_takes_those_of_its_counterpart(tmp_path, capsys):
     asked = f"{EXACT} --nfe 4 -n 1 --sampler k-gillespie-multistep"
     _, out, _ = sampled(tmp_path, capsys, asked)
     assert out.startswith(f"schedule: optimised for {EXACT}, 4 model calls, ")
+    assert ", sampler k-gillespie-multistep; for another pass --schedule" in out
     command = "optimize --device cpu toy-absorbing --nfe 2 --order spread --sampler"
     code, _, err = run(capsys, command, "k-gillespie-multistep -o", tmp_path / "found.json")
     assert code == 0

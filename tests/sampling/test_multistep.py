@@ -2,6 +2,7 @@
 counterparts.
 """
 
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 import pytest
@@ -18,9 +19,16 @@ from builders.samplers import (
 )
 from builders.statistics import LEVEL, chi_square_p, seeded
 from builders.step_formulas import NOISES, exact_distribution, multistep_distribution
+from jumpsteps.core.sample_generators import SampleGenerators
+from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.conditioning import Given
-from jumpsteps.process.noise import NoiseSchedule
+from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.models.formats.native import build
+from jumpsteps.models.networks.dit import DiTConfig
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear, NoiseSchedule
 from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.batches import sample_batches
 from jumpsteps.sampling.blocked_gibbs import BlockedGibbs
 from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.leave_one_out import LeaveOneOutCorrector
@@ -156,11 +164,95 @@ def test_one_step_is_that_of_the_sampler_without_extrapolation() -> None:
     ids=lambda sampler: sampler.name,
 )
 def test_correctors_take_them_as_predictors(corrected: Sampler) -> None:
-    """Two of these mask revealed sites again."""
-    truth = enumerable("absorbing", length=4)
+    """Two of these mask revealed sites again. A sample does not depend on its batch."""
+    reverse = posterior_reverse(enumerable("absorbing", length=4))
     schedule = uniform(4) if corrected.takes is TimeSchedule else CountSchedule([1, 1, 2])
-    run = simulate(posterior_reverse(truth), corrected, schedule, (64, 4), generator=seeded(1))
-    assert run.samples.max() < 3
+
+    def drawn(batch: int) -> Tensor:
+        source = SampleGenerators(5, range(64))
+        return sample_batches(reverse, corrected, schedule, (64, 4), generator=source, batch=batch)[
+            0
+        ]
+
+    samples = drawn(64)
+    assert samples.max() < 3
+    assert len(samples.unique(dim=0)) > 20
+    assert torch.equal(samples, drawn(7))
+
+
+def test_sites_masked_since_the_last_step_are_drawn_without_extrapolation() -> None:
+    """Beside sequences whose sites were masked before, and where nothing was masked at all."""
+    truth = enumerable("absorbing", length=3)
+    reverse, sampler = posterior_reverse(truth), MultistepKGillespie()
+    first, second = CountSchedule([1, 2]).plan(truth.forward)
+    mask = truth.forward.prior().argmax()
+    before = torch.stack([torch.tensor([0, 1, 2]), mask.expand(3)]).repeat(200, 1)
+    now = before.clone()
+    now[:, 0], now[:, 1:] = 0, mask
+    for rows, known in ((slice(None), slice(1, None, 2)), (slice(0, None, 2), slice(0))):
+        x = now[rows]
+        state = sampler.step(reverse, before[rows], first, None, generator=seeded(1))[1]
+        plain, made = (
+            one.step(reverse, x, second, kept, generator=SampleGenerators(2, range(len(x))))[0]
+            for one, kept in ((KGillespie(), state[0]), (sampler, state))
+        )
+        changed = (plain != made).any(-1)
+        assert changed[known].any() == (known != slice(0))
+        changed[known] = False
+        assert not changed.any()
+
+
+@pytest.mark.parametrize("output", ["posterior", "log-score"])
+@pytest.mark.parametrize("prompts", [False, True], ids=["", "prompts"])
+def test_hidden_states_are_kept_in_place_of_outputs(
+    output: str, prompts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head runs where sites move, on the states of two calls, a chunk of sites at a time. The
+    draws are those of a model of the same outputs.
+    """
+    batch, length, symbols, counts = 10, 12, 40, (2, 3, 7)
+    torch.manual_seed(0)
+    network, reverse = build(
+        DiTConfig(symbols, 16, 1, 2, cond_dim=8),
+        Absorbing(vocab_size=symbols, noise=LogLinear()),
+        output,
+    )
+    for parameter in network.eval().parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    known = torch.arange(length) < torch.arange(batch)[:, None] % 4
+    given = Given(torch.zeros_like(known, dtype=torch.int64), known) if prompts else None
+    rows: list[int] = []
+    network.output_layer.register_forward_hook(lambda head, given, out: rows.append(len(out)))
+
+    def drawn(reverse: ReverseProcess) -> Tensor:
+        rows.clear()
+        return simulate(
+            reverse,
+            MultistepKGillespie(),
+            CountSchedule(counts, order=Spread()),
+            (batch, length),
+            generator=SampleGenerators(3, range(batch)),
+            given=given,
+        ).samples
+
+    samples = drawn(reverse)
+    if not prompts:
+        assert rows == [batch * k for k in (2, 3, 3, 7, 7)]
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 4 * 2 * symbols)
+    assert torch.equal(samples, drawn(reverse))
+    assert max(rows) == 4
+    model = reverse.model
+    plain = replace(reverse, model=lambda x, t, where=None: model(x, t, where))
+    assert torch.equal(samples, drawn(plain))
+
+
+def test_the_step_map_says_which_step_revealed_a_site() -> None:
+    schedule = CountSchedule([1, 2, 2], order=Sequential())
+    reverse = posterior_reverse(enumerable("absorbing", length=5))
+    run = simulate(reverse, MultistepKGillespie(), schedule, (8, 5), generator=seeded(1))
+    assert run.step_map.tolist() == [[1, 2, 2, 3, 3]] * 8
+    assert run.moved.tolist() == [[1] * 8, [2] * 8, [2] * 8]
+    assert run.nfe == 3
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def schedule_of_model(
     check_whole(str(model.schedules_file), nfe, schedule, sampler)
     print(
         f"schedule: optimised for {model.name}, {described(schedule, free_sites(model, given))}, "
-        f"sampler {schedule.provenance.sampler}; for another pass --schedule"
+        f"sampler {sampler.name if sampler else schedule.provenance.sampler}; "
+        "for another pass --schedule"
     )
     note_other_weights(f"the schedule of {model.name}", schedule, model)
     return schedule

@@ -75,12 +75,14 @@ def read_in_chunks(
     x: Tensor,
     t: Time,
     where: SiteMask,
-    symbols: int,
+    numbers: int,
     draw: Callable[[Tensor, SiteMask, Generator], Drawn],
     source: Generator,
 ) -> Drawn:
-    """``in_chunks`` of an evaluation that was made; ``source`` is that of the selected sites."""
-    chunks = list(site_chunks(where, symbols))
+    """``in_chunks`` of an evaluation that was made; ``source`` is that of the selected sites,
+    ``numbers`` how many numbers one of them takes.
+    """
+    chunks = list(site_chunks(where, numbers))
     sources = in_parts(source, [len(chunk) for chunk in chunks])
     parts = [
         draw(evaluation(x, t, chunk), chunk, part)

@@ -111,12 +111,16 @@ class Evaluation:
     ) -> None:
         self.rows, self.read, self.where = rows, read, where
 
+    @property
+    def mask(self) -> Tensor:
+        """The S sites, bool [B, L]."""
+        return self.where.mask if isinstance(self.where, SiteMask) else self.where
+
     @cached_property
     def row(self) -> Tensor:
-        """The row of each of the S sites, int64 [B, L]."""
-        mask = self.where.mask if isinstance(self.where, SiteMask) else self.where
-        numbers = torch.arange(len(self.rows), device=mask.device)
-        return torch.zeros_like(mask, dtype=torch.int64).masked_scatter(mask, numbers)
+        """The row of each of the S sites, int64 [B, L]; 0 elsewhere."""
+        numbers = torch.arange(len(self.rows), device=self.mask.device)
+        return torch.zeros_like(self.mask, dtype=torch.int64).masked_scatter(self.mask, numbers)
 
     def rows_at(self, where: SiteMask) -> Tensor:
         """What is kept of these sites, [K, ...]."""
@@ -141,7 +145,10 @@ class Evaluation:
 
 @runtime_checkable
 class Evaluates(Protocol):
-    """A model that keeps the hidden states of one call, which are smaller than its output."""
+    """A model that keeps the hidden states of one call, which are smaller than its output.
+
+    They are read after later calls, too (by the multistep samplers), which must not overwrite them.
+    """
 
     def evaluate(self, x: Tensor, t: Time, where: Tensor) -> Evaluation: ...
 

@@ -14,7 +14,9 @@ at no further model call. Symbols that one jump has made less likely by more tha
 Before the cut, :math:`\tilde p_k` has the mean :math:`p_{k-1}` given x_{t_{k-1}}, so the
 distribution of a single site is right. The cut takes symbols away that are rare but possible.
 
-The posterior of every masked site is kept for the next step, B L V numbers.
+What the model gave at the masked sites is kept for the next step (``model.Evaluation``): the hidden
+states of a network that has them, B L D numbers, from which the head of the network runs again at
+the sites that the next step reveals; of any other model its output, B L V numbers.
 """
 
 from dataclasses import dataclass
@@ -24,9 +26,13 @@ from torch import Tensor
 
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator, at_sites
+from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import one_hot
+from jumpsteps.denoiser.chunks import read_in_chunks
+from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import Time
 from jumpsteps.sampling.base import Info, Sampler, count_sites, joint_distribution
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, next_in_order
@@ -40,19 +46,34 @@ class LastStep:
     """What a step keeps for the next one.
 
     Attributes:
-        masked: bool [B, L], the sites that were masked.
-        posterior: [K, V], theirs.
+        evaluation: the model's, at the sites that were masked.
+        time: of the evaluation, a number or [B].
         size: float64 [B], how much the step revealed: a number of sites, or a share of them.
     """
 
-    masked: Tensor
-    posterior: Tensor
+    evaluation: Evaluation
+    time: Time
     size: Tensor
+
+    def posterior(self, reverse: ReverseProcess, x: Tensor, where: SiteMask) -> Tensor:
+        """p_{k-1} of masked sites of x, [K, V]; some distribution where ``known`` is false."""
+        kept = self.evaluation
+        if len(kept.rows):
+            rows = kept.rows[where.select(kept.row)]
+        else:
+            rows = kept.rows.new_ones(len(where), *kept.rows.shape[1:])
+        output = kept.read(rows, where.select(x))
+        return reverse.leave_one_out_from(output, x, self.time, where)
+
+    def known(self, where: SiteMask) -> Tensor:
+        """Whether each of the sites was masked, bool [K]."""
+        return where.select(self.evaluation.mask)
 
 
 def extrapolated(now: Tensor, last: Tensor, c: Tensor | float) -> Tensor:
     """(1 + c) p_k - c p_{k-1}, float64, without the cut; its sum is 1."""
-    return now.to(torch.float64) + c * (now.to(torch.float64) - last)
+    now = now.to(torch.float64)
+    return (now - last).mul_(c).add_(now)
 
 
 def reveal_extrapolated(
@@ -73,17 +94,24 @@ def reveal_extrapolated(
         half: float64 [B], half of what the step reveals beside a site.
         size: float64 [B], what it reveals.
     """
-    masked = reverse.forward.movable(x)
-    now = reverse.leave_one_out(x, step.model_time, masked)
-    probs = now[moving[masked]].to(torch.float64)
-    if last is not None:
-        c = torch.where(last.size > 0, half / last.size, 0.0)
-        known, rows = last.masked[moving], moving.nonzero()[:, 0]
-        before = last.posterior[moving[last.masked]]
-        probs[known] = extrapolated(probs[known], before, c[rows[known], None])
-    drawn = categorical(probs.clamp_min(0), generator=at_sites(generator, moving))
-    info = Info(clipped=count_sites(x, moving, (probs < 0).any(-1)))
-    return x.masked_scatter(moving, drawn), LastStep(masked, now, size), info
+    time, where = step.model_time, SiteMask(moving)
+    evaluation = reverse.evaluate(x, time, SiteMask(reverse.forward.movable(x)))
+
+    def draw(output: Tensor, sites: SiteMask, generator: Generator) -> tuple[Tensor, Tensor]:
+        probs = reverse.leave_one_out_from(output, x, time, sites)
+        if last is None:
+            cut = torch.zeros(len(sites), dtype=torch.bool, device=x.device)
+            return categorical(probs, generator=generator), cut
+        c = torch.where(last.size > 0, half / last.size, 0.0)[sites.rows] * last.known(sites)
+        probs = extrapolated(probs, last.posterior(reverse, x, sites), c[:, None])
+        cut = (probs < 0).any(-1)
+        return categorical(probs.clamp_min_(0), generator=generator), cut
+
+    numbers = 2 * reverse.forward.vocab_size  # The posteriors of two calls.
+    source = at_sites(generator, where)
+    drawn, cut = read_in_chunks(evaluation, x, time, where, numbers, draw, source)
+    info = Info(clipped=count_sites(x, where, cut))
+    return where.put(x, drawn), LastStep(evaluation, time, size), info
 
 
 @dataclass(frozen=True)
@@ -186,6 +214,7 @@ class MultistepKGillespie(Sampler):
         """The state is every site's rank, int64 [B, L], drawn once, and the last step."""
         ranks, last = (None, None) if state is None else state
         moving, ranks = next_in_order(reverse, x, step, ranks, generator)
+        moving = moving & reverse.forward.movable(x)  # Where fewer are masked than the count.
         size = moving.sum(-1).to(torch.float64)
         half = (size - 1).clamp_min(0) / 2
         x, last, info = reveal_extrapolated(reverse, x, step, moving, last, half, size, generator)
