@@ -9,6 +9,8 @@ from torch import Tensor
 
 from builders.kernels import kernel
 from builders.statistics import seeded
+from builders.threads import in_threads
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.model import Model
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.markov_chain import MarkovChain
@@ -16,6 +18,7 @@ from jumpsteps.process.noise import Time
 from jumpsteps.sampling.one_stage import Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Blocks, Dilated, Fixed, Golden, Random, Sequential, Spread
+from jumpsteps.schedules.schedule import CountSchedule, Schedule
 from jumpsteps.search import auto_order
 from jumpsteps.search.auto_order import (
     AutoOrder,
@@ -94,6 +97,40 @@ def test_orders_are_compared_by_few_step_nll_on_the_other_half(nfe):
     rest = one.rows(torch.arange(8, 20))
     exact = few_step_nll(REVERSE, rest, schedule, KGillespie(), generator=seeded(5))
     assert found == pytest.approx(exact.per_sequence)
+
+
+@pytest.mark.parametrize("order", [Spread(), Random()], ids=lambda order: order.name)
+def test_a_few_step_nll_is_that_of_the_table(order):
+    one, counts = paths(6), np.array([0, 1, 4, 16, 40])
+    ranks = one.free_ranks(order, generator=seeded(2))
+    (evaluated,) = evaluate_orders(REVERSE, one, [(order, ranks, counts)], Measure.DATA)
+    costs = evaluated.by_data(counts, 2.0)
+    for parts in ((64,), (1, 63), (4, 36, 24), (1, 3, 12, 24, 24)):
+        schedule = CountSchedule(parts, order=order)
+        nll = costs.few_step(schedule).per_sequence
+        assert evaluated.few_step(schedule) == pytest.approx(nll, abs=1e-10)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_find_what_one_finds_to_the_bit(count, monkeypatch):
+    """The whole search, certificates included, of 35 sequences, which neither number divides."""
+
+    def found(workers: Workers = ALONE) -> dict[int, Schedule]:
+        return optimize_schedule(
+            REVERSE,
+            data(35),
+            [2, 4, 8],
+            generator=seeded(1),
+            method=AutoOrder(evaluations=30),
+            workers=workers,
+        )
+
+    alone = found()
+    assert alone[4].provenance.held_out == 16
+    for schedules in in_threads(monkeypatch, count, found):
+        assert schedules == alone
+        for n, one in schedules.items():
+            assert one.provenance == alone[n].provenance
 
 
 @pytest.mark.slow

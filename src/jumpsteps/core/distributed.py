@@ -197,6 +197,10 @@ class Workers:
         rows = torch.arange(self.rank, n, self.count)
         return rows if len(rows) else torch.zeros(1, dtype=torch.int64)
 
+    def rows_among(self, first: int, stop: int) -> list[int]:
+        """This process's rows from ``first`` to before ``stop``, of rows counted from 0."""
+        return list(range(first + (self.rank - first) % self.count, stop, self.count))
+
     def gathered(self, own: Tensor, owners: Tensor) -> Tensor:
         """The values [K, ...] of all processes, to the bit as they were computed.
 

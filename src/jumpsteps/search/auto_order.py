@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats, half_width, standard_error
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -132,7 +133,7 @@ class AutoOrder:
         reverse = replace(reverse, model=counter)
         candidates = self.candidates(reverse, paths, half, generator)
         doubt_calibration(next(iter(candidates.values())).evaluated.calibration())
-        nll = {name: self.compared(one.evaluated, half, steps) for name, one in candidates.items()}
+        nll = self.of_all(candidates, half, steps, paths.workers)
         best = choices({n: {name: nll[name][n] for name in nll} for n in steps})
         chosen = sorted({one.order for one in best.values()})
         more = STATES * max(self.evaluations - counter.calls, 0) // len(chosen)
@@ -175,41 +176,48 @@ class AutoOrder:
             for name, (_, ranks, _), one in zip(orders, wanted, evaluated, strict=True)
         }
 
+    def of_all(
+        self, candidates: Mapping[str, Candidate], half: int, steps: list[int], workers: Workers
+    ) -> dict[str, dict[int, Floats]]:
+        """``compared`` of every candidate; each process compares some of them."""
+        evaluated = [one.evaluated for one in candidates.values()]
+        own = [
+            np.stack([*self.compared(evaluated[i], half, steps).values()])
+            for i in workers.rows_of(len(evaluated)).tolist()
+        ]
+        every = workers.of_all(torch.from_numpy(np.stack(own)), len(evaluated)).numpy()
+        return {
+            name: dict(zip(steps, nll, strict=True))
+            for name, nll in zip(candidates, every, strict=True)
+        }
+
     def compared(
         self, evaluated: OrderEvaluations, half: int, steps: list[int]
     ) -> dict[int, Floats]:
         """By number of steps, the few-step NLL of the second half of the sequences under the counts
         that the first half chose, [B - half].
         """
-        first, second = (
-            evaluated.rows(rows).by_data(evaluated.counts, self.bandwidth)
-            for rows in (slice(half), slice(half, None))
-        )
+        evaluated = replace(evaluated, workers=ALONE)
+        first = evaluated.rows(slice(half)).by_data(evaluated.counts, self.bandwidth)
+        second = evaluated.rows(slice(half, None))
         fewer = {n: min(n, len(evaluated.counts)) for n in steps}
         schedules = shortest_paths(first, fewer.values())
-        bounds = {}
-        for n, few in fewer.items():
-            measured = second.few_step(schedules[few])
-            assert measured is not None
-            bounds[n] = measured.per_sequence
-        return bounds
+        return {n: second.few_step(schedules[few]) for n, few in fewer.items()}
 
     def schedules(self, evaluated: OrderEvaluations, steps: list[int]) -> dict[int, FoundSchedule]:
         """By number of steps, the counts that all sequences choose: between evaluated numbers of
         known sites where these are twice the steps or more, else on a finer grid.
         """
         finer = grid_counts(evaluated.entropy.shape[-1], max(self.grid_intervals, *steps))
-        found: dict[int, FoundSchedule] = {}
-        for grid, interpolated in ((evaluated.counts, False), (finer, True)):
-            those = [n for n in steps if (2 * n > len(evaluated.counts)) == interpolated]
-            if not those:
-                continue
-            costs = evaluated.by_data(grid, self.bandwidth)
-            found |= {
-                n: FoundSchedule(one, *costs.predict(one), costs.few_step(one))
-                for n, one in shortest_paths(costs, those).items()
-            }
-        return found
+        few = [n for n in steps if 2 * n <= len(evaluated.counts)]
+        parts = [(evaluated.counts, few), (finer, [n for n in steps if n not in few])]
+        wanted = [(grid, those) for grid, those in parts if those]
+        tables = evaluated.tables_by_data([grid for grid, _ in wanted], self.bandwidth)
+        return {
+            n: FoundSchedule(one, *costs.predict(one), costs.few_step(one))
+            for costs, (_, those) in zip(tables, wanted, strict=True)
+            for n, one in shortest_paths(costs, those).items()
+        }
 
 
 def check(reverse: ReverseProcess, paths: Paths, sampler: Sampler) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.distributed import ALONE
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -110,18 +111,26 @@ class State:
 
 
 def nll_of_states(reverse: ReverseProcess, paths: Paths, states: list[State]) -> list[Tensor]:
-    """-log p of data at the wanted sites of each state, float64 [B, L], zero elsewhere."""
-    found: list[Tensor] = []
+    """-log p of data at the wanted sites of each state, float64 [B, L], zero elsewhere.
+
+    Of several processes each evaluates some rows of every model call; all is exchanged at the end.
+    """
+    if not states:
+        return []
+    batch, own = len(paths.data), []
     for first in range(0, len(states), STATES):
         group = states[first : first + STATES]
-        repeated = replace(paths, data=paths.data.repeat(len(group), 1))
-        hidden, where = (torch.cat([getattr(s, name) for s in group]) for name in STATE_MASKS)
-        nll = known_nll(reverse, repeated, hidden, where, torch.cat([s.t for s in group]))
-        found += nll.split(len(paths.data))
-    return found
+        mine = paths.workers.rows_among(first * batch, (first + len(group)) * batch)
+        # A divided network needs the call of a process that has no row.
+        rows = torch.tensor(mine or [first * batch], device=paths.data.device) - first * batch
+        part = replace(paths, data=paths.data[rows % batch], workers=ALONE)
+        hidden, where, t = (torch.cat([getattr(s, name) for s in group])[rows] for name in PARTS)
+        own.append(known_nll(reverse, part, hidden, where, t)[: len(mine)])
+    every = paths.workers.of_all(torch.cat(own), len(states) * batch)
+    return list(every.split(batch))
 
 
-STATE_MASKS = ("hidden", "where")
+PARTS = ("hidden", "where", "t")
 
 
 @dataclass

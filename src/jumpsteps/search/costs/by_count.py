@@ -267,18 +267,44 @@ class OrderEvaluations:
         expected = self.correlations(entropy.mean(1, keepdims=True), revealed)
         return self.table(each, lambda points: np.maximum(expected.mean_rows(points), 0))
 
+    def measured(self) -> Floats:
+        """-log p of data as measured, [K, B, sites]; in a random order the mean over all ranks."""
+        assert self.gap is not None
+        if not self.exchangeable:
+            return self.entropy + self.gap
+        return mean_over_ranks(self.entropy, self.counts) + mean_over_ranks(self.gap, self.counts)
+
+    def smoothed(self, bandwidth: float) -> Floats:
+        """The mean of ``measured`` with less noise, [K, 1, sites]."""
+        assert self.gap is not None
+        entropy, gap = self.entropy, self.gap
+        if self.exchangeable:
+            entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
+            gap = mean_over_ranks(gap, self.counts)
+        smooth = smoothed_gap(gap, self.counts, bandwidth, exchangeable=self.exchangeable)
+        return entropy.mean(1, keepdims=True) + smooth
+
+    def few_step(self, schedule: Schedule) -> Floats:
+        """The few-step NLL of each sequence, [B], of counts that stop where the model was
+        evaluated.
+        """
+        assert isinstance(schedule, CountSchedule)
+        each = self.correlations(self.measured(), self.counts)
+        points = np.searchsorted(self.counts, np.cumsum([0, *schedule.counts]))
+        return each.sums_between(each.known, points[:-1], points[1:]).sum(0)
+
     def by_data(self, revealed: Counts, bandwidth: float) -> CountCosts:
         """Costs from -log p of data; a negative one counts by as much as it is significant."""
-        assert self.gap is not None
-        entropy, smooth, gap = self.entropy, self.entropy, self.gap
-        if self.exchangeable:
-            entropy, smooth = (pooled_over_ranks(entropy, self.counts, h) for h in (0, bandwidth))
-            gap = mean_over_ranks(gap, self.counts)
-        each = self.correlations(entropy + gap, revealed)
-        smooth = smooth.mean(1, keepdims=True) + smoothed_gap(
-            gap, self.counts, bandwidth, exchangeable=self.exchangeable
-        )
-        expected = self.correlations(smooth, revealed)
+        (costs,) = self.tables_by_data([revealed], bandwidth)
+        return costs
+
+    def tables_by_data(self, grids: list[Counts], bandwidth: float) -> list[CountCosts]:
+        """``by_data`` on several grids."""
+        values = self.measured(), self.smoothed(bandwidth)
+        return [self.table_by_data(*(self.correlations(v, grid) for v in values)) for grid in grids]
+
+    def table_by_data(self, each: TotalCorrelations, expected: TotalCorrelations) -> CountCosts:
+        """The table of the costs of each sequence, and of their mean with less noise."""
 
         def significant(points: Counts) -> Floats:
             means = expected.mean_rows(points)

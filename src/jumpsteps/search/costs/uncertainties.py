@@ -60,12 +60,11 @@ def own_rows(
     Rows are counted through the sequences of all states, so that processes have equally many. One
     without a row makes the model call with another's, because a divided network needs all of them.
     """
-    forward, workers, sites = paths.forward, paths.workers, paths.sites
+    forward, sites = paths.forward, paths.sites
     assert isinstance(forward, Absorbing)
     batch = len(paths.data)
-    first, stop = those.start * batch, those.stop * batch
-    mine = list(range(first + (workers.rank - first) % workers.count, stop, workers.count))
-    rows = torch.tensor(mine or [first], device=paths.data.device)
+    mine = paths.workers.rows_among(those.start * batch, those.stop * batch)
+    rows = torch.tensor(mine or [those.start * batch], device=paths.data.device)
     state, sequence = rows // batch - those.start, rows % batch
     known = [states[k][1] for k in those]
     ranks = torch.stack([states[k][0] for k in those])[state, sequence]
