@@ -11,11 +11,12 @@ time is that of the process, one thread, and so is the memory (Linux); each samp
 """
 
 import argparse
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,8 @@ def run() -> None:
     args = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
     for name in SAMPLERS:
-        with multiprocessing.get_context("spawn").Pool(1) as process:
-            rows[name] = process.apply(measure, (name, args))
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            rows[name] = process.submit(measure, name, args).result()
         print(name, {key: round(value, 1) for key, value in rows[name].items()}, flush=True)
     plain, multistep = rows.values()
     ratios = {key: multistep[key] / plain[key] for key in ("ms", "peak_MB")}

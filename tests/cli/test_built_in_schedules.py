@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from builders.command_line import EXACT, given_file, run
-from jumpsteps import CountSchedule, Golden, KGillespie, ScheduleSet, Tweedie, load, uniform
+from jumpsteps import (
+    CountSchedule,
+    Golden,
+    KGillespie,
+    MultistepKGillespie,
+    Provenance,
+    ScheduleSet,
+    Tweedie,
+    load,
+    uniform,
+)
 from jumpsteps.cli.built_in_schedules import (
     compared_by_default,
     described,
@@ -91,6 +101,12 @@ def test_a_multistep_sampler_takes_those_of_its_counterpart(tmp_path, capsys):
     code, _, err = run(capsys, command, "k-gillespie-multistep -o", tmp_path / "found.json")
     assert code == 0
     assert "note: searched for k-gillespie, whose costs and certificates these are" in err
+    assert "names k-gillespie; pass --sampler k-gillespie-multistep to sample" in err
+    model = load(EXACT)
+    own = Provenance(sampler="k-gillespie-multistep")
+    shipped = {4: replace(model.schedules[4], provenance=own)}
+    assert unsuitable(shipped, 4, MultistepKGillespie(), None) is None
+    assert "for k-gillespie run" in unsuitable(shipped, 4, KGillespie(), None)
 
 
 def test_a_sampler_of_another_kernel_is_refused_before_a_schedule_is_named(tmp_path, capsys):

@@ -95,6 +95,19 @@ def test_ctrl_c_says_how_to_continue(tmp_path, capsys, monkeypatch):
     assert hash_of(file) == hash_of(tmp_path / "whole.npz")
 
 
+def test_a_multistep_sampler_is_continued_and_does_not_depend_on_the_batch(
+    tmp_path, capsys, monkeypatch
+):
+    """What it keeps of its last step is that of one run."""
+    words = [*SAMPLE, "--sampler k-gillespie-multistep -o"]
+    with monkeypatch.context() as patched:
+        patched.setattr("jumpsteps.sampling.batches.simulate", interrupted(3))
+        assert run(capsys, *words, tmp_path / "x.npz")[0] == 130
+    assert run(capsys, *words, tmp_path / "x.npz")[0] == 0
+    assert run(capsys, *words, tmp_path / "whole.npz", "--batch 100")[0] == 0
+    assert hash_of(tmp_path / "x.npz") == hash_of(tmp_path / "whole.npz")
+
+
 def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, capsys, monkeypatch):
     for error, code in ((KeyboardInterrupt, 130), (ValueError, 1)):
         monkeypatch.setattr("jumpsteps.sampling.batches.simulate", interrupted(0, error))

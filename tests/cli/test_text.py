@@ -26,6 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path, forward = tmp_path_factory.mktemp("text"), Absorbing(vocab_size=21, noise=LogLinear())
     network, _ = build(DiTConfig(21, 16, 1, 2, cond_dim=8), forward, "posterior")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
     save_native(path, network, forward, output="posterior", task="text", length=LENGTH)
     save_words(path, WORDS)
     return path
@@ -70,6 +72,30 @@ def test_a_template_of_any_length(tmp_path, capsys, folder, template, expected):
         assert len(row) == len(expected)
         assert all(want in (None, got) for want, got in zip(expected, row, strict=True))
         assert 20 not in row
+
+
+@pytest.mark.parametrize(
+    ("options", "alike"),
+    [
+        (["--prompt", "v3 v5", "--suffix", "v7", "--nfe", 3], False),
+        (["--template", "v3 [MASK 20]", "--nfe", 5, "--order", "golden"], False),
+        (["--template", "v3 [MASK] v5", "--nfe", 1], True),
+        (["--prompt", "v3", "--nfe", 1], True),
+    ],
+)
+def test_a_multistep_sampler_takes_prompts_and_templates(tmp_path, capsys, folder, options, alike):
+    """One step is that of k-gillespie. The batch does not matter."""
+    file = tmp_path / "x.npz"
+
+    def tokens(*more: object) -> list[list[int]]:
+        asked = [folder, *options, "-n", 4, "-o", file, *more]
+        assert sampled(capsys, *asked)[::2] == (0, "")
+        return tokens_in(file)
+
+    rows = tokens("--sampler", "k-gillespie-multistep")
+    assert all(row[0] == 4 and 20 not in row for row in rows)
+    assert tokens("--sampler", "k-gillespie-multistep", "--batch", 1) == rows
+    assert (tokens("--sampler", "k-gillespie") == rows) == alike
 
 
 def test_unknown_words_of_a_prompt_are_named(tmp_path, capsys, folder):

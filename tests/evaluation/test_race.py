@@ -13,11 +13,14 @@ from jumpsteps.evaluation.race import compared, confirmed, interval_level, race
 from jumpsteps.evaluation.race_result import Choice, Race, Runner, unit_of
 from jumpsteps.evaluation.race_track import Track, default_similarity
 from jumpsteps.evaluation.two_sample import OrdinalSimilarity, token_similarity
+from jumpsteps.sampling.multistep import MultistepKGillespie
 from jumpsteps.sampling.one_stage import TauLeaping
+from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
 from jumpsteps.schedules.fixed import cosine, uniform, uniform_counts
 from jumpsteps.schedules.orders import Spread
-from jumpsteps.schedules.schedule import TimeSchedule
+from jumpsteps.schedules.provenance import Provenance
+from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
 from jumpsteps.tasks import toy
 
 LATE = TimeSchedule([1.0, 0.999, 0.998, 0.0])
@@ -163,6 +166,20 @@ def test_counts_and_times_race_together_and_two_calls_a_step_are_counted():
         generator=seeded(0),
     )
     assert two.model_calls == 2 * 4
+
+
+def test_what_a_search_said_of_another_sampler_is_left_out():
+    """The samples are those of the sampler that is named, and the few-step NLL is another's."""
+    reverse, data = setting("absorbing")
+    known = Provenance(sampler="k-gillespie", few_step_nll=2.0, excess=1.0, seed=3)
+    schedules = {"found": {2: CountSchedule([1, 2], known, Spread())}}
+    for sampler, said in ((KGillespie(), (2.0, 1.0)), (MultistepKGillespie(), (None, None))):
+        found = race(
+            reverse, data, schedules, sampler=sampler, samples=16, generator=seeded(0)
+        ).schedules[2]
+        assert found.counts == (1, 2)
+        assert (found.provenance.sampler, found.provenance.seed) == (sampler.name, 3)
+        assert (found.provenance.few_step_nll, found.provenance.excess) == said
 
 
 def test_the_budget_of_calls_is_kept():

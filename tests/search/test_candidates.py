@@ -8,6 +8,7 @@ import torch
 from builders.search import random_truth
 from builders.statistics import seeded
 from jumpsteps.denoiser.parameterisations import LeaveOneOutReverse, PosteriorReverse
+from jumpsteps.sampling.multistep import MultistepKGillespie
 from jumpsteps.sampling.one_stage import TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import EntropyBounded, KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
@@ -87,6 +88,8 @@ def test_the_absorbing_kernel_has_times_and_orders():
     found, *_ = candidates("absorbing", [2, 4], KGillespie())
     assert set(found) == {"uniform", "cosine", "shortest-path"} | orders
     assert all(sum(by_nfe[4].counts) == 4 for by_nfe in found.values())
+    multistep, *_ = candidates("absorbing", [2, 4], MultistepKGillespie())
+    assert multistep == found
     found, *_ = candidates("absorbing", [2, 4], MaskGIT())
     assert set(found) == {"uniform", "cosine", "shortest-path"}
 

@@ -72,7 +72,7 @@ def unsuitable(
         return f"for {listed} model calls; for {nfe} run 'jumpsteps optimize'"
     schedule = shipped[nfe]
     own = schedule.provenance.sampler
-    if sampler is not None and sampler.schedules_of.name != own:
+    if sampler is not None and own not in (sampler.name, sampler.schedules_of.name):
         return f"for the sampler {own}; for {sampler.name} run 'jumpsteps optimize'"
     if order is None:
         return None

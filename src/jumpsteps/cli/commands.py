@@ -128,6 +128,9 @@ def optimize_command(options: OptimizeOptions, device: torch.device, workers: Wo
     for nfe, schedule in found.items():
         print_schedule(nfe, schedule)
     print(f"{search_effort(found)}; written to {out}")
+    if sampler is not None and sampler.schedules_of is not sampler:
+        text = f"the file names {sampler.schedules_of.name}"
+        print(f"note: {text}; pass --sampler {sampler.name} to sample", file=sys.stderr)
     certificate_note(found)
     if (advice := recommendation(model)) is not None:
         print(advice)

@@ -228,13 +228,15 @@ def confirmed(
 
 
 def stamped(choice: Choice, forward: ForwardProcess, sampler: Sampler | None) -> Choice:
-    """The choice with a winner's schedule that says how it was chosen."""
+    """The choice with a winner's schedule that says how it was chosen; what a search said of
+    another sampler is left out.
+    """
     runner = choice.runners[choice.winner]
-    known = runner.schedule.provenance
+    known, raced = runner.schedule.provenance, sampler or default_sampler(runner.schedule)
+    if known.sampler != raced.name:
+        known = known.with_error(None, None)
     about = replace(
-        known.with_forward(forward),
-        method=f"race, {choice.winner}",
-        sampler=(sampler or default_sampler(runner.schedule)).name,
+        known.with_forward(forward), method=f"race, {choice.winner}", sampler=raced.name
     )
     schedule = replace(runner.schedule, provenance=about)
     runners = dict(choice.runners) | {choice.winner: replace(runner, schedule=schedule)}

@@ -62,6 +62,7 @@ WEAKER = (4.0, 16.0)
 
 def costed(sampler: Sampler) -> Sampler:
     """The sampler whose costs a search takes: another one where it has none of its own."""
+    sampler = sampler.schedules_of
     if sampler.holds is not None:
         return sampler
     return KGillespie() if sampler.takes is CountSchedule else Tweedie()
@@ -111,7 +112,7 @@ def race_candidates(
         return {n: found[k] for n, k in steps.items()}
 
     if counts:
-        orders = ORDERS if raced.holds is Held.COUNT else ORDERS[:1]
+        orders = ORDERS if raced.schedules_of.holds is Held.COUNT else ORDERS[:1]
         return fixed_counts(steps, paths.sites) | {
             ShortestPath(order=order).name: searched(order, costs_of) for order in orders
         }
