@@ -27,6 +27,7 @@ from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.corrector import PredictorCorrector
 from jumpsteps.sampling.event_driven import Gillespie
 from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.multistep import MultistepKGillespie, MultistepTweedie
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
@@ -123,6 +124,20 @@ def test_counts_give_the_samples_of_simulate(tmp_path, order):
     scheduler = JumpStepsScheduler.from_pretrained(tmp_path)
     assert torch.equal(loop(scheduler, reverse.model, seeded(1), steps=3), run.samples)
     assert scheduler.timesteps.tolist() == [step.t for step in counts.plan(reverse.forward)]
+
+
+@pytest.mark.parametrize("sampler", [MultistepKGillespie(), MultistepTweedie()])
+def test_multistep_samplers_give_the_samples_of_simulate(tmp_path, sampler):
+    """Twice, because a run begins without the last step of the run before."""
+    reverse = reverse_of("absorbing")
+    schedule = CountSchedule([1, 2, 1]) if sampler.takes is CountSchedule else uniform(3)
+    run = simulate(reverse, sampler, schedule, SHAPE, generator=seeded(1))
+    JumpStepsScheduler.from_reverse(reverse, {3: schedule}, sampler=sampler).save_pretrained(
+        tmp_path
+    )
+    scheduler = JumpStepsScheduler.from_pretrained(tmp_path)
+    for _ in range(2):
+        assert torch.equal(loop(scheduler, reverse.model, seeded(1), steps=3), run.samples)
 
 
 def test_counts_are_rescaled_to_the_masked_sites_at_the_first_step():

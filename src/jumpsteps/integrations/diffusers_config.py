@@ -6,6 +6,7 @@ from typing import Any
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.ancestral import ReMDM
 from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.multistep import MultistepKGillespie, MultistepTweedie
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.registry import default_sampler
@@ -29,6 +30,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "tau-leaping": TauLeaping,
     "remdm": ReMDM,
     "k-gillespie": KGillespie,
+    "tweedie-multistep": MultistepTweedie,
+    "k-gillespie-multistep": MultistepKGillespie,
 }
 """Samplers whose step is one model call, at x_t and t, for all sequences."""
 
