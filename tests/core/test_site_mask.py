@@ -65,3 +65,13 @@ def test_pieces_are_the_sites_in_order(most):
 def test_what_is_no_mask_of_a_batch_is_refused(mask):
     with pytest.raises(ValueError, match=r"a mask of sites must be bool \[B, L\], got torch"):
         SiteMask(mask)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_known_number_of_sites_is_found_without_a_search(seed, monkeypatch):
+    mask = torch.rand(3, 5, generator=seeded(seed)) < (0.0, 0.3, 0.8, 1.0)[seed]
+    sites = mask.flatten().nonzero()[:, 0]
+    monkeypatch.setattr(torch.Tensor, "nonzero", None)
+    where = SiteMask.of_count(mask, len(sites))
+    assert torch.equal(where.sites, sites)
+    assert torch.equal(where.mask, mask)

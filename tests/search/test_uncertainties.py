@@ -12,6 +12,7 @@ from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.process.noise import Time
 from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.orders import Golden, Spread
 from jumpsteps.search.costs.by_count import evaluate_orders, start_uncertainties
@@ -96,3 +97,16 @@ def test_orders_share_the_state_with_no_site_known():
     for one, other in zip(each, shared, strict=True):
         assert one.entropy == pytest.approx(other.entropy, abs=1e-9)
         assert one.gap == pytest.approx(other.gap, abs=1e-9)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_token_that_the_model_excludes_is_an_error_at_the_first_call_or_at_the_end(late):
+    def excluding(x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
+        out = torch.zeros(*x.shape, 4)
+        out[..., 0] = -torch.inf if (float(t) < 1) == late else 0.0
+        return out if where is None else out[where]
+
+    counter, paths = CallCounter(excluding), drawn()
+    with pytest.raises(ValueError, match="the model gives probability zero to"):
+        uncertainties(PosteriorReverse(FORWARD, counter), paths, states(paths), Measure.DATA)
+    assert counter.calls == (3 if late else 1)

@@ -57,6 +57,16 @@ class SiteMask:
         return SiteMask(empty.index_fill_(0, sites, True).reshape(shape), sites)
 
     @staticmethod
+    def of_count(mask: Tensor, count: int) -> "SiteMask":
+        """A mask of so many sites, whose indices are found without waiting for a GPU."""
+        flat = mask.flatten()
+        # The n-th site is put at n; all that are not selected at the end, which is cut off.
+        places = torch.where(flat, flat.cumsum(0) - 1, count)
+        sites = torch.empty(count + 1, dtype=torch.int64, device=mask.device)
+        numbers = torch.arange(len(flat), device=mask.device)
+        return SiteMask(mask, sites.scatter_(0, places, numbers)[:count])
+
+    @staticmethod
     def everywhere(x: Tensor) -> "SiteMask":
         """All sites of x [B, L], which are known without waiting for a GPU."""
         made = SiteMask.__new__(SiteMask)

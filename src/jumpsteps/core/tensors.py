@@ -44,8 +44,8 @@ def like(value: Tensor, w: Tensor) -> Tensor:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the CPU on a device; the CPU does not wait until a GPU has them."""
-    if device.type != "cuda":
+    """Values on a device; the CPU does not wait until a GPU has those that it had."""
+    if device.type != "cuda" or values.is_cuda:
         return values.to(device)
     pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return pinned.copy_(values).to(device, non_blocking=True)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jumpsteps.core.site_mask import SiteMask, selected
+from jumpsteps.core.tensors import sent
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.models.networks.compiled import CompiledShapes
 from jumpsteps.process.absorbing import Absorbing
@@ -271,7 +272,7 @@ class DiT(nn.Module):
 
 def noise_level(noise: NoiseSchedule, x: Tensor, t: Time) -> Tensor:
     """sigma-bar(t), float32: [B] for times [B], [1] for one time."""
-    return noise.total(t).to(x.device, torch.float32).reshape(-1)
+    return sent(noise.total(t), x.device).to(torch.float32).reshape(-1)
 
 
 def one_for_each(t: Time) -> bool:
