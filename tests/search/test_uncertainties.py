@@ -3,21 +3,25 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from builders.kernels import kernel
 from builders.models import WrongNetwork
 from builders.statistics import seeded
 from builders.threads import in_threads
 from jumpsteps.core.distributed import Workers
+from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.models.formats.native import build
+from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.process.noise import Time
 from jumpsteps.schedules.conversion import time_of_masked
 from jumpsteps.schedules.orders import Golden, Spread
 from jumpsteps.search.costs.by_count import evaluate_orders, start_uncertainties
 from jumpsteps.search.costs.table import Measure
-from jumpsteps.search.costs.uncertainties import uncertainties
+from jumpsteps.search.costs.uncertainties import Call, uncertainties, uncertainties_of_call
 from jumpsteps.search.paths import Paths
 
 FORWARD = kernel("absorbing", 3)
@@ -110,3 +114,46 @@ def test_a_token_that_the_model_excludes_is_an_error_at_the_first_call_or_at_the
     with pytest.raises(ValueError, match="the model gives probability zero to"):
         uncertainties(PosteriorReverse(FORWARD, counter), paths, states(paths), Measure.DATA)
     assert counter.calls == (3 if late else 1)
+
+
+class Waits(TorchDispatchMode):
+    """Notes operations that would wait for a GPU: numbers read, and sites of a mask counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        indices = args[1] if func.overloadpacket.__name__ in ("index", "index_put_") else ()
+        masks = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indices)
+        if masks or func.overloadpacket.__name__ in WAITING:
+            self.found.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+WAITING = (
+    "nonzero",
+    "_local_scalar_dense",
+    "masked_select",
+    "equal",
+    "unique",
+    "repeat_interleave",
+)
+
+
+@pytest.mark.parametrize("head", ["log-score", "posterior"])
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_call_does_not_wait_for_a_gpu(head, together, monkeypatch):
+    """With the heads of the networks in chunks of few sites."""
+    monkeypatch.setitem(chunks.CHUNK_SIZE, "cpu", 4 * 7)
+    network, reverse = build(DiTConfig(4, 8, 1, 2), FORWARD, head)
+    network.eval()
+    paths = drawn()
+    call = Call.of(paths, states(paths), 1, together)
+    with torch.no_grad(), Waits() as waits:
+        uncertainties_of_call(reverse, paths, call, Measure.DATA)
+    assert waits.found == []
+    with Waits() as waits:
+        paths.data[paths.free]
+        int(paths.data.sum())
+    assert waits.found == ["index", "_local_scalar_dense"]
