@@ -102,6 +102,11 @@ def test_a_multistep_sampler_takes_those_of_its_counterpart(tmp_path, capsys):
     assert code == 0
     assert "note: searched for k-gillespie, whose costs and certificates these are" in err
     assert "names k-gillespie; pass --sampler k-gillespie-multistep to sample" in err
+    code, _, err = run(
+        capsys, command.replace("absorbing", "uniform"), "k-gillespie-multistep -o x"
+    )
+    assert (code, err.count("\n")) == (1, 1)
+    assert "sampler k-gillespie-multistep serves the absorbing kernel" in err
     model = load(EXACT)
     own = Provenance(sampler="k-gillespie-multistep")
     shipped = {4: replace(model.schedules[4], provenance=own)}

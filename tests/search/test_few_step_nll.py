@@ -25,6 +25,7 @@ from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.noise import LogLinear
 from jumpsteps.sampling.ancestral import Ancestral, ReMDM
 from jumpsteps.sampling.base import Sampler
+from jumpsteps.sampling.multistep import MultistepKGillespie
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
 from jumpsteps.sampling.parallel_decoding import KGillespie, MaskGIT
 from jumpsteps.sampling.two_stage import ThetaTrapezoidal
@@ -397,6 +398,7 @@ def test_quantiles_of_student():
         (uniform(2), ThetaTrapezoidal(), "does not draw sites independently"),
         (uniform(2), KGillespie(), "does not follow a TimeSchedule"),
         (CountSchedule([1, 1]), MaskGIT(), "depend on the symbols drawn"),
+        (CountSchedule([1, 1]), MultistepKGillespie(), "not made for k-gillespie-multistep, whose"),
         (TimeSchedule([0.9, 0.0]), Tweedie(), "runs from 0.9 to 0"),
         (replace(uniform(2), provenance=Provenance(kernel="uniform")), Tweedie(), "uniform"),
     ],

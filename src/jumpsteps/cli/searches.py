@@ -114,6 +114,7 @@ def search(
     """
     forward = model.reverse.forward
     if sampler is not None and (counterpart := sampler.schedules_of) is not sampler:
+        sampler.check(forward)
         text = f"note: searched for {counterpart.name}, whose costs and certificates these are"
         print(text, file=sys.stderr)
         sampler = counterpart

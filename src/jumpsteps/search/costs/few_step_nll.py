@@ -223,6 +223,11 @@ def check(schedule: Schedule, sampler: Sampler, paths: Paths, reference_calls: i
     if schedule.redraws:
         raise ValueError("the bound is of steps without corrections; leave out the redraws")
     if isinstance(schedule, CountSchedule):
+        if sampler.schedules_of is not sampler:
+            raise ValueError(
+                f"the bound is not made for {sampler.name}, whose steps depend on the step before; "
+                f"use {sampler.schedules_of.name}"
+            )
         if sampler.holds is not Held.COUNT:
             raise ValueError(
                 f"the sites that {sampler.name} reveals depend on the symbols drawn, so the bound "
