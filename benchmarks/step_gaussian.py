@@ -12,8 +12,8 @@ with 256 intensities and L = 3072, at a batch of 64. Measured are, in millisecon
   the tables of every time are made.
 
 ``ratio`` is a step's time over the network's, ``ratio_first`` that of a first batch. With
-``--compile`` network and head are compiled. ``--profile`` prints what a run of 8 steps spends its
-time on. On a CPU the sizes are small, to check that the script runs.
+``--compile`` network and head are compiled. ``--profile`` prints what a first batch of 8 steps
+spends its time on. On a CPU the sizes are small, to check that the script runs.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def measure(model: Autocast, size: dict[str, Any], device: torch.device) -> list
 
 
 def profile(model: Autocast, size: dict[str, Any], device: torch.device) -> None:
-    """Print what short runs of both kernels spend their time on."""
+    """Print what first batches of short runs of both kernels spend their time on."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     by = "self_cpu_time_total"
     if device.type == "cuda":
@@ -168,6 +168,7 @@ def profile(model: Autocast, size: dict[str, Any], device: torch.device) -> None
     generator = torch.Generator(device).manual_seed(0)
     for (kernel, forward), sampler in product(KERNELS.items(), SAMPLERS):
         reverse = PosteriorReverse(forward, model)
+        time_tables.cache_clear()
         with torch.inference_mode(), torch.profiler.profile(activities=kinds) as seen:
             shape = (size["batch"], math.prod(SHAPE))
             simulate(reverse, sampler, uniform(8), shape, generator=generator)
