@@ -86,9 +86,10 @@ from jumpsteps.search.auto_order import AutoOrder
 from jumpsteps.search.candidates import race_candidates
 from jumpsteps.search.closed_form import ClosedForm, equal_entropy, equal_error
 from jumpsteps.search.corrector_candidates import corrector_candidates
-from jumpsteps.search.costs.by_count import CountCosts, count_costs
+from jumpsteps.search.costs.by_count import count_costs
 from jumpsteps.search.costs.by_path import PathCosts, path_costs
 from jumpsteps.search.costs.correction import NO_CORRECTION, NOISE_WEIGHTED, ErrorCorrection
+from jumpsteps.search.costs.count_table import CountCosts
 from jumpsteps.search.costs.few_step_nll import FewStepNLL, few_step_nll
 from jumpsteps.search.costs.information_profile import (
     InformationProfile,

@@ -9,8 +9,9 @@ from builders.threads import in_threads
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats
 from jumpsteps.schedules.orders import Random, RevealOrder, Spread
-from jumpsteps.search.costs.by_count import CountCosts, OrderEvaluations
+from jumpsteps.search.costs.by_count import OrderEvaluations
 from jumpsteps.search.costs.calibration_gap import smoothed_gap
+from jumpsteps.search.costs.count_table import CountCosts
 from jumpsteps.search.costs.rank_tables import (
     TotalCorrelations,
     entropy_slopes,

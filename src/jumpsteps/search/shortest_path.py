@@ -34,10 +34,11 @@ from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.orders import Blocks, Random, RevealOrder
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.by_block import block_costs
-from jumpsteps.search.costs.by_count import CountCosts, count_costs
+from jumpsteps.search.costs.by_count import count_costs
 from jumpsteps.search.costs.by_nll import nll_costs
 from jumpsteps.search.costs.by_path import path_costs
 from jumpsteps.search.costs.correction import NOISE_WEIGHTED, ErrorCorrection
+from jumpsteps.search.costs.count_table import CountCosts
 from jumpsteps.search.costs.information_profile import (
     ProfileCosts,
     information_profile,

@@ -18,7 +18,6 @@ from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.schedules.orders import Blocks, Random
 from jumpsteps.search.costs.by_count import (
-    CountCosts,
     Counts,
     OrderEvaluations,
     check_counted,
@@ -26,6 +25,7 @@ from jumpsteps.search.costs.by_count import (
     grid_counts,
     revealed_counts,
 )
+from jumpsteps.search.costs.count_table import CountCosts
 from jumpsteps.search.costs.table import Measure
 from jumpsteps.search.paths import Paths
 
