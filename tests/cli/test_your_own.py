@@ -15,7 +15,7 @@ from jumpsteps.cli.flags import parse
 from jumpsteps.cli.inputs import load_model
 from jumpsteps.cli.long_runs import common_request
 from jumpsteps.cli.named import sampler_named
-from jumpsteps.cli.your_own import own_instance, own_object
+from jumpsteps.cli.your_own import module_hint, own_instance, own_object
 from jumpsteps.schedules import orders
 
 SYMBOLS, LENGTH = 5, 8
@@ -367,6 +367,42 @@ def test_mistakes_are_one_line(folder, capsys, arguments, message):
     assert (code, err.count("\n")) == (1, 1)
     assert message in err
     assert not (folder / "x.npz").exists()
+
+
+HINT = "; for one that the module parts_of_test defines pass parts_of_test:NAME\n"
+MODULE_ALONE = [
+    ("parts_of_test", HINT),
+    ("parts_of_test.py", HINT),
+    ("./parts_of_test.py", HINT),
+    ("pkg_of_test/inner.py", HINT.replace("parts_of_test", "pkg_of_test.inner")),
+    ("pkg_of_test.inner", HINT.replace("parts_of_test", "pkg_of_test.inner")),
+    ("numpy", HINT.replace("parts_of_test", "numpy")),
+    ("toy-uniform --sampler parts_of_test", HINT),
+    ("toy-absorbing --sampler k-gillespie --order parts_of_test", HINT),
+    ("toy-uniform --schedule parts_of_test", HINT),
+]
+
+
+@pytest.mark.parametrize(("arguments", "hint"), MODULE_ALONE)
+def test_a_module_without_a_name_of_what_is_in_it(folder, capsys, arguments, hint):
+    (folder / "pkg_of_test").mkdir()
+    (folder / "pkg_of_test" / "inner.py").write_text("raise SystemError  # Nothing is imported.")
+    code, _, err = run(capsys, f"sample {arguments} --nfe 2 -o x.npz")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("error: there is no ")
+    assert err.endswith(hint)
+    code, _, err = run(capsys, "optimize toy-absorbing --nfe 2 --method parts_of_test")
+    assert (code, err[-len(HINT) :]) == (1, HINT)
+
+
+def test_a_file_of_code_elsewhere_and_names_of_no_module(folder, capsys):
+    (folder / "below").mkdir()
+    code, _, err = run(capsys, f"sample {folder / 'parts_of_test.py'} --nfe 2")
+    assert code == 1
+    assert err.endswith("pass parts_of_test:NAME in the folder of this file\n")
+    for name in ("nowhere_at_all", "nowhere.at.all", "parts_of_test.nothing", "below/c.py", ""):
+        assert module_hint(name) == ""
+    assert module_hint("below") == ""  # A folder without code is a module for Python.
 
 
 def test_an_error_of_ones_own_code_names_its_line(folder, capsys):

@@ -37,8 +37,9 @@ def schedule_of_model(
     if not shipped:
         return schedule_named(UNIFORM, nfe, model, given, sampler=sampler, order=order)
     if (reason := unsuitable(shipped, nfe, sampler, order)) is not None:
+        uniform = schedule_named(UNIFORM, nfe, model, given, sampler=sampler, order=order)
         print(f"schedule: {UNIFORM}, because those of {model.name} are {reason}")
-        return schedule_named(UNIFORM, nfe, model, given, sampler=sampler, order=order)
+        return uniform
     schedule = shipped[nfe]
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     check_whole(str(model.schedules_file), nfe, schedule, sampler)

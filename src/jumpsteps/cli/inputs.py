@@ -19,7 +19,7 @@ from jumpsteps.cli.sequence_files import (
     load_tokens,
     may_hold_tokens,
 )
-from jumpsteps.cli.your_own import is_own
+from jumpsteps.cli.your_own import is_own, module_hint
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.integrations.hub import ScheduleSet
 from jumpsteps.models import BUILT_IN, LoadedModel, load
@@ -113,17 +113,31 @@ def load_model(
         whole = torch.device("cpu") if device.type == "meta" else device
         model = own_model(options, whole, dtype)
     else:
-        model = load(
-            name,
-            device=device,
-            dtype=dtype,
-            compile=options.compile,
-            trust_remote_code=options.trust_remote_code,
-            mask_id=options.mask_id,
-            length=options.length,
-            tokenizer=options.tokenizer,
-        )
+        model = known_model(options, device, dtype)
     return model if template is None else sized_for_template(model, template, options.length)
+
+
+def known_model(
+    options: ModelOptions, device: torch.device, dtype: torch.dtype | None
+) -> LoadedModel:
+    """The built-in model, or that of a folder or a hub repository.
+
+    Raises:
+        ValueError: as ``load``; for the name of a module it says how to name what is in it.
+    """
+    name = options.name
+    if name not in BUILT_IN and not Path(name).is_dir() and (hint := module_hint(name)):
+        raise ValueError(f"there is no built-in model {name!r}{hint}")
+    return load(
+        name,
+        device=device,
+        dtype=dtype,
+        compile=options.compile,
+        trust_remote_code=options.trust_remote_code,
+        mask_id=options.mask_id,
+        length=options.length,
+        tokenizer=options.tokenizer,
+    )
 
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:
@@ -270,6 +284,7 @@ def check_schedule_name(name: str) -> None:
         raise ValueError(
             f"there is no schedule {name!r}: not {' or '.join((*FIXED, SHIPPED))}, not a file, a "
             f"folder with a {SCHEDULES_FILE} or a hub id; make one with 'jumpsteps optimize'"
+            f"{module_hint(name)}"
         )
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from jumpsteps.cli.names import METHODS, ORDERS, pick
-from jumpsteps.cli.your_own import is_own, own_instance
+from jumpsteps.cli.your_own import is_own, module_hint, own_instance
 from jumpsteps.sampling.base import Held, Sampler
 from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
@@ -30,7 +30,7 @@ def sampler_named(name: str | None, order: str | None) -> Sampler | None:
         what = "a jumpsteps.Sampler"
         sampler: Sampler = own_instance("--sampler", name, Sampler, what, "mine:MySampler")
     else:
-        sampler = pick("sampler", name, SAMPLERS)
+        sampler = pick("sampler", name, SAMPLERS, module_hint(name))
     if order not in (None, Random.name) and sampler.schedules_of.holds is not Held.COUNT:
         raise ValueError(
             f"sampler {name} does not reveal tokens in {order} order; use k-gillespie, or leave "
@@ -63,7 +63,7 @@ def order_named(name: str, kind: str = "order") -> RevealOrder:
         ValueError: no such order, or one without a name; see ``own_instance``.
     """
     if not is_own(name):
-        return pick(kind, name, ORDERS)
+        return pick(kind, name, ORDERS, module_hint(name))
     what = "a jumpsteps.RevealOrder"
     order: RevealOrder = own_instance("--order", name, RevealOrder, what, "mine:MyOrder")
     label = getattr(order, "name", None)
@@ -88,7 +88,7 @@ def search_named(name: str) -> Method:
         ValueError: no such search; see ``own_instance``.
     """
     if not is_own(name):
-        return pick("method", name, METHODS)
+        return pick("method", name, METHODS, module_hint(name))
     what = "a search, with name, sampler, max_evaluations and find (jumpsteps.Method)"
     method: Method = own_instance("search", name, Method, what, "mine:MySearch")
     return method

@@ -86,9 +86,14 @@ SHIPPED = "built-in"
 T = TypeVar("T")
 
 
-def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+def pick(kind: str, name: str, known: Mapping[str, T], hint: str = "") -> T:
+    """What a name stands for.
+
+    Raises:
+        ValueError: an unknown name; the message ends in the hint.
+    """
     if name not in known:
-        raise ValueError(f"there is no {kind} {name!r}; choose {' or '.join(known)}")
+        raise ValueError(f"there is no {kind} {name!r}; choose {' or '.join(known)}{hint}")
     return known[name]
 
 

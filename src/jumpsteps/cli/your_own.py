@@ -10,6 +10,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,48 @@ from torch import nn
 
 from jumpsteps.models.tokenizer import first_line
 
-__all__ = ["is_own", "module_file", "own_instance", "own_object", "place_of", "raised"]
+__all__ = [
+    "is_own",
+    "module_file",
+    "module_hint",
+    "own_instance",
+    "own_object",
+    "place_of",
+    "raised",
+]
 
 
 def is_own(name: str) -> bool:
     """Whether a name is MODULE:NAME, and no file or folder."""
     return ":" in name and not Path(name).exists()
+
+
+def module_hint(name: str) -> str:
+    """The end of an error message: what to pass for an object of the module that a name is, or
+    whose file it is; nothing for the name of anything else.
+    """
+    path = Path(name)
+    is_file = path.suffix == ".py" and path.is_file()
+    module = ".".join(path.with_suffix("").parts) if is_file else name
+    if all(part.isidentifier() for part in module.split(".")):
+        found = is_file or is_module(module)
+        return f"; for one that the module {module} defines pass {module}:NAME" if found else ""
+    if not is_file:
+        return ""
+    return f"; for one that {name} defines pass {path.stem}:NAME in the folder of this file"
+
+
+def is_module(name: str) -> bool:
+    """Whether the current folder has a module of this name, or one is installed; imports none."""
+    places: list[str] | None = [str(Path.cwd()), *sys.path]
+    whole = ""
+    for part in name.split("."):
+        whole = f"{whole}.{part}" if whole else part
+        spec = None if places is None else PathFinder.find_spec(whole, places)
+        if spec is None:
+            return False
+        places = spec.submodule_search_locations
+    return spec is not None and spec.loader is not None  # A folder of anything else has none.
 
 
 def own_object(flag: str, name: str, example: str) -> Any:
