@@ -12,7 +12,8 @@ import torch
 
 import builders.killed_runs
 from builders.command_line import run
-from jumpsteps import Euler, Tweedie, load, uniform
+from builders.novels import LENGTH, save_text_model
+from jumpsteps import Euler, TimeSchedule, Tweedie, load, save_schedules, uniform
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.long_runs import compare_request, kept_run, kept_schedules, sample_request
 from jumpsteps.core.distributed import ALONE
@@ -165,9 +166,9 @@ def test_schedules_that_took_a_search_are_kept(tmp_path):
         return found
 
     with kept_run(tmp_path / "r.json", {"a": 1}) as folder:
-        for name in ("jys", "jys", "other", "uniform", "uniform", "built-in"):
+        for name in ("jys", "jys", "mine:Search", "uniform", "uniform", "built-in", "a/file.json"):
             assert kept_schedules(folder, name, find, ALONE)[2].times == found[2].times
-        assert len(calls) == 5
+        assert len(calls) == 6
         assert len(list(folder.path.glob("schedules-*.json"))) == 2
     assert not folder.path.exists()
 
@@ -211,7 +212,6 @@ def test_flags_that_decide_the_samples_are_part_of_what_was_asked(flags, changed
         ("--data d.npy", {"data", "set of files"}),
         ("--text d.npy", {"text", "set of files"}),
         ("--column c", {"column"}),
-        ("--schedules d.npy", {"list of schedules", "set of files"}),
         ("--metric a:b --picture p.png", set()),
     ],
 )
@@ -227,6 +227,42 @@ def test_flags_that_decide_a_comparison(tmp_path, monkeypatch, flags, changed):
     assert files == changed & {"set of files"}
 
 
+@pytest.mark.parametrize(
+    ("command", "place", "changed"),
+    [
+        ("sample --nfe 4", "model", "schedules.json of model"),
+        ("sample --nfe 4 --schedule s.json", "s.json", "s.json"),
+        ("sample --nfe 4 --schedule folder", "folder", "folder"),
+        ("compare --nfe 4 --schedules uniform built-in", "model", "schedules.json of model"),
+        ("compare --nfe 4 --schedules uniform s.json", "s.json", "s.json"),
+        ("compare --nfe 4 --schedules uniform folder", "folder", "folder"),
+    ],
+)
+def test_a_run_whose_schedules_changed_is_not_continued(
+    tmp_path, capsys, monkeypatch, command, place, changed
+):
+    """Rows of the old schedules and of the new ones would be mixed."""
+    monkeypatch.chdir(tmp_path)
+    save_text_model(Path("model"))
+    Path("folder").mkdir()
+    file = Path(place) if place.endswith(".json") else Path(place) / "schedules.json"
+    times = [TimeSchedule((1.0, at, 0.2, 0.1, 0.0)) for at in (0.5, 0.6)]
+    verb, *flags = command.split()
+    words = [verb, "model", *flags, "-n", "48", "-o", "x.npz" if verb == "sample" else "x.json"]
+    words += [] if verb == "sample" else ["--metric", "distance", "--data", "tokens.npy"]
+    np.save("tokens.npy", np.zeros((64, LENGTH), dtype=np.int64))
+    save_schedules(file, {4: times[0]})
+    with monkeypatch.context() as patched:
+        patched.setattr("jumpsteps.sampling.batches.simulate", interrupted(2))
+        assert run(capsys, *words)[0] == 130
+    save_schedules(file, {4: times[1]})
+    code, _, err = run(capsys, *words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert f".parts holds an unfinished run, and {changed} changed since it began; put the" in err
+    save_schedules(file, {4: times[0], 8: uniform(8)})  # Others than those of the run may change.
+    assert run(capsys, *words)[0] == 0
+
+
 def test_observed_sites_sampler_and_schedule_decide_the_samples():
     tokens, mask = torch.zeros(4, dtype=torch.int64), torch.arange(4) < 2
     given = Given(tokens, mask)
@@ -237,9 +273,9 @@ def test_observed_sites_sampler_and_schedule_decide_the_samples():
         ({"given": Given(tokens + 1, mask)}, {"set of observed sites"}),
         ({"given": Given(tokens, ~mask)}, {"set of observed sites"}),
         ({}, {"set of observed sites"}),
-        ({"given": given, "schedule": uniform(3)}, {"schedule"}),
-        ({"given": given, "schedule": None}, {"schedule"}),
-        ({"given": given, "sampler": Euler()}, {"sampler"}),
+        ({"given": given, "schedule": uniform(3)}, {"set of schedules"}),
+        ({"given": given, "schedule": None}, {"set of schedules"}),
+        ({"given": given, "sampler": Euler()}, {"sampler with its parameters"}),
     ):
         after = requested(command, **changes)
         assert {key for key in before if before[key] != after[key]} == changed

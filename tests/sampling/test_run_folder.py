@@ -141,6 +141,17 @@ def test_another_request_is_refused_and_the_same_continues(tmp_path: Path) -> No
         RunFolder(path, REQUEST | {"schedule": list(range(50))})
 
 
+def test_what_a_name_stands_for_is_part_of_the_request(tmp_path: Path) -> None:
+    path = tmp_path / "x.parts"
+    folder = RunFolder(path, {"set of files": {"a": "1", "b": "2", "c": "3"}})
+    folder.parts(N).save(0, list(runs_until(4)))
+    folder.close()
+    with pytest.raises(ValueError, match="run, and a and c changed since it began; put the old"):
+        RunFolder(path, {"set of files": {"a": "9", "b": "2", "c": "9"}})
+    with pytest.raises(ValueError, match="another set of files"):
+        RunFolder(path, {"set of files": {"a": "1", "d": "2"}})
+
+
 def test_a_folder_without_samples_serves_any_request(tmp_path: Path) -> None:
     path = tmp_path / "x.parts"
     RunFolder(path, REQUEST).lock.close()  # As a program leaves it that is killed.

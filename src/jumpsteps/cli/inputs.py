@@ -46,6 +46,7 @@ __all__ = [
     "schedule_named",
     "search_data",
     "seeded",
+    "stored_schedule",
 ]
 
 MANY, FEW, LARGE = 256, 64, 4e9
@@ -293,12 +294,15 @@ def is_hub_id(name: str) -> bool:
     return looks_like_hub_id(name) and not name.endswith(".json") and not Path(name).parent.is_dir()
 
 
-def own_schedule(model: LoadedModel, nfe: int) -> Schedule:
-    """The schedule with this NFE that came with the model.
+def stored_schedule(name: str, nfe: int, model: LoadedModel) -> Schedule:
+    """The schedule with this NFE of a file, a folder or a hub repository, or that came with the
+    model.
 
     Raises:
-        ValueError: none did.
+        ValueError: there is none.
     """
+    if name != SHIPPED:
+        return at_nfe(schedule_set(name), nfe, name)
     if nfe not in model.schedules:
         known = f"for NFE {sorted(model.schedules)} only" if model.schedules else "none"
         raise ValueError(
@@ -363,8 +367,7 @@ def schedule_named(
                 "k-gillespie, or --schedule uniform"
             )
         return fixed.times(steps)
-    own = name == SHIPPED
-    schedule = own_schedule(model, nfe) if own else at_nfe(schedule_set(name), nfe, name)
+    schedule = stored_schedule(name, nfe, model)
     schedule.check_kernel(model.reverse.forward, f"the model {model.name!r}")
     if order is not None and not holds(schedule, order):
         raise ValueError(f"{name} holds its own order; leave out --order")

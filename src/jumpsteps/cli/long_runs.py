@@ -5,14 +5,16 @@ written.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jumpsteps.cli.inputs import batch_size
+from jumpsteps.cli.inputs import batch_size, stored_schedule
+from jumpsteps.cli.named import is_search
 from jumpsteps.cli.names import FIXED, SHIPPED
 from jumpsteps.cli.options import CompareOptions, SampleOptions
 from jumpsteps.cli.your_own import is_own, module_file
@@ -21,7 +23,7 @@ from jumpsteps.core.progress import Progress
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
-from jumpsteps.models.loaded import file_hash
+from jumpsteps.models.loaded import SCHEDULES_FILE, file_hash
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.batches import draw_samples
 from jumpsteps.sampling.run_folder import RunFolder, Samples
@@ -91,9 +93,10 @@ def kept_schedules(
 ) -> dict[int, Schedule]:
     """The schedules of this name, found now or before the run was stopped.
 
-    Those that take no time to find are not kept, so that a mistake leaves no folder behind.
+    Only those of a search are kept. Of all others the request has hashes, and a mistake in them
+    leaves no folder behind.
     """
-    if name in (*FIXED, SHIPPED):
+    if not is_search(name):
         return find()
     path = folder.path / f"schedules-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     if workers.of_first(float(path.exists()), torch.device("cpu")) > 0:
@@ -114,10 +117,16 @@ def sample_request(
     given: Given | None,
 ) -> dict[str, Any]:
     """All that decides the samples of ``jumpsteps sample``, as JSON."""
+    named = called(options.schedule or SHIPPED, model)
     return {
         **common_request(options, model, device, given),
-        "sampler": repr(sampler),
-        "schedule": None if schedule is None else schedule_to_json(0, schedule),
+        "sampler": options.sampler,
+        "order": options.order,
+        "number of model calls": options.nfe,
+        "number of corrections": options.corrector.corrections,
+        "name of the schedule": options.schedule,
+        "set of schedules": {} if schedule is None else {named: hash_of([schedule])},
+        "sampler with its parameters": repr(sampler),
     }
 
 
@@ -126,7 +135,12 @@ def compare_request(
 ) -> dict[str, Any]:
     """All that decides the samples of ``jumpsteps compare``, as JSON."""
     search = options.search
-    files = [name for name in (*options.schedules, search.data, search.text) if name is not None]
+    files = [name for name in (search.data, search.text) if name is not None]
+    stored = {
+        called(name, model): hash_of([stored_schedule(name, nfe, model) for nfe in search.nfe])
+        for name in options.schedules
+        if name not in FIXED and not is_search(name)
+    }
     return {
         **common_request(options, model, device, given),
         "sampler": options.sampler,
@@ -138,8 +152,20 @@ def compare_request(
         "data": search.data,
         "text": search.text,
         "column": search.column,
+        "set of schedules": stored,
         "set of files": {name: file_hash(Path(name)) for name in files if Path(name).is_file()},
     }
+
+
+def called(name: str, model: LoadedModel) -> str:
+    """What a message calls schedules of this name."""
+    return f"{SCHEDULES_FILE} of {model.name}" if name == SHIPPED else name
+
+
+def hash_of(schedules: Iterable[Schedule]) -> str:
+    """SHA-256 of schedules and their provenance, in hexadecimal."""
+    content = json.dumps([schedule_to_json(0, schedule) for schedule in schedules])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def common_request(
@@ -159,7 +185,7 @@ def common_request(
     modules = {one: file_hash(file) for one, file in files.items() if file is not None}
     return {
         **({"set of modules": modules} if modules else {}),
-        "model": model.digest,
+        "model": {options.model.name: model.digest},
         "length": model.length,
         "seed": options.seed,
         "number of samples": options.n,

@@ -69,7 +69,8 @@ class RunFolder:
 
     Args:
         path: of the folder; it is made if it is not there.
-        request: what was asked for, as JSON; all of it decides the samples.
+        request: what was asked for, as JSON; all of it decides the samples. A dict in it holds
+            hashes of contents by their names.
         workers: the processes that share the folder, which the first of them makes and removes.
 
     Raises:
@@ -139,13 +140,26 @@ def check_request(path: Path, content: Any, request: Mapping[str, Any]) -> None:
     asked = content.get("request", {})
     for name in dict.fromkeys([*request, *asked]):
         old, new = asked.get(name), request.get(name)
-        if json.dumps(old) != json.dumps(new):  # Lists and tuples are equal, and NaN is NaN.
-            short = all(len(str(value)) <= 40 for value in (old, new))
-            values = f" ({old}, not {new})" if short else ""
+        if json.dumps(old) == json.dumps(new):  # Lists and tuples are equal, and NaN is NaN.
+            continue
+        if changed := changed_contents(old, new):
             raise ValueError(
-                f"{path} holds an unfinished run with another {name}{values}; finish it with its "
-                "own options, or remove the folder"
+                f"{path} holds an unfinished run, and {' and '.join(changed)} changed since it "
+                "began; put the old content back to finish it, or remove the folder"
             )
+        short = all(len(str(value)) <= 40 for value in (old, new))
+        values = f" ({old}, not {new})" if short else ""
+        raise ValueError(
+            f"{path} holds an unfinished run with another {name}{values}; finish it with its "
+            "own options, or remove the folder"
+        )
+
+
+def changed_contents(old: Any, new: Any) -> list[str]:
+    """What both requests name, with hashes that differ: dicts of hashes by name."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return []
+    return [name for name in new if name in old and old[name] != new[name]]
 
 
 class Parts:
