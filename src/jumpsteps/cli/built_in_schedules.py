@@ -5,7 +5,7 @@ without ``--schedules``.
 from collections.abc import Iterable, Mapping
 
 from jumpsteps.cli.free_sites import free_sites
-from jumpsteps.cli.inputs import check_whole, note_other_weights, schedule_named
+from jumpsteps.cli.named_schedules import check_whole, note_other_weights, schedule_named
 from jumpsteps.cli.names import SHIPPED
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel

@@ -13,11 +13,9 @@ from jumpsteps.cli.demo import run_demo
 from jumpsteps.cli.designs import is_sequence_file, write_designs
 from jumpsteps.cli.inputs import (
     batch_size,
-    check_schedule_names,
     device_named,
     load_model,
     observed_in_samples,
-    schedule_named,
     search_data,
     seeded,
 )
@@ -27,6 +25,7 @@ from jumpsteps.cli.long_runs import (
     sample_request,
 )
 from jumpsteps.cli.named import sampler_named, sampler_of
+from jumpsteps.cli.named_schedules import check_schedule_names, schedule_named
 from jumpsteps.cli.names import pick
 from jumpsteps.cli.options import (
     DemoOptions,

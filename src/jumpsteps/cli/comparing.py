@@ -10,7 +10,6 @@ import torch
 from jumpsteps.cli.built_in_schedules import compared_by_default
 from jumpsteps.cli.inputs import (
     batch_size,
-    check_schedule_names,
     load_model,
     observed_in_samples,
     samples_by_default,
@@ -19,6 +18,7 @@ from jumpsteps.cli.inputs import (
 from jumpsteps.cli.long_runs import compare_request, kept_run, kept_schedules
 from jumpsteps.cli.measuring import measures_of_data, metric_named, print_measures, reference_data
 from jumpsteps.cli.named import is_search, sampler_named
+from jumpsteps.cli.named_schedules import check_schedule_names
 from jumpsteps.cli.options import CompareOptions
 from jumpsteps.cli.outputs import check_distinct, output_file, picture_file
 from jumpsteps.cli.reporting import EXAMPLES, calibration_on_data, report_file, save_comparison

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from jumpsteps.cli.inputs import batch_size, stored_schedule
+from jumpsteps.cli.inputs import batch_size
 from jumpsteps.cli.named import is_search
+from jumpsteps.cli.named_schedules import stored_schedule
 from jumpsteps.cli.names import FIXED, SHIPPED
 from jumpsteps.cli.options import CompareOptions, SampleOptions
 from jumpsteps.cli.your_own import is_own, module_file

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from jumpsteps.cli.correcting import with_corrector
-from jumpsteps.cli.inputs import device_named, load_model, schedule_named, seeded
+from jumpsteps.cli.inputs import device_named, load_model, seeded
+from jumpsteps.cli.named_schedules import schedule_named
 from jumpsteps.cli.names import FIXED, ORDERS
 from jumpsteps.cli.options import CorrectorOptions, ModelOptions, PlayOptions
 from jumpsteps.cli.sequence_files import given_prompt

@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from jumpsteps.cli.inputs import check_schedule_names, schedule_named, search_data, seeded
+from jumpsteps.cli.inputs import search_data, seeded
 from jumpsteps.cli.named import is_search, search_named
+from jumpsteps.cli.named_schedules import check_schedule_names, schedule_named
 from jumpsteps.cli.options import OptimizeOptions
 from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser.call_counter import CallCounter

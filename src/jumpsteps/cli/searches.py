@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jumpsteps.cli.inputs import schedule_named, search_data
+from jumpsteps.cli.inputs import search_data
 from jumpsteps.cli.named import is_search, order_named, search_named
+from jumpsteps.cli.named_schedules import schedule_named
 from jumpsteps.cli.options import ObservedOptions, SearchOptions
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.conditioning import Given
