@@ -20,7 +20,8 @@ from jumpsteps.evaluation.examples import Examples
 from jumpsteps.evaluation.page.document import write_report
 from jumpsteps.evaluation.results import load_results, save_results
 from jumpsteps.schedules.files import save_schedules
-from jumpsteps.tasks.galleries import GALLERIES
+from jumpsteps.tasks import TASKS
+from jumpsteps.tasks.galleries import gallery_facts, gallery_of
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -95,7 +96,7 @@ def test_results_may_not_be_named_like_the_page(tmp_path, capsys):
 @needs_chromium
 def test_the_page_works_in_a_browser_without_errors_or_requests(tmp_path):
     page = tmp_path / "page.html"
-    write_report(page, results_of_every_task(), GALLERIES)
+    write_report(page, results_of_every_task(), gallery_of)
     hidden = "document.querySelectorAll('#part1-samples').length && document.querySelectorAll("
     hidden += "'.film:has(#part1-samples) .later').length"
     with Browser() as browser:
@@ -197,7 +198,7 @@ def results_of_every_task():
     others = [
         replace(
             made,
-            about={"task": task, "model": task},
+            about={**gallery_facts(TASKS.get(task)), "model": task},
             rows=tuple(replace(row, examples=examples) for row in made.rows),
         )
         for task, examples in kinds.items()
@@ -209,7 +210,7 @@ def results_of_every_task():
 @needs_chromium
 def test_the_sound_of_a_melody_plays(tmp_path):
     page = tmp_path / "page.html"
-    write_report(page, results_of_every_task()[1:2], GALLERIES)
+    write_report(page, results_of_every_task()[1:2], gallery_of)
     with Browser() as browser:
         browser.open(page.as_uri())
         browser.value("(async () => { await document.querySelector('audio').play() })()")

@@ -13,11 +13,8 @@ from jumpsteps.evaluation.examples import Examples
 from jumpsteps.tasks.galleries import (
     SOUND_RATE,
     countdown_gallery,
-    image_gallery,
     piano_gallery,
-    png,
 )
-from jumpsteps.tasks.images import LENGTH, grid
 from jumpsteps.tasks.music.melody import REST
 from jumpsteps.tasks.music.synth import render
 
@@ -27,23 +24,6 @@ def test_both_sites_of_a_broken_pair_are_marked():
     assert re.findall(r'<i class="(\w+)"', content) == ["c0", "wrong", "wrong", "c9", "c9"]
     assert note == "1 of 4 pairs broken"
     assert countdown_gallery(Examples(((1, 0),), ((1, 1),)), 1)[1] == "no pair broken"
-
-
-def test_the_png_is_what_pillow_reads():
-    image = pytest.importorskip("PIL.Image")
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (5, 7, 3), generator=generator).to(torch.uint8)
-    assert np.array_equal(np.array(image.open(io.BytesIO(png(pixels)))), pixels.numpy())
-    samples = torch.randint(256, (2, LENGTH), generator=generator)
-    content, _ = image_gallery(Examples(tuple(map(tuple, samples.tolist())), ()), 1)
-    data = base64.b64decode(re.search(r"base64,([^\"]+)", content)[1])
-    assert np.array_equal(np.array(image.open(io.BytesIO(data))), grid(samples).numpy())
-
-
-def test_another_task_named_images_is_shown_as_numbers():
-    few = Examples(((7, 8, 9), (1, 2, 3)), ((1, 2, 2), (1, 1, 2)))
-    content, _ = image_gallery(few, 2)
-    assert re.findall(r"data-s=.(\d).>(\d)<", content) == [("1", "7"), ("2", "8"), ("2", "9")]
 
 
 def test_a_note_is_cut_where_its_step_changes_and_sounds_as_it_was_written():

@@ -19,15 +19,13 @@ from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.tasks import TASKS
 from jumpsteps.tasks.image_files import ImageData, open_images, read_images
 from jumpsteps.tasks.images import (
+    PIXELS,
     TYPICAL,
-    grid,
     neighbour_difference,
     read_data,
     read_given,
     show,
     smoothness_error,
-    write_grid,
-    write_image,
 )
 
 
@@ -214,12 +212,12 @@ def test_the_metric_by_hand():
 
 def test_pictures_on_disk(tmp_path):
     images = pictures(3)
-    write_image(tmp_path / "a.b", tokens(images)[1])
+    PIXELS.write(tmp_path / "a.b", tokens(images)[1])
     back = np.asarray(Image.open(tmp_path / "a.b.png")).transpose(2, 0, 1)
     assert np.array_equal(back, images[1])
-    write_grid(tmp_path / "all", tokens(images))
+    PIXELS.write_all(tmp_path / "all", tokens(images))
     back = np.asarray(Image.open(tmp_path / "all.png"))
-    assert np.array_equal(back, grid(tokens(images)).numpy())
+    assert np.array_equal(back, PIXELS.grid(tokens(images)).numpy())
     assert back.shape == (64, 64, 3)
     assert np.array_equal(back[32:, :32].transpose(2, 0, 1), images[2])
     assert not back[32:, 32:].any()

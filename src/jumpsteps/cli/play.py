@@ -24,7 +24,7 @@ from jumpsteps.cli.sequence_files import given_prompt
 from jumpsteps.cli.your_own import place_of
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.examples import Examples
-from jumpsteps.evaluation.page.films import generic_gallery, text_gallery
+from jumpsteps.evaluation.page.films import text_gallery
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.sampling.loop import simulate
@@ -32,7 +32,7 @@ from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.sampling.registry import SAMPLERS, default_sampler
 from jumpsteps.schedules.files import at_nfe
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.tasks.galleries import GALLERIES
+from jumpsteps.tasks.galleries import gallery_facts, gallery_of
 
 __all__ = ["Pane", "draw", "play_command", "playground"]
 
@@ -154,7 +154,7 @@ def draw(
         given=given,
     )
     examples, steps = Examples.of(run, 1, given), len(run.moved)
-    gallery = GALLERIES.get("" if model.task is None else model.task.name, generic_gallery)
+    gallery = gallery_of(gallery_facts(model.task))
     if model.text is not None:
         examples, gallery = examples.with_text(model.text.decode), text_gallery
     content, note = gallery(examples, steps)

@@ -18,7 +18,7 @@ from jumpsteps.evaluation.results import Results, Row, load_results, save_result
 from jumpsteps.models import LoadedModel
 from jumpsteps.schedules.files import load_schedules
 from jumpsteps.schedules.schedule import Schedule
-from jumpsteps.tasks.galleries import GALLERIES
+from jumpsteps.tasks.galleries import gallery_facts, gallery_of
 
 __all__ = [
     "EXAMPLES",
@@ -45,7 +45,7 @@ def report_command(options: ReportOptions) -> None:
         raise ValueError(f"{options.out} is not the name of a page; end it in .html")
     files = list(dict.fromkeys(results_file(Path(name)) for name in options.results))
     check_distinct(out, *files)
-    write_report(out, merged([read_results(file) for file in files]), GALLERIES)
+    write_report(out, merged([read_results(file) for file in files]), gallery_of)
     print(f"written to {out}; open it in a browser")
 
 
@@ -110,14 +110,14 @@ def save_comparison(
         "noise": repr(forward.noise),
         "length": model.length,
         "symbols": forward.vocab_size,
-        "task": None if task is None else task.name,
+        **gallery_facts(task),
         "metric": None if task is None else task.metric_name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,
     }
     save_results(out, rows, {**known, **about}, schedules=schedules, calibration=calibration)
     page = report_file(out)
-    write_report(page, [load_results(out)], GALLERIES)
+    write_report(page, [load_results(out)], gallery_of)
     return page
 
 

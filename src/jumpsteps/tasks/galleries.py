@@ -6,9 +6,10 @@ A gallery turns a few samples of one schedule into the HTML of one panel and a n
 
 import base64
 import io
-import struct
 import wave
-import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from jumpsteps.evaluation.examples import GIVEN_SITE, Examples
 from jumpsteps.evaluation.page.films import Gallery, cells, class_of_step, generic_gallery
 from jumpsteps.evaluation.page.svg import element, figure
 from jumpsteps.tasks.countdown import broken
-from jumpsteps.tasks.images import LENGTH, grid
 from jumpsteps.tasks.music.melody import REST, STEPS_PER_BAR, runs
 from jumpsteps.tasks.music.synth import render
+from jumpsteps.tasks.pixels import Pixels
+from jumpsteps.tasks.task import Task
 
-__all__ = ["GALLERIES", "countdown_gallery", "image_gallery", "piano_gallery"]
+__all__ = ["countdown_gallery", "gallery_facts", "gallery_of", "piano_gallery"]
 
 SOUND_RATE = 11_025
 """Samples per second of the sound in a report, a quarter of that of files."""
@@ -39,31 +41,6 @@ def countdown_gallery(examples: Examples, steps: int) -> tuple[str, str]:
     count = int(pairs.sum())
     note = f"{count} of {len(pairs)} pairs broken" if count else "no pair broken"
     return cells(examples.steps[0], steps, texts, wrong.tolist()), note
-
-
-def image_gallery(examples: Examples, steps: int) -> tuple[str, str]:
-    """The samples side by side; of another task of this name, as numbers."""
-    if len(examples.tokens[0]) != LENGTH:
-        return generic_gallery(examples, steps)
-    pixels = grid(torch.tensor(examples.tokens))
-    picture = f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
-    height, width = pixels.shape[:2]
-    alt = f"{len(examples.tokens)} images"
-    return element("img", src=picture, alt=alt, class_="pixels", width=width, height=height), ""
-
-
-def png(pixels: Tensor) -> bytes:
-    """A PNG file of uint8 [height, width, 3] (ISO/IEC 15948), without filters."""
-    height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.numpy().tobytes() for row in pixels)
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def piano_gallery(examples: Examples, steps: int) -> tuple[str, str]:
@@ -114,9 +91,29 @@ def roll(tokens: Tensor, own: Tensor, steps: int) -> str:
     return figure("".join(drawn), "piano roll", width, height)
 
 
-GALLERIES: dict[str, Gallery] = {
-    "countdown": countdown_gallery,
-    "piano": piano_gallery,
-    "images": image_gallery,
-}
+OF_TASKS: dict[str, Gallery] = {"countdown": countdown_gallery, "piano": piano_gallery}
 """By the name of the task."""
+
+
+def gallery_facts(task: Task | None) -> dict[str, Any]:
+    """What a file of results says of the task, so that ``gallery_of`` finds its gallery, as JSON.
+
+    Args:
+        task: None for none.
+    """
+    if task is None:
+        return {"task": None}
+    pixels = {} if task.pixels is None else {"pixels": asdict(task.pixels)}
+    return {"task": task.name, **pixels}
+
+
+def gallery_of(about: Mapping[str, Any]) -> Gallery:
+    """How samples of a task are shown: as images where it has pixels, by its name, or as numbers.
+
+    Args:
+        about: has ``gallery_facts``; those of damaged pixels are left out.
+    """
+    try:
+        return Pixels(**about["pixels"]).gallery
+    except (KeyError, TypeError, ValueError):
+        return OF_TASKS.get(str(about.get("task")), generic_gallery)

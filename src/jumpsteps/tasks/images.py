@@ -15,29 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jumpsteps.core.files import replacing
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.tasks.image_files import SHAPE, image_module, open_images
+from jumpsteps.tasks.pixels import Pixels
 from jumpsteps.tasks.task import Task
 
 __all__ = [
     "FLOOR",
     "LENGTH",
+    "PIXELS",
     "SHAPE",
     "SYMBOLS",
     "TASK",
     "TYPICAL",
-    "grid",
     "neighbour_difference",
     "read_given",
     "show",
     "smoothness_error",
-    "write_grid",
-    "write_image",
 ]
 
 SYMBOLS = 256
-LENGTH = 3 * 32 * 32
+PIXELS = Pixels(*SHAPE, levels=SYMBOLS)
+LENGTH = PIXELS.length
 TYPICAL = 0.05948
 """Mean of ``neighbour_difference`` over the 50,000 training images of CIFAR-10, JPEG copy."""
 FLOOR = 0.238
@@ -59,47 +58,6 @@ def neighbour_difference(samples: Tensor) -> Tensor:
 def smoothness_error(samples: Tensor) -> Tensor:
     """|d / TYPICAL - 1| with d the ``neighbour_difference``, int64 [B, 3072] -> float64 [B]."""
     return (neighbour_difference(samples) / TYPICAL - 1).abs()
-
-
-def grid(samples: Tensor) -> Tensor:
-    """Images side by side in rows, as square as possible; unused places are black.
-
-    int64 [n, 3072] -> uint8 [32 rows, 32 columns, 3].
-    """
-    columns = int(np.ceil(np.sqrt(len(samples))))
-    rows = -(-len(samples) // columns)
-    places = torch.zeros(rows * columns, *SHAPE, dtype=torch.uint8)
-    places[: len(samples)] = samples.view(-1, *SHAPE).to("cpu", torch.uint8)
-    return (
-        places.view(rows, columns, *SHAPE)
-        .permute(0, 3, 1, 4, 2)
-        .reshape(rows * SHAPE[1], columns * SHAPE[2], SHAPE[0])
-    )
-
-
-def write_png(path: Path, pixels: Tensor) -> None:
-    """uint8 [height, width, 3] as PNG."""
-    picture = image_module().fromarray(pixels.numpy())
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
-
-
-def write_image(path: Path, sample: Tensor, observed: Tensor | None = None) -> None:
-    """Write one image, int64 [3072], to the file path + ".png".
-
-    Raises:
-        ValueError: pillow is not installed.
-    """
-    write_png(path.with_name(path.name + ".png"), grid(sample[None]))
-
-
-def write_grid(path: Path, samples: Tensor) -> None:
-    """Write images, int64 [n, 3072], side by side to the file path + ".png".
-
-    Raises:
-        ValueError: pillow is not installed.
-    """
-    write_png(path.with_name(path.name + ".png"), grid(samples))
 
 
 def show(sample: Tensor) -> str:
@@ -155,9 +113,7 @@ TASK = Task(
     metric=smoothness_error,
     metric_name="error of the difference of neighbouring pixels",
     show=show,
-    write=write_image,
-    write_all=write_grid,
-    write_needs=("PIL",),
+    pixels=PIXELS,
     read_given=read_given,
     read_data=read_data,
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.two_sample import Similarity
+from jumpsteps.tasks.pixels import Pixels
 
 __all__ = ["Task", "WriteSample"]
 
@@ -29,6 +30,8 @@ class Task:
         metric_name: what the metric measures.
         unit: the smallest value of the metric that is not zero, such as one pair of 255.
         show: int64 [L] -> text.
+        pixels: how a sequence is an image; None if it is none. Then reports show samples as
+            images, and ``write`` and ``write_all`` write them, unless they are named.
         write: writes one sample to files, such as a picture; None if the task has no such formats.
         write_as: (observed sites) -> what writes samples that have them; None for ``write``.
         write_needs: modules that ``write`` imports, to be installed with an extra of this package.
@@ -44,6 +47,9 @@ class Task:
         similarity: of two sequences, int64 [n, L] and [m, L] -> float64 [n, m], for a race
             (``evaluation.two_sample``); None where the kernel's default fits.
         write_file: (path, int64 [n, L], n headers): writes such a file; None if there is no format.
+
+    Raises:
+        ValueError: pixels of another length or another number of symbols.
     """
 
     name: str
@@ -64,3 +70,17 @@ class Task:
     unit: float = 1.0
     write_as: Callable[[Given], WriteSample] | None = None
     write_needs: tuple[str, ...] = ()
+    pixels: Pixels | None = None
+
+    def __post_init__(self) -> None:
+        pixels = self.pixels
+        if pixels is None:
+            return
+        if (pixels.length, pixels.levels) != (self.length, self.symbols):
+            raise ValueError(
+                f"the task {self.name} has {self.length} sites of {self.symbols} symbols, and "
+                f"{pixels} are {pixels.length} of {pixels.levels}; make them equal"
+            )
+        for name in ("write", "write_all"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(pixels, name))

@@ -12,7 +12,7 @@ from jumpsteps.evaluation.page.document import merged, render_report, write_repo
 from jumpsteps.evaluation.page.svg import RAMP
 from jumpsteps.evaluation.results import Results
 from jumpsteps.schedules.schedule import CountSchedule
-from jumpsteps.tasks.galleries import GALLERIES
+from jumpsteps.tasks.galleries import gallery_of
 
 VOID = {"meta", "link", "input", "img"}
 
@@ -43,7 +43,7 @@ def sections(text):
 
 
 def test_the_page_shows_all_that_the_results_know():
-    text = render_report([small_results()], GALLERIES)
+    text = render_report([small_results()], gallery_of)
     assert sections(text) == [
         "Quality against model calls",
         "Where the steps are",
@@ -63,7 +63,7 @@ def test_the_page_shows_all_that_the_results_know():
 
 def test_the_page_is_well_formed_and_loads_nothing():
     made = small_results()
-    page = Nesting(render_report([made, made], GALLERIES))
+    page = Nesting(render_report([made, made], gallery_of))
     assert (page.open, page.wrong) == ([], [])
     assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
@@ -81,7 +81,7 @@ def test_text_can_be_read_on_the_colour_of_every_step():
     """A contrast of 4.5 (WCAG 2.2, 1.4.3), in light and in dark colours."""
     colour = r"(#\w+|light-dark\((#\w+), (#\w+)\))"
     rule = re.compile(rf"\.(c\d|given) {{ --r: {colour}; --on: {colour}; }}")
-    rules = rule.findall(render_report([small_results()], GALLERIES))
+    rules = rule.findall(render_report([small_results()], gallery_of))
     assert [name for name, *_ in rules] == [*(f"c{i}" for i in range(RAMP)), "given"]
     for name, back, back_light, back_dark, on, on_light, on_dark in rules:
         for pair in ((back_light or back, on_light or on), (back_dark or back, on_dark or on)):
@@ -92,7 +92,7 @@ def test_text_can_be_read_on_the_colour_of_every_step():
 def test_names_are_escaped():
     made = small_results()
     rows = tuple(replace(row, schedule=f"<b>{row.schedule}</b>") for row in made.rows)
-    text = render_report([replace(made, rows=rows, schedules={})], GALLERIES)
+    text = render_report([replace(made, rows=rows, schedules={})], gallery_of)
     assert "<b>uniform" not in text
     assert "&lt;b&gt;uniform" in text
     assert "countdown &lt;&amp;&gt; more" in text
@@ -125,7 +125,7 @@ def test_schedules_of_a_model_go_to_its_comparison():
 def test_overlapping_intervals_are_named():
     made = small_results()
     rows = tuple(replace(row, metric=interval(0.1, 0.05)) for row in made.rows)
-    text = render_report([replace(made, rows=rows)], GALLERIES)
+    text = render_report([replace(made, rows=rows)], gallery_of)
     assert "The interval of golden overlaps with it." in text
 
 
@@ -133,7 +133,7 @@ def test_a_metric_without_per_cent_is_shown_as_it_is():
     made = small_results()
     about = {**made.about, "percent": False, "metric": "perplexity"}
     rows = tuple(replace(row, metric=interval(31.0, 2.0)) for row in made.rows)
-    text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
+    text = render_report([replace(made, rows=rows, about=about)], gallery_of)
     assert "lowest perplexity, 31.0 (29.0 to 33.0)" in text
 
 
@@ -141,7 +141,7 @@ def test_text_is_shown_in_the_colours_of_its_steps():
     made = small_results()
     examples = Examples(((0, 1, 2),), ((-1, 1, 3),), (("It", " was", " <late>"),))
     rows = tuple(replace(row, examples=examples) for row in made.rows)
-    text = render_report([replace(made, rows=rows, about={"task": "text"})], GALLERIES)
+    text = render_report([replace(made, rows=rows, about={"task": "text"})], gallery_of)
     assert '<i class="given" data-s="0">It</i><i class="c0" data-s="1"> was</i>' in text
     assert '<i class="c9" data-s="3"> &lt;late&gt;</i>' in text
 
@@ -149,7 +149,7 @@ def test_text_is_shown_in_the_colours_of_its_steps():
 def test_long_sequences_have_no_film_of_orders():
     made = small_results()
     long = {"golden": {4: CountSchedule([1000, 2000])}}
-    assert "Which sites" not in render_report([replace(made, schedules=long)], GALLERIES)
+    assert "Which sites" not in render_report([replace(made, schedules=long)], gallery_of)
 
 
 def test_times_of_a_masked_model_have_a_film_of_the_counts_that_they_expect():
@@ -157,12 +157,12 @@ def test_times_of_a_masked_model_have_a_film_of_the_counts_that_they_expect():
     about = {**made.about, "noise": "LogLinear(eps=0.001)", "length": 8}
     times = {"uniform": made.schedules["uniform"]}
     rows = made.rows[::2]
-    text = render_report([replace(made, schedules=times, about=about, rows=rows)], GALLERIES)
+    text = render_report([replace(made, schedules=times, about=about, rows=rows)], gallery_of)
     assert "random order</b> <span>the schedule&#39;s own" in text
     assert "golden order</b> <span>the same counts" in text
     for change in ({"kernel": "uniform"}, {"noise": "Unheard()"}, {"length": 2}):
         other = replace(made, schedules=times, about=about | change, rows=rows)
-        assert "Which sites" not in render_report([other], GALLERIES)
+        assert "Which sites" not in render_report([other], gallery_of)
 
 
 def test_further_measures_stand_beside_the_metric():
@@ -172,15 +172,15 @@ def test_further_measures_stand_beside_the_metric():
     ]
     of_data = {"violation rate": (0.1, 0.01), "entropy": (6.0,)}
     about = {**made.about, "data_measures": {"data (8 sequences)": of_data}}
-    text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
+    text = render_report([replace(made, rows=rows, about=about)], gallery_of)
     assert "Beside it" in sections(text)
     assert "data (8 sequences)</th><td>0.10 ±0.01</td><td>6.00</td><td>-</td>" in text
     assert text.count("</td><td>5.50</td><td>1.25 ±0.50</td>") == 4
     del of_data["violation rate"]
-    text = render_report([replace(made, rows=rows, about=about)], GALLERIES)
+    text = render_report([replace(made, rows=rows, about=about)], gallery_of)
     assert "data (8 sequences)</th><td>6.00</td><td>-</td>" in text
     assert text.count("</th><td>5.50</td><td>1.25 ±0.50</td>") == 4
-    assert "Beside it" not in sections(render_report([made], GALLERIES))
+    assert "Beside it" not in sections(render_report([made], gallery_of))
 
 
 def test_no_results_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 Needs jinja2, which torch brings. The templates are beside this module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -26,7 +26,6 @@ from jumpsteps.evaluation.page.films import (
     Gallery,
     Panel,
     film,
-    generic_gallery,
     order_panels,
     text_gallery,
 )
@@ -72,24 +71,24 @@ PROVENANCE = {
 }
 """Fields of a schedule's provenance -> their names on the page."""
 
+GalleryOf = Callable[[Mapping[str, Any]], Gallery]
 
-def write_report(
-    path: Path | str, results: Sequence[Results], galleries: Mapping[str, Gallery]
-) -> None:
+
+def write_report(path: Path | str, results: Sequence[Results], gallery_of: GalleryOf) -> None:
     """Write the report of some results to one HTML file.
 
     Args:
-        galleries: how samples of a task are shown, by the task's name.
+        gallery_of: how samples are shown, from what the results say of their model and task.
 
     Raises:
         ValueError: no results.
     """
-    text = render_report(results, galleries)
+    text = render_report(results, gallery_of)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def render_report(results: Sequence[Results], galleries: Mapping[str, Gallery]) -> str:
+def render_report(results: Sequence[Results], gallery_of: GalleryOf) -> str:
     """The HTML of ``write_report``.
 
     Raises:
@@ -104,7 +103,9 @@ def render_report(results: Sequence[Results], galleries: Mapping[str, Gallery]) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    chapters = [Chapter(f"part{i}", each, galleries).context() for i, each in enumerate(results, 1)]
+    chapters = [
+        Chapter(f"part{i}", each, gallery_of).context() for i, each in enumerate(results, 1)
+    ]
     page = environment.get_template("report.html")
     return page.render(chapters=chapters, version=__version__)
 
@@ -116,12 +117,12 @@ class Chapter:
     Attributes:
         id: of its heading.
         results: what is shown.
-        galleries: as ``write_report``.
+        gallery_of: as ``write_report``.
     """
 
     id: str
     results: Results
-    galleries: Mapping[str, Gallery]
+    gallery_of: GalleryOf
 
     @property
     def names(self) -> list[str]:
@@ -289,7 +290,7 @@ class Chapter:
             if examples is None:
                 continue
             steps = max(max(map(max, examples.steps)), 1)
-            gallery = self.galleries.get(str(self.results.about.get("task")), generic_gallery)
+            gallery = self.gallery_of(self.results.about)
             if examples.pieces:
                 gallery = text_gallery
             content, note = gallery(examples, steps)
