@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from builders.novels import LENGTH, save_text_model
 from jumpsteps import (
     JYS,
     AutoOrder,
     Blocks,
+    Euler,
     Golden,
     KGillespie,
+    MatchedSpectrum,
     Random,
     ShortestPath,
     Tweedie,
@@ -162,3 +165,36 @@ def test_a_method_among_schedules_is_searched_with_all_that_was_asked(asked):
     (fixed,) = schedules_named("uniform", *common, order="golden", **found).values()
     assert fixed.order == Golden()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler", "said"),
+    [
+        (ShortestPath(), Tweedie(), "shortest-path takes up to 48 model calls of 40 sequences"),
+        (ShortestPath(), Euler(), "euler's steps are those of tweedie, whose search is shorter"),
+        (JYS(), Tweedie(), "jys takes up to 19 model calls of 40 sequences, on a CPU; a line or "),
+        (JYS(), Tweedie(), "; shortest-path takes 32 for all its schedules\n"),
+        (JYS(), KGillespie(), "jys takes up to 7 model calls of 40 sequences"),
+        (MatchedSpectrum(), Tweedie(), ""),
+    ],
+)
+def test_a_long_search_on_a_cpu_is_announced(
+    asked, tmp_path, capsys, monkeypatch, method, sampler, said
+):
+    monkeypatch.chdir(tmp_path)
+    save_text_model(tmp_path / "model")
+    np.save("d.npy", np.zeros((60, LENGTH), int))
+    options = parse(["optimize", "model", "--nfe", "2", "--sequences", "40", "--data", "d.npy"])
+    model, generator = load("model"), torch.Generator().manual_seed(0)
+    common = model, method, options.search, options.observed
+    found = {"sampler": sampler, "generator": generator, "progress": True}
+    search(*common, **found)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(searches, "LONG", 1e4)
+    search(*common, **found)
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == bool(said)
+    assert len(asked) == 2
+    search(*common, **found | {"progress": False})
+    assert capsys.readouterr().err == ""

@@ -21,6 +21,8 @@ from jumpsteps.search.golden_section import (
     golden_section_integer,
     hierarchical,
     hierarchical_counts,
+    most_of_hierarchical,
+    most_of_hierarchical_counts,
 )
 
 
@@ -157,3 +159,40 @@ def test_hierarchical_counts_double_and_nest_and_steps_of_one_site_stay():
     assert hierarchical_counts(lambda u, t: u - 1, 2, total=4)[2] == (4, 3, 2, 1, 0)
     with pytest.raises(ValueError, match="3 sites cannot be revealed in 4 steps"):
         hierarchical_counts(lambda u, t: u - 1, 2, total=3)
+
+
+@pytest.mark.parametrize("levels", [0, 1, 3, 7, 13])
+@pytest.mark.parametrize("at", [0.001, 0.1, 0.5, 0.999])
+def test_a_hierarchy_takes_at_most_so_many_evaluations(levels, at):
+    """Peaks at any place of an interval, so that intervals are as unequal as they can be."""
+    calls = []
+
+    def split(u, t):
+        def objective(s):
+            calls.append(s)
+            return -abs(s - (t + at * (u - t)))
+
+        return golden_section(objective, t, u, tolerance=1 / 4096)
+
+    hierarchical(split, levels, t_min=1e-3)
+    most = most_of_hierarchical(levels, length=0.999, tolerance=1 / 4096)
+    assert len(calls) <= most
+    if at == 0.5 and levels <= 7:  # Then intervals are longer than the tolerance.
+        assert most <= 1.6 * len(calls)
+
+
+@pytest.mark.parametrize("total", [2, 3, 9, 64, 512])
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.5, 1.0])
+def test_a_hierarchy_of_counts_takes_at_most_so_many_evaluations(total, at):
+    for levels in range(min(total.bit_length(), 7)):
+        calls = []
+
+        def split(n_u, n_t, calls=calls):
+            def objective(n):
+                calls.append(n)
+                return -abs(n - (n_t + at * (n_u - n_t)))
+
+            return golden_section_integer(objective, n_t, n_u)
+
+        hierarchical_counts(split, levels, total=total)
+        assert len(calls) <= most_of_hierarchical_counts(levels, total=total)

@@ -10,7 +10,14 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-__all__ = ["golden_section", "golden_section_integer", "hierarchical", "hierarchical_counts"]
+__all__ = [
+    "golden_section",
+    "golden_section_integer",
+    "hierarchical",
+    "hierarchical_counts",
+    "most_of_hierarchical",
+    "most_of_hierarchical_counts",
+]
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -127,3 +134,29 @@ def hierarchical_counts(
             left = tuple(sorted({*left, split(u, t)}, reverse=True))
         found.append(left)
     return found
+
+
+def most_of_hierarchical(levels: int, *, length: float, tolerance: float) -> int:
+    """Evaluations by ``golden_section`` in ``hierarchical`` of an interval of this length, at most.
+
+    A split takes two, and one for each time that the distance d of the inner points is multiplied
+    by ``GOLDEN`` until it is the tolerance: at most 1 + log(1 + d / tolerance) / log(1 / GOLDEN).
+    This is concave in d, so that equal intervals take the most.
+    """
+    most = 0
+    for level in range(levels):
+        distance = (2 * GOLDEN - 1) * length / 2**level
+        most += 2**level * (3 + math.ceil(math.log(1 + distance / tolerance, 1 / GOLDEN)))
+    return most
+
+
+def most_of_hierarchical_counts(levels: int, *, total: int) -> int:
+    """Evaluations by ``golden_section_integer`` in ``hierarchical_counts``, at most.
+
+    There are 2^levels - 1 splits. One of n sites takes one evaluation more than there are Fibonacci
+    numbers from 2 up to n, which is at most that of ``total``.
+    """
+    numbers, short, long = 1, 1, 2
+    while short + long < total:
+        short, long, numbers = long, short + long, numbers + 1
+    return (2**levels - 1) * (numbers + 1)

@@ -23,6 +23,8 @@ from jumpsteps.search.golden_section import (
     golden_section_integer,
     hierarchical,
     hierarchical_counts,
+    most_of_hierarchical,
+    most_of_hierarchical_counts,
 )
 from jumpsteps.search.klub import CountKlub, Klub
 from jumpsteps.search.method import FoundSchedule
@@ -62,8 +64,20 @@ class JYS:
 
     @property
     def max_evaluations(self) -> None:
-        """Not known before: each golden-section search takes about a dozen."""
+        """Not without numbers of steps: see ``most_evaluations``."""
         return None
+
+    def most_evaluations(self, steps: list[int], sampler: Sampler, sites: int) -> int:
+        """Model evaluations at most: those of the golden-section searches, and one where each
+        begins.
+        """
+        levels = max(steps).bit_length() - 1
+        most = (
+            most_of_hierarchical_counts(levels, total=sites)
+            if sampler.takes is CountSchedule
+            else most_of_hierarchical(levels, length=1 - self.t_min, tolerance=self.tolerance)
+        )
+        return most + 2**levels - 1
 
     def find(
         self,

@@ -14,6 +14,7 @@ from jumpsteps.search.costs.few_step_nll import FewStepNLL
 from jumpsteps.search.paths import Paths
 
 __all__ = [
+    "BoundsEvaluations",
     "FoundSchedule",
     "MeasuresByData",
     "Method",
@@ -106,6 +107,15 @@ class Method(Protocol):
         generator: torch.Generator,
     ) -> Mapping[int, FoundSchedule]:
         """The schedule for each number of steps."""
+        ...
+
+
+@runtime_checkable
+class BoundsEvaluations(Protocol):
+    """A search whose model evaluations depend on the numbers of steps."""
+
+    def most_evaluations(self, steps: list[int], sampler: Sampler, sites: int) -> int:
+        """Model evaluations at most, for sequences of so many sites."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Schedules for a model in one call, by any search, and their certificates."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar
@@ -24,11 +24,17 @@ from jumpsteps.schedules.provenance import Provenance
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.certificate import CERTIFICATE_CALLS, certify
 from jumpsteps.search.doubts import doubt_data, doubt_found
-from jumpsteps.search.method import FoundSchedule, Method, PredictsErrors, measures_by_data
+from jumpsteps.search.method import (
+    BoundsEvaluations,
+    FoundSchedule,
+    Method,
+    PredictsErrors,
+    measures_by_data,
+)
 from jumpsteps.search.paths import Paths
 from jumpsteps.search.shortest_path import ShortestPath
 
-__all__ = ["CERTIFIES", "optimize_schedule"]
+__all__ = ["CERTIFIES", "most_calls", "optimize_schedule"]
 
 CERTIFIES = 16
 """Fewer held-out sequences give no certificate."""
@@ -84,7 +90,8 @@ def optimize_schedule(
     drawn = Paths.draw(reverse.forward, data, generator=generator, given_mask=given_mask)
     paths = replace(drawn, workers=workers)
     doubt_data(paths.data[rows], reverse.model)
-    with watched(reverse, most_calls(method, len(rest)), shown=progress) as (counted, counter):
+    most = most_calls(method, steps.values(), sampler, paths.data.shape[1], len(rest))
+    with watched(reverse, most, shown=progress) as (counted, counter):
         found = search(counted, paths.rows(rows), method, sampler, steps, tolerance, generator)
         found = certified(counted, paths.rows(rest), found, generator)
     doubt_found(found, len(rows))
@@ -125,11 +132,14 @@ def wanted_steps(
     return steps
 
 
-def most_calls(method: Method, held_out: int) -> int | None:
+def most_calls(
+    method: Method, steps: Collection[int], sampler: Sampler, sites: int, held_out: int
+) -> int | None:
     """Model calls of a search and its certificates, at most; None where that is not known."""
-    if method.max_evaluations is None:
-        return None
-    return method.max_evaluations + (CERTIFICATE_CALLS if held_out else 0)
+    most = method.max_evaluations
+    if isinstance(method, BoundsEvaluations) and steps:
+        most = method.most_evaluations(list(steps), sampler, sites)
+    return None if most is None else most + (CERTIFICATE_CALLS if held_out else 0)
 
 
 def search(
