@@ -1,5 +1,6 @@
 """Mistakes of users: one line on standard error, exit code 1, and nothing left on disk."""
 
+import json
 import sys
 import warnings
 from contextlib import contextmanager
@@ -12,6 +13,40 @@ from jumpsteps.cli.flags import parse
 from jumpsteps.cli.main import main
 from jumpsteps.core.distributed import Stopped
 from jumpsteps.search.doubts import DoubtfulInput
+
+NO_SCHEDULES = {"format": "jumpsteps-schedules", "schema_version": 2, "schedules": []}
+
+
+def test_files_that_are_none_are_named_with_advice(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "empty.json").touch()
+    (tmp_path / "open.json").write_text("[1, 2")
+    (tmp_path / "s.json").write_text(json.dumps(NO_SCHEDULES))
+    for arguments, message in (
+        ("sample folder --nfe 2", "folder is no checkpoint, because it has no config.json; pass"),
+        ("sample folder/model.safetensors --nfe 2", "is a file; pass the folder of a checkpoint"),
+        ("report empty.json", "empty.json is not a JSON file (it is empty); name another file, or"),
+        ("report open.json", "char 5)); name another file, or write it again"),
+        (
+            "sample toy-uniform --nfe 4 --schedule s.json",
+            "for NFE [], not 4; choose one of these, or run 'jumpsteps optimize MODEL --nfe 4 -o F",
+        ),
+        (
+            "compare toy-uniform --nfe 4 --sampler gillespie --schedules uniform",
+            "no number of steps; use another, such as tweedie",
+        ),
+    ):
+        code, _, err = run(capsys, arguments)
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
+
+
+def test_a_word_in_place_of_a_number(capsys):
+    with pytest.raises(SystemExit):
+        main(["sample", "toy-uniform", "--nfe", "four"])
+    assert "argument --nfe: must be a whole number, got 'four'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -376,6 +376,7 @@ MODULE_ALONE = [
     ("./parts_of_test.py", HINT),
     ("pkg_of_test/inner.py", HINT.replace("parts_of_test", "pkg_of_test.inner")),
     ("pkg_of_test.inner", HINT.replace("parts_of_test", "pkg_of_test.inner")),
+    ("package_of_test", HINT.replace("parts_of_test", "package_of_test")),
     ("numpy", HINT.replace("parts_of_test", "numpy")),
     ("toy-uniform --sampler parts_of_test", HINT),
     ("toy-absorbing --sampler k-gillespie --order parts_of_test", HINT),
@@ -386,6 +387,8 @@ MODULE_ALONE = [
 @pytest.mark.parametrize(("arguments", "hint"), MODULE_ALONE)
 def test_a_module_without_a_name_of_what_is_in_it(folder, capsys, arguments, hint):
     (folder / "pkg_of_test").mkdir()
+    (folder / "package_of_test").mkdir()
+    (folder / "package_of_test" / "__init__.py").touch()
     (folder / "pkg_of_test" / "inner.py").write_text("raise SystemError  # Nothing is imported.")
     code, _, err = run(capsys, f"sample {arguments} --nfe 2 -o x.npz")
     assert (code, err.count("\n")) == (1, 1)

@@ -192,7 +192,7 @@ def test_which_folders_are_tauldr(tmp_path):
             ValueError, match=r"is no tauLDR checkpoint; it needs a \.yaml config and a \.pt file"
         ):
             load_tiny(folder)
-        with pytest.raises(ValueError, match=r"there is no file .*config\.json"):
+        with pytest.raises(ValueError, match=r"is no checkpoint, because it has no config\.json"):
             jumpsteps.load(folder)
     native = tauldr_folder(tmp_path / "c")
     (native / "config.json").write_text("{}")

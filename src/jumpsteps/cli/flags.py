@@ -131,7 +131,7 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample.add_argument(
         "--redraw-share", type=float, help="the share of sites of a correction; by default 0.25"
     )
-    add_sampling(sample, n=8, text="number of samples; by default 8")
+    add_sampling(sample, n=8, text="number of samples")
     sample.add_argument(
         "--shard-model",
         action="store_true",

@@ -21,6 +21,7 @@ from jumpsteps.cli.your_own import is_own, module_hint
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.built_in import TEXTS
+from jumpsteps.models.formats.antiberty import is_antiberty
 from jumpsteps.models.tokenizer import Text, transformers
 
 __all__ = [
@@ -111,8 +112,11 @@ def known_model(
         ValueError: as ``load``; for the name of a module it says how to name what is in it.
     """
     name = options.name
-    if name not in BUILT_IN and not Path(name).is_dir() and (hint := module_hint(name)):
+    may_be_module = name not in BUILT_IN and not is_checkpoint(Path(name))
+    if may_be_module and (hint := module_hint(name)):
         raise ValueError(f"there is no built-in model {name!r}{hint}")
+    if name not in BUILT_IN and Path(name).is_file():
+        raise ValueError(f"{name} is a file; pass the folder of a checkpoint, such as its own")
     return load(
         name,
         device=device,
@@ -123,6 +127,12 @@ def known_model(
         length=options.length,
         tokenizer=options.tokenizer,
     )
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether it is a folder, and no Python package other than that of a model."""
+    is_package = (folder / "__init__.py").is_file() and not (folder / "config.json").exists()
+    return folder.is_dir() and (not is_package or is_antiberty(folder))
 
 
 def text_of(model: LoadedModel, option: str, instead: str) -> Text:

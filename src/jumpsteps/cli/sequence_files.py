@@ -74,7 +74,8 @@ def load_tokens(path: Path | str, n: int, generator: torch.Generator) -> tuple[T
         ) from None
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer) or not len(array):
         raise ValueError(
-            f"{path} holds an array {array.dtype} {list(array.shape)}; tokens are integers [n, L]"
+            f"{path} holds an array {array.dtype} {list(array.shape)}; tokens are integers [n, L], "
+            "of one sequence at least"
         )
     tokens = torch.from_numpy(array.astype(np.int64))
     return draw(tokens, n, generator), f"{path.name} sha256:{file_hash(path)}"

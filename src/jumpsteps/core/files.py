@@ -128,11 +128,16 @@ def read_json(path: Path | str) -> Any:
         ValueError: the file is not there, or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        text = Path(path).read_text()
+        if not text.strip():
+            raise ValueError("it is empty")
+        return json.loads(text)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; check the path") from None
     except (ValueError, RecursionError) as error:  # Besides bad JSON: endless numbers, and depth.
-        raise ValueError(f"{path} is not a JSON file ({error})") from None
+        raise ValueError(
+            f"{path} is not a JSON file ({error}); name another file, or write it again"
+        ) from None
 
 
 def read_numpy(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:

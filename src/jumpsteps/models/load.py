@@ -138,6 +138,10 @@ def load_folder(
         if options["mask_id"] is not None or tokenizer_folder is not None:
             raise ValueError(f"{name} brings its MASK and its vocabulary; leave out yours")
         return load_antiberty(folder, name, whole, length=options["length"])
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} is no checkpoint, because it has no config.json; pass the folder that has it"
+        )
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)

@@ -307,7 +307,7 @@ class ForwardProcess(ABC):
         if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < self.vocab_size):
             raise ValueError(
                 f"{what} holds tokens {int(x.min())}..{int(x.max())}, "
-                f"the vocabulary is 0..{self.vocab_size - 1}"
+                f"the vocabulary is 0..{self.vocab_size - 1}; pass tokens of this model's data"
             )
 
     @property

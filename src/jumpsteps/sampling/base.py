@@ -151,7 +151,7 @@ class Sampler(ABC):
         if self.calls_per_step is None:
             raise ValueError(
                 f"sampler {self.name} chooses its own steps, "
-                "so it has no schedule and no number of steps"
+                "so it has no schedule and no number of steps; use another, such as tweedie"
             )
         steps = nfe // self.calls_per_step
         while (self.calls(steps + 1) or 0) <= nfe:

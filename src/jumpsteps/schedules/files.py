@@ -107,6 +107,6 @@ def at_nfe(schedules: Mapping[int, Schedule], nfe: int, path: Path | str) -> Sch
     if nfe not in schedules:
         raise ValueError(
             f"{path} holds schedules for NFE {sorted(schedules)}, not {nfe}; "
-            f"run 'jumpsteps optimize MODEL --nfe {nfe} -o {path}' or choose one of these"
+            f"choose one of these, or run 'jumpsteps optimize MODEL --nfe {nfe} -o FILE'"
         )
     return schedules[nfe]
