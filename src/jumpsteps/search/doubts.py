@@ -53,8 +53,8 @@ def doubt_data(data: Tensor, model: Callable[..., Any]) -> None:
     """Warn of fewer than ``FEW_SEQUENCES`` sequences, and of a length that is not the network's."""
     count, length = data.shape
     if count < FEW_SEQUENCES:
-        noun = "sequence" if count == 1 else "sequences"
-        warn(f"a search on {count} {noun} has hardly an interval; pass 16 to 64")
+        sequences = "one sequence" if count == 1 else f"{count} sequences"
+        warn(f"a search on {sequences} has hardly an interval; pass 16 to 64")
     known = {length_of(network) for network in networks_of(model)} - {0, length}
     if known:
         warn(
