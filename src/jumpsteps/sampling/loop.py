@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from jumpsteps.core.arguments import check_kind
 from jumpsteps.core.late_checks import late_checks
 from jumpsteps.core.sample_generators import Generator, SampleGenerators, at_step
 from jumpsteps.core.tensors import as_tokens
@@ -87,9 +88,13 @@ def simulate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: a kernel or a schedule that the sampler does not serve, a schedule from below
-            t = 1 without ``initial``, ``given`` or ``initial`` of another shape; see ``stepped``.
+        ValueError: an argument of another kind, a kernel or a schedule that the sampler does not
+            serve, a schedule from below t = 1 without ``initial``, ``given`` or
+            ``initial`` of another shape; see ``stepped``.
     """
+    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
+    check_kind("sampler", sampler, Sampler, "a sampler such as jumpsteps.Tweedie()")
+    check_kind("generator", generator, Generator, "a torch.Generator or SampleGenerators")
     forward = reverse.forward
     sampler.check(forward)
     steps = plan(sampler, schedule, forward)

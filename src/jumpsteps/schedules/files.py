@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jumpsteps.core.arguments import check_kind
 from jumpsteps.core.files import read_json, write_json
 from jumpsteps.schedules.orders import order_from_json, order_to_json
 from jumpsteps.schedules.provenance import Provenance
@@ -23,7 +24,12 @@ READ_VERSIONS = (1, 2)
 
 
 def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
-    """Write schedules, keyed by their NFE, to one JSON file."""
+    """Write schedules, keyed by their NFE, to one JSON file.
+
+    Raises:
+        ValueError: one schedule in place of several by NFE.
+    """
+    check_kind("schedules", schedules, Mapping, "a dict such as {8: schedule}, keyed by NFE")
     content = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,

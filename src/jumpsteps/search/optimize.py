@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import check_kind
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.site_mask import SiteMask
@@ -79,10 +80,15 @@ def optimize_schedule(
         DoubtfulInput: few sequences, another length, a miscalibrated model, errors below zero.
 
     Raises:
-        ValueError: an NFE, tolerance or number of held-out sequences that cannot be had, a sampler
-            or kernel that is not served, or tokens that data cannot hold.
+        ValueError: an argument of another kind, an NFE, tolerance or number of held-out sequences
+            that cannot be had, a sampler or kernel that is not served, or tokens that data cannot
+            hold.
     """
     method = method or ShortestPath()
+    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
+    check_kind("method", method, Method, "a search such as jumpsteps.JYS()")
+    check_kind("sampler", sampler or method.sampler, Sampler, "a sampler such as jumpsteps.Euler()")
+    check_kind("generator", generator, torch.Generator, "a torch.Generator")
     sampler = (sampler or method.sampler).schedules_of
     steps = wanted_steps(reverse, sampler, nfe, tolerance)
     certifiable = measures_by_data(method, reverse.forward, sampler)
