@@ -88,15 +88,11 @@ def simulate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: an argument of another kind, a kernel or a schedule that the sampler does not
-            serve, a schedule from below t = 1 without ``initial``, ``given`` or
-            ``initial`` of another shape; see ``stepped``.
+        ValueError: as ``check_arguments`` and ``stepped``; a schedule from below t = 1 without
+            ``initial``, ``given`` or ``initial`` of another shape.
     """
-    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
-    check_kind("sampler", sampler, Sampler, "a sampler such as jumpsteps.Tweedie()")
-    check_kind("generator", generator, Generator, "a torch.Generator or SampleGenerators")
+    check_arguments(reverse, sampler, generator)
     forward = reverse.forward
-    sampler.check(forward)
     steps = plan(sampler, schedule, forward)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     reverse = replace(reverse, model=counter)
@@ -127,6 +123,14 @@ def simulate(
                 arrived = time <= step.s
                 checks.next_step()
     return changes.simulation(x, counter.calls)
+
+
+def check_arguments(reverse: ReverseProcess, sampler: Sampler, generator: Generator) -> None:
+    """Raises ValueError for one of another kind, or a kernel that the sampler does not serve."""
+    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
+    check_kind("sampler", sampler, Sampler, "a sampler such as jumpsteps.Tweedie()")
+    check_kind("generator", generator, Generator, "a torch.Generator or SampleGenerators")
+    sampler.check(reverse.forward)
 
 
 def name_of_step(number: int, schedule: Schedule | None, steps: list[Step], t: float) -> str:
