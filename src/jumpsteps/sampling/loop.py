@@ -88,8 +88,8 @@ def simulate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: as ``check_arguments`` and ``stepped``; a schedule from below t = 1 without
-            ``initial``, ``given`` or ``initial`` of another shape.
+        ValueError: as ``check_arguments`` and ``stepped``; a schedule of another kind or from below
+            t = 1 without ``initial``; ``given`` or ``initial`` of another shape.
     """
     check_arguments(reverse, sampler, generator)
     forward = reverse.forward

@@ -80,16 +80,10 @@ def optimize_schedule(
         DoubtfulInput: few sequences, another length, a miscalibrated model, errors below zero.
 
     Raises:
-        ValueError: an argument of another kind, an NFE, tolerance or number of held-out sequences
-            that cannot be had, a sampler or kernel that is not served, or tokens that data cannot
-            hold.
+        ValueError: as ``checked``, an NFE, tolerance or number of held-out sequences that cannot be
+            had, a sampler or kernel that is not served, or tokens that data cannot hold.
     """
-    method = method or ShortestPath()
-    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
-    check_kind("method", method, Method, "a search such as jumpsteps.JYS()")
-    check_kind("sampler", sampler or method.sampler, Sampler, "a sampler such as jumpsteps.Euler()")
-    check_kind("generator", generator, torch.Generator, "a torch.Generator")
-    sampler = (sampler or method.sampler).schedules_of
+    method, sampler = checked(reverse, method, sampler, generator)
     steps = wanted_steps(reverse, sampler, nfe, tolerance)
     certifiable = measures_by_data(method, reverse.forward, sampler)
     rows, rest = split(len(data), held_out if certifiable else 0, generator)
@@ -106,6 +100,24 @@ def optimize_schedule(
         reverse.forward, **names, sequences=len(rows), seed=seed, model_calls=counter.calls
     )
     return {n: with_provenance(one, known) for n, one in found.items()}
+
+
+def checked(
+    reverse: ReverseProcess,
+    method: Method | None,
+    sampler: Sampler | None,
+    generator: torch.Generator,
+) -> tuple[Method, Sampler]:
+    """The search, and the sampler that it finds schedules for; raises ValueError for an argument of
+    another kind.
+    """
+    method = method or ShortestPath()
+    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
+    check_kind("method", method, Method, "a search such as jumpsteps.JYS()")
+    sampler = sampler or method.sampler
+    check_kind("sampler", sampler, Sampler, "a sampler such as jumpsteps.Euler()")
+    check_kind("generator", generator, torch.Generator, "a torch.Generator")
+    return method, sampler.schedules_of
 
 
 @contextmanager
