@@ -27,6 +27,7 @@ from jumpsteps.denoiser.parameterisations import (
     PosteriorReverse,
 )
 from jumpsteps.denoiser.reverse import ReverseProcess
+from jumpsteps.denoiser.temperature import tempered
 from jumpsteps.evaluation.calibration import measure_calibration
 from jumpsteps.evaluation.metrics import Interval, mean_interval
 from jumpsteps.evaluation.race import race
@@ -225,6 +226,7 @@ __all__ = [
     "shortest_path",
     "shortest_paths",
     "simulate",
+    "tempered",
     "time_grid",
     "token_similarity",
     "uniform",

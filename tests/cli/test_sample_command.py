@@ -18,6 +18,7 @@ from jumpsteps.schedules.files import save_schedules
 from jumpsteps.schedules.orders import Spread
 from jumpsteps.schedules.redraws import Redraw
 from jumpsteps.schedules.schedule import CountSchedule, TimeSchedule
+from jumpsteps.tasks.countdown import violations
 
 
 def optimized(capsys, file, options):
@@ -48,6 +49,16 @@ def test_the_same_seed_writes_the_same_samples(tmp_path, capsys):
     assert not np.array_equal(a, c)
 
 
+def test_a_temperature_is_that_of_the_samples(tmp_path, capsys):
+    """Colder samples break fewer pairs; temperature 1 is the model itself."""
+    broken = []
+    for i, flags in enumerate(("", "--temperature 1", "--temperature 0.5")):
+        file = tmp_path / f"{i}.npz"
+        run(capsys, f"sample {EXACT} --nfe 4 --schedule uniform -n 16 {flags} -o", file)
+        broken.append(violations(torch.from_numpy(np.load(file)["samples"])).mean())
+    assert broken[0] == broken[1] > 1.1 * broken[2]
+
+
 @pytest.mark.slow
 def test_every_sampler_samples_by_name(tmp_path, capsys):
     many_calls_or_another_kernel = {"first-hitting", "gillespie", "tau-leaping-ordinal"}
@@ -72,6 +83,7 @@ def test_every_sampler_samples_by_name(tmp_path, capsys):
         (f"{EXACT} --sampler first-hitting --schedule cosine", "leave out --nfe and --schedule"),
         (f"{EXACT} --sampler tweedie --order spread --nfe 4", "not reveal tokens in spread order"),
         (f"{EXACT} --sampler first-hitting --order spread", "not reveal tokens in spread order"),
+        (f"{EXACT} --nfe 4 --temperature 0", "a temperature must be positive and finite"),
         (f"{EXACT} --order learned --nfe 4", "there is no order 'learned'; choose random"),
     ],
 )

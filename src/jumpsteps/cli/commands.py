@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -47,6 +48,7 @@ from jumpsteps.cli.searches import method_asked, method_in_blocks, schedules_nam
 from jumpsteps.cli.summaries import certificate_note, print_schedule, search_effort
 from jumpsteps.core.distributed import Workers, launch_of
 from jumpsteps.denoiser.conditioning import Given
+from jumpsteps.denoiser.temperature import tempered
 from jumpsteps.evaluation.plots import plot_error_curve
 from jumpsteps.models import LoadedModel
 from jumpsteps.models.loaded import hashed_by_first
@@ -166,7 +168,8 @@ def sample_command(options: SampleOptions, device: torch.device, workers: Worker
         )
     request = sample_request(options, model, device, sampler, schedule, given)
     with kept_run(file, request, workers) as folder:
-        made = sample_and_keep(folder, options, model, sampler, schedule, given, device, workers)
+        drawn = replace(model, reverse=tempered(model.reverse, options.temperature))
+        made = sample_and_keep(folder, options, drawn, sampler, schedule, given, device, workers)
         if not workers.is_first:
             return
         if is_sequence_file(file, model):

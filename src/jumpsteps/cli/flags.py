@@ -131,6 +131,12 @@ def add_sample(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     sample.add_argument(
         "--redraw-share", type=float, help="the share of sites of a correction; by default 0.25"
     )
+    sample.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="below 1 rare symbols become rarer: fewer errors of few steps, and less variety",
+    )
     add_sampling(sample, n=8, text="number of samples")
     sample.add_argument(
         "--shard-model",

@@ -123,6 +123,7 @@ def sample_request(
         **common_request(options, model, device, given),
         "sampler": options.sampler,
         "order": options.order,
+        "temperature": options.temperature,
         "number of model calls": options.nfe,
         "number of corrections": options.corrector.corrections,
         "name of the schedule": options.schedule,

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+from jumpsteps.denoiser.temperature import check_temperature
+
 __all__ = [
     "CompareOptions",
     "CorrectorOptions",
@@ -162,6 +164,7 @@ class SampleOptions:
     schedule: str | None
     nfe: int | None
     corrector: CorrectorOptions
+    temperature: float
     n: int
     batch: int | None
     shard_model: bool
@@ -170,6 +173,7 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_temperature(self.temperature)
         if self.shard_model and self.model.compile:
             raise ValueError("a divided network is not compiled; leave out --compile")
 

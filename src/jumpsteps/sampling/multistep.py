@@ -14,6 +14,11 @@ at no further model call. Symbols that one jump has made less likely by more tha
 Before the cut, :math:`\tilde p_k` has the mean :math:`p_{k-1}` given x_{t_{k-1}}, so the
 distribution of a single site is right. The cut takes symbols away that are rare but possible.
 
+The posterior of an exact model is a martingale, so its last change does not tell the next one, and
+by Gibbs' inequality no other distribution of independent sites has a lower NLL of data than
+:math:`p_k`. What the rule does is to sharpen it, most where it has changed: samples have fewer of
+the errors of large steps, and miss rare symbols. See docs/samplers.md for what that is worth.
+
 What the model gave at the masked sites is kept for the next step (``model.Evaluation``): the hidden
 states of a network that has them, B L D numbers, from which the head of the network runs again at
 the sites that the next step reveals; of any other model its output, B L V numbers.
