@@ -3,13 +3,14 @@
     python benchmarks/launches.py OUT.json
 
 No GPU is needed. Tensors that would be on one are stand-ins (``OnDevice``) that report a CUDA
-device and compute on the CPU. Counted are, in the second batch of a schedule of 32 steps and
+device and compute on the CPU. Counted are, in the second batch of a schedule of 8 steps and
 divided by their number:
 
 * launches: operations on such tensors that are not views. A GPU may use several kernels for one
   (``unique``, ``nonzero``) or one for several that a compiler fuses;
 * waits: those after which the CPU waits for the GPU, which are numbers read from it, copies from
-  and to it, and results whose size it must know.
+  and to it, and results whose size it must know. Numbers that are copied in the background and read
+  later are not.
 
 The network is a stand-in that returns the same location and scale at every call. A pass of its
 head counts as four launches, because ``--compile`` makes it a few. Kernels, samplers and the number
@@ -45,7 +46,7 @@ from jumpsteps.sampling.loop import simulate
 from jumpsteps.schedules.fixed import uniform
 
 DEVICE = torch.device("cuda", 0)
-BATCH, STEPS = 22, 32
+BATCH, STEPS = 22, 8
 LAUNCHES_OF_HEAD = 4
 """Kernels that a compiled pass of the head is taken to have; two of them take time on an H200."""
 SILENT = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
