@@ -1,6 +1,6 @@
 """Time and memory of a step of k-Gillespie, with and without extrapolation.
 
-    python benchmarks/multistep.py OUT.json [--device cuda] [--batch 32] [--output-kept]
+    python benchmarks/multistep_cost.py OUT.json [--device cuda] [--batch 32] [--output-kept]
 
 Random weights at the size of SEDD-small (12 blocks, 768 wide, V = 50,258, L = 1024), in bfloat16
 with a compiled trunk on a GPU; 2 blocks, L = 256 and float32 on a CPU. For `k-gillespie` and
