@@ -18,7 +18,8 @@ def tables(ahead: int, smallest: float = 0.0) -> TimeTables:
     return TimeTables(rates, LogLinear().total, smallest, ahead)
 
 
-def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
+def counted_exponentials(monkeypatch) -> list[int]:
+    """How many matrices each call makes, from now on."""
     made: list[int] = []
     exponential = time_tables.exponential_of_rates
 
@@ -27,6 +28,11 @@ def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
         return exponential(rates, elapsed, **options)
 
     monkeypatch.setattr(time_tables, "exponential_of_rates", counted)
+    return made
+
+
+def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
+    made = counted_exponentials(monkeypatch)
     results, batches = [], []
     for ahead in (0, 2):
         kept = tables(ahead)
@@ -44,14 +50,7 @@ def test_matrices_made_ahead_are_those_made_one_by_one(monkeypatch) -> None:
 
 def test_a_schedule_that_comes_again_finds_its_tables(monkeypatch) -> None:
     """If all fit; else the latest are kept, and never more than the limit."""
-    made: list[int] = []
-    exponential = time_tables.exponential_of_rates
-
-    def counted(rates, elapsed, **options):
-        made.append(len(elapsed))
-        return exponential(rates, elapsed, **options)
-
-    monkeypatch.setattr(time_tables, "exponential_of_rates", counted)
+    made = counted_exponentials(monkeypatch)
     times = [1 - 0.9 * k / 64 for k in range(65)]
     for limit, again in ((2 * 64, 0), (100, 64)):
         kept = tables(0)
