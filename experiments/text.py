@@ -24,11 +24,14 @@ Methods NAME are `tweedie:`, `euler:` and `k-gillespie:` with a schedule, `maskg
 * corrector: half of the calls in golden order, half redraw an eighth of the sites
   (docs/corrector.md).
 
+NAME@0.95 samples at a temperature, by the schedules of temperature 1.
+
 The first row is real text: n other sequences of the test books, or as many as there are.
 """
 
 import argparse
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +59,7 @@ from jumpsteps import (
     load_schedules,
     optimize_schedule,
     save_schedules,
+    tempered,
 )
 from jumpsteps.models import LoadedModel
 from jumpsteps.models.evaluator import load_evaluator
@@ -260,11 +264,13 @@ def measure_all(
     report has not, until the clock shows ``stop``.
     """
     for name in names:
+        method, _, temperature = name.partition("@")
+        reverse = tempered(methods.model.reverse, float(temperature or 1))
         missing = [n for n in methods.budgets if (name, n) not in report]
-        for nfe, (sampler, schedule) in methods.runs(name, missing, stop):
+        for nfe, (sampler, schedule) in methods.runs(method, missing, stop):
             began = time.monotonic()
             runs = run_batches(
-                methods.model.reverse,
+                reverse,
                 sampler,
                 schedule,
                 (n, methods.length),
@@ -320,13 +326,13 @@ def flags() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--nfe", type=int, nargs="+", default=BUDGETS)
     parser.add_argument("--sequences", type=int, default=64, help="that searches see")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", default=NAMES)
+    parser.add_argument("--methods", nargs="+", metavar="NAME[@TEMPERATURE]", default=NAMES)
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no row after them")
     parser.add_argument("--borrow", type=Path, help="schedules of another model")
     args = parser.parse_args()
-    unknown = sorted(set(args.methods) - set(NAMES))
-    if unknown:
-        raise SystemExit(f"no method {unknown[0]!r}; the methods are {', '.join(NAMES)}")
+    for name in args.methods:
+        if not re.fullmatch(rf"({'|'.join(map(re.escape, NAMES))})(@\d*\.?\d+)?", name):
+            raise SystemExit(f"no method {name!r}; the methods are {', '.join(NAMES)}")
     return args
 
 

@@ -59,6 +59,11 @@ TITLES = {
     "threshold": "confidence threshold",
     "klass": "KLASS",
 }
+TITLES |= {
+    f"{name}@{temperature}": f"{TITLES[name]}, temperature {temperature}"
+    for name in ("tweedie:uniform", "k-gillespie:auto", "k-gillespie-multistep:auto")
+    for temperature in (0.975, 0.95)
+}
 CHOSEN = ("k-gillespie:auto", "k-gillespie-multistep:auto")
 MAIN = ("tweedie:uniform", "tweedie:jys", *CHOSEN, "corrector", "maskgit")
 EULER = tuple(name for name in TITLES if name.startswith("euler"))

@@ -99,7 +99,7 @@ def test_a_run_continues_and_files_are_joined(
     assert before["searches"] == after["searches"]
 
     run(monkeypatch, folder, "a.json", *first, "--minutes", "0")
-    second = ["tweedie:uniform", "k-gillespie-multistep:auto", "eb"]
+    second = ["tweedie:uniform", "tweedie:uniform@0.01", "k-gillespie-multistep:auto", "eb"]
     run(monkeypatch, folder, "b.json", "--nfe", "4", "--methods", *second)
     tables, samples = text_rows.read_rows([out, folder / "b.json"])
     names = [(name, budget) for name, budget, *_ in tables["rows"]["rows"]]
@@ -113,6 +113,19 @@ def test_a_run_continues_and_files_are_joined(
             steps = samples[f"{name}/{budget}/steps"]
             assert steps.shape == (text_rows.MAPPED, LENGTH)
             assert set(np.unique(steps)) <= set(range(1, 17))
+
+
+def test_a_row_of_a_temperature(monkeypatch, folder) -> None:
+    """The coldest samples differ from those of the method alone, and are the same in each run."""
+    names = ["tweedie:uniform", "tweedie:uniform@0.01", "tweedie:uniform@1"]
+    out = run(monkeypatch, folder, "cold.json", "--nfe", "2", "--methods", *names)
+    _, samples = text_rows.read_rows([out])
+    warm, cold, same = (samples[f"{name}/2/tokens"] for name in names)
+    assert (warm == same).all()
+    assert (warm != cold).any()
+    for wrong in ("tweedie:uniform@cold", "tweedie:uniform@", "tweedie@0.5"):
+        with pytest.raises(SystemExit, match="no method"):
+            run(monkeypatch, folder, "cold.json", "--nfe", "2", "--methods", wrong)
 
 
 def test_no_row_is_started_after_the_minutes(monkeypatch, folder) -> None:
