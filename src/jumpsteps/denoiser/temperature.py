@@ -5,6 +5,8 @@ r"""Reverse processes at another temperature: their distributions to the power 1
 for the leave-one-out posterior w of each site. Below 1 it makes rare symbols rarer, and with them
 some of the errors of steps that draw many sites at once. Samples are less various, and their
 distribution is no longer that of the data, with many steps either.
+
+Source: Ackley, Hinton, Sejnowski (1985), for any softmax.
 """
 
 import math
@@ -33,16 +35,19 @@ class TemperedReverse(ReverseProcess):
     temperature: float
 
     def leave_one_out_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
-        w = self.untempered.leave_one_out_from(output, x, t, where)
-        return w.log().div_(self.temperature).softmax(-1)
+        log_w = self.untempered.leave_one_out_from(output, x, t, where).log()
+        # The largest is zero, so that no temperature makes all of them infinite.
+        return log_w.sub_(log_w.amax(-1, keepdim=True)).div_(self.temperature).softmax(-1)
 
 
 def tempered(reverse: ReverseProcess, temperature: float) -> ReverseProcess:
     """The reverse process at a temperature; all samplers serve it, and searches.
 
+    Its answers have the shapes of ``reverse``'s.
+
     Args:
         reverse: at temperature 1.
-        temperature: below 1 samples are less various.
+        temperature: tau; below 1 samples are less various.
 
     Raises:
         ValueError: a temperature that is not positive and finite.

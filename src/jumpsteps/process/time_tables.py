@@ -3,7 +3,7 @@
 A run needs those of one step at a time, and a step starts at the time where the last one ended. A
 run that announces its times has the tables of several steps made together, which on a GPU takes
 hardly longer than one. The next batch of the same schedule finds them made, if it has not too many
-steps: making them stops a GPU for a while, because the CPU must read numbers from it.
+steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
