@@ -12,6 +12,7 @@ Source: Ackley, Hinton, Sejnowski (1985), for any softmax.
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from jumpsteps.denoiser.reverse import ReverseProcess, Where
@@ -37,7 +38,8 @@ class TemperedReverse(ReverseProcess):
     def leave_one_out_from(self, output: Tensor, x: Tensor, t: Time, where: Where = None) -> Tensor:
         log_w = self.untempered.leave_one_out_from(output, x, t, where).log()
         # The largest is zero, so that no temperature makes all of them infinite.
-        return log_w.sub_(log_w.amax(-1, keepdim=True)).div_(self.temperature).softmax(-1)
+        log_w.sub_(log_w.amax(-1, keepdim=True))
+        return log_w.div_(max(self.temperature, torch.finfo(log_w.dtype).tiny)).softmax(-1)
 
 
 def tempered(reverse: ReverseProcess, temperature: float) -> ReverseProcess:
