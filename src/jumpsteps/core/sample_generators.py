@@ -119,14 +119,16 @@ class SampleGenerators:
             part.used = self.used
         return parts
 
-    def at_repeats(self, times: int | Tensor) -> "SampleGenerators":
+    def at_repeats(self, times: int | Tensor, total: int | None = None) -> "SampleGenerators":
         """``times`` generators for each entry, one after the other.
 
         Args:
             times: a number, or one for each entry, int64 [B].
+            total: their sum, where it is known: a GPU would have to be waited for.
         """
         count = torch.as_tensor(times, device=self.device).expand(len(self))
-        total = int(count.sum())
+        if total is None:
+            total = int(count.sum())
         first = (count.cumsum(0) - count).repeat_interleave(count, output_size=total)
         repeat = torch.arange(total, device=self.device) - first
         keys = self.keys.repeat_interleave(count, output_size=total)
@@ -183,11 +185,13 @@ def in_parts(generator: Generator, sizes: list[int]) -> list[Generator]:
     return [generator] * len(sizes)
 
 
-def at_repeats(generator: Generator, times: int | Tensor) -> Generator:
-    """The source of ``times`` draws for each row, one after the other; a ``torch.Generator`` as it
-    is.
+def at_repeats(generator: Generator, times: int | Tensor, total: int | None = None) -> Generator:
+    """The source of ``times`` draws for each row, one after the other, ``total`` together if that
+    is known; a ``torch.Generator`` as it is.
     """
-    return generator.at_repeats(times) if isinstance(generator, SampleGenerators) else generator
+    if not isinstance(generator, SampleGenerators):
+        return generator
+    return generator.at_repeats(times, total)
 
 
 def mixed(number: int) -> int:

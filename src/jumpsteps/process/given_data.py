@@ -290,9 +290,9 @@ class NearJumps:
         target = (x[:, None] + self.symbols.distance).clamp_(0, len(self.likely) - 1)
         mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
-        site = torch.arange(len(x), device=x.device)
-        site = site.repeat_interleave(times, output_size=number())  # Of each jump.
-        source = at_repeats(generator, times)
+        site, jumps = torch.arange(len(x), device=x.device), number()
+        site = site.repeat_interleave(times, output_size=jumps)  # Of each jump.
+        source = at_repeats(generator, times, jumps)
         x0 = draw(site, source)
         y = draw_pairs(x0, x[site], len(self.likely), self.rare_jumps, generator=source)
         return total.index_add_(0, site, y - x[site])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jumpsteps.core.tensors import sent
 from jumpsteps.process.noise import Time
 
 __all__ = ["time_features", "time_tensor"]
@@ -13,7 +14,9 @@ __all__ = ["time_features", "time_tensor"]
 
 def time_tensor(t: Time, device: torch.device) -> Tensor:
     """t as float32: [1] for one time, [B] for a time per sequence."""
-    return torch.as_tensor(t, dtype=torch.float32, device=device).reshape(-1)
+    if isinstance(t, Tensor):
+        return sent(t.to(torch.float32), device).reshape(-1)
+    return torch.full((1,), t, dtype=torch.float32, device=device)  # No copy to wait for.
 
 
 def time_features(t: Tensor, dim: int) -> Tensor:
