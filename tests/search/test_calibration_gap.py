@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from jumpsteps.search.costs.calibration_gap import smoothed_gap
 from jumpsteps.search.costs.smoothing import local_line
@@ -35,7 +36,8 @@ def test_lines_over_distances_then_over_evaluations_then_shrinkage(exchangeable,
                 values[:n, :, d] = local_line(at, at, 3 * bandwidth) @ values[:n, :, d]
     mean, error = values.mean(1), values.std(1, ddof=1) / np.sqrt(SEQUENCES)
     shrunk = mean * np.maximum(1 - (2 * error / mean) ** 2, 0)
-    found = smoothed_gap(gap, COUNTS, bandwidth, exchangeable=exchangeable)
+    smooth = smoothed_gap(torch.from_numpy(gap), COUNTS, bandwidth, exchangeable=exchangeable)
+    found = smooth.numpy()
     assert found.shape == (len(COUNTS), 1, SITES)
     for k, m in enumerate(COUNTS):
         assert found[k, 0, m:] == pytest.approx(shrunk[k, : SITES - m], abs=1e-10)

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from builders.threads import in_threads
 from jumpsteps.core.distributed import ALONE, Workers
@@ -29,17 +31,18 @@ def evaluations(
     masked = np.arange(sites) >= COUNTS[:, None, None]
     fall = 1 / (1 + COUNTS[:, None, None]) + rng.random((len(COUNTS), sequences, sites))
     gap = 0.3 + rng.standard_normal(fall.shape)
-    return OrderEvaluations(order, COUNTS, fall * masked, gap * masked, workers)
+    entropy, gap = (torch.from_numpy(each * masked) for each in (fall, gap))
+    return OrderEvaluations(order, COUNTS, entropy, gap, workers)
 
 
-def known(entropy: Floats, slopes: Floats, b: int, j: int, m: int) -> float:
+def known(entropy: Tensor, slopes: Tensor, b: int, j: int, m: int) -> float:
     """H(x_j | first m) of one sequence."""
     k = max(k for k in range(len(COUNTS)) if COUNTS[k] <= m)
     end = COUNTS[k + 1] if k + 1 < len(COUNTS) else entropy.shape[-1]
     if j < end:
-        return entropy[k, b, j] - (m - COUNTS[k]) * slopes[k, b]
+        return float(entropy[k, b, j] - (m - COUNTS[k]) * slopes[k, b])
     share = (m - COUNTS[k]) / (end - COUNTS[k])
-    return (1 - share) * entropy[k, b, j] + share * entropy[k + 1, b, j]
+    return float((1 - share) * entropy[k, b, j] + share * entropy[k + 1, b, j])
 
 
 @pytest.mark.parametrize("exchangeable", [True, False])
@@ -95,9 +98,9 @@ def test_a_negative_cost_counts_by_what_is_significant():
     """Standard errors are computed where they are needed; they are those of all steps."""
     each, grid = evaluations(Spread(), 6, 40), np.arange(40)
     assert each.gap is not None
-    rising = replace(each, entropy=each.entropy[::-1] * (each.gap != 0))
+    rising = replace(each, entropy=each.entropy.flip(0) * (each.gap != 0))
     costs = rising.by_data(grid, 0.0)
-    smooth = rising.entropy.mean(1, keepdims=True) + smoothed_gap(
+    smooth = rising.entropy.mean(1, keepdim=True) + smoothed_gap(
         each.gap, COUNTS, 0.0, exchangeable=False
     )
     expected, seen = TotalCorrelations(smooth, COUNTS, grid, False), 0
@@ -115,7 +118,7 @@ def test_a_random_order_has_the_smoothed_mean_at_every_masked_rank():
     entropy = evaluations(Random(), 3, 11).entropy
     number = np.arange(len(COUNTS))
     own = np.array(
-        [[row[m:].mean() for row in each] for each, m in zip(entropy, COUNTS, strict=True)]
+        [[row[m:].mean() for row in each] for each, m in zip(entropy.numpy(), COUNTS, strict=True)]
     )
     logs = np.log(own.mean(1))
     for bandwidth in (0.0, 1.5):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from jumpsteps.search.costs.smoothing import (
     local_line,
@@ -42,7 +43,9 @@ def test_lines_through_the_first_points_as_products_of_two_matrices(
     """The same as from weights point by point, and a straight line stays as it is."""
     at = 0.2 * np.arange(points) ** 0.6
     sizes = sorted({3, (points + 3) // 2, points})
-    for n, (fit, waves) in zip(sizes, local_lines(at, bandwidth, sizes), strict=True):
+    products = local_lines(torch.from_numpy(at), bandwidth, sizes)
+    for n, (left, right) in zip(sizes, products, strict=True):
+        fit, waves = left.numpy(), right.numpy()
         line = local_line(at[:n], at[:n], bandwidth)
         assert np.abs(fit @ waves - line).max() < 1e-11
         assert np.abs(fit @ (waves @ (2 - 3 * at[:n])) - (2 - 3 * at[:n])).max() < 1e-10

@@ -40,7 +40,7 @@ from jumpsteps.core.draws import categorical, more_than, poisson_times
 from jumpsteps.core.sample_generators import Generator, at_repeats, in_parts
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
-from jumpsteps.process.given_data import DataAtSites, DrawData, JumpTables, draw_pairs
+from jumpsteps.process.given_data import DataAtSites, JumpTables, draw_pairs
 from jumpsteps.process.noise import NoiseSchedule, Time
 from jumpsteps.process.rate_checks import check_rates
 

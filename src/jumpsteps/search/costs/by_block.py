@@ -90,7 +90,7 @@ def block_table(
 ) -> CountCosts:
     """The table of one block, whose sites are the ranks ``block``, from its own evaluations."""
     assert isinstance(whole.order, Blocks)
-    mine = np.isin(whole.counts, counts)
+    mine = torch.from_numpy(np.isin(whole.counts, counts).nonzero()[0])
     entropy, gap = (
         None if values is None else values[mine][..., block]
         for values in (whole.entropy, whole.gap)

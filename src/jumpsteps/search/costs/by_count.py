@@ -33,9 +33,13 @@ from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.orders import Random, RevealOrder
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
-from jumpsteps.search.costs.calibration_gap import mean_over_ranks, smoothed_gap
+from jumpsteps.search.costs.calibration_gap import smoothed_gap
 from jumpsteps.search.costs.count_table import CountCosts
-from jumpsteps.search.costs.rank_tables import TotalCorrelations, pooled_over_ranks
+from jumpsteps.search.costs.rank_tables import (
+    TotalCorrelations,
+    mean_over_ranks,
+    pooled_over_ranks,
+)
 from jumpsteps.search.costs.table import NOISE_LEVELS, Calibration, Measure
 from jumpsteps.search.costs.uncertainties import uncertainties
 from jumpsteps.search.paths import Paths
@@ -145,15 +149,15 @@ class OrderEvaluations:
     Attributes:
         order: the reveal order.
         counts: m, the numbers of known sites, [K].
-        entropy: by rank, [K, B, sites]; zero where known.
+        entropy: by rank, float64 [K, B, sites]; zero where known. On the model's device.
         gap: the calibration gap, of the same shape; None where it was not measured.
         workers: processes that all have these, and share the work of the tables.
     """
 
     order: RevealOrder
     counts: Counts
-    entropy: Floats
-    gap: Floats | None
+    entropy: Tensor
+    gap: Tensor | None
     workers: Workers = ALONE
 
     @property
@@ -170,8 +174,9 @@ class OrderEvaluations:
         assert self.gap is not None
         assert other.gap is not None
         counts, first = np.unique(np.append(self.counts, other.counts), return_index=True)
+        every = torch.from_numpy(first)
         entropy, gap = (
-            np.concatenate(each)[first]
+            torch.cat(each)[every]
             for each in ((self.entropy, other.entropy), (self.gap, other.gap))
         )
         return replace(self, counts=counts, entropy=entropy, gap=gap)
@@ -186,17 +191,17 @@ class OrderEvaluations:
         if self.exchangeable:
             entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
         each = self.correlations(entropy, revealed)
-        expected = self.correlations(entropy.mean(1, keepdims=True), revealed)
+        expected = self.correlations(entropy.mean(1, keepdim=True), revealed)
         return self.table(each, lambda points: np.maximum(expected.mean_rows(points), 0))
 
-    def measured(self) -> Floats:
+    def measured(self) -> Tensor:
         """-log p of data as measured, [K, B, sites]; in a random order the mean over all ranks."""
         assert self.gap is not None
         if not self.exchangeable:
             return self.entropy + self.gap
         return mean_over_ranks(self.entropy, self.counts) + mean_over_ranks(self.gap, self.counts)
 
-    def smoothed(self, bandwidth: float) -> Floats:
+    def smoothed(self, bandwidth: float) -> Tensor:
         """The mean of ``measured`` with less noise, [K, 1, sites]."""
         assert self.gap is not None
         entropy, gap = self.entropy, self.gap
@@ -204,7 +209,7 @@ class OrderEvaluations:
             entropy = pooled_over_ranks(entropy, self.counts, bandwidth)
             gap = mean_over_ranks(gap, self.counts)
         smooth = smoothed_gap(gap, self.counts, bandwidth, exchangeable=self.exchangeable)
-        return entropy.mean(1, keepdims=True) + smooth
+        return entropy.mean(1, keepdim=True) + smooth
 
     def few_step(self, schedule: Schedule) -> Floats:
         """The few-step NLL of each sequence, [B], of counts that stop where the model was
@@ -251,7 +256,7 @@ class OrderEvaluations:
         every = np.append(every, np.full((1, len(grid)), np.inf), axis=0)
         return CountCosts(grid, every, len(self.counts), self.order, cache(each.row))
 
-    def correlations(self, values: Floats, revealed: Counts) -> TotalCorrelations:
+    def correlations(self, values: Tensor, revealed: Counts) -> TotalCorrelations:
         """Costs by values at the counts, on a grid of numbers of revealed sites."""
         return TotalCorrelations(values, self.counts, revealed, self.exchangeable)
 
@@ -262,7 +267,9 @@ class OrderEvaluations:
         for level in NOISE_LEVELS:
             k = int(np.abs(self.counts - (1 - level) * sites).argmin())
             masked = sites - int(self.counts[k])
-            entropy, gap = (each[k].sum(-1) / masked for each in (self.entropy, self.gap))
+            entropy, gap = (
+                (each[k].sum(-1) / masked).cpu().numpy() for each in (self.entropy, self.gap)
+            )
             stderr = float(standard_error(gap))
             found.append(
                 Calibration(masked / sites, float(entropy.mean()), float(gap.mean()), stderr)
@@ -277,7 +284,7 @@ def evaluate_orders(
     orders: list[tuple[RevealOrder, Tensor, Counts]],
     measure: Measure,
     *,
-    start: Floats | None = None,
+    start: Tensor | None = None,
     together: int = 1,
 ) -> list[OrderEvaluations]:
     """Evaluate the model with the first m sites known, for every m of each order.
@@ -290,14 +297,14 @@ def evaluate_orders(
     states = [
         (ranks, m) for _, ranks, counts in orders for m in counts.tolist() if m or start is None
     ]
-    found = uncertainties(reverse, paths, states, measure, together=together).numpy()
+    found = uncertainties(reverse, paths, states, measure, together=together)
     evaluated, done = [], 0
     for order, ranks, counts in orders:
         new = len(counts) - (start is not None)
         tables = found[:, done : done + new]
         done += new
         if start is not None:
-            tables = np.concatenate([in_order(start, ranks[paths.free])[:, None], tables], 1)
+            tables = torch.cat([in_order(start, ranks[paths.free])[:, None], tables], 1)
         entropy, *gap = tables
         evaluated.append(
             OrderEvaluations(order, counts, entropy, gap[0] if gap else None, paths.workers)
@@ -305,17 +312,15 @@ def evaluate_orders(
     return evaluated
 
 
-def start_uncertainties(reverse: ReverseProcess, paths: Paths) -> Floats:
+def start_uncertainties(reverse: ReverseProcess, paths: Paths) -> Tensor:
     """Entropies and calibration gaps of all free sites from left to right with none known,
     [2, B, sites]; one model call.
     """
     left_to_right = paths.free.cumsum(-1) - 1
-    return uncertainties(reverse, paths, [(left_to_right, 0)], Measure.DATA)[:, 0].numpy()
+    return uncertainties(reverse, paths, [(left_to_right, 0)], Measure.DATA)[:, 0]
 
 
-def in_order(tables: Floats, ranks: Tensor) -> Floats:
+def in_order(tables: Tensor, ranks: Tensor) -> Tensor:
     """Values [2, B, sites] of free sites from left to right, by their ranks [B * sites]."""
-    by_rank = np.empty_like(tables)
-    places = ranks.reshape(tables.shape[1:]).cpu().numpy()
-    np.put_along_axis(by_rank, np.broadcast_to(places, tables.shape), tables, -1)
-    return by_rank
+    places = ranks.reshape(tables.shape[1:]).expand(tables.shape)
+    return torch.empty_like(tables).scatter_(-1, places, tables)

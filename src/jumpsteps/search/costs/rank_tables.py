@@ -10,32 +10,46 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jumpsteps.core.information import Floats
+from jumpsteps.core.tensors import sent
 from jumpsteps.search.costs.smoothing import smooth_logarithm
 
-__all__ = ["TotalCorrelations", "pooled_over_ranks"]
+__all__ = ["TotalCorrelations", "mean_over_ranks", "pooled_over_ranks"]
 
 Counts = NDArray[np.int64]
 
 
-def pooled_over_ranks(entropy: Floats, counts: Counts, bandwidth: float) -> Floats:
+def masked_ranks(sites: int, counts: Counts, device: torch.device) -> Tensor:
+    """Which ranks are not among the first ``counts`` [K], bool [K, 1, sites]."""
+    known = sent(torch.from_numpy(counts), device)
+    return torch.arange(sites, device=device) >= known[:, None, None]
+
+
+def mean_over_ranks(values: Tensor, counts: Counts) -> Tensor:
+    """Values [K, B, sites] of a random order: the mean over all masked ranks for each of them."""
+    masked = masked_ranks(values.shape[-1], counts, values.device)
+    return torch.where(masked, values.sum(-1, keepdim=True) / masked.sum(-1, keepdim=True), 0.0)
+
+
+def pooled_over_ranks(entropy: Tensor, counts: Counts, bandwidth: float) -> Tensor:
     """Entropies [K, B, sites] of a random order: the mean over all masked ranks for each of them.
 
     The ranks have the same distribution there. The means are smoothed over the K evaluations.
     """
-    masked = np.arange(entropy.shape[-1]) >= counts[:, None, None]
-    each = entropy.sum(-1, keepdims=True) / masked.sum(-1, keepdims=True)
-    mean = each.mean((1, 2))
-    if bandwidth > 0:
-        at = np.arange(len(mean), dtype=np.float64)
-        factor = smooth_logarithm(mean, bandwidth, at, at) / np.where(mean > 0, mean, 1.0)
-        each = each * factor[:, None, None]
-    return np.where(masked, each, 0.0)
+    each = mean_over_ranks(entropy, counts)
+    if bandwidth <= 0:
+        return each
+    mean = each[..., -1].mean(1).cpu().numpy()  # The last rank is masked in all evaluations.
+    at = np.arange(len(mean), dtype=np.float64)
+    factor = smooth_logarithm(mean, bandwidth, at, at) / np.where(mean > 0, mean, 1.0)
+    return each * sent(torch.from_numpy(factor), each.device)[:, None, None]
 
 
-def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Floats:
+def entropy_slopes(entropy: Tensor, counts: Counts, *, exchangeable: bool) -> Tensor:
     """By how much H(x_j | first m) falls per site revealed, [K, B].
 
     It is for ranks j between the k-th count and the next, which the next evaluation no longer
@@ -44,16 +58,17 @@ def entropy_slopes(entropy: Floats, counts: Counts, *, exchangeable: bool) -> Fl
     takes the mean of both. Others take the lesser, because an order with levels (spread) has steep
     falls from one level to the next and none within.
     """
-    ahead, behind = np.full(entropy.shape[:2], np.inf), np.full(entropy.shape[:2], np.inf)
-    ends = np.append(counts, entropy.shape[-1])
+    ahead, behind = entropy.new_full((2, *entropy.shape[:2]), torch.inf)
+    ends = np.append(counts, entropy.shape[-1]).tolist()
     for k in range(len(counts) - 1):
         later = slice(ends[k + 1], ends[k + 2])
         fall = (entropy[k, :, later] - entropy[k + 1, :, later]).mean(-1) / (ends[k + 1] - ends[k])
         ahead[k], behind[k + 1] = fall, fall
-    lesser = np.where(ahead.mean(-1, keepdims=True) < behind.mean(-1, keepdims=True), ahead, behind)
-    both = np.isfinite(ahead) & np.isfinite(behind)
-    fall = np.where(both, 0.5 * (ahead + behind), lesser) if exchangeable else lesser
-    return np.where(np.isfinite(fall), fall, 0.0)
+    less = ahead.mean(-1, keepdim=True) < behind.mean(-1, keepdim=True)
+    lesser = torch.where(less, ahead, behind)
+    both = ahead.isfinite() & behind.isfinite()
+    fall = torch.where(both, 0.5 * (ahead + behind), lesser) if exchangeable else lesser
+    return torch.where(fall.isfinite(), fall, 0.0)
 
 
 @dataclass(frozen=True)
@@ -80,13 +95,14 @@ class TotalCorrelations:
     evaluation fall by ``entropy_slopes``.
 
     Attributes:
-        entropy: [K, B, sites], with the first ``counts`` [K] sites known.
+        entropy: [K, B, sites], with the first ``counts`` [K] sites known. Its running sums are made
+            on its device; what is read from them is on the CPU.
         counts: increasing from 0, [K].
         revealed: the grid's numbers m of known sites, without the last, [G - 1].
         exchangeable: whether the order is random.
     """
 
-    entropy: Floats
+    entropy: Tensor
     counts: Counts
     revealed: Counts
     exchangeable: bool
@@ -142,17 +158,15 @@ class TotalCorrelations:
     @cached_property
     def known(self) -> "Sums":
         """Of H(x_j | first m)."""
-        # Torch sums the rows side by side; numpy's cumsum is slower, with the same sums.
-        total = torch.from_numpy(self.entropy).cumsum(-1).numpy()
-        total = np.pad(total, ((0, 0), (0, 0), (1, 0)))
-        points = np.append(self.revealed, self.sites)
+        total = F.pad(self.entropy.cumsum(-1), (1, 0))
+        points = sent(torch.from_numpy(np.append(self.revealed, self.sites)), total.device)
         values, slopes = [], []
-        for k, end in enumerate(np.append(self.counts[1:], self.sites)):
-            soon, later = np.minimum(points, end), total[min(k + 1, len(total) - 1)]
+        for k, end in enumerate(np.append(self.counts[1:], self.sites).tolist()):
+            soon, later = points.clamp_max(end), total[min(k + 1, len(total) - 1)]
             rise = later[:, points] - later[:, soon] - (total[k][:, points] - total[k][:, soon])
             values.append(total[k][:, points].T)
             slopes.append((rise / (end - self.counts[k]) - self.slopes[k][:, None] * soon).T)
-        return Sums(np.array(values), np.array(slopes))
+        return Sums(*(torch.stack(each).cpu().numpy() for each in (values, slopes)))
 
     @cached_property
     def excess(self) -> "Sums":
@@ -172,6 +186,6 @@ class TotalCorrelations:
         return self.entropy.shape[-1]
 
     @cached_property
-    def slopes(self) -> Floats:
+    def slopes(self) -> Tensor:
         """By how much the entropy falls per site revealed, [K, B]; see ``entropy_slopes``."""
         return entropy_slopes(self.entropy, self.counts, exchangeable=self.exchangeable)

@@ -7,7 +7,9 @@ squares, with weights :math:`\exp(-d^2 / 2 h^2)` for a distance d and a bandwidt
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jumpsteps.core.information import Floats
 
@@ -47,8 +49,8 @@ def local_line(at: Floats, wanted: Floats, bandwidth: float) -> Floats:
 
 
 def local_lines(
-    at: Floats, bandwidth: float, sizes: Iterable[int]
-) -> Iterator[tuple[Floats, Floats]]:
+    at: Tensor, bandwidth: float, sizes: Iterable[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
     r"""``local_line`` of the first n of ``at`` to themselves, as a product of matrices [n, F] and
     [F, n], for each size n.
 
@@ -61,17 +63,18 @@ def local_lines(
     out are more than ``REACH`` bandwidths away. A cosine of a difference is a sum of products, so F
     is twice the number of frequencies, and no matrix [n, n] is made.
     """
-    period = float(np.ptp(at)) + REACH * bandwidth
-    number = np.arange(int(REACH * period / (2 * np.pi * bandwidth)) + 2)
+    period = float(at.max() - at.min()) + REACH * bandwidth
+    number = torch.arange(int(REACH * period / (2 * np.pi * bandwidth)) + 2).to(at)
     frequency = 2 * np.pi / period * number
     scaled = (bandwidth * frequency) ** 2
-    a = np.sqrt(2 * np.pi) * bandwidth / period * np.where(number, 2, 1) * np.exp(-0.5 * scaled)
-    cos, sin = (wave(at[:, None] * frequency) for wave in (np.cos, np.sin))
-    waves = np.hstack([cos, sin])
+    a = np.sqrt(2 * np.pi) * bandwidth / period * torch.exp(-0.5 * scaled)
+    a[1:] *= 2
+    cos, sin = (wave(at[:, None] * frequency) for wave in (torch.cos, torch.sin))
+    waves = torch.hstack([cos, sin])
     # The weights w, and w d and w d^2 by derivatives: w d = -h^2 w', w d^2 = h^2 (w - (w d)').
     tilt, bend = bandwidth**2 * frequency * a, bandwidth**2 * (1 - scaled) * a
     zeroth, first, second = (
-        np.hstack(each)
+        torch.hstack(each)
         for each in ([a * cos, a * sin], [-tilt * sin, tilt * cos], [bend * cos, bend * sin])
     )
     total = waves.cumsum(0)

@@ -36,7 +36,7 @@ def uncertainties(
     together: int = 1,
 ) -> Tensor:
     """Entropies of the masked sites of each state by rank, float64 [1, S, B, sites]; zero where
-    known. On the CPU.
+    known. On the device of the data.
 
     By data [2, S, B, sites], with the calibration gap to -log p of data.
 
@@ -57,7 +57,7 @@ def uncertainties(
     every = paths.workers.of_all(torch.cat(own), len(states) * batch)
     if by_data:
         check_finite(every)
-    return every.reshape(len(states), batch, -1, sites).permute(2, 0, 1, 3).contiguous().cpu()
+    return every.reshape(len(states), batch, -1, sites).permute(2, 0, 1, 3).contiguous()
 
 
 @dataclass(frozen=True)
