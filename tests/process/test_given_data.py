@@ -19,7 +19,7 @@ from builders.processes import (
 from builders.statistics import LEVEL, chi_square_p, seeded
 from jumpsteps.core.sample_generators import SampleGenerators
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
-from jumpsteps.process import given_data, rate_matrix, time_tables
+from jumpsteps.process import given_data, jump_lists, rate_matrix, time_tables
 from jumpsteps.process.given_data import JumpTables, NearJumps, NearSymbols
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Sampler
@@ -135,11 +135,18 @@ SUMS = [
     ("forward", "t", "h"), [case[1:] for case in SUMS], ids=[c[0] for c in SUMS]
 )
 @pytest.mark.parametrize("rare", ["few", "many"])
+@pytest.mark.parametrize("ahead", [(), ("cpu",)])
 def test_sums_of_jumps(
-    forward: ForwardProcess, t: float, h: float, rare: str, monkeypatch: pytest.MonkeyPatch
+    forward: ForwardProcess,
+    t: float,
+    h: float,
+    rare: str,
+    ahead: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Their distribution at the ends of the range and inside it. Once with most jumps drawn one by
-    one."""
+    one, and once with jumps that are asked for before their number is known."""
+    monkeypatch.setattr(jump_lists, "AHEAD", ahead)
     if rare == "many":
         monkeypatch.setattr(given_data, "RARE", 0.7)
         monkeypatch.setattr(given_data, "SMALLEST", 1e-3)
@@ -152,6 +159,28 @@ def test_sums_of_jumps(
     y = forward.sample_jump_sum(p[many], x[many], t, h, generator=seeded(2)).clamp(0, v - 1)
     probs = (expected / 3).flatten()
     assert chi_square_p(many * v + y, probs / probs.sum()) > LEVEL
+
+
+@pytest.mark.parametrize(
+    ("forward", "t", "h"), [case[1:] for case in SUMS], ids=[c[0] for c in SUMS]
+)
+def test_jumps_asked_for_ahead_are_the_same(
+    forward: ForwardProcess, t: float, h: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than there are, fewer, and none; also where the last site has none."""
+    x = torch.arange(400) % forward.vocab_size
+    p = data_weights(forward, 400, seed=1).to(torch.float32)
+    found = []
+    for devices, few in (((), 16), (("cpu",), 16), (("cpu",), 1)):
+        monkeypatch.setattr(jump_lists, "AHEAD", devices)
+        monkeypatch.setattr(given_data, "FEW", few)
+        for length in (h, 1e-3 * h, 0.0):
+            generator = SampleGenerators(0, range(400))
+            found.append(forward.sample_jump_sum(p, x, t, length, generator=generator))
+    assert torch.equal(torch.stack(found[:3]), torch.stack(found[3:6]))
+    assert torch.equal(torch.stack(found[:3]), torch.stack(found[6:]))
+    assert (found[0] != x).any()
+    assert (found[2] == x).all()
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.01, 0.1, 0.5, 1.0])

@@ -29,7 +29,6 @@ __all__ = [
     "exponential",
     "gumbel",
     "integers",
-    "more_than",
     "poisson",
     "poisson_times",
     "uniform",
@@ -85,11 +84,8 @@ def poisson(mean: Tensor, *, generator: Generator, now: bool = False) -> Tensor:
     return poisson_numbers(mean if checked else in_range(mean), generator)
 
 
-def poisson_times(
-    mean: Tensor, *, beyond: int = 0, generator: Generator
-) -> tuple[Tensor, Callable[[], int]]:
-    """``poisson`` numbers that set a size, and a function that gives the sum of what they have
-    beyond so many each.
+def poisson_times(mean: Tensor, *, generator: Generator) -> tuple[Tensor, Callable[[], int]]:
+    """``poisson`` numbers that set a size, and a function that gives their sum.
 
     A GPU copies the sum in the background: what it is asked for before the function is called, it
     does while the CPU waits.
@@ -100,7 +96,7 @@ def poisson_times(
     if not mean.numel():
         return mean.to(torch.int64), lambda: 0
     times = poisson_numbers(in_range(mean), generator)
-    numbers = [each.to(torch.float64) for each in (*mean.aminmax(), more_than(times, beyond).sum())]
+    numbers = [each.to(torch.float64) for each in (*mean.aminmax(), times.sum())]
     read = read_later(torch.stack(numbers))
 
     def number() -> int:
@@ -110,11 +106,6 @@ def poisson_times(
         return int(total)
 
     return times, number
-
-
-def more_than(times: Tensor, number: int) -> Tensor:
-    """What numbers have beyond ``number`` each."""
-    return (times - number).clamp_min_(0) if number else times
 
 
 def poisson_numbers(mean: Tensor, generator: Generator) -> Tensor:

@@ -31,6 +31,7 @@ __all__ = [
     "at_sites",
     "at_step",
     "in_parts",
+    "repeats_of",
 ]
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -119,20 +120,29 @@ class SampleGenerators:
             part.used = self.used
         return parts
 
-    def at_repeats(self, times: int | Tensor, total: int | None = None) -> "SampleGenerators":
+    def at_repeats(self, times: int | Tensor) -> "SampleGenerators":
         """``times`` generators for each entry, one after the other.
 
         Args:
             times: a number, or one for each entry, int64 [B].
-            total: their sum, where it is known: a GPU would have to be waited for.
         """
         count = torch.as_tensor(times, device=self.device).expand(len(self))
-        if total is None:
-            total = int(count.sum())
-        first = (count.cumsum(0) - count).repeat_interleave(count, output_size=total)
-        repeat = torch.arange(total, device=self.device) - first
-        keys = self.keys.repeat_interleave(count, output_size=total)
-        return self.derived(repeat.mul_(signed(REPEAT)).add_(keys), self.next())
+        total = int(count.sum())
+        entries = torch.arange(len(self), device=self.device)
+        entry = entries.repeat_interleave(count, output_size=total)
+        repeat = torch.arange(total, device=self.device) - (count.cumsum(0) - count)[entry]
+        return self.repeats()(entry, repeat)
+
+    def repeats(self) -> Callable[[Tensor, Tensor], "SampleGenerators"]:
+        """Generators of single repeats of a draw: of entries, and how many repeats each has had
+        before, int64 [J] both.
+        """
+        path = self.next()
+
+        def at(entry: Tensor, earlier: Tensor) -> SampleGenerators:
+            return self.derived(self.keys[entry] + earlier * signed(REPEAT), path)
+
+        return at
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """Uniform numbers in [0, 1), float64, of a shape [B, ...].
@@ -185,13 +195,20 @@ def in_parts(generator: Generator, sizes: list[int]) -> list[Generator]:
     return [generator] * len(sizes)
 
 
-def at_repeats(generator: Generator, times: int | Tensor, total: int | None = None) -> Generator:
-    """The source of ``times`` draws for each row, one after the other, ``total`` together if that
-    is known; a ``torch.Generator`` as it is.
+def at_repeats(generator: Generator, times: int | Tensor) -> Generator:
+    """The source of ``times`` draws for each row, one after the other; a ``torch.Generator`` as it
+    is.
     """
-    if not isinstance(generator, SampleGenerators):
-        return generator
-    return generator.at_repeats(times, total)
+    return generator.at_repeats(times) if isinstance(generator, SampleGenerators) else generator
+
+
+def repeats_of(generator: Generator) -> Callable[[Tensor, Tensor], Generator]:
+    """Sources of single repeats of a draw (``SampleGenerators.repeats``); a ``torch.Generator`` for
+    all of them.
+    """
+    if isinstance(generator, SampleGenerators):
+        return generator.repeats()
+    return lambda _entry, _earlier: generator
 
 
 def mixed(number: int) -> int:

@@ -160,6 +160,8 @@ class HeadAtSites:
         weights, mean = self.head.weighted(self.rows, self.x, *both)
 
         def draw(sites: Tensor, generator: Generator) -> Tensor:
+            if rates is table:
+                return categorical(weights[sites], generator=generator)
             rows, x = self.rows[sites], self.x[sites]
             return self.head.draw_weighted(rows, x, both[1], generator=generator)[0]
 

@@ -36,7 +36,8 @@ from jumpsteps.core.draws import (
     poisson_times,
     uniform,
 )
-from jumpsteps.core.sample_generators import Generator, at_repeats
+from jumpsteps.core.sample_generators import Generator
+from jumpsteps.process.jump_lists import add_jumps
 
 __all__ = [
     "DataAtSites",
@@ -58,6 +59,10 @@ would have to be waited for."""
 
 SMALLEST = 1e-25
 """The smallest likelihood, as a share of the largest of its site, that float32 divides by."""
+
+NEGLIGIBLE = 1e-30
+"""The share of near jumps that are drawn as rare ones, too: below all rounding, and a rare jump can
+be asked for everywhere."""
 
 RARE = 1e-8
 """The share of all jumps, at most, that are longer than the nearest 2 W in a forward process."""
@@ -271,7 +276,8 @@ class NearJumps:
         likely = likelihood >= SMALLEST * likelihood.amax(-1, keepdim=True)
         inverse = torch.where(likely, 1 / likelihood, 0.0).to(torch.float32)
         far = torch.where(likelihood > 0, symbols.far @ likelihood / likelihood, 0.0)
-        rare = torch.where(likely, far, exits.to(q.dtype)).to(torch.float32)
+        exits = exits.to(q.dtype)
+        rare = torch.where(likely, far.maximum(NEGLIGIBLE * exits), exits).to(torch.float32)
         parts = zip(tables, likely, inverse, rare, strict=True)
         return [cls(table, symbols, *part) for table, *part in parts]
 
@@ -285,21 +291,23 @@ class NearJumps:
         """
         weights, rare, draw = data.weighted(self.inverse, self.rare)
         times, number = poisson_times(noise * rare, generator=generator)
-        # A GPU does the next four lines while the CPU waits for the number.
+        symbols = len(self.likely)
         probs = weights @ self.tables.q.to(weights)
-        target = (x[:, None] + self.symbols.distance).clamp_(0, len(self.likely) - 1)
+        target = (x[:, None] + self.symbols.distance).clamp_(0, symbols - 1)
         mean = probs.gather(-1, target).mul_(self.symbols.rates[x]).mul_(noise)
         total = (poisson(mean, generator=generator) * self.symbols.distance).sum(-1)
-        site, jumps = torch.arange(len(x), device=x.device), number()
-        site = site.repeat_interleave(times, output_size=jumps)  # Of each jump.
-        source = at_repeats(generator, times, jumps)
-        x0 = draw(site, source)
-        y = draw_pairs(x0, x[site], len(self.likely), self.rare_jumps, generator=source)
-        return total.index_add_(0, site, y - x[site])
+
+        def displacements(site: Tensor, generator: Generator) -> Tensor:
+            x0, before = draw(site, generator), x[site]
+            return draw_pairs(x0, before, symbols, self.rare_jumps, generator=generator) - before
+
+        return add_jumps(
+            total, times, number, displacements, ahead=FEW * symbols, generator=generator
+        )
 
     def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:
         """Where pairs (x0, x) [P] jump if not near, unnormalised, float64 [P, V]."""
         symbols = torch.arange(len(self.likely), device=x.device)
         width = len(self.symbols.distance) // 2
         near = self.likely[x, x0][:, None] & ((symbols - x[:, None]).abs() <= width)
-        return self.tables.jumps(x0, x).masked_fill(near, 0)
+        return torch.where(near, NEGLIGIBLE, 1.0) * self.tables.jumps(x0, x)

@@ -36,11 +36,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jumpsteps.core.draws import categorical, more_than, poisson_times
-from jumpsteps.core.sample_generators import Generator, at_repeats, in_parts
+from jumpsteps.core.draws import categorical, poisson_times
+from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import like, one_hot, precise
 from jumpsteps.process.exit_rates import ExitRateBound, MatrixExit
-from jumpsteps.process.given_data import DataAtSites, JumpTables, draw_pairs
+from jumpsteps.process.given_data import DataAtSites, DrawData, JumpTables, draw_pairs
+from jumpsteps.process.jump_lists import add_jumps
 from jumpsteps.process.noise import NoiseSchedule, Time
 from jumpsteps.process.rate_checks import check_rates
 
@@ -207,7 +208,11 @@ class ForwardProcess(ABC):
         normalised.
         """
         weights = self.exits(p, x, t)
-        return self.sum_one_by_one(weights, h * weights.sum(-1), x, t, generator=generator)
+
+        def draw(sites: Tensor, generator: Generator) -> Tensor:
+            return categorical(weights[sites], generator=generator)
+
+        return self.sum_one_by_one(h * weights.sum(-1), draw, x, t, generator=generator)
 
     def sample_jump_sum_of(
         self, data: DataAtSites, x: Tensor, t: float, h: float, *, generator: Generator
@@ -222,29 +227,22 @@ class ForwardProcess(ABC):
             raise ValueError(
                 f"the {self.name} kernel has a possible_table and no leaving_table; write both"
             )
-        weights, rates, _ = data.weighted(table, table)
-        return self.sum_one_by_one(weights, h * rates, x, t, generator=generator)
+        _, rates, draw = data.weighted(table, table)
+        return self.sum_one_by_one(h * rates, draw, x, t, generator=generator)
 
     def sum_one_by_one(
-        self, weights: Tensor, means: Tensor, x: Tensor, t: float, *, generator: Generator
+        self, means: Tensor, draw: DrawData, x: Tensor, t: float, *, generator: Generator
     ) -> Tensor:
-        """x plus the sum of Poisson numbers of jumps, of means [K], whose x0 have weights [K, V].
+        """x plus the sum of Poisson numbers of jumps, of means [K], whose x0 ``draw`` draws."""
+        times, number = poisson_times(means, generator=generator)
 
-        The first jump is drawn at all sites at once, the others of the sites that have more.
-        """
-        times, number = poisson_times(means, beyond=1, generator=generator)
-        # A GPU does the next three lines while the CPU waits for the number.
-        x0 = categorical(weights, generator=generator)
-        y = self.sample_jump(x0, x, t, generator=generator)
-        moved, times = torch.where(times > 0, y, x), more_than(times, 1)
-        total = number()
-        sites = torch.arange(len(x), device=x.device).repeat_interleave(times, output_size=total)
-        parts = sites.split(max(len(x), 1))
-        source = at_repeats(generator, times, total)
-        for site, own in zip(parts, in_parts(source, [len(part) for part in parts]), strict=True):
-            x0, before = categorical(weights[site], generator=own), x[site]
-            moved.index_add_(0, site, self.sample_jump(x0, before, t, generator=own) - before)
-        return moved
+        def displacements(site: Tensor, generator: Generator) -> Tensor:
+            x0, before = draw(site, generator), x[site]
+            return self.sample_jump(x0, before, t, generator=generator) - before
+
+        return add_jumps(
+            x.clone(), times, number, displacements, ahead=len(x) // 4, generator=generator
+        )
 
     def pull(self, log_probs: Tensor, t: Time) -> Tensor:
         """The w with w q_{t|0} proportional to exp(log_probs); log-score models need it.
