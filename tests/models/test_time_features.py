@@ -18,11 +18,12 @@ def test_times_are_float32_of_one_dimension() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_time_reaches_a_gpu_without_a_wait() -> None:
     times = (0.25, torch.tensor(0.25), torch.tensor([0.25, 1.0], dtype=torch.float64))
     torch.zeros(1, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         found = [time_tensor(t, torch.device("cuda")) for t in times]
     finally:
         torch.cuda.set_sync_debug_mode("default")

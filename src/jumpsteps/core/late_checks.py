@@ -21,12 +21,16 @@ Verify = Callable[[Sequence[float]], None]
 """Takes numbers, and raises an error if they are not as they must be."""
 
 
-class Waiting(NamedTuple):
-    """What reads numbers on their way to the CPU, what checks them, and the step they are of."""
+class Check(NamedTuple):
+    """Numbers of one type and device, [] each, what checks them, and the step they are of."""
 
-    read: Callable[[], list[float]]
+    numbers: Sequence[Tensor]
     verify: Verify
     step: str
+
+    @property
+    def kind(self) -> tuple[torch.device, torch.dtype]:
+        return self.numbers[0].device, self.numbers[0].dtype
 
 
 def read_later(numbers: Tensor) -> Callable[[], list[float]]:
@@ -48,6 +52,27 @@ def read_later(numbers: Tensor) -> Callable[[], list[float]]:
     return read
 
 
+class Waiting:
+    """Checks whose numbers are on their way to the CPU: all of one kind in one copy."""
+
+    def __init__(self, checks: list[Check]) -> None:
+        self.checks = checks
+        self.reads = {
+            kind: read_later(
+                torch.stack(
+                    [number for one in checks if one.kind == kind for number in one.numbers]
+                )
+            )
+            for kind in dict.fromkeys(one.kind for one in checks)
+        }
+
+    def make(self) -> None:
+        found = {kind: iter(read()) for kind, read in self.reads.items()}
+        for check in self.checks:
+            with named(check.step):
+                check.verify([next(found[check.kind]) for _ in check.numbers])
+
+
 class LateChecks:
     """The checks of a run.
 
@@ -59,19 +84,18 @@ class LateChecks:
     def __init__(self, devices: Sequence[str]) -> None:
         self.devices = frozenset(devices)
         self.step = ""
-        self.earlier: list[Waiting] = []
-        self.latest: list[Waiting] = []
+        self.earlier = Waiting([])
+        self.latest: list[Check] = []
 
-    def add(self, numbers: Tensor, verify: Verify) -> None:
-        """Copy the numbers in the background."""
-        self.latest.append(Waiting(read_later(numbers), verify, self.step))
+    def add(self, numbers: Sequence[Tensor], verify: Verify) -> None:
+        self.latest.append(Check(numbers, verify, self.step))
 
     def next_step(self) -> None:
-        """Make the checks that were there when it was called before."""
-        due, self.earlier, self.latest = self.earlier, self.latest, []
-        for read, verify, step in due:
-            with named(step):
-                verify(read())
+        """Copy the numbers of the checks in the background, and make those that were copied when it
+        was called before.
+        """
+        due, self.earlier, self.latest = self.earlier, Waiting(self.latest), []
+        due.make()
 
     def settle(self) -> None:
         """Make all checks."""
@@ -118,10 +142,10 @@ def check_numbers(numbers: Sequence[Tensor], verify: Verify, *, now: bool = Fals
     Raises:
         What ``verify`` raises.
     """
-    checks, together = CURRENT.get(), torch.stack(tuple(numbers))
-    if checks is None or now or together.device.type not in checks.devices:
+    checks = CURRENT.get()
+    if checks is None or now or numbers[0].device.type not in checks.devices:
         with errors_of_step():
-            verify(together.cpu().tolist())
+            verify(torch.stack(tuple(numbers)).cpu().tolist())
         return True
-    checks.add(together, verify)
+    checks.add(numbers, verify)
     return False

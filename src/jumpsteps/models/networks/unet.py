@@ -37,7 +37,7 @@ __all__ = [
     "UNetPosterior",
 ]
 
-MANY = 2**14
+MANY = 2**12
 """The number of sites from which on a draw is compiled: the number of sites must not change."""
 
 
@@ -328,9 +328,7 @@ class CompiledHead(LogisticHead):
         """See ``DrawsWeighted``."""
         if len(rows) < MANY:
             weight = table[tokens]
-            config = self.model.network.config  # Not compiled: the number of rows changes.
-            log_p = log_probabilities(rows, config.vocab_size, config.symmetric)
-            p = log_p.masked_fill(weight < 0, -torch.inf).softmax(-1)
+            p = self.model.read(rows).masked_fill(weight < 0, -torch.inf).softmax(-1)
             weights = p * weight.clamp_min(0)
             return categorical(weights, generator=generator), weights.sum(-1, dtype=torch.float64)
         u = uniform((len(rows),), generator=generator, device=rows.device)
