@@ -170,17 +170,16 @@ def test_jumps_asked_for_ahead_are_the_same(
     """More of them than there are, fewer, and none; also where the last site has none."""
     x = torch.arange(400) % forward.vocab_size
     p = data_weights(forward, 400, seed=1).to(torch.float32)
-    found = []
-    for devices, few in (((), 16), (("cpu",), 16), (("cpu",), 1)):
-        monkeypatch.setattr(jump_lists, "AHEAD", devices)
-        monkeypatch.setattr(given_data, "FEW", few)
-        for length in (h, 1e-3 * h, 0.0):
+    for length in (h, 1e-3 * h, 0.0):
+        found = []
+        for devices in ((), ("cpu",)):
+            monkeypatch.setattr(jump_lists, "AHEAD", devices)
             generator = SampleGenerators(0, range(400))
             found.append(forward.sample_jump_sum(p, x, t, length, generator=generator))
-    assert torch.equal(torch.stack(found[:3]), torch.stack(found[3:6]))
-    assert torch.equal(torch.stack(found[:3]), torch.stack(found[6:]))
-    assert (found[0] != x).any()
-    assert (found[2] == x).all()
+        assert torch.equal(*found)
+        moved = bool((found[0] != x).any())
+        assert moved or length < h
+        assert length or not moved
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.01, 0.1, 0.5, 1.0])

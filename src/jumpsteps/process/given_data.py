@@ -60,10 +60,6 @@ would have to be waited for."""
 SMALLEST = 1e-25
 """The smallest likelihood, as a share of the largest of its site, that float32 divides by."""
 
-NEGLIGIBLE = 1e-30
-"""The share of near jumps that are drawn as rare ones, too: below all rounding, and a rare jump can
-be asked for everywhere."""
-
 RARE = 1e-8
 """The share of all jumps, at most, that are longer than the nearest 2 W in a forward process."""
 
@@ -276,8 +272,7 @@ class NearJumps:
         likely = likelihood >= SMALLEST * likelihood.amax(-1, keepdim=True)
         inverse = torch.where(likely, 1 / likelihood, 0.0).to(torch.float32)
         far = torch.where(likelihood > 0, symbols.far @ likelihood / likelihood, 0.0)
-        exits = exits.to(q.dtype)
-        rare = torch.where(likely, far.maximum(NEGLIGIBLE * exits), exits).to(torch.float32)
+        rare = torch.where(likely, far, exits.to(q.dtype)).to(torch.float32)
         parts = zip(tables, likely, inverse, rare, strict=True)
         return [cls(table, symbols, *part) for table, *part in parts]
 
@@ -291,6 +286,7 @@ class NearJumps:
         """
         weights, rare, draw = data.weighted(self.inverse, self.rare)
         times, number = poisson_times(noise * rare, generator=generator)
+        # A GPU does the next lines while the CPU waits for the number, which mostly is zero.
         symbols = len(self.likely)
         probs = weights @ self.tables.q.to(weights)
         target = (x[:, None] + self.symbols.distance).clamp_(0, symbols - 1)
@@ -301,13 +297,11 @@ class NearJumps:
             x0, before = draw(site, generator), x[site]
             return draw_pairs(x0, before, symbols, self.rare_jumps, generator=generator) - before
 
-        return add_jumps(
-            total, times, number, displacements, ahead=FEW * symbols, generator=generator
-        )
+        return add_jumps(total, times, number, displacements, generator=generator)
 
     def rare_jumps(self, x0: Tensor, x: Tensor) -> Tensor:
         """Where pairs (x0, x) [P] jump if not near, unnormalised, float64 [P, V]."""
         symbols = torch.arange(len(self.likely), device=x.device)
         width = len(self.symbols.distance) // 2
         near = self.likely[x, x0][:, None] & ((symbols - x[:, None]).abs() <= width)
-        return torch.where(near, NEGLIGIBLE, 1.0) * self.tables.jumps(x0, x)
+        return self.tables.jumps(x0, x).masked_fill(near, 0)

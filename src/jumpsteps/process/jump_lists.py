@@ -24,12 +24,13 @@ def add_jumps(
     number: Callable[[], int],
     displacements: Callable[[Tensor, Generator], Tensor],
     *,
-    ahead: int,
+    ahead: int = 0,
     generator: Generator,
 ) -> Tensor:
     """``moved`` [K] plus the displacements of all jumps of each site, in place.
 
     Args:
+        moved: int64.
         times: how many jumps each site has, int64 [K].
         number: gives their sum.
         displacements: of one jump at each of some sites, int64 [J] to [J]. It may be asked for

@@ -328,7 +328,11 @@ class CompiledHead(LogisticHead):
         """See ``DrawsWeighted``."""
         if len(rows) < MANY:
             weight = table[tokens]
-            p = self.model.read(rows).masked_fill(weight < 0, -torch.inf).softmax(-1)
+            config = (
+                self.model.network.config
+            )  # Not compiled: it would be for every number of rows.
+            log_p = log_probabilities(rows, config.vocab_size, config.symmetric)
+            p = log_p.masked_fill(weight < 0, -torch.inf).softmax(-1)
             weights = p * weight.clamp_min(0)
             return categorical(weights, generator=generator), weights.sum(-1, dtype=torch.float64)
         u = uniform((len(rows),), generator=generator, device=rows.device)
