@@ -13,15 +13,20 @@ from torch import Tensor
 from builders.kernels import kernel
 from builders.samplers import CASES
 from builders.statistics import seeded
+from builders.waits import Waits
 from jumpsteps.core.late_checks import LateChecks, late_checks
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.exact.enumerable import Enumerable
+from jumpsteps.models.formats.native import build
+from jumpsteps.models.networks.dit import DiTConfig
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Constant
 from jumpsteps.sampling import loop
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import simulate
-from jumpsteps.schedules.schedule import CountSchedule, Schedule, TimeSchedule
+from jumpsteps.sampling.one_stage import Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
+from jumpsteps.schedules.schedule import CountSchedule, Schedule, Step, TimeSchedule
 
 SYMBOLS, LENGTH = 3, 4
 
@@ -101,3 +106,26 @@ def test_a_model_that_breaks_during_a_run_is_refused_by_its_step(
     total = "" if sampler.takes is None else " of 3"
     start = f"step {model.broken}{total}, at t = {model.reached[model.broken - 1]:.4g}: "
     assert str(refused.value).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("step", "ranks", "waiting"),
+    [(Step(0.9, 0.6, count=2), True, False), (Step(0.9, 0.6), False, True)],
+    ids=["a number of sites", "a random number"],
+)
+def test_a_step_of_a_known_number_of_sites_does_not_wait_for_a_gpu(
+    step: Step, ranks: bool, waiting: bool
+) -> None:
+    """With one that draws how many sites it reveals, to see that waits are found."""
+    forward = kernel("absorbing", SYMBOLS)
+    network, reverse = build(DiTConfig(SYMBOLS + 1, 8, 1, 2), forward, "posterior")
+    network.eval()
+    x = torch.full((5, 6), forward.mask_id)
+    sampler: Sampler = KGillespie() if ranks else Tweedie()
+    state = torch.arange(6).expand(5, -1) if ranks else None
+    with torch.no_grad(), late_checks(("cpu",)), Waits() as waits:
+        y, *_ = sampler.step(reverse, x, step, state, generator=seeded(0))
+        found = list(waits.found)
+    assert bool(found) == waiting, found
+    if ranks:
+        assert ((y != forward.mask_id) == (torch.arange(6) < 2)).all()

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from builders.kernels import kernel
 from builders.models import WrongNetwork
 from builders.statistics import seeded
 from builders.threads import in_threads
+from builders.waits import Waits
 from jumpsteps.core.distributed import Workers
 from jumpsteps.denoiser import chunks
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -114,31 +114,6 @@ def test_a_token_that_the_model_excludes_is_an_error_at_the_first_call_or_at_the
     with pytest.raises(ValueError, match="the model gives probability zero to"):
         uncertainties(PosteriorReverse(FORWARD, counter), paths, states(paths), Measure.DATA)
     assert counter.calls == (3 if late else 1)
-
-
-class Waits(TorchDispatchMode):
-    """Notes operations that would wait for a GPU: numbers read, and sites of a mask counted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        indices = args[1] if func.overloadpacket.__name__ in ("index", "index_put_") else ()
-        masks = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indices)
-        if masks or func.overloadpacket.__name__ in WAITING:
-            self.found.append(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-WAITING = (
-    "nonzero",
-    "_local_scalar_dense",
-    "masked_select",
-    "equal",
-    "unique",
-    "repeat_interleave",
-)
 
 
 @pytest.mark.parametrize("head", ["log-score", "posterior"])

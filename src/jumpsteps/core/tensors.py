@@ -40,7 +40,7 @@ def precise(value: Tensor) -> torch.dtype:
 
 def like(value: Tensor, w: Tensor) -> Tensor:
     """A float64 number per site [...] as a factor [..., 1] of w, in w's dtype and device."""
-    return value.to(w)[..., None]
+    return sent(value.to(w.dtype), w.device)[..., None]
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.sample_generators import Generator
-from jumpsteps.core.tensors import like, one_hot, precise
+from jumpsteps.core.tensors import like, one_hot, precise, sent
 from jumpsteps.process.exit_rates import AbsorbingExit
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
@@ -69,11 +69,11 @@ class Absorbing(ForwardProcess):
     def push(self, w: Tensor, t: Time) -> Tensor:
         alpha = self.noise.alpha(t)
         pushed = like(alpha, w) * w
-        pushed[..., self.mask_id] += (1 - alpha).to(w)
+        pushed[..., self.mask_id] += sent((1 - alpha).to(w.dtype), w.device)
         return pushed
 
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
-        alpha = self.noise.alpha(t).to(x.device)[..., None]
+        alpha = sent(self.noise.alpha(t), x.device)[..., None]
         masked = (x == self.mask_id)[..., None]
         value = torch.where(masked, 1 - alpha, alpha * one_hot(x, self.vocab_size, torch.float64))
         value[..., self.mask_id] = 0
@@ -91,13 +91,13 @@ class Absorbing(ForwardProcess):
         u = uniform(tuple(x0.shape), generator=generator, device=x0.device)
 
         def at(t: Time) -> Tensor:
-            return x0.masked_fill(u >= self.noise.alpha(t).to(x0.device), self.mask_id)
+            return x0.masked_fill(u >= sent(self.noise.alpha(t), x0.device), self.mask_id)
 
         return at
 
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        survive = self.survival(s, t).to(x.device)
+        survive = sent(self.survival(s, t), x.device)
         return x.masked_fill(u >= survive, self.mask_id)
 
     def movable(self, x: Tensor) -> Tensor:

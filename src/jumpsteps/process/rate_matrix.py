@@ -21,7 +21,7 @@ from torch import Tensor
 
 from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
 from jumpsteps.core.sample_generators import Generator
-from jumpsteps.core.tensors import precise
+from jumpsteps.core.tensors import precise, sent
 from jumpsteps.process.exit_rates import MatrixExit
 from jumpsteps.process.given_data import DataAtSites, KnownPosterior, draw_products
 from jumpsteps.process.kernel import ForwardProcess, stationary_distribution
@@ -109,7 +109,7 @@ class MatrixKernel(ForwardProcess):
 
     def transitions(self, s: Time, t: Time, x: Tensor) -> tuple[Tensor, Tensor]:
         """The distinct transition matrices [T, V, V], and the index of each site's, int64 [...]."""
-        elapsed = (self.noise.total(t) - self.noise.total(s)).to(x.device)
+        elapsed = sent(self.noise.total(t) - self.noise.total(s), x.device)
         distinct, which = elapsed.unique(return_inverse=True)
         return self.exponential(distinct), which.expand(x.shape)
 
@@ -202,7 +202,7 @@ class MatrixKernel(ForwardProcess):
     def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
         """By uniformisation; memory: some max_exit_rate x total(1) jumps for each site."""
         device = x0.device
-        horizon = self.noise.total(1.0).to(device)
+        horizon = sent(self.noise.total(1.0), device)
         mean = (self.max_exit_rate * horizon).expand(x0.shape)
         jumps = poisson(mean, generator=generator, now=True)
         most = int(jumps.max()) if jumps.numel() else 0
@@ -219,7 +219,7 @@ class MatrixKernel(ForwardProcess):
             states[i + 1] = x
 
         def at(t: Time) -> Tensor:
-            elapsed = self.noise.total(t).to(device)[..., None]
+            elapsed = sent(self.noise.total(t), device)[..., None]
             passed = (clocks <= elapsed).sum(-1)
             return states.gather(0, passed[None])[0].to(torch.int64)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jumpsteps.core.draws import integers, poisson, uniform
 from jumpsteps.core.sample_generators import Generator
-from jumpsteps.core.tensors import like, one_hot, precise
+from jumpsteps.core.tensors import like, one_hot, precise, sent
 from jumpsteps.process.exit_rates import UniformExit
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
@@ -50,7 +50,7 @@ class Uniform(ForwardProcess):
         return like(alpha, w) * w + like((1 - alpha) / self.vocab_size, w) * total
 
     def likelihood(self, x: Tensor, t: Time) -> Tensor:
-        alpha = self.noise.alpha(t).to(x.device)[..., None]
+        alpha = sent(self.noise.alpha(t), x.device)[..., None]
         return alpha * one_hot(x, self.vocab_size, torch.float64) + (1 - alpha) / self.vocab_size
 
     def bridge(self, w: Tensor, x: Tensor, t: float, s: float) -> Tensor:
@@ -64,7 +64,7 @@ class Uniform(ForwardProcess):
         return integers(self.vocab_size, shape, generator=generator, device=device)
 
     def sample_path(self, x0: Tensor, *, generator: Generator) -> Callable[[Time], Tensor]:
-        horizon = self.noise.total(1.0).to(x0.device)
+        horizon = sent(self.noise.total(1.0), x0.device)
         jumps = poisson(horizon.expand(x0.shape), generator=generator, now=True)
         most = int(jumps.max()) if jumps.numel() else 0
         shape = (*x0.shape, most)
@@ -75,26 +75,26 @@ class Uniform(ForwardProcess):
         states = torch.cat([x0[..., None], symbols], -1)
 
         def at(t: Time) -> Tensor:
-            elapsed = self.noise.total(t).to(x0.device)[..., None]
+            elapsed = sent(self.noise.total(t), x0.device)[..., None]
             return states.gather(-1, (clocks <= elapsed).sum(-1, keepdim=True)).squeeze(-1)
 
         return at
 
     def sample_transition(self, x: Tensor, s: Time, t: Time, *, generator: Generator) -> Tensor:
         u = uniform(tuple(x.shape), generator=generator, device=x.device)
-        survive = self.survival(s, t).to(x.device)
+        survive = sent(self.survival(s, t), x.device)
         other = integers(self.vocab_size, tuple(x.shape), generator=generator, device=x.device)
         return torch.where(u < survive, x, other)
 
     def leave_out(self, log_posterior: Tensor, x: Tensor, t: Time) -> Tensor:
         """The likelihood of x0 = x exceeds all others by the factor 1 + V alpha / (1 - alpha)."""
-        alpha = self.noise.alpha(t).to(x.device)
+        alpha = sent(self.noise.alpha(t), x.device)
         more = torch.log1p(self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
         dtype = precise(log_posterior)
         return log_posterior.to(dtype).scatter_add(-1, x[..., None], -more.to(dtype))
 
     def put_in(self, w: Tensor, x: Tensor, t: Time) -> Tensor:
-        alpha = self.noise.alpha(t).to(x.device)
+        alpha = sent(self.noise.alpha(t), x.device)
         more = (1 + self.vocab_size * alpha / (1 - alpha)).expand(x.shape)[..., None]
         own = w.gather(-1, x[..., None])
         return w.scatter(-1, x[..., None], own * more.to(w))
@@ -108,7 +108,7 @@ class Uniform(ForwardProcess):
         alpha = self.noise.alpha(t)
         if bool((alpha < 1).all()):
             return torch.ones_like(x, dtype=torch.bool)
-        return (x0 == x) | (alpha.to(x.device) < 1)
+        return (x0 == x) | (sent(alpha, x.device) < 1)
 
     def sample_bridge(
         self, x0: Tensor, x: Tensor, t: float, s: float, *, generator: Generator

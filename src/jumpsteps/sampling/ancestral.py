@@ -32,7 +32,7 @@ def absorbing(reverse: ReverseProcess) -> Absorbing:
 
 
 def reveal(
-    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor, generator: Generator
+    reverse: ReverseProcess, x: Tensor, t: Time, where: Tensor | SiteMask, generator: Generator
 ) -> Tensor:
     """A symbol for each of the selected masked sites, int64 [K], from p(x0 | x_t); one model
     call.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jumpsteps.core.sample_generators import Generator
+from jumpsteps.core.tensors import sent
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Info, Sampler, joint_distribution
@@ -160,7 +161,7 @@ class PredictorCorrector(Corrected):
     def rates(self, reverse: ReverseProcess, x: Tensor, step: Step) -> tuple[Tensor, float]:
         """Forward and reverse rates at s, float64 [B, L, V], and the duration of a correction."""
         forward, movable = reverse.forward, reverse.forward.movable(x)
-        rates = forward.noise.rate(step.s).to(x.device) * forward.rates_from(x)
+        rates = sent(forward.noise.rate(step.s), x.device) * forward.rates_from(x)
         rates[movable] += reverse.rates(x, step.s, where=movable).to(torch.float64)
         return rates, self.size * (step.t - step.s)
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.core.site_mask import SiteMask
-from jumpsteps.core.tensors import one_hot
+from jumpsteps.core.tensors import one_hot, sent
 from jumpsteps.denoiser.chunks import read_in_chunks
 from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -152,7 +152,7 @@ class MultistepTweedie(Sampler):
         generator: Generator,
     ) -> tuple[Tensor, LastStep, Info]:
         moving = reverse.forward.draw_moving(x, step.t, step.s, generator=generator)
-        size = revealed_share(reverse, step).expand(len(x)).to(x.device)
+        size = sent(revealed_share(reverse, step), x.device).expand(len(x))
         return reveal_extrapolated(reverse, x, step, moving, state, size / 2, size, generator)
 
     def transition_matrix(self, reverse: ReverseProcess, states: Tensor, step: Step) -> Tensor:
@@ -218,8 +218,8 @@ class MultistepKGillespie(Sampler):
     ) -> tuple[Tensor, tuple[Tensor, LastStep], Info]:
         """The state is every site's rank, int64 [B, L], drawn once, and the last step."""
         ranks, last = (None, None) if state is None else state
-        moving, ranks = next_in_order(reverse, x, step, ranks, generator)
-        moving = moving & reverse.forward.movable(x)  # Where fewer are masked than the count.
+        where, ranks = next_in_order(reverse, x, step, ranks, generator)
+        moving = where.mask & reverse.forward.movable(x)  # Where fewer are masked than the count.
         size = moving.sum(-1).to(torch.float64)
         half = (size - 1).clamp_min(0) / 2
         x, last, info = reveal_extrapolated(reverse, x, step, moving, last, half, size, generator)
