@@ -63,10 +63,11 @@ def times_bound(
     reverse: ReverseProcess, paths: Paths, schedule: TimeSchedule, sampler: Sampler
 ) -> Tensor:
     """The bound of a run along times for each sequence, nats, float64 [B]."""
-    total = prior_divergence(paths)
+    own = paths.own
+    total = prior_divergence(own)
     for step in schedule.plan(reverse.forward):
-        total += paths.of_all(step_divergence(reverse, paths.own, step, sampler))
-    return total
+        total += step_divergence(reverse, own, step, sampler)
+    return paths.of_all(total)
 
 
 def state_of_run(paths: Paths, t: float) -> Tensor:
