@@ -88,6 +88,7 @@ class LateChecks:
         self.latest: list[Check] = []
 
     def add(self, numbers: Sequence[Tensor], verify: Verify) -> None:
+        """Check numbers, [] each, that nothing changes until they are copied."""
         self.latest.append(Check(numbers, verify, self.step))
 
     def next_step(self) -> None:
@@ -136,8 +137,8 @@ def errors_of_step() -> AbstractContextManager[None]:
 
 
 def check_numbers(numbers: Sequence[Tensor], verify: Verify, *, now: bool = False) -> bool:
-    """Check numbers of one type and device, [] each, in a run on a GPU later; ``now`` is for those
-    that set a size. Returns whether they have been checked.
+    """Check numbers of one type and device, [] each, in a run on a GPU later: nothing may change
+    them until then. ``now`` is for those that set a size. Returns whether they have been checked.
 
     Raises:
         What ``verify`` raises.

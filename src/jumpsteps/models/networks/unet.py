@@ -328,9 +328,8 @@ class CompiledHead(LogisticHead):
         """See ``DrawsWeighted``."""
         if len(rows) < MANY:
             weight = table[tokens]
-            config = (
-                self.model.network.config
-            )  # Not compiled: it would be for every number of rows.
+            # Not the compiled head, which would be compiled for every number of rows.
+            config = self.model.network.config
             log_p = log_probabilities(rows, config.vocab_size, config.symmetric)
             p = log_p.masked_fill(weight < 0, -torch.inf).softmax(-1)
             weights = p * weight.clamp_min(0)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from jumpsteps.core.information import Floats
+from jumpsteps.core.tensors import sent
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.schedules.orders import Blocks, Random
 from jumpsteps.search.costs.by_count import (
@@ -90,7 +91,7 @@ def block_table(
 ) -> CountCosts:
     """The table of one block, whose sites are the ranks ``block``, from its own evaluations."""
     assert isinstance(whole.order, Blocks)
-    mine = torch.from_numpy(np.isin(whole.counts, counts).nonzero()[0])
+    mine = sent(torch.from_numpy(np.isin(whole.counts, counts).nonzero()[0]), whole.entropy.device)
     entropy, gap = (
         None if values is None else values[mine][..., block]
         for values in (whole.entropy, whole.gap)

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats, standard_error
+from jumpsteps.core.tensors import sent
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.schedules.orders import Random, RevealOrder
@@ -174,7 +175,7 @@ class OrderEvaluations:
         assert self.gap is not None
         assert other.gap is not None
         counts, first = np.unique(np.append(self.counts, other.counts), return_index=True)
-        every = torch.from_numpy(first)
+        every = sent(torch.from_numpy(first), self.entropy.device)
         entropy, gap = (
             torch.cat(each)[every]
             for each in ((self.entropy, other.entropy), (self.gap, other.gap))

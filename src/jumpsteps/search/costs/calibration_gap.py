@@ -37,7 +37,10 @@ def smoothed_gap(gap: Tensor, counts: Counts, bandwidth: float, *, exchangeable:
         if not exchangeable:
             smooth_over_distances(table, counts)
         smooth_over_counts(table, counts, GAP_BANDWIDTHS * bandwidth)
-    mean, error = table.mean(-1), table.std(-1) / math.sqrt(table.shape[-1])
+    mean, sequences = table.mean(-1), table.shape[-1]
+    # PyTorch's own standard deviation takes ten times as long on a CPU.
+    norm = torch.linalg.vector_norm(table - mean[..., None], dim=-1)
+    error = norm / math.sqrt(sequences * (sequences - 1))
     share = 1 - torch.where(mean != 0, 2 * error / mean, 1.0) ** 2
     shrunk, smooth = mean * share.clamp_min(0), gap.new_zeros(len(counts), 1, sites)
     for k, m in enumerate(counts.tolist()):

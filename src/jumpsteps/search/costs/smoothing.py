@@ -4,6 +4,7 @@ Every value is replaced by that of a line (or plane) fitted to the values around
 squares, with weights :math:`\exp(-d^2 / 2 h^2)` for a distance d and a bandwidth h.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -64,10 +65,10 @@ def local_lines(
     is twice the number of frequencies, and no matrix [n, n] is made.
     """
     period = float(at.max() - at.min()) + REACH * bandwidth
-    number = torch.arange(int(REACH * period / (2 * np.pi * bandwidth)) + 2).to(at)
-    frequency = 2 * np.pi / period * number
+    number = torch.arange(int(REACH * period / (2 * math.pi * bandwidth)) + 2, device=at.device)
+    frequency = 2 * math.pi / period * number.to(at)
     scaled = (bandwidth * frequency) ** 2
-    a = np.sqrt(2 * np.pi) * bandwidth / period * torch.exp(-0.5 * scaled)
+    a = math.sqrt(2 * math.pi) * bandwidth / period * torch.exp(-0.5 * scaled)
     a[1:] *= 2
     cos, sin = (wave(at[:, None] * frequency) for wave in (torch.cos, torch.sin))
     waves = torch.hstack([cos, sin])
