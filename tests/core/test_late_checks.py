@@ -67,6 +67,15 @@ def test_a_check_is_made_once() -> None:
     assert made == [[1.0]]
 
 
+def test_numbers_of_several_types_arrive_as_they_are() -> None:
+    """Together in float32 the integer would lose its last digit."""
+    made: list[Sequence[float]] = []
+    with late_checks(CPU):
+        for numbers in ([0.5, 0.25], [2**24 + 1], [1.5]):
+            check_numbers([torch.tensor(number) for number in numbers], made.append)
+    assert made == [[0.5, 0.25], [2**24 + 1], [1.5]]
+
+
 def test_checks_are_made_at_once_elsewhere() -> None:
     number = [torch.tensor(1.0)]
     with pytest.raises(ValueError, match="numbers"):

@@ -23,15 +23,10 @@ __all__ = ["TotalCorrelations", "mean_over_ranks", "pooled_over_ranks"]
 Counts = NDArray[np.int64]
 
 
-def masked_ranks(sites: int, counts: Counts, device: torch.device) -> Tensor:
-    """Which ranks are not among the first ``counts`` [K], bool [K, 1, sites]."""
-    known = sent(torch.from_numpy(counts), device)
-    return torch.arange(sites, device=device) >= known[:, None, None]
-
-
 def mean_over_ranks(values: Tensor, counts: Counts) -> Tensor:
     """Values [K, B, sites] of a random order: the mean over all masked ranks for each of them."""
-    masked = masked_ranks(values.shape[-1], counts, values.device)
+    known = sent(torch.from_numpy(counts), values.device)
+    masked = torch.arange(values.shape[-1], device=values.device) >= known[:, None, None]
     return torch.where(masked, values.sum(-1, keepdim=True) / masked.sum(-1, keepdim=True), 0.0)
 
 
