@@ -58,6 +58,15 @@ def expected_of(rows: Tensor, x: Tensor, table: Tensor) -> Tensor:
     return p * table[x].clamp_min(0)
 
 
+def check_inverse(u: Tensor, drawn: Tensor, weights: Tensor) -> None:
+    """Symbols are where the distribution functions exceed u, up to rounding."""
+    above = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
+    own = weights.gather(-1, drawn[:, None])[:, 0] / weights.sum(-1)
+    high = above.gather(-1, drawn[:, None])[:, 0]
+    assert (u < high + 1e-4).all()
+    assert (u >= high - own - 1e-4).all()
+
+
 @pytest.mark.parametrize("symbols", [256, 100, 7])
 def test_a_draw_inverts_the_distribution_function(symbols: int) -> None:
     rows, x, table = case(symbols)
@@ -65,13 +74,26 @@ def test_a_draw_inverts_the_distribution_function(symbols: int) -> None:
     drawn, mean, *sums = weighted_draw(rows, x, table, u)
     weights = expected_of(rows, x, table)
     torch.testing.assert_close(mean, weights.sum(-1), rtol=1e-4, atol=1e-30)
-    above = weights.cumsum(-1) / weights.sum(-1, keepdim=True)
-    own = weights.gather(-1, drawn[:, None])[:, 0] / weights.sum(-1)
-    high = above.gather(-1, drawn[:, None])[:, 0]
-    assert (u < high + 1e-4).all()
-    assert (u >= high - own - 1e-4).all()
+    check_inverse(u, drawn, weights)
     assert (table[x, drawn] > 0).all()
     assert all((each.min() > 0) & (each.max() < torch.inf) for each in sums)
+
+
+@pytest.mark.parametrize("symbols", [256, 7])
+def test_few_rows_are_drawn_without_a_compiled_pass(symbols: int) -> None:
+    def compiled(*args: Tensor) -> tuple[Tensor, ...]:
+        raise AssertionError("a pass is compiled for every number of rows")
+
+    network = UNetPosterior(UNet(replace(UNET_CONFIG, vocab_size=symbols, symmetric=True)))
+    network.head = compiled
+    rows, x, table = case(symbols)
+    head = CompiledHead(network, compiled, compiled)
+    drawn, mean = head.draw_weighted(rows, x, table, generator=seeded(0))
+    weights = expected_of(rows, x, table)
+    torch.testing.assert_close(mean, weights.sum(-1), rtol=1e-4, atol=1e-30)
+    u = torch.rand(len(x), generator=seeded(0), dtype=torch.float64)
+    check_inverse(u, drawn, weights)
+    assert (table[x, drawn] > 0).all()
 
 
 @pytest.mark.parametrize("symbols", [256, 7])

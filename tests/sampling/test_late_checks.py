@@ -124,8 +124,9 @@ def test_a_step_of_a_known_number_of_sites_does_not_wait_for_a_gpu(
     sampler: Sampler = KGillespie() if ranks else Tweedie()
     state = torch.arange(6).expand(5, -1) if ranks else None
     with torch.no_grad(), late_checks(("cpu",)), Waits() as waits:
-        y, *_ = sampler.step(reverse, x, step, state, generator=seeded(0))
+        y, kept, _ = sampler.step(reverse, x, step, state, generator=seeded(0))
         found = list(waits.found)
     assert bool(found) == waiting, found
+    assert kept is state
     if ranks:
         assert ((y != forward.mask_id) == (torch.arange(6) < 2)).all()

@@ -134,6 +134,34 @@ def test_a_random_order_has_the_smoothed_mean_at_every_masked_rank():
             assert (found[k, :, :m] == 0).all()
 
 
+def test_where_nothing_is_uncertain_a_random_order_has_no_entropy():
+    entropy = evaluations(Random(), 3, 11).entropy
+    entropy[2] = 0
+    found = pooled_over_ranks(entropy, COUNTS, 1.5)
+    assert (found[2] == 0).all()
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("exchangeable", [True, False])
+def test_slopes_are_those_of_the_ranks_behind_from_two_pairs_of_evaluations(exchangeable):
+    """The first and the last evaluation have one neighbour each."""
+    entropy, ends = evaluations(Random(), 3, 11).entropy.numpy(), [*COUNTS.tolist(), 11]
+    falls = [
+        (entropy[k] - entropy[k + 1])[:, ends[k + 1] : ends[k + 2]].mean(-1)
+        / (ends[k + 1] - ends[k])
+        for k in range(len(COUNTS) - 1)
+    ]
+    found = entropy_slopes(torch.from_numpy(entropy), COUNTS, exchangeable=exchangeable).numpy()
+    lesser = set()
+    for k, slope in enumerate(found):
+        both = falls[max(k - 1, 0) : k + 1]
+        means = [float(fall.mean()) for fall in both]
+        lesser.add(means.index(min(means)) if len(means) == 2 else None)
+        expected = np.mean(both, 0) if exchangeable else both[means.index(min(means))]
+        assert slope == pytest.approx(expected, abs=1e-12)
+    assert lesser == {0, 1, None}
+
+
 def test_one_evaluation_has_no_slope():
     """Nothing is known of how entropies fall, and a step of all sites has no cost."""
     entropy = evaluations(Spread(), 3, 11).entropy[:1]
