@@ -64,7 +64,10 @@ def test_sites_rows_and_repeats_have_numbers_of_their_own() -> None:
     assert torch.equal(repeats[2:], at_repeats(other, torch.tensor([1])).uniform((1,)))
     rows = at_rows(generators, mask[:, 0]).uniform((2,))
     steps = [at_step(generators, i).uniform((3,)) for i in (-1, 0, 1)]
-    every = torch.cat([sites.flatten(), repeats, rows, *steps, generators.uniform((3,))])
+    first = SampleGenerators(0, range(3)).uniform((3,))
+    of_sites = at_repeats(at_sites(generators, mask), 3).uniform((15, 2)).flatten()
+    last = generators.uniform((3,))
+    every = torch.cat([sites.flatten(), repeats, rows, *steps, first, of_sites, last])
     assert len(every.unique()) == len(every)
 
 
