@@ -140,7 +140,7 @@ def test_corrections_bring_runs_nearer_to_the_data() -> None:
     ("settings", "message"),
     [
         ({"sites": 0}, "1 site or more, got sites=0"),
-        ({"sites": 1.5}, "1 site or more"),
+        ({"sites": 1.5}, "sites must be a whole number, got 1.5"),
         ({"corrections": 0}, "corrections must be 1 or more"),
         ({"predictor": KGillespie()}, "k-gillespie does not"),
     ],

@@ -164,7 +164,7 @@ def test_errors():
         optimize_schedule(REVERSE, data()[0], [6], generator=seeded(0))
     with pytest.raises(ValueError, match="at least one NFE"):
         optimize_schedule(REVERSE, data(), [], generator=seeded(0))
-    with pytest.raises(ValueError, match=r"several numbers of model calls; pass \[4\]"):
+    with pytest.raises(ValueError, match=r"each entry a whole number, got 4; pass \[4\]"):
         optimize_schedule(REVERSE, data(), 4, generator=seeded(0))
 
 

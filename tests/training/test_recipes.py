@@ -166,15 +166,17 @@ def test_checkpoints_take_at_most_12_megabytes(name):
 
 
 def test_data_is_asked_for_where_it_is_needed(tmp_path):
+    said: list[str] = []
     with pytest.raises(
         ValueError,
         match=r"the recipe for piano needs data; pass --data PATH: a folder or zip of MIDI files",
     ):
-        train_recipe(RECIPES["piano-uniform"], tmp_path / "x", CPU)
+        train_recipe(RECIPES["piano-uniform"], tmp_path / "x", CPU, say=said.append)
     with pytest.raises(
         ValueError, match=r"the recipe for countdown makes its own data; leave out --data here"
     ):
-        train_recipe(RECIPES["countdown"], tmp_path / "x", CPU, data=Path("here"))
+        train_recipe(RECIPES["countdown"], tmp_path / "x", CPU, data=Path("here"), say=said.append)
+    assert said == []  # Nothing has started.
     assert not (tmp_path / "x").exists()
 
 

@@ -18,6 +18,7 @@ from jumpsteps.cli.sequence_files import (
     may_hold_tokens,
 )
 from jumpsteps.cli.your_own import is_own, module_hint
+from jumpsteps.core.devices import usable_device
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import BUILT_IN, LoadedModel, load
 from jumpsteps.models.built_in import TEXTS
@@ -40,15 +41,9 @@ MANY, FEW, LARGE = 256, 64, 4e9
 def device_named(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-        torch.Generator(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"no device {name!r} here ({reason}); leave out --device, or pass cpu"
-        ) from None
+    device = usable_device(name, instead := "leave out --device, or pass cpu")
+    if device.type == "meta":
+        raise ValueError(f"no device 'meta' here (it holds no numbers); {instead}")
     return device
 
 

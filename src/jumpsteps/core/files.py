@@ -61,10 +61,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
     programs left of the same target are removed.
 
     Raises:
-        ValueError: ``path`` is no regular file.
+        ValueError: ``path`` is no regular file, but a folder or a device.
         OSError: what the system says; one line that names ``path`` where there is no room.
     """
     target = check_replaceable(path)
+    if target.is_dir():
+        raise ValueError(f"{path} is a folder; name a file to write to")
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.stem}.jumpsteps-"
     remove_abandoned(target.parent, prefix, target.suffix)
@@ -125,7 +127,7 @@ def read_json(path: Path | str) -> Any:
     """The content of a JSON file.
 
     Raises:
-        ValueError: the file is not there, or is not JSON.
+        ValueError: the file is not there, is a folder, or is not JSON.
     """
     try:
         text = Path(path).read_text()
@@ -134,6 +136,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(text)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; check the path") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder; name a file") from None
     except (ValueError, RecursionError) as error:  # Besides bad JSON: endless numbers, and depth.
         raise ValueError(
             f"{path} is not a JSON file ({error}); name another file, or write it again"

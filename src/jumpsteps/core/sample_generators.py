@@ -21,6 +21,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked, said
+from jumpsteps.core.devices import usable_device
 from jumpsteps.core.site_mask import SiteMask
 
 __all__ = [
@@ -42,6 +44,8 @@ ELEMENT, SITE, REPEAT = 0x8CB92BA72F3D8DD7, 0xD1B54A32D192ED03, 0xABC98388FB8FAC
 (Roberts 2018), rounded to odd numbers."""
 
 
+@said("SampleGenerators")
+@kinds_checked()
 class SampleGenerators:
     """A random generator for each sample of a batch, given by the seed and the sample's index.
 
@@ -57,6 +61,7 @@ class SampleGenerators:
     def __init__(
         self, seed: int, samples: Iterable[int], device: torch.device | str = "cpu"
     ) -> None:
+        device = usable_device(device)
         indices = torch.tensor(list(samples), dtype=torch.int64, device=device)
         keys = mix((indices + 1).mul_(signed(GOLDEN)).add_(signed(mixed(seed))))
         self.keys, self.path, self.used = keys, 0, 0

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked, said
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.model import Evaluation, call, evaluate
@@ -24,6 +25,8 @@ from jumpsteps.process.noise import Time
 __all__ = ["ClampedModel", "Given"]
 
 
+@said("observed sites, jumpsteps.Given(tokens, mask)")
+@kinds_checked()
 @dataclass(frozen=True)
 class Given:
     """Observed sites, which stay as they are.

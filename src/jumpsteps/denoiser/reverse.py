@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import said
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.conditioning import ClampedModel
@@ -43,6 +44,7 @@ __all__ = ["ReverseProcess", "time_of_sites"]
 Where = Tensor | SiteMask | None
 
 
+@said("a reverse process such as model.reverse")
 @dataclass(frozen=True)
 class ReverseProcess(ABC):
     """The forward process and the model of its reversal; see the module's docstring for shapes.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.denoiser.reverse import ReverseProcess, Where
 from jumpsteps.process.noise import Time
 
@@ -42,6 +43,7 @@ class TemperedReverse(ReverseProcess):
         return log_w.div_(max(self.temperature, torch.finfo(log_w.dtype).tiny)).softmax(-1)
 
 
+@kinds_checked()
 def tempered(reverse: ReverseProcess, temperature: float) -> ReverseProcess:
     """The reverse process at a temperature; all samplers serve it, and searches.
 

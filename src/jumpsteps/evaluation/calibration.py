@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import standard_error
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -67,6 +68,7 @@ class CalibrationCurve:
     sequences: int
 
 
+@kinds_checked()
 @torch.no_grad()
 def measure_calibration(
     reverse: ReverseProcess,
@@ -93,7 +95,12 @@ def measure_calibration(
     levels = [level for level in levels if 1 - level >= lowest]
     given = torch.zeros_like(data, dtype=torch.bool)
     if given_mask is not None:
-        given |= given_mask.to(data.device)
+        if given_mask.shape not in (data.shape, data.shape[1:]):
+            raise ValueError(
+                f"given_mask has shape {list(given_mask.shape)}, data {list(data.shape)}; "
+                "pass [L], or [B, L] as the data"
+            )
+        given |= given_mask.to(data.device, torch.bool)
     rows = min(max(NUMBERS // (reverse.forward.vocab_size * data.shape[1]), 1), ROWS)
     parts = list(zip(data.split(rows), given.split(rows), strict=True))
     sites = [

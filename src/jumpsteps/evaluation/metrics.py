@@ -6,6 +6,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
+
 __all__ = [
     "Interval",
     "bootstrap_interval",
@@ -36,6 +38,7 @@ class Interval:
     count: int
 
 
+@kinds_checked()
 def mean_interval(values: Tensor, level: float = 0.95) -> Interval:
     r"""The mean of independent values [B] and its normal confidence interval.
 
@@ -43,8 +46,11 @@ def mean_interval(values: Tensor, level: float = 0.95) -> Interval:
     of the mean, and z the standard normal quantile.
 
     Raises:
-        ValueError: fewer than two values.
+        ValueError: fewer than two values, or a level outside (0, 1).
     """
+    if not 0 < level < 1:
+        raise ValueError(f"the level of an interval lies between 0 and 1, got {level}")
+    values = values if values.is_floating_point() else values.to(torch.float64)
     if values.numel() < 2:
         raise ValueError(f"an interval needs at least two values, got {values.numel()}")
     mean = float(values.mean())

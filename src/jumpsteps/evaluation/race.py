@@ -25,6 +25,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -49,6 +50,7 @@ ROUNDS, FEWEST = 4, 16
 """Rounds at most, and samples of the first one at least."""
 
 
+@kinds_checked()
 def race(
     reverse: ReverseProcess,
     data: Tensor,

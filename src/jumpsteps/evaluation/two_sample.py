@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import student_quantile
 from jumpsteps.evaluation.agreement import PAIRS, agreement
 from jumpsteps.evaluation.metrics import Interval
@@ -49,11 +50,24 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 """int64 [n, L], int64 [m, L] -> float64 [n, m]."""
 
 
+def check_sequences(*tokens: Tensor) -> None:
+    for x in tokens:
+        if x.ndim != 2:
+            raise ValueError(f"sequences are tokens [n, L], got shape {list(x.shape)}")
+
+
+@kinds_checked()
 def token_similarity(x: Tensor, y: Tensor) -> Tensor:
-    """The squared share of sites at which x and y have the same token."""
+    """The squared share of sites at which x and y have the same token.
+
+    Raises:
+        ValueError: sequences that are not [n, L].
+    """
+    check_sequences(x, y)
     return agreement(x, y).square()
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class OrdinalSimilarity:
     r"""The squared mean over sites of :math:`\exp(-(x^l - y^l)^2 / (2 h^2))`.
@@ -80,12 +94,19 @@ class OrdinalSimilarity:
         return torch.cat(parts).to(torch.float64).square()
 
 
+@kinds_checked()
 def histogram_similarity(x: Tensor, y: Tensor, *, neighbours: int = 1) -> Tensor:
     r"""Minus the Hellinger distance of two sequences' histograms; MMD^2 is their energy distance.
 
     Args:
         neighbours: 1 to count symbols, 2 to count pairs of neighbouring symbols.
+
+    Raises:
+        ValueError: sequences that are not [n, L], or another number of neighbours.
     """
+    check_sequences(x, y)
+    if neighbours not in (1, 2):
+        raise ValueError(f"neighbours must be 1 or 2, got {neighbours}")
     if neighbours == 2:
         symbols = int(max(x.max(), y.max())) + 1
         x, y = (tokens[:, :-1] * symbols + tokens[:, 1:] for tokens in (x, y))

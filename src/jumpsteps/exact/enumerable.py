@@ -21,6 +21,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.exact.markov_chain import pad_states
 from jumpsteps.process.kernel import ForwardProcess
@@ -32,6 +33,7 @@ __all__ = ["Enumerable"]
 MAX_STATES = 4096
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Enumerable:
     """Any distribution on V^L states, enumerated: a ``Model`` for ``PosteriorReverse``, and the
@@ -109,6 +111,10 @@ class Enumerable:
 
     def __call__(self, x: Tensor, t: Time, where: Tensor | None = None) -> Tensor:
         """log p(x0^l | x_t), float64 [B, L, V] or [K, V]; by Bayes' rule over all states."""
+        if x.shape[1] != self.table.ndim:
+            raise ValueError(
+                f"this distribution has {self.table.ndim} sites, the sequences have {x.shape[1]}"
+            )
         times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
         joint = self.data_distribution().to(x.device).repeat(len(x), 1)
         for time in times.unique().tolist():

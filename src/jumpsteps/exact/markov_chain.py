@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import Time
@@ -37,6 +38,7 @@ def pad_states(weights: Tensor, forward: ForwardProcess) -> Tensor:
     return torch.nn.functional.pad(weights, (0, missing))
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class MarkovChain:
     """The exact posterior of a Markov chain: a ``Model`` for ``PosteriorReverse``.

@@ -7,6 +7,8 @@ from typing import Any, TypedDict
 
 import torch
 
+from jumpsteps.core.arguments import kinds_checked
+from jumpsteps.core.devices import usable_device
 from jumpsteps.core.files import read_json
 from jumpsteps.core.memory import out_of_memory
 from jumpsteps.models.built_in import BUILT_IN, EXACT, TEXTS, with_own_tokenizer
@@ -33,6 +35,10 @@ class MaskedLMOptions(TypedDict):
     length: int | None
 
 
+@kinds_checked(
+    name="a built-in name such as 'countdown', a folder, or a hub id",
+    device="a device such as 'cuda'",
+)
 def load(
     name: str | Path,
     *,
@@ -73,14 +79,15 @@ def load(
         ValueError: no such model; a folder that is no checkpoint, or a damaged one; ``mask_id`` or
             ``length`` for a model that is no masked language model; a tokenizer that cannot be
             read, has an id that is no symbol of the model, or is given for a built-in model;
-            ``dtype`` or ``compile`` for an exact model, which has no network.
+            ``dtype`` or ``compile`` for an exact model, which has no network; a ``dtype`` of
+            integers; a device that is not here.
     """
     options: MaskedLMOptions = {
         "trust_remote_code": trust_remote_code,
         "mask_id": mask_id,
         "length": length,
     }
-    model = load_as_stored(name, torch.device(device), options, tokenizer)
+    model = load_as_stored(name, usable_device(device), options, tokenizer)
     return cast_and_compile(model, dtype=dtype, compile=compile)
 
 

@@ -113,8 +113,11 @@ def cast_and_compile(
     Buffers, such as rotary frequencies, keep their dtype. So does all arithmetic on the output.
 
     Raises:
-        ValueError: an exact model, which has no parameters, or a network that cannot be compiled.
+        ValueError: an exact model, which has no parameters, a network that cannot be compiled, or
+            a dtype of integers.
     """
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"the dtype of a network is a floating one, got {dtype}; pass bfloat16")
     network = model.reverse.model
     if (dtype is not None or compile) and not isinstance(network, nn.Module):
         raise ValueError(

@@ -19,6 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import like, one_hot, precise, sent
@@ -29,6 +30,7 @@ from jumpsteps.process.noise import Time
 __all__ = ["Absorbing"]
 
 
+@kinds_checked()
 @dataclass(frozen=True, kw_only=True)
 class Absorbing(ForwardProcess):
     """Every symbol turns into MASK at rate sigma(t) and stays there.

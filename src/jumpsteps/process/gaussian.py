@@ -21,12 +21,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.process.noise import Exponential, NoiseSchedule
 from jumpsteps.process.rate_matrix import MatrixKernel
 
 __all__ = ["Gaussian"]
 
 
+@kinds_checked()
 @dataclass(frozen=True, kw_only=True)
 class Gaussian(MatrixKernel):
     """Jumps to near symbols are likely, and to far ones rare.

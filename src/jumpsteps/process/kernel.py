@@ -36,6 +36,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import said
 from jumpsteps.core.draws import categorical, poisson_times
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import like, one_hot, precise
@@ -48,6 +49,7 @@ from jumpsteps.process.rate_checks import check_rates
 __all__ = ["ForwardProcess"]
 
 
+@said("a forward process such as model.reverse.forward")
 @dataclass(frozen=True, kw_only=True)
 class ForwardProcess(ABC):
     """A kernel with its noise schedule.

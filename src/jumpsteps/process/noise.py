@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked, said
+
 __all__ = ["Constant", "Cosine", "Exponential", "Geometric", "LogLinear", "NoiseSchedule", "Time"]
 
 Time = float | Tensor
@@ -23,6 +25,7 @@ def as_float64(value: Time) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
+@said("a noise schedule such as jumpsteps.LogLinear()")
 class NoiseSchedule(ABC):
     """sigma(t) with its integral; float64 in and out, same shape and device as the time."""
 
@@ -47,6 +50,7 @@ class NoiseSchedule(ABC):
         return self.inverse(-torch.log(as_float64(alpha)))
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class LogLinear(NoiseSchedule):
     """alpha_t = 1 - (1 - eps) t: the masked fraction grows linearly.
@@ -75,6 +79,7 @@ class LogLinear(NoiseSchedule):
         return -torch.expm1(-as_float64(total)) / (1 - self.eps)
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Cosine(NoiseSchedule):
     """alpha_t = cos(pi/2 (1 - eps) t); eps > 0 keeps the rate finite at t = 1.
@@ -105,6 +110,7 @@ class Cosine(NoiseSchedule):
         return torch.acos(torch.exp(-as_float64(total))) / self._speed
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Constant(NoiseSchedule):
     """sigma(t) = value.
@@ -129,6 +135,7 @@ class Constant(NoiseSchedule):
         return as_float64(total) / self.value
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Exponential(NoiseSchedule):
     """total(t) = scale (base^t - 1).
@@ -159,6 +166,7 @@ class Exponential(NoiseSchedule):
         return torch.log1p(as_float64(total) / self.scale) / math.log(self.base)
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Geometric(NoiseSchedule):
     """total(t) = lowest^(1-t) highest^t for t > 0, and 0 at t = 0.

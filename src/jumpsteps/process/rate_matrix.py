@@ -19,6 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import RowDraws, categorical, poisson, uniform
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import precise, sent
@@ -42,6 +43,7 @@ AHEAD = 2**21
 little more time than one, and 160 MB for a moment; a CPU gains nothing."""
 
 
+@kinds_checked()
 @dataclass(frozen=True, kw_only=True)
 class MatrixKernel(ForwardProcess):
     """A kernel that is known by R_b alone: a subclass writes ``rate_matrix`` and ``stationary``.
@@ -238,6 +240,7 @@ def time_tables(kernel: MatrixKernel, device: torch.device) -> TimeTables:
     return TimeTables(rates, kernel.noise.total, SMALLEST, ahead)
 
 
+@kinds_checked()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RateMatrix(MatrixKernel):
     """Any irreducible matrix of rates.

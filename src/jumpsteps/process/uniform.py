@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import integers, poisson, uniform
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import like, one_hot, precise, sent
@@ -28,6 +29,7 @@ from jumpsteps.process.noise import Time
 __all__ = ["Uniform"]
 
 
+@kinds_checked()
 @dataclass(frozen=True, kw_only=True)
 class Uniform(ForwardProcess):
     """Every symbol is replaced by a uniform one at rate sigma(t)."""

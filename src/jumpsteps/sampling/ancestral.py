@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical, uniform
 from jumpsteps.core.sample_generators import Generator, at_rows
 from jumpsteps.core.site_mask import SiteMask, selected
@@ -90,6 +91,7 @@ class Ancestral(Sampler):
         return Tweedie().site_distribution(reverse, x, step, where)
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class ReMDM(Sampler):
     r"""Ancestral sampling with remasking.

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import said
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
@@ -75,6 +76,7 @@ def nothing_clipped(x: Tensor) -> Info:
     return Info(clipped=torch.zeros_like(x[:, 0]))
 
 
+@said("a sampler such as jumpsteps.Tweedie()")
 class Sampler(ABC):
     """One step at a time; see the module's docstring for shapes.
 

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask
@@ -44,6 +45,7 @@ from jumpsteps.schedules.schedule import CountSchedule, Step, TimeSchedule
 __all__ = ["BlockedGibbs"]
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class BlockedGibbs(Sampler):
     r"""A predictor with calls that draw a spread-out share of the sites again, given all others.

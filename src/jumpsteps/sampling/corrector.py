@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.tensors import sent
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -114,6 +115,7 @@ class Corrected(Sampler):
         """
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class PredictorCorrector(Corrected):
     r"""After each step, jumps with the reverse and the forward rates together, :math:`\hat R_s +

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical, exponential, uniform
 from jumpsteps.core.late_checks import check_numbers
 from jumpsteps.core.sample_generators import Generator, at_rows, at_step
@@ -34,6 +35,7 @@ LAST = -1
 """The number of a run's last step: how many candidates come before it depends on the batch."""
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Gillespie(Sampler):
     r"""Gillespie's algorithm for rates that change in time, by thinning: exact down to ``t_min``.

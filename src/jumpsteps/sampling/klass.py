@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical
 from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -42,6 +43,7 @@ class Memory(NamedTuple):
     rest: Tensor
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class KLASS(Sampler):
     """KL-adaptive stability sampling: each call reveals the sites that are certain and at rest.

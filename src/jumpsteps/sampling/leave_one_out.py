@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical, uniform
 from jumpsteps.core.sample_generators import Generator
 from jumpsteps.core.site_mask import SiteMask
@@ -31,6 +32,7 @@ from jumpsteps.schedules.schedule import Step
 __all__ = ["LeaveOneOutCorrector"]
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class LeaveOneOutCorrector(Corrected):
     r"""After each step to s > 0, ``corrections`` sweeps that draw ``sites`` sites again, given all

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from jumpsteps.core.arguments import check_kind
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.late_checks import late_checks
 from jumpsteps.core.sample_generators import Generator, SampleGenerators, at_step
 from jumpsteps.core.tensors import as_tokens
@@ -62,6 +62,7 @@ class Simulation:
         return self.step_map.max(-1).values
 
 
+@kinds_checked()
 @torch.no_grad()
 def simulate(
     reverse: ReverseProcess,
@@ -88,11 +89,11 @@ def simulate(
         progress: show a progress bar.
 
     Raises:
-        ValueError: as ``check_arguments`` and ``stepped``; a schedule of another kind or from below
-            t = 1 without ``initial``; ``given`` or ``initial`` of another shape.
+        ValueError: as ``stepped``; an argument of another kind; a schedule that is not served, or
+            from below t = 1 without ``initial``; ``given`` or ``initial`` of another shape.
     """
-    check_arguments(reverse, sampler, generator)
     forward = reverse.forward
+    sampler.check(forward)
     steps = plan(sampler, schedule, forward)
     counter = CallCounter(CheckedModel(MicroBatches(reverse.model)))
     reverse = replace(reverse, model=counter)
@@ -123,14 +124,6 @@ def simulate(
                 arrived = time <= step.s
                 checks.next_step()
     return changes.simulation(x, counter.calls)
-
-
-def check_arguments(reverse: ReverseProcess, sampler: Sampler, generator: Generator) -> None:
-    """Raises ValueError for one of another kind, or a kernel that the sampler does not serve."""
-    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
-    check_kind("sampler", sampler, Sampler, "a sampler such as jumpsteps.Tweedie()")
-    check_kind("generator", generator, Generator, "a torch.Generator or SampleGenerators")
-    sampler.check(reverse.forward)
 
 
 def name_of_step(number: int, schedule: Schedule | None, steps: list[Step], t: float) -> str:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical, poisson, uniform
 from jumpsteps.core.sample_generators import Generator, at_rows, at_sites
 from jumpsteps.core.site_mask import SiteMask, selected
@@ -232,6 +233,7 @@ def first_jumps_by_data(
     return site, y, (step.t - step.s) * rate.to(torch.float64)
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class TauLeaping(Sampler):
     r"""tau-leaping: the rates at t, held fixed, and a Poisson number of jumps to each symbol.

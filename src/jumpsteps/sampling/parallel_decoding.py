@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import categorical, gumbel
 from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.core.site_mask import SiteMask
@@ -98,6 +99,7 @@ def count_of(step: Step) -> int | Tensor:
     return step.count
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class MaskGIT(Sampler):
     """MaskGIT: a symbol is drawn for every masked site, and the k most confident ones are kept.
@@ -162,6 +164,7 @@ def time_of_masked(reverse: ReverseProcess, masked: Tensor, start: Tensor) -> Te
     return noise.time_of_alpha(alpha.clamp_min(float(noise.alpha(1.0))))
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class EntropyBounded(Sampler):
     r"""Entropy-bounded (EB): each call reveals as many sites as keep their joint error below

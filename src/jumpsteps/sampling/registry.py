@@ -5,6 +5,7 @@ name, and the command line, the top level of the package (``jumpsteps.Tweedie``)
 docs/samplers.md read this module.
 """
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.schedules.schedule import CountSchedule, Schedule
 
@@ -43,6 +44,7 @@ SAMPLERS: dict[str, Sampler] = {
 """By name: what ``--sampler`` takes."""
 
 
+@kinds_checked()
 def default_sampler(schedule: Schedule) -> Sampler:
     """Tweedie's sampler for times, k-Gillespie for counts: their steps have the same distribution,
     the one with times and the other with numbers of sites. With the corrections of the schedule.

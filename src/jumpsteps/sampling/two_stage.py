@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.sample_generators import Generator, at_sites
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Info, Sampler, count_sites, joint_distribution, nothing_clipped
@@ -104,6 +105,7 @@ class TwoStages(Sampler):
         return torch.einsum("xm,xmy->xy", trial, last)
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class ThetaTrapezoidal(TwoStages):
     r"""Two stages: theta of the step with the rates at t, the rest with rates extrapolated from
@@ -133,6 +135,7 @@ class ThetaTrapezoidal(TwoStages):
         return a1 * after - a2 * mu * stayed
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class ThetaRK2(TwoStages):
     r"""A trial stage of theta of the step, then the whole step from x_t with rates mixed from both.

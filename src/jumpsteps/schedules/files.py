@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jumpsteps.core.arguments import check_kind
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.files import read_json, write_json
 from jumpsteps.schedules.orders import order_from_json, order_to_json
 from jumpsteps.schedules.provenance import Provenance
@@ -23,13 +23,13 @@ SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
 
 
+@kinds_checked(schedules="a dict such as {8: schedule}, keyed by NFE")
 def save_schedules(path: Path | str, schedules: Mapping[int, Schedule]) -> None:
     """Write schedules, keyed by their NFE, to one JSON file.
 
     Raises:
         ValueError: one schedule in place of several by NFE.
     """
-    check_kind("schedules", schedules, Mapping, "a dict such as {8: schedule}, keyed by NFE")
     content = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -51,6 +51,7 @@ def schedule_to_json(nfe: int, schedule: Schedule) -> dict[str, Any]:
     return {"nfe": nfe, **written, "provenance": schedule.provenance.to_json()}
 
 
+@kinds_checked()
 def load_schedules(path: Path | str) -> dict[int, Schedule]:
     """Read a file of schedules, keyed by their NFE.
 

@@ -14,6 +14,7 @@ In times, t takes the place of the masked share, which is the same for log-linea
 import math
 from collections.abc import Callable
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.schedules.conversion import counts_between
 from jumpsteps.schedules.interpolation import check_steps
 from jumpsteps.schedules.orders import Golden, Random, RevealOrder
@@ -26,12 +27,14 @@ FITTED = (1.5, 1.58)
 """a and b of ``get_schedule``, by experiments/fitted.py."""
 
 
+@kinds_checked()
 def uniform(steps: int) -> TimeSchedule:
     """Equal steps in time: t_i = 1 - i/N. Raises ValueError for fewer than one step."""
     check_steps(steps)
     return TimeSchedule([1 - i / steps for i in range(steps)] + [0.0], Provenance(method="uniform"))
 
 
+@kinds_checked()
 def cosine(steps: int) -> TimeSchedule:
     """t_i = cos(pi/2 i/N): short steps first. Raises ValueError for fewer than one step."""
     check_steps(steps)
@@ -39,6 +42,7 @@ def cosine(steps: int) -> TimeSchedule:
     return TimeSchedule([*times, 0.0], Provenance(method="cosine"))
 
 
+@kinds_checked()
 def power(steps: int, exponent: float) -> TimeSchedule:
     """t_i = (1 - i/N)^p: uniform for p = 1, short steps last for p > 1.
 
@@ -53,6 +57,7 @@ def power(steps: int, exponent: float) -> TimeSchedule:
     return TimeSchedule([*times, 0.0], Provenance(method=f"power {exponent:g}"))
 
 
+@kinds_checked()
 def uniform_counts(steps: int, total: int, order: RevealOrder = Random()) -> CountSchedule:
     """``total`` sites in equal counts, as far as they are whole numbers.
 
@@ -62,6 +67,7 @@ def uniform_counts(steps: int, total: int, order: RevealOrder = Random()) -> Cou
     return counts_of(lambda done: 1 - done, steps, total, "uniform", order)
 
 
+@kinds_checked()
 def cosine_counts(steps: int, total: int, order: RevealOrder = Random()) -> CountSchedule:
     """``total`` sites, of which a share cos(pi/2 i/N) is masked after i steps: small counts first.
 
@@ -71,6 +77,7 @@ def cosine_counts(steps: int, total: int, order: RevealOrder = Random()) -> Coun
     return counts_of(lambda done: math.cos(0.5 * math.pi * done), steps, total, "cosine", order)
 
 
+@kinds_checked()
 def get_schedule(
     steps: int,
     total: int = 1024,

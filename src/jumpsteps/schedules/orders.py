@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked, said
 from jumpsteps.core.draws import categorical, integers, uniform
 from jumpsteps.core.sample_generators import Generator, at_repeats
 
@@ -44,6 +45,7 @@ LARGEST_BLOCK = 1 << 20
 """Sites of a block at most: every block draws the ranks of all its sites."""
 
 
+@said("a reveal order such as jumpsteps.Spread()")
 @dataclass(frozen=True)
 class RevealOrder(ABC):
     """A way to order the sites of a sequence.
@@ -137,6 +139,7 @@ def shifted(batch: int, length: int, generator: Generator) -> Tensor:
     return (torch.arange(length, device=generator.device) + shift) % length
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Spread(RevealOrder):
     """Van der Corput's order with a random cyclic shift: every prefix is spread evenly over the
@@ -155,7 +158,7 @@ class Spread(RevealOrder):
 
     def keys(self, batch: int, length: int, *, generator: Generator) -> Tensor:
         layout = tuple(self.layout or (length,))
-        if math.prod(layout) != length:
+        if math.prod(layout) != length or min(layout) < 1:
             raise ValueError(
                 f"layout {layout} has {math.prod(layout)} sites, the sequences have {length}"
             )
@@ -210,6 +213,7 @@ class Golden(RevealOrder):
         ) % 1
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Blocks(RevealOrder):
     """Blocks of free sites from left to right (semi-autoregressive decoding), each in an ``inner``
@@ -252,6 +256,7 @@ class Blocks(RevealOrder):
         return ranks_among(free, self.keys_at(position, generator))
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Fixed(RevealOrder):
     """One permutation for all sequences.
@@ -280,6 +285,7 @@ class Fixed(RevealOrder):
         return ranks[shifted(batch, length, generator)] if self.shift else ranks.expand(batch, -1)
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class Mixture(RevealOrder):
     """One of several orders for each sequence, at random.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jumpsteps.core.arguments import kinds_checked, said
 from jumpsteps.schedules.orders import Golden, RevealOrder, order_from_json, order_to_json
 
 __all__ = ["Redraw", "redraw_from_json", "redraw_to_json"]
@@ -13,6 +14,8 @@ TOLERANCE = 2e-3
 time m / (1 - eps), up to 0.001 later than m. Corrections at the time m shall follow that step."""
 
 
+@said("a correction such as jumpsteps.Redraw()")
+@kinds_checked()
 @dataclass(frozen=True)
 class Redraw:
     """Calls of a blocked Gibbs sampler at one time of a run.

@@ -17,6 +17,7 @@ from itertools import accumulate, chain, pairwise
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import check_kind, kinds_checked, said
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.process.noise import LogLinear, NoiseSchedule, Time
 from jumpsteps.schedules.conversion import (
@@ -63,6 +64,7 @@ class Step:
         return self.t if self.times is None else self.times
 
 
+@said("times such as jumpsteps.uniform(8)")
 @dataclass(frozen=True)
 class TimeSchedule:
     """Strictly decreasing times in [0, 1], as Python floats (float64).
@@ -78,6 +80,7 @@ class TimeSchedule:
     provenance: Provenance = Provenance()
     redraws: tuple[Redraw, ...] = ()
 
+    @kinds_checked()
     def __init__(
         self,
         times: Iterable[float],
@@ -165,6 +168,7 @@ class TimeSchedule:
         return CountSchedule(counts_between(masked), self.provenance.converted(forward))
 
 
+@said("counts such as jumpsteps.uniform_counts(8, 64)")
 @dataclass(frozen=True)
 class CountSchedule:
     """How many masked sites each step reveals, and in which order.
@@ -192,12 +196,12 @@ class CountSchedule:
         order: RevealOrder = Random(),
         redraws: Iterable[Redraw] = (),
     ) -> None:
+        whole = "positive whole numbers, one for each step"
+        check_kind("counts", counts, Iterable[float], whole)
+        check_kind("order", order, RevealOrder)
         values = tuple(counts)
         if not values or any(int(n) != n or n < 1 for n in values):
-            raise ValueError(
-                "a count schedule needs positive whole numbers, one for each step, "
-                f"got {list(values)}"
-            )
+            raise ValueError(f"a count schedule needs {whole}, got {list(values)}")
         object.__setattr__(self, "counts", tuple(int(n) for n in values))
         object.__setattr__(self, "provenance", provenance)
         object.__setattr__(self, "order", order)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats, half_width, standard_error
 from jumpsteps.denoiser.call_counter import CallCounter
@@ -72,6 +73,7 @@ class Candidate:
     evaluated: OrderEvaluations
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class AutoOrder:
     """The shortest path in the best of several orders (absorbing kernel), as a search.
@@ -84,6 +86,9 @@ class AutoOrder:
         order_evaluations: those of them that an order is learned from.
         screening: states of each order before one is chosen.
         bandwidth, grid_intervals: as those of ``ShortestPath``.
+
+    Raises:
+        ValueError: a number that is too small.
     """
 
     orders: tuple[RevealOrder, ...] | None = None
@@ -94,6 +99,10 @@ class AutoOrder:
     bandwidth: float = 2.0
     grid_intervals: int = 512
     source = "this library; Lavenant & Zanella 2025; Chen et al. 2025"
+
+    def __post_init__(self) -> None:
+        check_at_least(1, screening=self.screening, grid_intervals=self.grid_intervals)
+        check_at_least(0, bandwidth=self.bandwidth)
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.checks import every_call_checked
@@ -68,6 +69,7 @@ def costed(sampler: Sampler) -> Sampler:
     return KGillespie() if sampler.takes is CountSchedule else Tweedie()
 
 
+@kinds_checked()
 def race_candidates(
     reverse: ReverseProcess,
     data: Tensor,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked
 from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
@@ -30,6 +31,7 @@ __all__ = ["ClosedForm", "equal_entropy", "equal_error"]
 FINE_INTERVALS = 4096
 
 
+@kinds_checked()
 def equal_error(profile: InformationProfile, steps: int) -> TimeSchedule:
     """Equal pieces of the integral of sqrt(-h') over alpha.
 
@@ -42,6 +44,7 @@ def equal_error(profile: InformationProfile, steps: int) -> TimeSchedule:
     return equal_pieces(profile, steps, np.append(profile.alpha, 1.0), mass)
 
 
+@kinds_checked()
 def equal_entropy(profile: InformationProfile, steps: int) -> TimeSchedule:
     """Equal pieces of the integral of h over alpha."""
     alpha = np.linspace(profile.alpha[0], 1.0, FINE_INTERVALS + 1)
@@ -69,6 +72,7 @@ SOURCES: dict[Callable[[InformationProfile, int], TimeSchedule], str] = {
 }
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class ClosedForm:
     """A rule in closed form as a search: absorbing kernel, Tweedie's sampler.
@@ -78,12 +82,19 @@ class ClosedForm:
         rule: a profile and a number of steps to a schedule, e.g. ``equal_error``.
         evaluations: points of the profile, one model evaluation each.
         bandwidth: of its smoothing, in evaluations.
+
+    Raises:
+        ValueError: no evaluation, or a bandwidth below zero.
     """
 
     name: str
     rule: Callable[[InformationProfile, int], TimeSchedule]
     evaluations: int = 32
     bandwidth: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, evaluations=self.evaluations)
+        check_at_least(0, bandwidth=self.bandwidth)
 
     @property
     def source(self) -> str:

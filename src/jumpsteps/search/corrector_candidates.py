@@ -14,6 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.parallel_decoding import KGillespie
@@ -36,6 +37,7 @@ SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))
 """Shares of the sites that a call draws again."""
 
 
+@kinds_checked()
 def corrector_candidates(
     reverse: ReverseProcess,
     data: Tensor,

@@ -14,6 +14,7 @@ from itertools import islice
 
 import numpy as np
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.table import StepCosts
@@ -21,6 +22,7 @@ from jumpsteps.search.costs.table import StepCosts
 __all__ = ["ErrorCurve", "error_curve", "fewest_steps", "shortest_path", "shortest_paths"]
 
 
+@kinds_checked()
 def shortest_paths(costs: StepCosts, steps: Iterable[int]) -> dict[int, Schedule]:
     """The cheapest schedule from the first grid point to the last, for each number of steps.
 
@@ -78,6 +80,7 @@ def trace(came_from: list[np.ndarray], last: int) -> list[int]:
     return [0, *reversed(path)]
 
 
+@kinds_checked()
 def shortest_path(costs: StepCosts, steps: int) -> Schedule:
     """The cheapest schedule of this many steps; raises ValueError as ``shortest_paths``."""
     return shortest_paths(costs, [steps])[steps]
@@ -98,6 +101,7 @@ class ErrorCurve:
     stderr: Floats
 
 
+@kinds_checked()
 def error_curve(costs: StepCosts, max_steps: int) -> ErrorCurve:
     """The error of the cheapest schedules of 1 to ``max_steps`` steps.
 
@@ -110,6 +114,7 @@ def error_curve(costs: StepCosts, max_steps: int) -> ErrorCurve:
     return ErrorCurve(np.arange(least, max_steps + 1), np.asarray(cost), np.asarray(stderr))
 
 
+@kinds_checked()
 def fewest_steps(costs: StepCosts, tolerance: float) -> Schedule:
     """The cheapest schedule with the fewest steps whose error is within a tolerance.
 

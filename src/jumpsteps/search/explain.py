@@ -22,6 +22,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import Floats, kl_divergence, standard_error
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.exact.enumerable import Enumerable
@@ -107,6 +108,7 @@ def measured(parts: Floats) -> str:
     return f"{parts.mean():.4f} ±{standard_error(parts):.4f}"
 
 
+@kinds_checked()
 @torch.no_grad()
 def explain(
     reverse: ReverseProcess,

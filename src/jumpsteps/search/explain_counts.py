@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -89,6 +90,7 @@ def measured(parts: Floats) -> str:
     return f"{parts.mean():.2f} ±{standard_error(parts):.2f}"
 
 
+@kinds_checked()
 @torch.no_grad()
 def explain_counts(
     reverse: ReverseProcess, paths: Paths, schedule: CountSchedule, *, generator: torch.Generator

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Tweedie
@@ -33,6 +34,7 @@ from jumpsteps.search.paths import Paths
 __all__ = ["JYS"]
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class JYS:
     """Jump Your Steps as a search, as published by default (Park et al. 2025, Alg. 1 and 2).
@@ -46,6 +48,9 @@ class JYS:
         full: the whole Girsanov integrand in place of its logarithm part.
         hold_time: freeze the coarse rates in time as well as in context; False suits Tweedie's
             steps (see ``klub``).
+
+    Raises:
+        ValueError: ``t_min`` outside [0, 1), or ``tolerance`` outside (0, 1).
     """
 
     t_min: float = 1e-3
@@ -53,6 +58,13 @@ class JYS:
     full: bool = False
     hold_time: bool = True
     source = "Park et al. 2025"
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.t_min < 1 and 0 < self.tolerance < 1):
+            raise ValueError(
+                "JYS needs a t_min in [0, 1) and a tolerance between 0 and 1, "
+                f"got {self.t_min} and {self.tolerance}"
+            )
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.information import kl_divergence
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -33,6 +34,7 @@ from jumpsteps.search.shortest_path import ShortestPath
 __all__ = ["LearnedOrder", "dependence", "greedy_order", "learn_order"]
 
 
+@kinds_checked()
 def learn_order(
     reverse: ReverseProcess,
     paths: Paths,
@@ -244,6 +246,7 @@ def bits_reversed(length: int) -> Tensor:
     return torch.tensor(sorted(range(length), key=lambda site: f"{site:0{bits}b}"[::-1]))
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class LearnedOrder(ShortestPath):
     """The shortest path in an order learned from the same data (see ``learn_order``).

@@ -30,6 +30,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.gaussian import Gaussian
 from jumpsteps.sampling.base import Sampler
@@ -88,6 +89,7 @@ class Spectrum:
         return cls((total / count)[there], (count / count.sum())[there])
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class MatchedSpectrum:
     """The times along which samples of a Gaussian field with the data's spectrum are nearest to it.

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from jumpsteps.core.arguments import said
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.kernel import ForwardProcess
 from jumpsteps.sampling.base import Sampler
@@ -77,6 +78,7 @@ class FoundSchedule:
         )
 
 
+@said("a search such as jumpsteps.JYS()")
 @runtime_checkable
 class Method(Protocol):
     """A schedule search on forward paths of data.

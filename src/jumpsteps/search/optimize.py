@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpsteps.core.arguments import check_kind
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.progress import Progress
 from jumpsteps.core.site_mask import SiteMask
@@ -41,6 +41,7 @@ CERTIFIES = 16
 """Fewer held-out sequences give no certificate."""
 
 
+@kinds_checked()
 def optimize_schedule(
     reverse: ReverseProcess,
     data: Tensor | NDArray[np.integer],
@@ -80,10 +81,11 @@ def optimize_schedule(
         DoubtfulInput: few sequences, another length, a miscalibrated model, errors below zero.
 
     Raises:
-        ValueError: as ``checked``, an NFE, tolerance or number of held-out sequences that cannot be
-            had, a sampler or kernel that is not served, or tokens that data cannot hold.
+        ValueError: an argument of another kind; an NFE, tolerance or number of held-out sequences
+            that cannot be had; a kernel that is not served; tokens that data cannot hold.
     """
-    method, sampler = checked(reverse, method, sampler, generator)
+    method = method or ShortestPath()
+    sampler = (sampler or method.sampler).schedules_of
     steps = wanted_steps(reverse, sampler, nfe, tolerance)
     certifiable = measures_by_data(method, reverse.forward, sampler)
     rows, rest = split(len(data), held_out if certifiable else 0, generator)
@@ -100,24 +102,6 @@ def optimize_schedule(
         reverse.forward, **names, sequences=len(rows), seed=seed, model_calls=counter.calls
     )
     return {n: with_provenance(one, known) for n, one in found.items()}
-
-
-def checked(
-    reverse: ReverseProcess,
-    method: Method | None,
-    sampler: Sampler | None,
-    generator: torch.Generator,
-) -> tuple[Method, Sampler]:
-    """The search, and the sampler that it finds schedules for; raises ValueError for an argument of
-    another kind.
-    """
-    method = method or ShortestPath()
-    check_kind("reverse", reverse, ReverseProcess, "a reverse process such as model.reverse")
-    check_kind("method", method, Method, "a search such as jumpsteps.JYS()")
-    sampler = sampler or method.sampler
-    check_kind("sampler", sampler, Sampler, "a sampler such as jumpsteps.Euler()")
-    check_kind("generator", generator, torch.Generator, "a torch.Generator")
-    return method, sampler.schedules_of
 
 
 @contextmanager
@@ -138,12 +122,10 @@ def watched(
 def wanted_steps(
     reverse: ReverseProcess, sampler: Sampler, nfe: Iterable[int], tolerance: float | None
 ) -> dict[int, int]:
-    """NFE -> steps; raises ValueError for a sampler that does not serve the kernel, a number in
-    place of several, or for neither or both of an NFE and a tolerance.
+    """NFE -> steps; raises ValueError for a sampler that does not serve the kernel, or for neither
+    or both of an NFE and a tolerance.
     """
     sampler.check(reverse.forward)
-    if isinstance(nfe, int):
-        raise ValueError(f"nfe takes several numbers of model calls; pass [{nfe}]")
     steps = {n: sampler.steps(n) for n in sorted(set(nfe))}
     if bool(steps) == (tolerance is not None):
         raise ValueError("name at least one NFE, or a tolerance in place of them")

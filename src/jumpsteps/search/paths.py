@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked, said
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.draws import uniform
 from jumpsteps.core.tensors import as_tokens
@@ -26,6 +27,7 @@ from jumpsteps.schedules.orders import RevealOrder
 __all__ = ["Paths"]
 
 
+@said("paths of data, jumpsteps.Paths.draw(...)")
 @dataclass(frozen=True)
 class Paths:
     """Forward paths of B sequences, as a function of time; made by ``Paths.draw``.
@@ -48,6 +50,7 @@ class Paths:
     workers: Workers = ALONE
 
     @classmethod
+    @kinds_checked()
     def draw(
         cls,
         forward: ForwardProcess,

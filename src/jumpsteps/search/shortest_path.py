@@ -25,6 +25,7 @@ from functools import partial
 
 import torch
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
 from jumpsteps.process.kernel import ForwardProcess
@@ -57,6 +58,7 @@ MOST_STEPS = 1024
 """Of times; the grid has four times as many intervals, and its table the square of that."""
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class ShortestPath:
     """The shortest path on a grid of step costs, as a search.
@@ -82,7 +84,8 @@ class ShortestPath:
             intensities.
 
     Raises:
-        ValueError: ``within_blocks`` with another order, or ``t_min`` outside [0, 1).
+        ValueError: ``within_blocks`` with another order, ``t_min`` outside [0, 1), or a number that
+            is too small.
     """
 
     evaluations: int = 32
@@ -97,6 +100,9 @@ class ShortestPath:
     source = "this library; Lavenant & Zanella 2025; Chen et al. 2025"
 
     def __post_init__(self) -> None:
+        check_at_least(1, evaluations=self.evaluations, grid_intervals=self.grid_intervals)
+        check_at_least(0, bandwidth=self.bandwidth)
+        check_at_least(1, sites=self.sites)
         if not 0 <= self.t_min < 1:
             raise ValueError(f"t_min must be a time in [0, 1), got {self.t_min}")
         if self.within_blocks and not isinstance(self.order, Blocks):

@@ -2,16 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked
+from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.two_sample import Similarity
 from jumpsteps.tasks.pixels import Pixels
 
 __all__ = ["Task", "WriteSample"]
+
+SampleData = Callable[[int, torch.Generator], Tensor]
+Metric = Callable[[Tensor], Tensor]
 
 WriteSample = Callable[[Path, Tensor, Tensor | None], None]
 """(path, sample int64 [L], observed sites bool [L] or None): writes files named path + suffix."""
@@ -48,6 +56,8 @@ class Task:
             (``evaluation.two_sample``); None where the kernel's default fits.
         write_file: (path, int64 [n, L], n headers): writes such a file; None if there is no format.
 
+    ``sample_data`` and ``metric`` raise ValueError for arguments of another kind or shape.
+
     Raises:
         ValueError: pixels of another length or another number of symbols.
     """
@@ -55,8 +65,8 @@ class Task:
     name: str
     length: int
     symbols: int
-    sample_data: Callable[[int, torch.Generator], Tensor]
-    metric: Callable[[Tensor], Tensor]
+    sample_data: SampleData
+    metric: Metric
     metric_name: str
     show: Callable[[Tensor], str]
     write: WriteSample | None = None
@@ -73,6 +83,10 @@ class Task:
     pixels: Pixels | None = None
 
     def __post_init__(self) -> None:
+        for name, check in (("sample_data", drawn), ("metric", measured)):
+            own = getattr(self, name)
+            if getattr(own, "func", None) is not check:
+                object.__setattr__(self, name, partial(check, own))
         pixels = self.pixels
         if pixels is None:
             return
@@ -84,3 +98,26 @@ class Task:
         for name in ("write", "write_all"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(pixels, name))
+
+
+@kinds_checked()
+def drawn(draw: SampleData, n: int, generator: torch.Generator) -> Tensor:
+    """n sequences of data.
+
+    Raises:
+        ValueError: n or a generator of another kind, or fewer than one sequence.
+    """
+    check_at_least(1, n=n)
+    return draw(n, generator)
+
+
+def measured(metric: Metric, samples: Tensor | NDArray[np.integer]) -> Tensor:
+    """The metric of samples [B, L].
+
+    Raises:
+        ValueError: samples of another kind or shape.
+    """
+    tokens = as_tokens(samples, "samples")
+    if tokens.ndim != 2:
+        raise ValueError(f"samples must be tokens [B, L], got shape {list(tokens.shape)}")
+    return metric(tokens)

@@ -208,8 +208,9 @@ def train_recipe(
     recipe = replace(recipe, config=config)
     with workers_of_launcher() as workers, tensor_float32(device):
         said, own = say if workers.is_first else silent, workers.device(device)
+        source = open_data(recipe, data, own)
         said(where)
-        return train_with(workers, recipe, out, own, data, start, from_scratch, progress, said)
+        return train_with(workers, recipe, out, own, source, start, from_scratch, progress, said)
 
 
 @contextmanager
@@ -267,15 +268,14 @@ def train_with(
     recipe: Recipe,
     out: Path,
     device: torch.device,
-    data: Path | None,
+    source: tuple[Data, Corpus | None],
     start: Start | None,
     from_scratch: bool,
     progress: bool,
     say: Say,
 ) -> bool:
     """``train_recipe`` in one of several processes."""
-    config = recipe.config
-    draw, corpus = open_data(recipe, data, device)
+    config, (draw, corpus) = recipe.config, source
     if from_scratch:
         forget_run(out, workers)
     torch.manual_seed(config.seed)

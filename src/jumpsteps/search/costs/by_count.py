@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked
 from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.core.tensors import sent
@@ -83,6 +84,7 @@ def revealed_counts(sites: int, evaluations: int, *, exchangeable: bool) -> Coun
     return np.linspace(0, sites, evaluations + 1)[:-1].astype(np.int64)
 
 
+@kinds_checked()
 @torch.no_grad()
 def count_costs(
     reverse: ReverseProcess,
@@ -110,9 +112,11 @@ def count_costs(
         generator: draws the order.
 
     Raises:
-        ValueError: the kernel is not absorbing, there are fewer than two sequences, or a model that
-            excludes a token of data (by data).
+        ValueError: the kernel is not absorbing, there are fewer than two sequences, a number is too
+            small, or a model excludes a token of data (by data).
     """
+    check_at_least(1, evaluations=evaluations, grid_intervals=grid_intervals)
+    check_at_least(0, bandwidth=bandwidth)
     check_counted(reverse, paths)
     sites, ranks = paths.sites, paths.free_ranks(order, generator=generator)
     counts = revealed_counts(sites, evaluations, exchangeable=isinstance(order, Random))

@@ -28,6 +28,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked
 from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.schedules.schedule import Schedule, TimeSchedule
@@ -199,6 +200,7 @@ def unchanged(before: PathCosts, after: PathCosts, max_steps: int) -> bool:
     return True
 
 
+@kinds_checked()
 @torch.no_grad()
 def path_costs(
     reverse: ReverseProcess,
@@ -237,6 +239,8 @@ def path_costs(
         ValueError: fewer than two sequences or three evaluations, or a jump that is possible at
             one time and impossible from an earlier one.
     """
+    check_at_least(1, grid_intervals=grid_intervals, sites=sites, max_steps=max_steps)
+    check_at_least(0, bandwidth=bandwidth)
     if evaluations < 3:
         raise ValueError(f"path costs need at least 3 evaluations, got {evaluations}; raise it")
     if len(paths.data) < 2:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import Floats
 from jumpsteps.denoiser.chunks import site_chunks
 from jumpsteps.process.kernel import ForwardProcess
@@ -50,6 +51,7 @@ SMALLEST = 1e-12
 """Keeps a measured false-acceptance probability positive and finite."""
 
 
+@kinds_checked()
 @dataclass(frozen=True)
 class ErrorCorrection:
     """The surviving fraction of errors as a function of the corruption probability.

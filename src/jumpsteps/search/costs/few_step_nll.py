@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.information import Floats, half_width, standard_error
 from jumpsteps.denoiser.call_counter import CallCounter
 from jumpsteps.denoiser.checks import every_call_checked
@@ -123,6 +124,7 @@ def interval(mean: float, stderr: float, count: int) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+@kinds_checked()
 @torch.no_grad()
 def few_step_nll(
     reverse: ReverseProcess,

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpsteps.core.arguments import check_at_least, kinds_checked, said
 from jumpsteps.core.information import Floats, standard_error
 from jumpsteps.denoiser.chunks import site_entropies, site_entropies_and_nll
 from jumpsteps.denoiser.reverse import ReverseProcess
@@ -67,6 +68,7 @@ class Integrated:
     integral: Floats
 
 
+@said("a profile of jumpsteps.information_profile")
 @dataclass(frozen=True)
 class InformationProfile:
     """The mean uncertainty of a masked site against the survival probability alpha.
@@ -259,8 +261,14 @@ def centred(parts: Floats) -> Floats:
     return parts - parts.mean()
 
 
+@kinds_checked()
 def time_grid(forward: Absorbing, grid_intervals: int) -> Floats:
-    """Times from 1 to 0, decreasing, [grid_intervals + 1]; see ``GRID_POWER``."""
+    """Times from 1 to 0, decreasing, [grid_intervals + 1]; see ``GRID_POWER``.
+
+    Raises:
+        ValueError: no interval.
+    """
+    check_at_least(1, grid_intervals=grid_intervals)
     lowest = float(forward.noise.alpha(1.0))
     alpha = lowest + (1 - lowest) * np.linspace(0, 1, grid_intervals + 1) ** GRID_POWER
     times = forward.noise.time_of_alpha(torch.from_numpy(alpha)).numpy()
@@ -268,6 +276,7 @@ def time_grid(forward: Absorbing, grid_intervals: int) -> Floats:
     return times
 
 
+@kinds_checked()
 @torch.no_grad()
 def information_profile(
     reverse: ReverseProcess,
@@ -285,9 +294,10 @@ def information_profile(
         measure: of the curve: the entropy h, or c by data.
 
     Raises:
-        ValueError: the kernel is not absorbing, there are fewer than two sequences, or a model that
-            excludes a token of data (by data).
+        ValueError: the kernel is not absorbing, there are fewer than two sequences or no
+            evaluation, or a model that excludes a token of data (by data).
     """
+    check_at_least(1, evaluations=evaluations)
     forward = reverse.forward
     if not isinstance(forward, Absorbing):
         raise ValueError(

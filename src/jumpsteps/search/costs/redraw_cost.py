@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.draws import uniform
 from jumpsteps.denoiser.reverse import ReverseProcess
 from jumpsteps.process.absorbing import Absorbing
@@ -27,6 +28,7 @@ from jumpsteps.search.paths import Paths
 __all__ = ["redraw_cost"]
 
 
+@kinds_checked()
 @torch.no_grad()
 def redraw_cost(
     reverse: ReverseProcess,

@@ -25,6 +25,7 @@ from enum import Enum
 
 import numpy as np
 
+from jumpsteps.core.arguments import said
 from jumpsteps.core.information import Floats
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.costs.few_step_nll import FewStepNLL
@@ -70,6 +71,7 @@ class Calibration:
         return self.entropy + self.gap
 
 
+@said("step costs, such as those of jumpsteps.path_costs")
 @dataclass(frozen=True)
 class StepCosts(ABC):
     """The cost of every step on a grid.
