@@ -19,7 +19,7 @@ from builders.page_code import small_countdown
 from jumpsteps import CountSchedule, Provenance, save_schedules, simulate
 from jumpsteps.cli import play
 from jumpsteps.cli.flags import parse
-from jumpsteps.cli.play import OF_SCHEDULE, OWN, Pane, draw, observed
+from jumpsteps.cli.play import OF_SCHEDULE, OWN, Pane, draw, file_asked, observed
 from jumpsteps.tasks import piano
 
 CPU = torch.device("cpu")
@@ -174,6 +174,7 @@ from dataclasses import replace
 import jumpsteps
 import torch
 from builders.page_code import small_countdown
+from jumpsteps.tasks.piano import TASK
 
 
 class Network(torch.nn.Module):
@@ -191,7 +192,8 @@ loaded = small_countdown
 
 
 def pianist():
-    return replace(loaded(), task=replace(loaded().task, name="piano"))
+    reads = {name: getattr(TASK, name) for name in ("read_given", "given_name", "given_suffixes")}
+    return replace(loaded(), task=replace(loaded().task, **reads))
 
 
 def raises():
@@ -287,12 +289,25 @@ def test_a_page_begins_with_the_schedules_that_a_model_came_with(module, page):
     assert (own, other) == (OWN, "uniform")
     controls = page(f"{module}:reverse --length 9")
     assert controls["Schedule, left"].kwargs["value"] == "cosine"
-    hidden = [controls[name].kwargs["visible"] for name in ("Prompt", "First two bars (MIDI)")]
+    hidden = [controls[name].kwargs["visible"] for name in ("Prompt", "Observed sites")]
     assert hidden == [False, False]
     controls = page(f"{module}:pianist")
     ((show, _, _),) = controls["Model"].calls
-    assert show(f"{module}:pianist") == [{"visible": False}, {"visible": True}]
-    assert show("toy-absorbing") == [{"visible": False}, {"visible": False}]
+    prompt, file = show(f"{module}:pianist")
+    assert prompt == {"visible": False}
+    assert (file["visible"], file["value"]) == (True, None)  # The file of the model before.
+    assert (file["label"], file["file_types"]) == (piano.TASK.given_name, [".mid", ".midi"])
+    prompt, file = show("toy-absorbing")
+    assert (prompt["visible"], file["visible"]) == (False, False)
+
+
+def test_a_file_is_asked_for_by_what_the_task_reads(model):
+    """Whatever the name of the task is."""
+    task = replace(piano.TASK, name="mine", given_name="A song", given_suffixes=())
+    asked = file_asked(replace(model, length=piano.LENGTH, task=task))
+    assert asked == {"visible": True, "label": "A song", "file_types": None}
+    assert not file_asked(replace(model, task=replace(task, read_given=None)))["visible"]
+    assert not file_asked(replace(model, task=None))["visible"]
 
 
 def test_the_page_says_what_a_model_refuses_and_the_line_of_ones_own_module(module, page, tmp_path):

@@ -230,6 +230,12 @@ def test_sequences_of_another_length_than_the_exact_model_are_refused():
         js.simulate(MODEL.reverse, js.Tweedie(), js.uniform(2), (2, 3), generator=generator())
 
 
+def test_a_reverse_process_without_a_model_is_refused_when_it_is_called():
+    reverse = js.PosteriorReverse(FORWARD, None)
+    with pytest.raises(ValueError, match="has no model to call; pass a network or a function"):
+        js.simulate(reverse, js.Tweedie(), js.uniform(2), (2, 4), generator=generator())
+
+
 def test_a_folder_in_place_of_a_file(tmp_path):
     with pytest.raises(ValueError, match="is a folder; name a file"):
         js.load_schedules(tmp_path)

@@ -14,7 +14,9 @@ from builders.command_line import run
 from builders.statistics import seeded
 from jumpsteps import load
 from jumpsteps.evaluation.examples import Examples
-from jumpsteps.tasks.galleries import gallery_facts, gallery_of
+from jumpsteps.evaluation.page.films import generic_gallery
+from jumpsteps.tasks import countdown, piano
+from jumpsteps.tasks.galleries import countdown_gallery, gallery_facts, gallery_of, piano_gallery
 from jumpsteps.tasks.images import TASK
 from jumpsteps.tasks.pixels import Pixels, png
 
@@ -60,6 +62,18 @@ def test_a_gallery_is_found_by_what_a_task_can_do():
         content, _ = gallery_of(facts)(few, 2)
         assert re.findall(r"data-s=.(\d).>(\d)<", content) == [("1", "7"), ("2", "8"), ("2", "9")]
     assert gallery_facts(None) == {"task": None}
+
+
+@pytest.mark.parametrize(
+    ("task", "gallery"), [(countdown.TASK, countdown_gallery), (piano.TASK, piano_gallery)]
+)
+def test_a_gallery_goes_with_the_task_and_not_with_its_name(task, gallery):
+    """Files of results without it are shown by the task's name."""
+    assert gallery_of(gallery_facts(replace(task, name="mine"))) is gallery
+    assert gallery_of({"task": task.name}) is gallery
+    assert gallery_of(gallery_facts(replace(task, gallery=None))) is generic_gallery
+    with pytest.raises(ValueError, match="task mine has gallery='x'; choose countdown, piano-roll"):
+        gallery_facts(replace(task, name="mine", gallery="x"))
 
 
 def test_pixels_are_those_of_the_sequence():

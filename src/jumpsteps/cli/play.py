@@ -92,12 +92,12 @@ def check_free(port: int) -> None:
             ) from None
 
 
-def observed(model: LoadedModel, prompt: str, song: str | None) -> Given | None:
+def observed(model: LoadedModel, prompt: str, file: str | None) -> Given | None:
     """The observed sites of a prompt or of a file of the task's own format."""
     if prompt and model.text is not None:
         return given_prompt(prompt, model.text, model.length)
-    if song and model.task is not None and model.task.read_given is not None:
-        return model.task.read_given(Path(song), model.length)
+    if file and model.task is not None and model.task.read_given is not None:
+        return model.task.read_given(Path(file), model.length)
     return None
 
 
@@ -207,12 +207,7 @@ def playground(options: ModelOptions, device: torch.device) -> Any:
             calls = library.Slider(1, MOST_CALLS, 8, step=1, label="Model calls")
             seed = library.Number(0, precision=0, label="Seed")
         prompt = library.Textbox(label="Prompt", visible=first.text is not None)
-        song = library.File(
-            label="First two bars (MIDI)",
-            file_types=[".mid"],
-            height=120,
-            visible=reads_files(first),
-        )
+        given = library.File(height=120, **file_asked(first))
         with library.Row():
             left = pane_of(library, "left", OWN if first.schedules else "cosine")
             right = pane_of(library, "right", "uniform")
@@ -226,19 +221,20 @@ def playground(options: ModelOptions, device: torch.device) -> Any:
         ) -> list[Any]:
             with refused(library):
                 one = loaded(chosen)
-                given = observed(one, text, file)
+                known = observed(one, text, file)
                 pairs = [Pane(*panes[:3]), Pane(*panes[3:])]
-                drawn = [draw(one, pane, n, int(number or 0), given, device) for pane in pairs]
+                drawn = [draw(one, pane, n, int(number or 0), known, device) for pane in pairs]
             most = max(steps for _, steps in drawn)
             return [drawn[0][0], drawn[1][0], library.Slider(maximum=most, value=most)]
 
         def show(chosen: str) -> list[Any]:
             with refused(library):
                 one = loaded(chosen)
-            return [library.update(visible=v) for v in (one.text is not None, reads_files(one))]
+            asked = {"visible": one.text is not None}, {"value": None, **file_asked(one)}
+            return [library.update(**settings) for settings in asked]
 
-        inputs = [model, calls, seed, prompt, song, *left, *right]
-        model.change(show, model, [prompt, song])
+        inputs = [model, calls, seed, prompt, given, *left, *right]
+        model.change(show, model, [prompt, given])
         for ready in (button.click, page.load):
             ready(sample, inputs, [*shown, step])
         step.change(None, step, None, js=SHOW_STEP)
@@ -255,8 +251,13 @@ def refused(library: Any) -> Iterator[None]:
         raise library.Error(said, print_exception=False) from None
 
 
-def reads_files(model: LoadedModel) -> bool:
-    return model.task is not None and model.task.name == "piano"
+def file_asked(model: LoadedModel) -> dict[str, Any]:
+    """The settings of the field for a file of observed sites."""
+    task = model.task
+    if task is None or task.read_given is None:
+        return {"visible": False, "label": "Observed sites", "file_types": None}
+    types = list(task.given_suffixes) or None
+    return {"visible": True, "label": task.given_name, "file_types": types}
 
 
 def pane_of(library: Any, side: str, schedule: str) -> tuple[Any, Any, Any]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from jumpsteps.core.arguments import kinds_checked, said
+from jumpsteps.core.arguments import said
 from jumpsteps.core.site_mask import SiteMask
 from jumpsteps.core.tensors import as_tokens
 from jumpsteps.denoiser.model import Evaluation, call, evaluate
@@ -26,7 +26,6 @@ __all__ = ["ClampedModel", "Given"]
 
 
 @said("observed sites, jumpsteps.Given(tokens, mask)")
-@kinds_checked()
 @dataclass(frozen=True)
 class Given:
     """Observed sites, which stay as they are.
@@ -36,6 +35,9 @@ class Given:
         mask: bool [L] or [B, L], true at observed sites. Where one of the two is [L] and the other
             [B, L], the former is for all sequences; both are kept as [B, L].
         remarks: what reading them from a file has changed, a sentence each.
+
+    Raises:
+        ValueError: tokens or a mask of another kind.
     """
 
     tokens: Tensor
@@ -44,7 +46,13 @@ class Given:
 
     def __post_init__(self) -> None:
         tokens = as_tokens(self.tokens, "given tokens")
-        mask = torch.as_tensor(self.mask, dtype=torch.bool)
+        try:
+            mask = torch.as_tensor(self.mask, dtype=torch.bool)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                "the mask of given sites must be a tensor of True and False, got "
+                f"{type(self.mask).__name__}"
+            ) from None
         if {tokens.ndim, mask.ndim} == {1, 2} and tokens.shape[-1] == mask.shape[-1]:
             shape = tokens.shape if tokens.ndim == 2 else mask.shape
             tokens, mask = tokens.expand(shape), mask.expand(shape)

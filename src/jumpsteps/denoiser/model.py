@@ -159,9 +159,11 @@ def call(
     """The output of one call of any model, [B, L, V], or [K, V] with ``where``.
 
     Raises:
-        ValueError: a model that does not take tokens and a time; no tensor of numbers, another
-            shape, or an output on another device than x.
+        ValueError: no model, or one that does not take tokens and a time; an output that is no
+            tensor of numbers, has another shape, or is on another device than x.
     """
+    if model is None:
+        raise ValueError("this reverse process has no model to call; pass a network or a function")
     where = SiteMask.of(where)
     output = output_of(model(x, t, **mask_for(model, where)))
     if output.device != x.device:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jumpsteps.core.arguments import kinds_checked
 from jumpsteps.core.site_mask import selected
 from jumpsteps.denoiser.reverse import ReverseProcess, Where, time_of_sites
 from jumpsteps.process.absorbing import Absorbing
@@ -25,7 +24,6 @@ from jumpsteps.process.noise import Time
 __all__ = ["LeaveOneOutReverse", "LogScoreReverse", "PosteriorReverse"]
 
 
-@kinds_checked()
 @dataclass(frozen=True)
 class PosteriorReverse(ReverseProcess):
     """A model that gives log p(x0^l | x_t), normalised or not (tauLDR, MDLM, LLaDA ...).
@@ -47,7 +45,6 @@ class PosteriorReverse(ReverseProcess):
         return self.forward.leave_out(output, sites, times).softmax(-1)
 
 
-@kinds_checked()
 @dataclass(frozen=True)
 class LeaveOneOutReverse(ReverseProcess):
     r"""A model that gives log w(x0) = log p(x0^l | x_t^{-l}), normalised or not (D3PM, UDLM, Duo).
@@ -69,6 +66,7 @@ class LeaveOneOutReverse(ReverseProcess):
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.forward, Absorbing):
             raise ValueError(
                 "with the absorbing kernel a network's distribution of x0 is the posterior of "
@@ -80,7 +78,6 @@ class LeaveOneOutReverse(ReverseProcess):
         return output.to(self.forward.weight_dtype(output)).softmax(-1)
 
 
-@kinds_checked()
 @dataclass(frozen=True)
 class LogScoreReverse(ReverseProcess):
     """A model that gives log p_t(y) / p_t(x); its value at y = x^l is replaced by zero.

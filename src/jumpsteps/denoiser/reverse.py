@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from jumpsteps.core.arguments import said
+from jumpsteps.core.arguments import check_kind, said
 from jumpsteps.core.site_mask import SiteMask, selected
 from jumpsteps.core.tensors import one_hot
 from jumpsteps.denoiser.conditioning import ClampedModel
@@ -51,13 +51,20 @@ class ReverseProcess(ABC):
 
     Attributes:
         forward: the forward process.
-        model: any callable that ``model.call`` can call.
+        model: any callable that ``model.call`` can call; None where none is called.
+
+    Raises:
+        ValueError: attributes of another kind.
     """
 
     forward: ForwardProcess
     model: Callable[..., Any]
     models_data: ClassVar[bool] = True
     """Whether the output is a distribution of x_0, so that rates are means over x_0."""
+
+    def __post_init__(self) -> None:
+        check_kind("forward", self.forward, ForwardProcess)
+        check_kind("model", self.model, Callable[..., Any] | None, "a network or a function")
 
     # One call of the model.
 

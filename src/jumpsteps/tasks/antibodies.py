@@ -205,6 +205,8 @@ def antibody_task(ids: Mapping[str, int], length: int) -> Task:
         show=lambda sample: tokens.decode(sample.tolist()),
         read_given=partial(read_given, tokens=tokens),
         read_data=partial(read_data, tokens=tokens, length=length),
+        given_name="Templates (FASTA, with gaps)",
+        given_suffixes=SUFFIXES,
         read_template=tokens.template,
         file_suffixes=SUFFIXES,
         write_file=write,

@@ -128,4 +128,5 @@ TASK = Task(
     unit=1 / (LENGTH - 1),
     show=show,
     similarity=similarity,
+    gallery="countdown",
 )

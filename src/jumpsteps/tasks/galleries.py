@@ -24,7 +24,7 @@ from jumpsteps.tasks.music.synth import render
 from jumpsteps.tasks.pixels import Pixels
 from jumpsteps.tasks.task import Task
 
-__all__ = ["countdown_gallery", "gallery_facts", "gallery_of", "piano_gallery"]
+__all__ = ["GALLERIES", "countdown_gallery", "gallery_facts", "gallery_of", "piano_gallery"]
 
 SOUND_RATE = 11_025
 """Samples per second of the sound in a report, a quarter of that of files."""
@@ -91,8 +91,11 @@ def roll(tokens: Tensor, own: Tensor, steps: int) -> str:
     return figure("".join(drawn), "piano roll", width, height)
 
 
-OF_TASKS: dict[str, Gallery] = {"countdown": countdown_gallery, "piano": piano_gallery}
-"""By the name of the task."""
+GALLERIES: dict[str, Gallery] = {"countdown": countdown_gallery, "piano-roll": piano_gallery}
+"""By the names that tasks say."""
+
+OF_TASKS = {"countdown": "countdown", "piano": "piano-roll"}
+"""Names of galleries by task, for files of results that do not say theirs."""
 
 
 def gallery_facts(task: Task | None) -> dict[str, Any]:
@@ -100,20 +103,30 @@ def gallery_facts(task: Task | None) -> dict[str, Any]:
 
     Args:
         task: None for none.
+
+    Raises:
+        ValueError: the task names an unknown gallery.
     """
     if task is None:
         return {"task": None}
-    pixels = {} if task.pixels is None else {"pixels": asdict(task.pixels)}
-    return {"task": task.name, **pixels}
+    if task.gallery is not None and task.gallery not in GALLERIES:
+        raise ValueError(
+            f"the task {task.name} has gallery={task.gallery!r}; choose {', '.join(GALLERIES)}, or "
+            "leave it out"
+        )
+    facts: dict[str, Any] = {"task": task.name, "gallery": task.gallery}
+    return facts if task.pixels is None else facts | {"pixels": asdict(task.pixels)}
 
 
 def gallery_of(about: Mapping[str, Any]) -> Gallery:
-    """How samples of a task are shown: as images where it has pixels, by its name, or as numbers.
+    """How samples of a task are shown: as images where it has pixels, by the gallery that it names,
+    or as numbers.
 
     Args:
-        about: has ``gallery_facts``; those of damaged pixels are left out.
+        about: has ``gallery_facts``; what is damaged of them is left out.
     """
     try:
         return Pixels(**about["pixels"]).gallery
     except (KeyError, TypeError, ValueError):
-        return OF_TASKS.get(str(about.get("task")), generic_gallery)
+        named = about["gallery"] if "gallery" in about else OF_TASKS.get(str(about.get("task")))
+        return GALLERIES.get(str(named), generic_gallery)

@@ -115,5 +115,7 @@ TASK = Task(
     show=show,
     pixels=PIXELS,
     read_given=read_given,
+    given_name="Known pixels (transparent ones are free)",
+    given_suffixes=(".png",),
     read_data=read_data,
 )

@@ -195,4 +195,7 @@ TASK = Task(
     write_needs=("matplotlib", "mido"),
     read_data=read_data,
     similarity=similarity,
+    gallery="piano-roll",
+    given_name="First two bars (MIDI)",
+    given_suffixes=(".mid", ".midi"),
 )

@@ -45,8 +45,12 @@ class Task:
         write_needs: modules that ``write`` imports, to be installed with an extra of this package.
         write_all: (path, samples int64 [n, L]): writes one picture of all samples to path + suffix;
             None if there is no such picture.
+        gallery: how reports show samples without pixels, a key of ``galleries.GALLERIES``; None for
+            numbers.
         read_given: (file, L) -> observed sites, [L] or [n, L], from a file of the task's own
             format; None if there is none.
+        given_name: what such a file holds, as a page asks for it.
+        given_suffixes: of such files; any if empty.
         read_data: (path, n, generator) -> n sequences, int64 [n, L] on the generator's device, and
             the name of the data with its SHA-256; None if the task has no data format of its own.
         read_template: text -> observed sites, [L], from a sequence with gaps; None if the task has
@@ -81,6 +85,9 @@ class Task:
     write_as: Callable[[Given], WriteSample] | None = None
     write_needs: tuple[str, ...] = ()
     pixels: Pixels | None = None
+    gallery: str | None = None
+    given_name: str = "Observed sites"
+    given_suffixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, check in (("sample_data", drawn), ("metric", measured)):

@@ -58,4 +58,5 @@ TASK = Task(
     unit=1 / (LENGTH - 1),
     show=countdown.show,
     similarity=countdown.similarity,
+    gallery="countdown",
 )

@@ -180,8 +180,7 @@ def train_recipe(
         steps, batch, warmup, save_every: replace those of the recipe.
         finish, cuda_graph, bf16_reduce: see ``TrainConfig``.
         start_from, from_step: a checkpoint folder in place of random weights, and its steps.
-        resume: refuse to start; only continue the training in ``out``.
-        from_scratch: begin again, and overwrite the training and the model in ``out``.
+        resume: only continue. from_scratch: begin again, and overwrite what is in ``out``.
         say: takes the line that says where the training starts, and those about CUDA graphs.
 
     Raises:
