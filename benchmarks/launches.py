@@ -1,4 +1,4 @@
-"""How many kernels a sampling step on images launches beside the network, and how often it waits.
+"""How many kernels a sampling step launches beside the network, and how often it waits for a GPU.
 
     python benchmarks/launches.py OUT.json
 
@@ -12,10 +12,13 @@ divided by their number:
   and to it, and results whose size it must know. Numbers that are copied in the background and read
   later are not.
 
-The network is a stand-in that returns the same location and scale at every call. A pass of its
-head counts as four launches, because ``--compile`` makes it a few. Kernels, samplers and the number
-of sites of a sequence are those of ``step_gaussian.py``; the batch is as large as it must be for
-draws to take the way of a large one.
+Images: the network is a stand-in that returns the same location and scale at every call. A pass of
+its head counts as four launches, because ``--compile`` makes it a few. Kernels, samplers and the
+number of sites of a sequence are those of ``step_gaussian.py``; the batch is as large as it must be
+for draws to take the way of a large one.
+
+Text: the absorbing kernel with 300 symbols, 8 sequences of 256 sites, and a stand-in that returns
+the same logits. Counts are in spread order.
 """
 
 import argparse
@@ -23,7 +26,8 @@ import collections
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import product
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,15 +44,34 @@ from jumpsteps.denoiser.model import Evaluation
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.models.networks.logistic_bins import log_probabilities
 from jumpsteps.models.networks.logistic_draws import weighted_draw, weighted_masses
+from jumpsteps.models.networks.time_features import time_tensor
 from jumpsteps.models.networks.unet import CompiledHead, UNet, UNetConfig, UNetPosterior
-from jumpsteps.process.noise import Time
+from jumpsteps.process.absorbing import Absorbing
+from jumpsteps.process.noise import LogLinear, Time
+from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.loop import simulate
+from jumpsteps.sampling.multistep import MultistepKGillespie
+from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie
+from jumpsteps.sampling.parallel_decoding import KGillespie
 from jumpsteps.schedules.fixed import uniform
+from jumpsteps.schedules.orders import Spread
+from jumpsteps.schedules.schedule import CountSchedule
 
 DEVICE = torch.device("cuda", 0)
 BATCH, STEPS = 22, 8
 LAUNCHES_OF_HEAD = 4
 """Kernels that a compiled pass of the head is taken to have; two of them take time on an H200."""
+TEXT_BATCH, LENGTH, SYMBOLS = 8, 256, 300
+TEXT = Absorbing(vocab_size=SYMBOLS, noise=LogLinear())
+TEXT_SAMPLERS: tuple[Sampler, ...] = (
+    Tweedie(),
+    Euler(),
+    TauLeaping(),
+    KGillespie(),
+    MultistepKGillespie(),
+)
+Case = tuple[str, Sampler, Callable[..., object]]
+"""The kernel's name, the sampler, and a run of it with a generator."""
 SILENT = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "unique_consecutive"}
 
@@ -75,6 +98,9 @@ class OnDevice(Tensor):
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         return DEVICE
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -184,6 +210,20 @@ class StandIn:
         return selected(self.rows.unflatten(0, (BATCH, -1)), where)
 
 
+class TextStandIn:
+    """The same logits of each site at every call."""
+
+    reads_site_mask = True
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.logits = OnDevice(torch.randn(TEXT_BATCH, LENGTH, SYMBOLS, generator=generator))
+
+    def __call__(self, x: Tensor, t: Time, where: SiteMask | None = None) -> Tensor:
+        time_tensor(t, x.device)
+        return selected(self.logits, where)
+
+
 @contextmanager
 def pretended_device() -> Iterator[None]:
     """PyTorch without CUDA refuses its name before an operation is counted."""
@@ -195,26 +235,39 @@ def pretended_device() -> Iterator[None]:
         yield
 
 
+def of_images(counting: Counting) -> Iterator[Case]:
+    shape = (BATCH, math.prod(SHAPE))
+    for (kernel, forward), sampler in product(KERNELS.items(), SAMPLERS):
+        reverse = PosteriorReverse(forward, StandIn(counting))
+        yield kernel, sampler, partial(simulate, reverse, sampler, uniform(STEPS), shape)
+
+
+def of_text(counting: Counting) -> Iterator[Case]:
+    reverse, shape = PosteriorReverse(TEXT, TextStandIn()), (TEXT_BATCH, LENGTH)
+    counts = CountSchedule([LENGTH // STEPS] * STEPS, order=Spread())
+    for sampler in TEXT_SAMPLERS:
+        schedule = counts if sampler.takes is CountSchedule else uniform(STEPS)
+        yield TEXT.name, sampler, partial(simulate, reverse, sampler, schedule, shape)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--operations", action="store_true", help="print them by name")
     args = parser.parse_args()
-    rows = []
-    for (kernel, forward), sampler in product(KERNELS.items(), SAMPLERS):
-        counting, generator = Counting(), DeviceGenerator()
+    rows, counting = [], Counting()
+    for kernel, sampler, run in chain(of_images(counting), of_text(counting)):
+        generator = DeviceGenerator()
         generator.manual_seed(0)
         with torch.no_grad(), pretended_device(), counting:
-            reverse = PosteriorReverse(forward, StandIn(counting))
-            shape = (BATCH, math.prod(SHAPE))
             for _ in range(2):  # The first batch makes the tables of the kernel's times.
                 counting.launches.clear()
                 counting.waits.clear()
-                simulate(reverse, sampler, uniform(STEPS), shape, generator=generator)
+                run(generator=generator)
         launches, waits = counting.launches.total() / STEPS, counting.waits.total() / STEPS
         row = {"kernel": kernel, "sampler": sampler.name, "launches": launches, "waits": waits}
         rows.append(row)
-        print(f"{kernel:9} {sampler.name:20} launches {launches:6.1f}, waits {waits:5.1f}")
+        print(f"{kernel:9} {sampler.name:21} launches {launches:6.1f}, waits {waits:5.1f}")
         if args.operations:
             for name, count in counting.launches.most_common():
                 waits = counting.waits[name] / STEPS
