@@ -1,5 +1,6 @@
 """Sites drawn by their data first, against the distributions that they are drawn from."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,11 +18,13 @@ from builders.processes import (
     matrix,
 )
 from builders.statistics import LEVEL, chi_square_p, seeded
-from jumpsteps.core.sample_generators import SampleGenerators
+from jumpsteps.core.sample_generators import Generator, SampleGenerators
 from jumpsteps.denoiser.parameterisations import PosteriorReverse
 from jumpsteps.process import given_data, jump_lists, rate_matrix, time_tables
+from jumpsteps.process import kernel as process_kernel
 from jumpsteps.process.given_data import JumpTables, NearJumps, NearSymbols
 from jumpsteps.process.kernel import ForwardProcess
+from jumpsteps.process.uniform import Uniform
 from jumpsteps.sampling.base import Sampler
 from jumpsteps.sampling.one_stage import Euler, TauLeaping, Tweedie, added_jumps
 from jumpsteps.schedules.schedule import Step
@@ -180,6 +183,28 @@ def test_jumps_asked_for_ahead_are_the_same(
         moved = bool((found[0] != x).any())
         assert moved or length < h
         assert length or not moved
+
+
+def test_a_quarter_of_the_sites_jumps_before_the_number_of_jumps_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward, seen = PROCESSES["uniform-Constant"], []
+
+    def times_of(means: Tensor, *, generator: Generator) -> tuple[Tensor, Callable[[], int]]:
+        times = torch.arange(400) % 2
+        return times, lambda: seen.append("number") or 200
+
+    def jump(self: Uniform, x0: Tensor, x: Tensor, t: float, *, generator: Generator) -> Tensor:
+        seen.append(len(x))
+        return x + 1
+
+    monkeypatch.setattr(jump_lists, "AHEAD", ("cpu",))
+    monkeypatch.setattr(process_kernel, "poisson_times", times_of)
+    monkeypatch.setattr(Uniform, "sample_jump", jump)
+    p, x = data_weights(forward, 400), torch.zeros(400, dtype=torch.int64)
+    found = forward.sample_jump_sum(p, x, 0.5, 0.3, generator=seeded(0))
+    assert torch.equal(found, torch.arange(400) % 2)
+    assert seen == [100, "number", 100]
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.01, 0.1, 0.5, 1.0])
