@@ -74,6 +74,8 @@ Case = tuple[str, Sampler, Callable[..., object]]
 """The kernel's name, the sampler, and a run of it with a generator."""
 SILENT = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "unique_consecutive"}
+ACROSS = {"_to_copy", "copy_", "index", "index_put", "index_put_"}
+"""Operations that take tensors of two devices: copies, and selections by indices on the CPU."""
 
 
 class OnDevice(Tensor):
@@ -131,6 +133,8 @@ class Counting(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         kwargs.pop("pin_memory", None)
         name = func.overloadpacket.__name__
+        if wrapped and name not in ACROSS and any(on_cpu((args, kwargs))):
+            raise RuntimeError(f"{func} of tensors on two devices")
         if (
             name == "_to_copy"
             and wrapped
@@ -168,6 +172,15 @@ def waits_not(args: Any, kwargs: dict[str, Any]) -> bool:
 
 def on_device(tree: Any) -> Iterator[OnDevice]:
     return (part for part in tree_iter(tree) if isinstance(part, OnDevice))
+
+
+def on_cpu(tree: Any) -> Iterator[bool]:
+    """Of each tensor that is not on the GPU, whether it is more than one number."""
+    return (
+        part.ndim > 0
+        for part in tree_iter(tree)
+        if isinstance(part, Tensor) and not isinstance(part, OnDevice)
+    )
 
 
 def values_of(part: Any) -> Any:

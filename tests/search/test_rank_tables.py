@@ -169,3 +169,18 @@ def test_one_evaluation_has_no_slope():
         slopes = entropy_slopes(entropy, COUNTS[:1], exchangeable=exchangeable)
         assert (slopes == 0).all()
         assert slopes.shape == (1, 3)
+
+
+def test_calibration_is_that_of_a_masked_site():
+    """At the evaluations whose shares of masked sites are nearest to the noise levels."""
+    each = evaluations(Spread(), 7, 10)
+    assert each.gap is not None
+    entropy, gap = each.entropy.numpy(), each.gap.numpy()
+    found = each.calibration()
+    assert [one.masked for one in found] == [1.0, 0.5, 0.2]
+    for one, k in zip(found, (0, 3, 4), strict=True):
+        masked = slice(COUNTS[k], None)
+        gaps = gap[k, :, masked].mean(-1)
+        assert one.entropy == pytest.approx(entropy[k, :, masked].mean())
+        assert one.gap == pytest.approx(gaps.mean())
+        assert one.stderr == pytest.approx(gaps.std(ddof=1) / np.sqrt(7))
