@@ -218,8 +218,8 @@ class MultistepKGillespie(Sampler):
     ) -> tuple[Tensor, tuple[Tensor, LastStep], Info]:
         """The state is every site's rank, int64 [B, L], drawn once, and the last step."""
         ranks, last = (None, None) if state is None else state
-        where, ranks = next_in_order(reverse, x, step, ranks, generator)
-        moving = where.mask & reverse.forward.movable(x)  # Where fewer are masked than the count.
+        moving, ranks = next_in_order(reverse, x, step, ranks, generator)
+        moving = moving & reverse.forward.movable(x)  # Where fewer are masked than the count.
         size = moving.sum(-1).to(torch.float64)
         half = (size - 1).clamp_min(0) / 2
         x, last, info = reveal_extrapolated(reverse, x, step, moving, last, half, size, generator)

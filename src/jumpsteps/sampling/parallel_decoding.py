@@ -67,25 +67,26 @@ class KGillespie(Sampler):
         generator: Generator,
     ) -> tuple[Tensor, Tensor, Info]:
         """The state is every site's rank, int64 [B, L], drawn once."""
-        where, ranks = next_in_order(reverse, x, step, state, generator)
+        moving, ranks = next_in_order(reverse, x, step, state, generator)
+        count = count_of(step)
+        if isinstance(count, Tensor):
+            where = SiteMask(moving)
+        else:
+            where = SiteMask.of_count(moving, len(x) * count)
         y = reveal(reverse, x, step.model_time, where, generator)
         return where.put(x, y), ranks, nothing_clipped(x)
 
 
 def next_in_order(
     reverse: ReverseProcess, x: Tensor, step: Step, ranks: Tensor | None, generator: Generator
-) -> tuple[SiteMask, Tensor]:
-    """The sites that the step reveals, and every site's rank, int64 [B, L], drawn in the first
-    step.
+) -> tuple[Tensor, Tensor]:
+    """The sites that the step reveals, bool [B, L], and every site's rank, int64 [B, L], drawn in
+    the first step.
     """
     masked = reverse.forward.movable(x)
     if ranks is None:
         ranks = step.order.free_ranks(masked, generator=generator)
-    count = count_of(step)
-    chosen = smallest(torch.where(masked, ranks, x.shape[1]), count)
-    if isinstance(count, Tensor):
-        return SiteMask(chosen), ranks
-    return SiteMask.of_count(chosen, len(x) * count), ranks
+    return smallest(torch.where(masked, ranks, x.shape[1]), count_of(step)), ranks
 
 
 def count_of(step: Step) -> int | Tensor:
