@@ -18,7 +18,7 @@ from jumpsteps import (
     Tweedie,
     load,
 )
-from jumpsteps.cli import searches
+from jumpsteps.cli import long_searches, searches
 from jumpsteps.cli.flags import parse
 from jumpsteps.cli.searches import (
     certificate_sequences,
@@ -172,7 +172,11 @@ def test_a_method_among_schedules_is_searched_with_all_that_was_asked(asked):
     [
         (ShortestPath(), Tweedie(), "shortest-path takes up to 48 model calls of 40 sequences"),
         (ShortestPath(), Euler(), "euler's steps are those of tweedie, whose search is shorter"),
-        (JYS(), Tweedie(), "jys takes up to 19 model calls of 40 sequences, on a CPU; a line or "),
+        (
+            JYS(),
+            Tweedie(),
+            "of 40 sequences, at most 0 minutes, on a CPU; a line or a bar ",
+        ),
         (JYS(), Tweedie(), "; shortest-path takes 32 for all its schedules\n"),
         (JYS(), KGillespie(), "jys takes up to 7 model calls of 40 sequences"),
         (MatchedSpectrum(), Tweedie(), ""),
@@ -190,7 +194,8 @@ def test_a_long_search_on_a_cpu_is_announced(
     found = {"sampler": sampler, "generator": generator, "progress": True}
     search(*common, **found)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(searches, "LONG", 1e4)
+    monkeypatch.setattr(long_searches, "LONG", 0.0)
+    monkeypatch.setattr(long_searches, "TIMED", (0, 1e15))
     search(*common, **found)
     err = capsys.readouterr().err
     assert said in err

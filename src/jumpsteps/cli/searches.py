@@ -4,9 +4,10 @@ import sys
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jumpsteps.cli.inputs import search_data
+from jumpsteps.cli.long_searches import note_long_search
 from jumpsteps.cli.named import is_search, order_named, search_named
 from jumpsteps.cli.named_schedules import schedule_named
 from jumpsteps.cli.options import ObservedOptions, SearchOptions
@@ -14,24 +15,17 @@ from jumpsteps.core.distributed import ALONE, Workers
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.models import LoadedModel
 from jumpsteps.process.absorbing import Absorbing
-from jumpsteps.process.noise import LogLinear
 from jumpsteps.sampling.base import Held, Sampler
-from jumpsteps.sampling.one_stage import Euler
 from jumpsteps.schedules.orders import Blocks, Random
 from jumpsteps.schedules.schedule import Schedule
 from jumpsteps.search.auto_order import LEAST_SEQUENCES, AutoOrder
 from jumpsteps.search.costs.table import Measure
-from jumpsteps.search.jys import JYS
 from jumpsteps.search.learned_order import LearnedOrder
 from jumpsteps.search.method import Method, measures_by_data
-from jumpsteps.search.optimize import CERTIFIES, most_calls, optimize_schedule
+from jumpsteps.search.optimize import CERTIFIES, optimize_schedule
 from jumpsteps.search.shortest_path import ShortestPath
 
 __all__ = ["method_asked", "method_in_blocks", "method_named", "schedules_named", "search"]
-
-LONG = 2e12
-"""Parameters times sites, sequences and model calls of a search that is announced: a CPU takes some
-minutes."""
 
 EVALUATIONS_OF_BLOCK = 4
 """Model evaluations of each block at least."""
@@ -152,43 +146,6 @@ def search(
         about=model.provenance(data=name),
         progress=progress,
         workers=workers,
-    )
-
-
-def note_long_search(
-    model: LoadedModel,
-    method: Method,
-    steps: list[int],
-    sampler: Sampler,
-    sequences: int,
-    held_out: int,
-) -> None:
-    """Say on standard error how many model calls a search takes that is long on a CPU, and which
-    search is shorter, if one is.
-
-    Args:
-        sequences: of the data, of which so many are held out.
-    """
-    network, forward = model.reverse.model, model.reverse.forward
-    most = most_calls(method, steps, sampler, model.length, held_out)
-    if most is None or not isinstance(network, nn.Module):
-        return
-    parameters = [parameter for parameter in network.parameters() if parameter.device.type == "cpu"]
-    each = sum(parameter.numel() for parameter in parameters) * model.length
-    searched = sequences - held_out
-    if each * searched * most < LONG:
-        return
-    shorter = ""
-    if isinstance(method, JYS) and isinstance(forward, Absorbing):
-        shorter = (
-            f"; {ShortestPath().name} takes {ShortestPath().evaluations} for all its schedules"
-        )
-    elif isinstance(sampler, Euler) and isinstance(forward.noise, LogLinear):
-        shorter = "; with this noise euler's steps are those of tweedie, whose search is shorter"
-    print(
-        f"note: {method.name} takes up to {most} model calls of {searched} sequences, on a CPU; "
-        f"a line or a bar says the time left{shorter}",
-        file=sys.stderr,
     )
 
 
