@@ -52,7 +52,12 @@ def test_a_word_in_place_of_a_number(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("sample nothing --nfe 2", "there is no model 'nothing'"),
+        ("sample nothing --nfe 2", "there is no model 'nothing': not built in"),
+        (
+            "sample countdwon --nfe 2",
+            "there is no model 'countdwon': did you mean countdown? It is",
+        ),
+        (f"compare {EXACT} --nfe 2 -o r.npz", "results are JSON, and r.npz would not be; end it"),
         (
             "sample countdown --nfe 2 --dtype int8",
             "there is no number format 'int8'; choose float32 or bfloat16",
@@ -130,7 +135,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, 
         (f"sample {EXACT} --nfe 2 -o file/x.npz", "because file is a file"),
         (f"compare {EXACT} --nfe 2 --schedules jys -o file/r", "because file is a file"),
         (f"compare {EXACT} --nfe 2 --schedules jys --picture p", "end it in .png"),
-        (f"compare {EXACT} --nfe 2 --schedules jys -o p.png --picture p.png", "two outputs"),
+        (f"compare {EXACT} --nfe 2 --schedules jys -o p.png --picture p.png", "results are JSON"),
         (f"compare {EXACT} --nfe 2 --schedules jys none.json", "no schedule 'none.json'"),
         (f"explain {EXACT} --nfe 2 --schedules jys none.json", "no schedule 'none.json'"),
         ("train countdown --out file", "file is a file; name a folder to write to"),

@@ -1,6 +1,7 @@
 """Names of outputs, and what is written of samples."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from jumpsteps import load
+import jumpsteps as js
+from jumpsteps import Provenance, load, save_schedules
 from jumpsteps.cli import outputs
 from jumpsteps.cli.outputs import (
     check_distinct,
+    json_file,
     missing_extras,
+    note_replaced,
     output_file,
     output_folder,
     sample_files,
-    schedules_file,
     text_file,
     write_each,
     write_samples,
@@ -35,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["new", "new.json", "new/deep/x.JSON", "file", "there/x"])
 def test_names_of_files_that_can_be_written(folder, name):
     before = sorted(folder.rglob("*"))
-    assert output_file(name) == schedules_file(name) == Path(name)
+    assert output_file(name) == json_file(name, "schedules") == Path(name)
     assert sorted(folder.rglob("*")) == before
 
 
@@ -55,7 +58,11 @@ def test_names_of_folders_that_can_be_made(folder, name):
         (output_file, "file/deep/x", "file/deep/x cannot be written, because file is a file"),
         (output_folder, "file/x", "file/x cannot be written, because file is a file"),
         (output_folder, "file", "file is a file; name a folder to write to"),
-        (schedules_file, "x.npz", "schedules are JSON, and x.npz would not be; end it in .json"),
+        (
+            partial(json_file, what="results"),
+            "x.npz",
+            "results are JSON, and x.npz would not be; end it in .json",
+        ),
         (lambda name: text_file(Path(name)), "x.txt", "x.txt is where the text would go; name a"),
         (lambda name: text_file(Path(name)), "file/x.npz", "because file is a file"),
     ],
@@ -179,3 +186,22 @@ def test_only_files_of_the_last_run_are_left(folder, before):
         write_each(write, Path("there"), torch.arange(n)[:, None], None)
     found = {path.name: path.read_text() for path in Path("there").iterdir()}
     assert found == {"sample-1.txt": "[0]", "sample-2.txt": "[1]", "sample-3.txt": "[2]"}
+
+
+def test_schedules_that_a_search_replaces_are_named(folder, capsys):
+    """Those of another model or for other numbers of model calls, not those made again."""
+    file = folder / "s.json"
+    mine, other = (Provenance(model=name) for name in ("mine", "other"))
+    two, four, eight = (js.uniform(n) for n in (2, 4, 8))
+    found = {2: replace(two, provenance=mine), 4: replace(four, provenance=mine)}
+    save_schedules(file, found | {8: replace(eight, provenance=other)})
+    note_replaced(file, "mine", [2, 4, 8])
+    err = capsys.readouterr().err
+    assert "s.json holds schedules of other for NFE [8], which this search replaces; to keep" in err
+    assert err.count("\n") == 1
+    save_schedules(file, found)
+    note_replaced(file, "mine", [2])
+    assert "schedules of mine for NFE [2, 4]" in capsys.readouterr().err
+    for path, nfe in ((file, [4, 2, 8]), (file, []), (folder / "no", [2]), (folder / "file", [2])):
+        note_replaced(path, "mine", nfe)
+    assert capsys.readouterr().err == ""

@@ -36,10 +36,11 @@ from jumpsteps.cli.options import (
     TrainOptions,
 )
 from jumpsteps.cli.outputs import (
+    json_file,
+    note_replaced,
     output_folder,
     picture_file,
     sample_files,
-    schedules_file,
     text_file,
     write_samples,
 )
@@ -83,7 +84,7 @@ def demo_command(options: DemoOptions) -> None:
 
 
 def optimize_command(options: OptimizeOptions, device: torch.device, workers: Workers) -> None:
-    out = schedules_file(options.out)
+    out = json_file(options.out, "schedules")
     curve = None if options.curve is None else picture_file(options.curve)
     method = None
     if options.block_size is None:
@@ -96,6 +97,8 @@ def optimize_command(options: OptimizeOptions, device: torch.device, workers: Wo
         )
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)
+    if workers.is_first:
+        note_replaced(out, model.name, options.search.nfe)
     if options.block_size is not None:
         method = method_in_blocks(options.method, options.order, options.block_size, model.length)
     if options.racing.race is not None or options.corrector is not None:

@@ -20,7 +20,7 @@ from jumpsteps.cli.measuring import measures_of_data, metric_named, print_measur
 from jumpsteps.cli.named import is_search, sampler_named
 from jumpsteps.cli.named_schedules import check_schedule_names
 from jumpsteps.cli.options import CompareOptions
-from jumpsteps.cli.outputs import check_distinct, output_file, picture_file
+from jumpsteps.cli.outputs import json_file, output_file, picture_file
 from jumpsteps.cli.reporting import EXAMPLES, calibration_on_data, report_file, save_comparison
 from jumpsteps.cli.searches import schedules_named
 from jumpsteps.cli.summaries import search_effort
@@ -39,10 +39,9 @@ __all__ = ["compare_command"]
 
 
 def compare_command(options: CompareOptions, device: torch.device, workers: Workers) -> None:
-    out = output_file(options.out)
-    page = report_file(out)
+    page = report_file(output_file(options.out))
+    out = json_file(options.out, "results")
     picture = None if options.picture is None else picture_file(options.picture)
-    check_distinct(out, page, picture)
     check_schedule_names(options.schedules)
     sampler = sampler_named(options.sampler, options.order)
     model = load_model(options.model, device, options.observed.template)

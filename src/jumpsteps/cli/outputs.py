@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Collection
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,15 +14,17 @@ from jumpsteps.core.files import check_replaceable
 from jumpsteps.denoiser.conditioning import Given
 from jumpsteps.evaluation.plots import new_figure
 from jumpsteps.models import LoadedModel
+from jumpsteps.schedules.files import load_schedules
 from jumpsteps.tasks.task import Task, WriteSample
 
 __all__ = [
     "check_distinct",
+    "json_file",
+    "note_replaced",
     "output_file",
     "output_folder",
     "picture_file",
     "sample_files",
-    "schedules_file",
     "text_file",
     "write_samples",
 ]
@@ -44,16 +48,34 @@ def output_file(name: str) -> Path:
     return path
 
 
-def schedules_file(name: str) -> Path:
-    """The path of a file of schedules, which is JSON.
+def json_file(name: str, what: str) -> Path:
+    """The path of a file of schedules or results, which are JSON.
 
     Raises:
         ValueError: as ``output_file``; the suffix of another kind of file.
     """
     path = output_file(name)
     if path.suffix.lower() not in ("", ".json"):
-        raise ValueError(f"schedules are JSON, and {name} would not be; end it in .json")
+        raise ValueError(f"{what} are JSON, and {name} would not be; end it in .json")
     return path
+
+
+def note_replaced(path: Path, model: str, nfe: Collection[int]) -> None:
+    """Say on standard error which schedules a search is about to replace by none of their kind:
+    those of another model, or with other numbers of model calls.
+    """
+    if not nfe or not path.exists():
+        return
+    with suppress(ValueError, OSError):
+        found = load_schedules(path)
+        for name in dict.fromkeys(one.provenance.model for one in found.values()):
+            own = [n for n, one in found.items() if one.provenance.model == name]
+            if name != model or not set(own) <= set(nfe):
+                print(
+                    f"note: {path} holds schedules of {name or 'a model'} for NFE {own}, which "
+                    "this search replaces; to keep them name another file with -o",
+                    file=sys.stderr,
+                )
 
 
 def output_folder(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -109,13 +110,19 @@ def load_as_stored(
     folder = find_folder(
         name,
         [*MODEL_FILES, *TOKENIZER_FILES, *code],
-        f"model {str(name)!r}: not built in ({', '.join(BUILT_IN)}), ",
+        f"model {str(name)!r}: {meant(str(name))}not built in ({', '.join(BUILT_IN)}), ",
     )
     if tokenizer is not None:
         tokenizer = find_folder(
             tokenizer, ["config.json", *TOKENIZER_FILES, *code], f"tokenizer {str(tokenizer)!r}: "
         )
     return load_folder(folder, str(name), device, options, tokenizer)
+
+
+def meant(name: str) -> str:
+    """The built-in name that is nearest to another name, as a question; empty if none is near."""
+    near = get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}? It is " if near else ""
 
 
 def refuse_masked_lm_options(options: MaskedLMOptions, name: str) -> None:
