@@ -21,11 +21,14 @@ def test_files_that_are_none_are_named_with_advice(tmp_path, capsys, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "training.pt").touch()
     (tmp_path / "empty.json").touch()
     (tmp_path / "open.json").write_text("[1, 2")
     (tmp_path / "s.json").write_text(json.dumps(NO_SCHEDULES))
     for arguments, message in (
         ("sample folder --nfe 2", "folder is no checkpoint, because it has no config.json; pass"),
+        ("sample stopped --nfe 2", "no config.json; its training was stopped: continue it with"),
         ("sample folder/model.safetensors --nfe 2", "is a file; pass the folder of a checkpoint"),
         ("report empty.json", "empty.json is not a JSON file (it is empty); name another file, or"),
         ("report open.json", "char 5)); name another file, or write it again"),

@@ -153,9 +153,10 @@ def load_folder(
             raise ValueError(f"{name} brings its MASK and its vocabulary; leave out yours")
         return load_antiberty(folder, name, whole, length=options["length"])
     if not (folder / "config.json").exists():
-        raise ValueError(
-            f"{folder} is no checkpoint, because it has no config.json; pass the folder that has it"
-        )
+        advice = "pass the folder that has it"
+        if (folder / "training.pt").exists():
+            advice = "its training was stopped: continue it with 'jumpsteps train'"
+        raise ValueError(f"{folder} is no checkpoint, because it has no config.json; {advice}")
     config = read_json(folder / "config.json")
     if isinstance(config, dict) and is_masked_lm(config):
         return load_masked_lm(folder, name, device, **options, tokenizer_folder=tokenizer_folder)
