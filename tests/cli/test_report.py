@@ -175,6 +175,9 @@ def test_calibration_is_measured_on_other_sequences_than_a_search(tmp_path, monk
     assert capsys.readouterr().err == "note: the report has no calibration (too few)\n"
     assert calibration_on_data(replace(model, task=None), *common[1:]) is None
     assert capsys.readouterr().err == ""
+    missing = replace(options.search, data=str(tmp_path / "no.npz"))
+    assert calibration_on_data(model, missing, *common[2:]) is None
+    assert "the report has no calibration (there is no file" in capsys.readouterr().err
     assert len(asked) == 2
     assert calibration_on_task(model, 5, CPU) == "curve"
     assert torch.equal(asked[2][0], data)

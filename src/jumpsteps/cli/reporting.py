@@ -136,13 +136,19 @@ def calibration_on_data(
     few = replace(search, sequences=CALIBRATED)
     try:
         data, given_mask, _ = search_data(model, few, observed, generator)
-    except ValueError:
+    except ValueError as error:
+        if search.data is not None or search.text is not None:
+            note_no_calibration(error)
         return None
     try:
         return measure_calibration(model.reverse, data, generator=generator, given_mask=given_mask)
     except ValueError as error:
-        print(f"note: the report has no calibration ({error})", file=sys.stderr)
+        note_no_calibration(error)
         return None
+
+
+def note_no_calibration(error: ValueError) -> None:
+    print(f"note: the report has no calibration ({error})", file=sys.stderr)
 
 
 def calibration_on_task(
