@@ -148,8 +148,8 @@ def test_the_destination_is_tried_before_the_first_model_call(tmp_path, capsys, 
     monkeypatch.setattr("jumpsteps.sampling.batches.simulate", no_work)
     monkeypatch.setattr("jumpsteps.cli.searches.optimize_schedule", no_work)
     monkeypatch.setattr(run_folder, "write_json", full)
-    for command in (SAMPLE, COMPARE):
-        code, _, err = run(capsys, *command, "-o", tmp_path / "x.npz")
+    for command, name in ((SAMPLE, "x.npz"), (COMPARE, "x.json")):
+        code, _, err = run(capsys, *command, "-o", tmp_path / name)
         assert code == 1
         assert "No space left on device" in err
 
