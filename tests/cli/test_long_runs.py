@@ -60,6 +60,23 @@ def test_a_killed_comparison_has_the_rows_of_an_unbroken_one(tmp_path, capsys):
     assert not list(tmp_path.glob("*.parts"))
 
 
+@pytest.mark.parametrize(
+    ("words", "name"), [(SAMPLE, "x.npz"), (COMPARE, "x.json")], ids=["sample", "compare"]
+)
+def test_an_output_that_is_replaced_is_announced_before_the_run(
+    tmp_path, capsys, monkeypatch, words, name
+):
+    """Not the first time; and what was there is kept until the new one is written."""
+    file = tmp_path / name
+    code, _, err = run(capsys, *words, "-o", file)
+    assert (code, "replaces it" in err) == (0, False)
+    before = file.read_bytes()
+    monkeypatch.setattr("jumpsteps.sampling.batches.simulate", interrupted(after=0))
+    _, _, err = run(capsys, *words, "--seed", "9", "-o", file)
+    assert f"note: {file} is there, and this run replaces it; to keep it name another" in err
+    assert file.read_bytes() == before
+
+
 def interrupted(after: int, error: type[BaseException] = KeyboardInterrupt):
     """``simulate`` that fails when it is called for the n-th time."""
     from jumpsteps.sampling import batches

@@ -190,6 +190,7 @@ def test_a_file_of_counts_serves_any_number_of_free_sites(tmp_path, capsys):
     assert run(capsys, f"sample {EXACT} -n 2", *asked)[0] == 0
     for last, note, nfe in ((16, "16 that are free", 4), (2, "2 that are free, in 2 steps", 2)):
         np.savez(given, tokens=tokens, mask=np.arange(256) < 256 - last)
+        out.unlink()
         code, _, err = run(capsys, f"sample {EXACT} -n 2", *asked, "--given", given)
         assert (code, err.count("\n")) == (0, 1)
         assert f"holds counts of 256 tokens; they are rescaled to the {note}" in err
@@ -197,6 +198,7 @@ def test_a_file_of_counts_serves_any_number_of_free_sites(tmp_path, capsys):
     masks = np.arange(256) < np.array([[64], [128], [254]])
     np.savez(given, tokens=np.where(masks, tokens, -1), mask=masks)
     for options in (asked, ["--sampler k-gillespie --nfe 4 -o", out]):
+        out.unlink()
         code, _, err = run(capsys, f"sample {EXACT} -n 3", *options, "--given", given)
         assert code == 0
         samples = np.load(out)["samples"]
@@ -211,6 +213,7 @@ def test_some_of_the_calls_correct(tmp_path, capsys):
     save_schedules(file, {4: CountSchedule([8, 56, 64, 128], order=Spread())})
     found = []
     for options in ("", "--redraw-share 0.5"):
+        out.unlink(missing_ok=True)
         asked = [f"--nfe 6 --corrections 2 {options} -n 3 --schedule", file, "-o", out]
         code, said, err = run(capsys, f"sample {EXACT}", *asked)
         assert (code, err) == (0, "")
@@ -239,6 +242,7 @@ def test_a_plan_of_steps_and_corrections_is_followed(tmp_path, capsys):
     asked = ["sample toy-absorbing --nfe 4 -n 3 --schedule", file, "-o", out]
     assert run(capsys, *asked)[0] == 0
     assert np.load(out)["nfe"] == 4
+    out.unlink()
     code, _, err = run(capsys, *asked, "--sampler k-gillespie")
     assert (code, err.count("\n")) == (1, 1)
     assert "the schedule has corrections, which k-gillespie does not make" in err

@@ -88,6 +88,7 @@ def test_a_multistep_sampler_takes_prompts_and_templates(tmp_path, capsys, folde
     file = tmp_path / "x.npz"
 
     def tokens(*more: object) -> list[list[int]]:
+        file.unlink(missing_ok=True)
         asked = [folder, *options, "-n", 4, "-o", file, *more]
         assert sampled(capsys, *asked)[::2] == (0, "")
         return tokens_in(file)

@@ -484,6 +484,7 @@ def test_schedules_are_found_for_a_prompt_and_sampled_with_it(model, tmp_path, c
         note = f"holds counts of {LENGTH - 3} tokens; they are rescaled to the {free} that are free"
         assert note in capsys.readouterr().err
     command(capsys, "optimize", model, *searched, "--nfe", 4, "-o", file)
+    samples.unlink()
     command(capsys, "sample", model, "--prompt", "w3 w1 w4", *chosen)
     assert (np.load(samples)["samples"][:, :3] == PROMPT).all()
 

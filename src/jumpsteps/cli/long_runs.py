@@ -6,6 +6,7 @@ written.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,12 +42,17 @@ def kept_run(
 ) -> Iterator[RunFolder]:
     """The folder that keeps the samples of a run, of all its processes, until ``out`` is written.
 
+    It says beforehand that an ``out`` which is there will be replaced.
+
     Raises:
         ValueError: it holds a run of another request, or another program has it.
         OSError: nothing can be written there.
         KeyboardInterrupt: says how to continue.
     """
     folder = RunFolder(out.with_name(out.name + ".parts"), request, workers=workers)
+    if out.exists() and workers.is_first:
+        text = f"note: {out} is there, and this run replaces it; to keep it name another with -o"
+        print(text, file=sys.stderr)
     try:
         yield folder
     except BaseException as error:
